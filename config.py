@@ -1,0 +1,301 @@
+"""Every setting of every command: its published default, its meaning, its limits.
+
+The dataclasses here are the single source of the command line: `mains.py` takes flags, help and types
+from them, the README's tables are made from them, and a run's config.json is one written out.
+"""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils import UserError
+
+BANDS_OF_DATASET = {"Cave": 31, "Harvard": 31, "NTIRE2020": 31, "Chikusei": 128}
+SCALES = (2, 3, 4, 6, 8, 16)
+PROTOCOLS = ("corrected", "published")
+
+
+def flag(default, help, choices=None, low=None, above=None, high=None):
+    """A dataclass field with its help text and limits (low <= value, above < value, value <= high)."""
+    return dataclasses.field(
+        default=default,
+        metadata={"help": help, "choices": choices, "low": low, "above": above, "high": high},
+    )
+
+
+class Config:
+    """Base of the commands' settings: converts what the command line gives and checks it."""
+
+    @classmethod
+    def from_flags(cls, flags):
+        """Build from a dict of raw flag values (numbers, strings, tuples as fire parses them).
+
+        Raises:
+            UserError: naming the flag, the value received and what it takes.
+        """
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for name in flags:
+            if name not in fields:
+                raise UserError(unknown_flag(name, fields))
+        values = {name: _converted(fields[name], value) for name, value in flags.items()}
+        config = cls(**values)
+        config.check()
+        return config
+
+    def check(self):
+        """Check the settings against each other.
+
+        Raises:
+            UserError: for a combination that cannot work.
+        """
+
+
+def unknown_flag(name, known):
+    """The sentence for a flag that does not exist, with the nearest one that does."""
+    by_lower_case = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
+    remedy = f"did you mean --{by_lower_case[near[0]]}?" if near else "--help lists the flags"
+    return f"--{name} is not a flag of this command; {remedy}"
+
+
+def _converted(field, value):
+    kind, limits, name = field.type, field.metadata, field.name
+    kind = {"int": int, "float": float, "bool": bool, "str": str}[kind if isinstance(kind, str) else kind.__name__]
+    number = value
+    if isinstance(value, str) and kind is not str:
+        text = {"true": "1", "false": "0"}.get(value.strip().lower(), value)
+        try:
+            number = float(text)
+        except ValueError:
+            number = None
+    if kind is bool:
+        if number not in (0, 1):
+            raise UserError(f"--{name} takes 1 or 0, not {value!r}")
+        return bool(number)
+    if kind is int:
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number or number % 1:
+            raise UserError(f"--{name} takes a whole number, not {value!r}")
+        value = int(number)
+    elif kind is float:
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number:
+            raise UserError(f"--{name} takes a number, not {value!r}")
+        value = float(number)
+    else:
+        value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    if limits["choices"] and value not in limits["choices"]:
+        raise UserError(f"--{name} takes {_one_of(limits['choices'])}, not {value!r}")
+    for bad, word in (
+        (limits["low"] is not None and value < (limits["low"] or 0), f"at least {limits['low']}"),
+        (limits["above"] is not None and value <= (limits["above"] or 0), f"above {limits['above']}"),
+        (limits["high"] is not None and value > (limits["high"] or 0), f"at most {limits['high']}"),
+    ):
+        if bad:
+            raise UserError(f"--{name} is {word}, not {value!r}")
+    return value
+
+
+def _one_of(choices):
+    words = [str(c) for c in choices]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def names(text):
+    """A comma-separated list of scene names as a list, without blanks at the ends."""
+    return [n.strip() for n in text.split(",") if n.strip()]
+
+
+class NetworkChecks:
+    """Checks shared by the commands that make a network."""
+
+    def check_groups(self):
+        if self.n_ovls >= self.n_subs:
+            raise UserError(f"--n_ovls ({self.n_ovls}) must be below --n_subs ({self.n_subs}); the published pair is 2 and 8")
+
+
+@dataclass(frozen=True)
+class PrepareConfig(Config):
+    """Turn a raw download into scene stores: labelled.h5, unlabelled.h5, test.h5."""
+
+    raw_dir: str = flag("", "folder of the raw download")
+    out_dir: str = flag("", "folder for the scene stores")
+    dataset_name: str = flag("Cave", "which data set the raw folder holds", choices=("Cave",))
+    n_scale: int = flag(4, "enlargement that LR-only images were taken for", choices=SCALES)
+    protocol: str = flag(
+        "corrected",
+        "how CAVE's 8-bit watercolors is scaled when nothing else is asked: corrected (/255) or published (/65535)",
+        choices=PROTOCOLS,
+    )
+    labelled: str = flag("", "names of the labelled scenes, A,B,...; the published split without")
+    unlabelled: str = flag("", "names of the unlabelled scenes; the published split without")
+    test: str = flag("", "names of the test scenes; the published split without")
+    unlabelled_lr_dir: str = flag("", "folder of low-resolution scenes, for which no HR exists, to be the unlabelled ones")
+    allow_missing: bool = flag(False, "go on with the scenes that are there when some of the split are missing")
+
+    def check(self):
+        if not self.raw_dir and not self.unlabelled_lr_dir:
+            raise UserError("--raw_dir is missing; give the folder of the raw download")
+        if not self.out_dir:
+            raise UserError("--out_dir is missing; give the folder for the scene stores")
+        seen = {}
+        for split in ("labelled", "unlabelled", "test"):
+            for name in names(getattr(self, split)):
+                if seen.setdefault(name, split) != split:
+                    raise UserError(f"scene {name} is in both --{seen[name]} and --{split}; a scene belongs to one split")
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config, NetworkChecks):
+    """Train a network with the published recipe; 11,250 iterations for CAVE x4."""
+
+    train_dir_mslabel: str = flag("", "labelled HSIs: a scene store, or a folder of .mat patches (gt, ms, ms_bicubic)")
+    train_dir_msunlabel: str = flag("", "unlabelled HSIs: a scene store or a folder of .mat patches (ms, ms_bicubic)")
+    train_dir_rgb: str = flag("", "RGB images: a folder of pictures or of 8-channel .mat patches")
+    eval_dir_ms: str = flag("", "validation scenes: a scene store or a folder of .mat files; scored after each epoch")
+    test_dir: str = flag("", "test scenes: a scene store or a folder of .mat files; scored once, at the end")
+    save_dir: str = flag("./runs", "folder under which the run's own folder is made")
+    dataset_name: str = flag("Cave", "Cave, Harvard, NTIRE2020 (31 bands), Chikusei (128) or a name of your own")
+    model_title: str = flag("DeepShare", "the network", choices=("DeepShare",))
+    n_scale: int = flag(4, "enlargement", choices=SCALES)
+    n_feats: int = flag(256, "width F of all feature maps", low=1)
+    n_blocks: int = flag(3, "spatial-spectral blocks in each body", low=1)
+    n_subs: int = flag(8, "bands in a group", low=1)
+    n_ovls: int = flag(2, "bands that neighbouring groups share", low=0)
+    use_share: bool = flag(True, "1: all groups and the RGB images share the branches; 0: each has its own")
+    UseRGB: bool = flag(False, "1: train RGB super-resolution alongside")
+    theta_rgb: int = flag(3, "RGB mini-batches per labelled one", low=0)
+    UseLabeledSpectralMixUp: bool = flag(False, "1: train on spectrally mixed labelled batches too")
+    theta_LabeledSpectralMixUp: int = flag(1, "mixed mini-batches per labelled one", low=0)
+    UseUnlabelConsistency: bool = flag(False, "1: train on the consistency of unlabelled HSIs too")
+    theta_unlabel: int = flag(3, "unlabelled mini-batches per labelled one", low=0)
+    conversionMat_path: str = flag("", "bands-to-8-channels matrix (.csv or .mat); the released 31 x 8 one without")
+    batch_size: int = flag(8, "patches in a mini-batch", low=1)
+    epochs: int = flag(10, "passes over the labelled patches and their 8 flips and rotations", low=1)
+    learning_rate: float = flag(1e-4, "Adam's step; times 0.3 every 5 epochs and once more in the last", above=0)
+    weight_decay: float = flag(0.0, "Adam's weight decay", low=0)
+    joint_loss: bool = flag(False, "0: one Adam step per loss (as released); 1: one for the sum (as the paper writes)")
+    patch_size: int = flag(0, "HR pixels along a patch's edge; 0: the published 64 for x4, 128 for x8, 16 times the scale", low=0)
+    patch_stride: int = flag(0, "HR pixels between patches; 0: the published 32, or 64 for Chikusei at x8", low=0)
+    data_train_num: int = flag(0, "use only the first N labelled patches (sorted); 0: all", low=0)
+    data_eval_num: int = flag(0, "use only the first N validation scenes (sorted); 0: all", low=0)
+    data_test_num: int = flag(0, "use only the first N test scenes (sorted); 0: all", low=0)
+    protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS))
+    global_residual: bool = flag(False, "1: add the output to the bicubic image; not in the publication, for short runs")
+    init: str = flag("default", "identity: start near the bicubic image; for short runs", choices=("default", "identity"))
+    seed: int = flag(3000, "seed of every random draw", low=0)
+    cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
+    gpus: str = flag("", "number of the CUDA device to use; the first one without")
+    resume: str = flag("", "last: go on with the newest checkpoint of the same title; or the path of a last.pth")
+    max_iterations: int = flag(0, "end after so many iterations; 0: when the epochs are done", low=0)
+    log_interval: int = flag(50, "iterations between rows of log.csv", low=1)
+    checkpoint_minutes: float = flag(30, "minutes between checkpoints within an epoch", above=0)
+
+    # Settings that say where a run's files are and how it is watched; they may differ on resuming.
+    FREE_ON_RESUME = frozenset(
+        "train_dir_mslabel train_dir_msunlabel train_dir_rgb eval_dir_ms test_dir save_dir conversionMat_path "
+        "data_eval_num data_test_num protocol cuda gpus resume max_iterations checkpoint_minutes".split()
+    )
+
+    def check(self):
+        self.check_groups()
+        if not self.train_dir_mslabel:
+            raise UserError("--train_dir_mslabel is missing; give the labelled store (labelled.h5) or patch folder")
+        if self.uses_rgb and not self.train_dir_rgb:
+            raise UserError("--UseRGB 1 needs --train_dir_rgb; give a folder of pictures, or --UseRGB 0")
+        if self.uses_unlabelled and not self.train_dir_msunlabel:
+            raise UserError("--UseUnlabelConsistency 1 needs --train_dir_msunlabel; give a store or folder, or --UseUnlabelConsistency 0")
+        if self.patch_size % self.n_scale:
+            raise UserError(f"--patch_size ({self.patch_size}) must be a multiple of --n_scale ({self.n_scale})")
+        if self.patch_stride % self.n_scale:
+            raise UserError(f"--patch_stride ({self.patch_stride}) must be a multiple of --n_scale ({self.n_scale})")
+
+    @property
+    def uses_rgb(self):
+        return self.UseRGB and self.theta_rgb > 0
+
+    @property
+    def uses_mixup(self):
+        return self.UseLabeledSpectralMixUp and self.theta_LabeledSpectralMixUp > 0
+
+    @property
+    def uses_unlabelled(self):
+        return self.UseUnlabelConsistency and self.theta_unlabel > 0
+
+    @property
+    def patch(self):
+        """(size, stride) of the HR patches, the published ones where none is asked for."""
+        size = self.patch_size or 16 * self.n_scale
+        stride = self.patch_stride or (64 if self.dataset_name == "Chikusei" and self.n_scale == 8 else 32)
+        # 32 is no multiple of 3 or 6: LR patches must start on whole LR pixels.
+        return size, max(self.n_scale, stride // self.n_scale * self.n_scale)
+
+    @property
+    def run_title(self):
+        return f"{self.dataset_name}_{self.model_title}_Blocks={self.n_blocks}_Subs{self.n_subs}_Ovls{self.n_ovls}_Feats={self.n_feats}"
+
+    def learning_rate_in(self, epoch):
+        """Learning rate in epoch 1..epochs: times 0.3 every 5 epochs, and once more in the last."""
+        rate = self.learning_rate * 0.3 ** (epoch // 5)
+        return rate * 0.3 if epoch == self.epochs else rate
+
+    def consistency_is_on(self, epoch):
+        """The consistency loss takes part in the first half of the epochs (1..6 of 10)."""
+        return self.uses_unlabelled and epoch - 1 <= self.epochs / 2
+
+
+@dataclass(frozen=True)
+class TestConfig(Config):
+    """Score a network on whole scenes: PSNR, SSIM, SAM, ERGAS and more, per scene and in the mean."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    test_dir: str = flag("", "test scenes: a scene store or a folder of .mat files (gt; ms and ms_bicubic if there)")
+    model_dir: str = flag("", "the .pth file of the weights (ours or released); its architecture is read off it")
+    model_title: str = flag("", "DeepShare, or Bicubic, which needs no weights", choices=("", "DeepShare", "Bicubic"))
+    result_path: str = flag("./results", "folder for the results")
+    n_scale: int = flag(0, "enlargement; for Bicubic 4 without, else as in the weights", choices=(0, *SCALES))
+    n_colors: int = flag(0, "bands; only checked against the weights", low=0)
+    n_feats: int = flag(0, "width; only checked against the weights", low=0)
+    n_blocks: int = flag(0, "blocks; only checked against the weights", low=0)
+    n_subs: int = flag(0, "bands in a group; only checked against the weights", low=0)
+    n_ovls: int = flag(-1, "shared bands; as told by the weights' file without", low=-1)
+    data_test_num: int = flag(0, "use only the first N scenes (sorted); 0: all", low=0)
+    protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS))
+    save_images: bool = flag(False, "1: write each cube (.mat) and a picture of LR, bicubic, SR, HR and the error")
+    cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
+    gpus: str = flag("", "number of the CUDA device to use; the first one without")
+
+    def check(self):
+        if not self.test_dir:
+            raise UserError("--test_dir is missing; give a scene store (test.h5) or a folder of .mat files")
+        if not self.model_dir and self.model_title != "Bicubic":
+            raise UserError("--model_dir is missing; give the .pth file of the weights, or --model_title Bicubic")
+        if self.model_dir and self.model_title == "Bicubic":
+            raise UserError("--model_title Bicubic needs no weights; leave --model_dir out")
+
+
+@dataclass(frozen=True)
+class DemoConfig(Config):
+    """Train the full method for a minute on built-in photographs and score it: no download, no GPU."""
+
+    out_dir: str = flag("./demo_output", "folder for the demo's stores, run, table and picture")
+    seed: int = flag(3000, "seed of every random draw", low=0)
+    cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
+    gpus: str = flag("", "number of the CUDA device to use; the first one without")
+
+
+def as_dict(config):
+    """The settings as plain values, for config.json and checkpoints."""
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+
+def existing(path, flag_name):
+    """The path that a flag gives, as a Path that exists.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise UserError(f"--{flag_name} {path}: no such file or folder; check the path")
+    return path

@@ -1,0 +1,274 @@
+"""Streams of training batches: patches cut from scenes (or read from files) and degraded on the device.
+
+A source knows its patches by number; a stream shuffles them with their 8 flips and rotations and hands
+out batches. Batch k of a stream depends on nothing but the source, the seed and k, so a resumed run
+needs no stream's position or generator to be kept, and batches can be made ahead in another thread.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data import readers, store
+from data.imresize import degrade, enlarge
+from data.spectral import lift_rgb
+from utils import UserError, free_memory, random_generator
+
+AUGMENTATIONS = 8
+
+
+@dataclass
+class Batch:
+    """One mini-batch: ms B x C x h x w, lms and gt B x C x s*h x s*w, float32 in 0..1; gt None if unlabelled."""
+
+    ms: torch.Tensor
+    lms: torch.Tensor
+    gt: torch.Tensor = None
+
+    def map(self, function):
+        """The batch with a function applied to each tensor that is there."""
+        return Batch(function(self.ms), function(self.lms), None if self.gt is None else function(self.gt))
+
+
+def augment(image, mode):
+    """Flip or rotate an H x W x C array or tensor: mode 0..7 in the released order.
+
+    Mode 2r + f: r quarter turns counter-clockwise, then, if f, upside down.
+    """
+    library = torch if isinstance(image, torch.Tensor) else np
+    turned = library.rot90(image, mode // 2, (0, 1))
+    return library.flip(turned, (0,)) if mode % 2 else turned
+
+
+class ScenePatches:
+    """Patches of scenes that are held in memory, in their own number type, on the device.
+
+    Args:
+        scenes: tuples (name, H x W x C array, what it is divided by to come to 0..1, lr_scale: 1 for an
+            HR image, n_scale for an LR one).
+        size, stride: HR pixels.
+        n_scale: enlargement.
+        labelled: whether batches have gt. Unlabelled HR scenes are degraded and forgotten; LR images
+            are cut at size / n_scale.
+        lift: 3 x K matrix that turns RGB into one band group, or None.
+        origin: file or folder, for messages.
+        limit: use only so many patches, scene by scene, row by row; 0 for all.
+    """
+
+    def __init__(self, scenes, size, stride, n_scale, origin, labelled=True, lift=None, limit=0):
+        self.n_scale, self.labelled, self.lift, self.origin = n_scale, labelled, lift, origin
+        self.cubes, self.scales, self.sizes, self.positions = [], [], [], []
+        for number, (name, cube, scale, lr_scale) in enumerate(scenes):
+            if lr_scale not in (1, n_scale):
+                raise UserError(f"{origin}: {name} is an LR image for x{lr_scale}, --n_scale is {n_scale}; prepare LR images of x{n_scale}")
+            if labelled and lr_scale != 1:
+                raise UserError(f"{origin}: {name} is an LR image without HR; it can only be unlabelled (--train_dir_msunlabel)")
+            if self.cubes and cube.shape[2] != self.cubes[0].shape[2]:
+                raise UserError(f"{origin}: {name} has {cube.shape[2]} bands, the scenes before it {self.cubes[0].shape[2]}; keep one sensor to a store")
+            step = 1 if lr_scale == 1 else n_scale
+            edge, gap = size // step, max(1, stride // step)
+            rows = range(0, cube.shape[0] - edge + 1, gap)
+            cols = range(0, cube.shape[1] - edge + 1, gap)
+            self.positions += [(number, i, j) for i in rows for j in cols]
+            self.cubes.append(torch.from_numpy(cube))
+            self.scales.append(float(scale))
+            self.sizes.append((edge, lr_scale))
+        if not self.positions:
+            raise UserError(f"{origin}: no image is as large as a patch of {size} pixels; set a smaller --patch_size")
+        self.positions = _first(self.positions, limit, origin)
+        self.n_colors = self.cubes[0].shape[2] if lift is None else lift.shape[1]
+
+    def __len__(self):
+        return len(self.positions)
+
+    def to(self, device):
+        self.cubes = [cube.to(device) for cube in self.cubes]
+        return self
+
+    def batch(self, numbers, modes):
+        """The patches of these numbers, each in its flip or rotation, as a Batch on the cubes' device."""
+        high, low, where = [], [], []
+        for number, mode in zip(numbers, modes):
+            scene, i, j = self.positions[number]
+            edge, lr_scale = self.sizes[scene]
+            patch = self.cubes[scene][i : i + edge, j : j + edge].float() / self.scales[scene]
+            group = high if lr_scale == 1 else low
+            where.append((lr_scale == 1, len(group)))
+            group.append(augment(patch, int(mode)))
+        if not low:
+            gt = self._bands_first(high)
+            ms, lms = degrade(gt, self.n_scale)
+            return Batch(ms, lms, gt if self.labelled else None)
+        # Unlabelled HR scenes and LR images may stand in one batch.
+        degraded = degrade(self._bands_first(high), self.n_scale)[0] if high else None
+        taken = self._bands_first(low)
+        ms = torch.stack([(degraded if is_hr else taken)[k] for is_hr, k in where])
+        ms = ms.contiguous(memory_format=torch.channels_last)
+        return Batch(ms, enlarge(ms, self.n_scale))
+
+    def _bands_first(self, patches):
+        x = torch.stack(patches).permute(0, 3, 1, 2)
+        return x if self.lift is None else lift_rgb(x, self.lift)
+
+
+class MatPatches:
+    """A folder of released-style .mat patches: gt, ms, ms_bicubic, H x W x C; unlabelled ones need no gt.
+
+    All are checked first. They are held in memory where a quarter of the free memory is enough, else
+    read at need.
+    """
+
+    def __init__(self, folder, files, n_scale, labelled=True, limit=0):
+        self.origin, self.n_scale, self.labelled = folder, n_scale, labelled
+        self.keys = ("gt", "ms", "ms_bicubic") if labelled else ("ms", "ms_bicubic")
+        self.files = _first(files, limit, folder)
+        shapes = [self._checked(f) for f in tqdm(self.files, desc=f"check {Path(folder).name}", unit="file", leave=False, dynamic_ncols=True)]
+        for path, shape in zip(self.files, shapes):
+            if shape != shapes[0]:
+                raise UserError(f"{path}: {_size(shape)}, but {self.files[0].name} has {_size(shapes[0])}; all patches of a folder are of one size")
+        height, width, self.n_colors = shapes[0]
+        if height != width:
+            raise UserError(f"{folder}: patches of {_size(shapes[0])}; they must be square to be rotated, cut them again")
+        values = height * width * self.n_colors * (1 + 1 / n_scale**2 + labelled)
+        self.held = None
+        if 4 * values * len(self.files) <= free_memory() / 4:
+            self.held = [self._read(f) for f in tqdm(self.files, desc=f"read {Path(folder).name}", unit="file", leave=False, dynamic_ncols=True)]
+
+    def __len__(self):
+        return len(self.files)
+
+    def to(self, device):
+        """Nothing to move: batches are made on the CPU."""
+        return self
+
+    def batch(self, numbers, modes):
+        """The patches of these numbers, each in its flip or rotation, as a Batch on the CPU."""
+        stacks = {key: [] for key in self.keys}
+        for number, mode in zip(numbers, modes):
+            arrays = self.held[number] if self.held else self._read(self.files[number])
+            for key in self.keys:
+                stacks[key].append(augment(torch.from_numpy(arrays[key]), int(mode)))
+        tensors = {key: torch.stack(patches).permute(0, 3, 1, 2) for key, patches in stacks.items()}
+        return Batch(tensors["ms"], tensors["ms_bicubic"], tensors.get("gt"))
+
+    def _read(self, path):
+        return readers.read_mat(path, self.keys)
+
+    def _checked(self, path):
+        shapes = readers.mat_shapes(path)
+        if absent := [k for k in self.keys if k not in shapes]:
+            raise UserError(f"{path}: has no {' and no '.join(absent)}, only {', '.join(shapes) or 'nothing'}; patches need {', '.join(self.keys)}")
+        large, small = shapes["ms_bicubic"], shapes["ms"]
+        if len(large) != 3 or len(small) != 3:
+            raise UserError(f"{path}: ms_bicubic of shape {large}, ms of shape {small}; patches are H x W x bands")
+        if (small[0] * self.n_scale, small[1] * self.n_scale, small[2]) != large:
+            raise UserError(f"{path}: ms is {_size(small)} and ms_bicubic {_size(large)}, not x{self.n_scale}; give the patches' --n_scale")
+        if self.labelled and shapes["gt"] != large:
+            raise UserError(f"{path}: gt is {_size(shapes['gt'])} and ms_bicubic {_size(large)}; cut the patches again")
+        return large
+
+
+class PatchStream:
+    """Shuffled batches of a source without end: one pass after the other, each in an order of its own.
+
+    Args:
+        source: ScenePatches or MatPatches.
+        batch_size: patches in a batch.
+        seed, purpose: what the orders depend on; the purpose is a word that no other stream has.
+        keep_last: whether a pass ends with a smaller batch (the labelled stream, whose pass is the
+            epoch) or leaves the remainder out (each pass another one).
+        device: where the batches go.
+    """
+
+    def __init__(self, source, batch_size, seed, purpose, device="cpu", keep_last=False):
+        self.source = source.to(device)
+        self.batch_size, self.seed, self.purpose, self.device = batch_size, seed, purpose, device
+        items = len(source) * AUGMENTATIONS
+        if items < batch_size:
+            raise UserError(f"{source.origin}: {len(source)} patches and their flips make {items}, fewer than --batch_size {batch_size}; set a smaller one")
+        self.batches_per_pass = -(-items // batch_size) if keep_last else items // batch_size
+        self._order = (None, None)
+        self._ahead = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"patches-{purpose}")
+
+    def batch(self, k):
+        """Batch k = 0, 1, ... of the stream; meanwhile batch k+1 is made ready."""
+        ahead = self._ahead
+        if ahead is not None and ahead[0] == k:
+            batch = ahead[1].result()
+        else:
+            if ahead is not None:
+                ahead[1].cancel() or ahead[1].exception()
+            batch = self._make(k)
+        self._ahead = (k + 1, self._pool.submit(self._make, k + 1))
+        return batch
+
+    def close(self):
+        """End the thread that works ahead."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _make(self, k):
+        pass_number, position = divmod(k, self.batches_per_pass)
+        if self._order[0] != pass_number:
+            generator = random_generator(self.seed, self.purpose, pass_number)
+            self._order = (pass_number, generator.permutation(len(self.source) * AUGMENTATIONS))
+        items = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
+        batch = self.source.batch(items // AUGMENTATIONS, items % AUGMENTATIONS)
+        return batch.map(lambda x: x.to(self.device, memory_format=torch.channels_last))
+
+
+def labelled_source(path, size, stride, n_scale, limit=0):
+    """Labelled patches of --train_dir_mslabel: a store, or a folder of .mat patches."""
+    return _spectral_source(path, "train_dir_mslabel", size, stride, n_scale, True, limit)
+
+
+def unlabelled_source(path, size, stride, n_scale):
+    """Unlabelled patches of --train_dir_msunlabel: a store (HR or LR scenes), or a folder of .mat patches."""
+    return _spectral_source(path, "train_dir_msunlabel", size, stride, n_scale, False)
+
+
+def rgb_source(path, size, stride, n_scale, lift):
+    """RGB patches of --train_dir_rgb: a folder of pictures, or of .mat patches of as many channels as the lift."""
+    pictures = readers.find_pictures(path, "train_dir_rgb")
+    if pictures:
+        read = (
+            (p.name, pixels, np.iinfo(pixels.dtype).max, 1)
+            for p in tqdm(pictures, desc="read pictures", unit="file", leave=False, dynamic_ncols=True)
+            for pixels in [readers.read_picture(p)]
+        )
+        return ScenePatches(read, size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
+    mats = readers.find_mats(path, "train_dir_rgb")
+    if not mats:
+        raise UserError(f"--train_dir_rgb {path}: holds neither pictures nor .mat patches; check the path")
+    source = MatPatches(path, mats, n_scale)
+    if source.n_colors != lift.shape[1]:
+        raise UserError(f"--train_dir_rgb {path}: patches of {source.n_colors} channels, --n_subs is {lift.shape[1]}; give pictures, or patches of {lift.shape[1]} channels")
+    return source
+
+
+def _spectral_source(path, flag_name, size, stride, n_scale, labelled, limit=0):
+    if store.is_store(path):
+        scenes = []
+        for name in tqdm(store.scene_names(path), desc=f"read {Path(path).name}", unit="scene", leave=False, dynamic_ncols=True):
+            scene = store.read_scene(path, name)
+            scenes.append((name, scene.cube, scene.value_scale, scene.lr_scale))
+        return ScenePatches(scenes, size, stride, n_scale, path, labelled, limit=limit)
+    mats = readers.find_mats(path, flag_name)
+    if not mats:
+        raise UserError(f"--{flag_name} {path}: neither a scene store nor a folder of .mat patches; make a store with the command prepare")
+    return MatPatches(path, mats, n_scale, labelled, limit)
+
+
+def _first(items, limit, origin):
+    if limit and limit < len(items):
+        tqdm.write(f"{origin}: the first {limit} of {len(items)} are used, as asked")
+        return items[:limit]
+    return items
+
+
+def _size(shape):
+    return " x ".join(map(str, shape))

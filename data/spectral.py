@@ -1,0 +1,81 @@
+"""Arithmetic along the bands: Spectral Mixup, the conversion of many bands to 8, RGB lifted to 8."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+# Weights of the red, green and blue sensor in each of the 8 channels of the shared branches.
+# 0.76 (0.66 would sum to one) stands in the released matrix, and the released weights were made with it.
+RGB_TO_CHANNELS = np.array(
+    [
+        [1, 0.66, 0.34, 0, 0, 0, 0, 0],
+        [0, 0.34, 0.76, 1, 0.75, 0.5, 0.25, 0],
+        [0, 0, 0, 0, 0.25, 0.5, 0.75, 1],
+    ]
+)
+# 31 bands, 400..700 nm in steps of 10, to 8 channels: CIE colour matching functions times the lift.
+RELEASED_CONVERSION = Path(__file__).parent / "conversion_31_to_8.csv"
+
+
+def apply_along_bands(x, matrix):
+    """B x C x H x W times C x K -> B x K x H x W, in the dtype and memory format of x."""
+    matrix = torch.as_tensor(matrix, dtype=x.dtype, device=x.device)
+    if matrix.ndim != 2 or matrix.shape[0] != x.shape[1]:
+        raise ValueError(f"an image of {x.shape[1]} bands needs a matrix of as many rows, got {tuple(matrix.shape)}")
+    return torch.einsum("bchw,ck->bkhw", x, matrix)
+
+
+def spectral_mixup(x, matrix):
+    """Spectral Mixup of a batch: (X + X R) / 2 along the bands (arXiv 2101.07589, section 3.3).
+
+    Args:
+        x: B x C x H x W, values 0..1.
+        matrix: R, C x C, from `draw_mixup_matrix`. The same R serves ms, lms and gt.
+
+    Returns:
+        B x C x H x W; values 0..1 only in the mean.
+    """
+    return (x + apply_along_bands(x, matrix)) / 2
+
+
+def draw_mixup_matrix(n_colors, generator):
+    """R ~ U(0,1)^(C x C) divided by the mean of its column sums (one scalar), as a float32 tensor.
+
+    Args:
+        generator: a numpy Generator.
+    """
+    matrix = generator.random((n_colors, n_colors))
+    return torch.from_numpy((matrix / matrix.sum(axis=0).mean()).astype(np.float32))
+
+
+def convert_bands(x, matrix):
+    """F(X) of the consistency loss: B x C x H x W times the C x K conversion -> B x K x H x W."""
+    return apply_along_bands(x, matrix)
+
+
+def lift_matrix(n_subs):
+    """The 3 x n_subs lift of RGB (red first) to one band group; for n_subs != 8 K is interpolated."""
+    if n_subs == RGB_TO_CHANNELS.shape[1]:
+        return RGB_TO_CHANNELS.copy()
+    from_positions = np.linspace(0, 1, RGB_TO_CHANNELS.shape[1])
+    to_positions = np.linspace(0, 1, n_subs)
+    return np.stack([np.interp(to_positions, from_positions, row) for row in RGB_TO_CHANNELS])
+
+
+def conversion_matrix(n_subs=8):
+    """F for 31 bands of 400..700 nm: the released 31 x 8 matrix, or its S K with K of n_subs columns.
+
+    S, the released file's colour matching functions, stands in the three columns where K is 1 for one
+    sensor and 0 for the others.
+    """
+    released = np.loadtxt(RELEASED_CONVERSION, delimiter=",")
+    if n_subs == released.shape[1]:
+        return released
+    pure = [int(np.flatnonzero((column == 1) & (RGB_TO_CHANNELS.sum(axis=0) == 1))[0]) for column in RGB_TO_CHANNELS]
+    return released[:, pure] @ lift_matrix(n_subs)
+
+
+def lift_rgb(x, matrix):
+    """RGB images to one band group: B x 3 x H x W in 0..1 times 3 x n_subs -> B x n_subs x H x W."""
+    return apply_along_bands(x, matrix)

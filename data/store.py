@@ -1,0 +1,168 @@
+"""The scene store: one HDF5 file per split, every scene once, in its own number type.
+
+    /                       attributes: format, dataset, protocol, program
+    /scenes/<name>          H x W x C as in the raw files, chunked so that a patch reads little
+                            attributes: value_scale_corrected, value_scale_published (divide by it to
+                            get 0..1), lr_scale (1: HR; 4: an LR image of a x4 camera), wavelengths (nm,
+                            where known), source, source_sha256
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from utils import UserError, replacing
+
+FORMAT = "hsi-scenes-1"
+
+
+@dataclass
+class Scene:
+    """One image.
+
+    Attributes:
+        name: its name in lists and tables.
+        cube: H x W x C, in the raw files' number type.
+        value_scale: what cube is divided by to come to 0..1.
+        published_value_scale: the same under the "published" protocol (CAVE's 8-bit watercolors).
+        lr_scale: 1 for an HR image; s for an LR image whose HR would be s times as large.
+        wavelengths: C band centres in nm, or None.
+        source, source_sha256: where it was read from, and the hash of those files.
+    """
+
+    name: str
+    cube: np.ndarray
+    value_scale: float
+    published_value_scale: float = None
+    lr_scale: int = 1
+    wavelengths: np.ndarray = None
+    source: str = ""
+    source_sha256: str = ""
+
+    def scale_under(self, protocol):
+        """What cube is divided by under a protocol, "corrected" or "published"."""
+        return self.published_value_scale or self.value_scale if protocol == "published" else self.value_scale
+
+    def values(self, protocol="corrected"):
+        """H x W x C float32 in 0..1."""
+        return (self.cube / np.float64(self.scale_under(protocol))).astype(np.float32)
+
+    @property
+    def band_names(self):
+        """C names for messages: "450 nm", or "band 6" where the wavelengths are not known."""
+        if self.wavelengths is None:
+            return [f"band {k + 1}" for k in range(self.cube.shape[2])]
+        return [f"{w:g} nm" for w in self.wavelengths]
+
+
+def write_part(path, scene):
+    """Write one scene into a file of its own, whole or not at all."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as f:
+        height, width, bands = scene.cube.shape
+        dataset = f.create_dataset(
+            "scene",
+            data=scene.cube,
+            chunks=(min(64, height), min(64, width), bands),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        dataset.attrs["name"] = scene.name
+        dataset.attrs["value_scale_corrected"] = float(scene.value_scale)
+        dataset.attrs["value_scale_published"] = float(scene.scale_under("published"))
+        dataset.attrs["lr_scale"] = scene.lr_scale
+        dataset.attrs["source"] = scene.source
+        dataset.attrs["source_sha256"] = scene.source_sha256
+        if scene.wavelengths is not None:
+            dataset.attrs["wavelengths"] = np.asarray(scene.wavelengths, dtype=np.float64)
+
+
+def part_sha256(path):
+    """The source hash of a part, or None where there is no readable part."""
+    try:
+        with h5py.File(path, "r") as f:
+            return f["scene"].attrs["source_sha256"]
+    except (OSError, KeyError):
+        return None
+
+
+def join_parts(path, parts, attributes):
+    """Gather parts into a store, in their order, whole or not at all."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as store:
+        store.attrs.update({"format": FORMAT, **attributes})
+        group = store.create_group("scenes", track_order=True)
+        for part in parts:
+            with h5py.File(part, "r") as f:
+                f.copy("scene", group, name=_safe(f["scene"].attrs["name"]))
+
+
+def contents(path):
+    """What a store says of itself: (attributes, {scene name: source hash}); None without a store."""
+    if not Path(path).is_file():
+        return None
+    with _opened(path) as f:
+        hashes = {d.attrs["name"]: d.attrs["source_sha256"] for d in f["scenes"].values()}
+        return dict(f.attrs), hashes
+
+
+def protocol_of(path):
+    """The protocol a store was prepared for."""
+    with _opened(path) as f:
+        return f.attrs["protocol"]
+
+
+def scene_names(path):
+    """Names of a store's scenes, in its order."""
+    with _opened(path) as f:
+        return [d.attrs["name"] for d in f["scenes"].values()]
+
+
+def read_scene(path, name):
+    """Read one scene of a store."""
+    with _opened(path) as f:
+        return _scene(f["scenes"][_safe(name)], path)
+
+
+def is_store(path):
+    """Whether a path is a scene store (told by its content)."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with _opened(path):
+        return True
+
+
+def _opened(path):
+    try:
+        f = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(f"{path}: not a scene store, or damaged; make it with the command prepare") from error
+    if f.attrs.get("format") != FORMAT:
+        f.close()
+        raise UserError(f"{path}: an HDF5 file, but no scene store; make one with the command prepare")
+    return f
+
+
+def _scene(dataset, path):
+    try:
+        cube = dataset[:]
+    except OSError as error:
+        raise UserError(f"{path}: scene {dataset.attrs['name']} cannot be read, the file is damaged; prepare it again") from error
+    attributes = dataset.attrs
+    return Scene(
+        name=attributes["name"],
+        cube=cube,
+        value_scale=attributes["value_scale_corrected"],
+        published_value_scale=attributes["value_scale_published"],
+        lr_scale=int(attributes["lr_scale"]),
+        wavelengths=attributes.get("wavelengths"),
+        source=attributes["source"],
+        source_sha256=attributes["source_sha256"],
+    )
+
+
+def _safe(name):
+    # HDF5 takes a slash for a path and a lone dot for the group itself; a letter in front keeps both out.
+    return "s_" + name.replace("/", "\u2215")

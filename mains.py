@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Hyperspectral image super-resolution from the command line: prepare, train, test, demo.
+
+`python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
+Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
+"""
+
+import inspect
+import sys
+
+import fire
+
+import config
+from utils import UserError
+
+
+def command(config_class):
+    """Give a function the flags of a config class as its signature and its help text."""
+
+    def decorate(function):
+        fields = config.dataclasses.fields(config_class)
+        types = {"int": int, "float": float, "bool": bool, "str": str}
+        function.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=types.get(f.type, f.type))
+                for f in fields
+            ]
+        )
+        arguments = "\n".join(f"    {f.name}: {f.metadata['help']}" for f in fields)
+        function.__doc__ = f"{config_class.__doc__}\n\nArgs:\n{arguments}\n"
+        function.config_class = config_class
+        return function
+
+    return decorate
+
+
+class Job:
+    """A validated command that waits until the whole command line has been understood."""
+
+    def __init__(self, run):
+        self._run = run
+
+
+@command(config.PrepareConfig)
+def prepare(**flags):
+    settings = config.PrepareConfig.from_flags(flags)
+
+    def run():
+        from data.prepare import prepare as write_stores
+
+        return write_stores(settings)
+
+    return Job(run)
+
+
+@command(config.TrainConfig)
+def train(**flags):
+    settings = config.TrainConfig.from_flags(flags)
+
+    def run():
+        from trainer import Trainer
+
+        return Trainer(settings).train()
+
+    return Job(run)
+
+
+@command(config.TestConfig)
+def test(**flags):
+    settings = config.TestConfig.from_flags(flags)
+
+    def run():
+        from evaluator import test as score
+
+        return score(settings)
+
+    return Job(run)
+
+
+@command(config.DemoConfig)
+def demo(**flags):
+    settings = config.DemoConfig.from_flags(flags)
+
+    def run():
+        from demo import run_demo
+
+        return run_demo(settings)
+
+    return Job(run)
+
+
+COMMANDS = {"prepare": prepare, "train": train, "test": test, "demo": demo}
+
+
+def checked_arguments(arguments):
+    """The command line as fire shall see it, with unknown commands, flags and stray words refused first.
+
+    Fire runs a command before it finds a mistyped flag, and reads text such as 1e5, 2020 or a,b as
+    numbers and tuples: words for text flags are quoted here.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        return ["--", "--help"]
+    name, *words = arguments
+    if name not in COMMANDS:
+        near = config.difflib.get_close_matches(name, COMMANDS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(COMMANDS)}"
+        raise UserError(f"{name} is not a command; {remedy}")
+    if "-h" in words or "--help" in words:
+        return [name, "--help"]
+    fields = {f.name: f for f in config.dataclasses.fields(COMMANDS[name].config_class)}
+    checked, position = [name], 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if not word.startswith("--") or word == "--":
+            raise UserError(f"{word!r} belongs to no flag; flags are given as --name value (quote values with blanks)")
+        flag, equals, value = word[2:].partition("=")
+        flag = flag.replace("-", "_")
+        if flag not in fields:
+            raise UserError(config.unknown_flag(flag, fields))
+        if not equals:
+            if position < len(words) and not words[position].startswith("--"):
+                value = words[position]
+                position += 1
+            elif fields[flag].type in (bool, "bool"):
+                value = "1"
+            else:
+                raise UserError(f"--{flag} has no value; give one behind it")
+        checked.append(f"--{flag}={value!r}")
+    return checked
+
+
+def main(arguments=None):
+    """Run one command line; returns the exit code."""
+    try:
+        arguments = checked_arguments(sys.argv[1:] if arguments is None else list(arguments))
+        job = fire.Fire(COMMANDS, command=arguments, name="mains.py", serialize=lambda _: "")
+        if isinstance(job, Job):
+            files = job._run()
+            print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except fire.core.FireExit as leaving:
+        return leaving.code
+    except Exception as error:
+        signal_number = getattr(error, "signal_number", None)
+        if signal_number is None:
+            raise
+        print(f"{error}; --resume last goes on", file=sys.stderr)
+        return 128 + signal_number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

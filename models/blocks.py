@@ -1,0 +1,128 @@
+"""Building blocks shared by the networks: spatial-spectral blocks, upsampler, band groups."""
+
+import math
+
+import torch
+from torch import nn
+
+
+def conv(in_channels, out_channels, kernel_size):
+    """Convolution with bias and "same" zero padding, as everywhere in the method."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+
+
+class ChannelAttention(nn.Module):
+    """Scales each feature map by a weight learned from the maps' global means (RCAN's CA layer)."""
+
+    def __init__(self, n_feats, reduction=16):
+        super().__init__()
+        squeezed = max(1, n_feats // reduction)
+        self.conv_du = nn.Sequential(
+            conv(n_feats, squeezed, 1), nn.ReLU(), conv(squeezed, n_feats, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x):
+        return x * self.conv_du(x.mean((2, 3), keepdim=True))
+
+
+class ResidualBlock(nn.Module):
+    """x + res_scale * body(x); body is conv-ReLU-conv, with channel attention behind it if asked."""
+
+    def __init__(self, n_feats, kernel_size, attention=False, res_scale=0.1):
+        super().__init__()
+        layers = [conv(n_feats, n_feats, kernel_size), nn.ReLU(), conv(n_feats, n_feats, kernel_size)]
+        if attention:
+            layers.append(ChannelAttention(n_feats))
+        self.body = nn.Sequential(*layers)
+        self.res_scale = res_scale
+
+    def forward(self, x):
+        return torch.add(x, self.body(x), alpha=self.res_scale)
+
+
+class SSB(nn.Module):
+    """Spatial-spectral block: a 3x3 residual block, then a 1x1 one with channel attention."""
+
+    def __init__(self, n_feats):
+        super().__init__()
+        self.spa = ResidualBlock(n_feats, 3)
+        self.spc = ResidualBlock(n_feats, 1, attention=True)
+
+    def forward(self, x):
+        return self.spc(self.spa(x))
+
+
+class SSPN(nn.Module):
+    """n_blocks spatial-spectral blocks, named net1, net2, ..., around which the input is added."""
+
+    def __init__(self, n_feats, n_blocks):
+        super().__init__()
+        for k in range(1, n_blocks + 1):
+            self.add_module(f"net{k}", SSB(n_feats))
+
+    def forward(self, x):
+        y = x
+        for block in self.children():
+            y = block(y)
+        return x + y
+
+
+class Upsampler(nn.Sequential):
+    """Sub-pixel enlargement by 3 or by a power of two; scale 1 has no layers and changes nothing."""
+
+    def __init__(self, scale, n_feats):
+        if scale == 3:
+            layers = [conv(n_feats, 9 * n_feats, 3), nn.PixelShuffle(3)]
+        else:
+            steps = int(math.log2(scale))
+            if 2**steps != scale:
+                raise ValueError(f"cannot enlarge by {scale}: 3 or a power of two is needed")
+            layers = [m for _ in range(steps) for m in (conv(n_feats, 4 * n_feats, 3), nn.PixelShuffle(2))]
+        super().__init__(*layers)
+
+
+class Branch(nn.Module):
+    """Head convolution, SSPN body, then an upsampler and a tail convolution where asked for.
+
+    Maps B x in_channels x h x w to B x (out_channels or n_feats) x up_scale*h x up_scale*w.
+    """
+
+    def __init__(self, in_channels, n_feats, n_blocks, up_scale=None, out_channels=None):
+        super().__init__()
+        self.head = conv(in_channels, n_feats, 3)
+        self.body = SSPN(n_feats, n_blocks)
+        self.upsample = Upsampler(up_scale, n_feats) if up_scale else None
+        self.tail = conv(n_feats, out_channels, 3) if out_channels else None
+
+    def forward(self, x):
+        x = self.body(self.head(x))
+        if self.upsample is not None:
+            x = self.upsample(x)
+        return x if self.tail is None else self.tail(x)
+
+
+def group_starts(n_colors, n_subs, n_ovls):
+    """First band of each group of n_subs bands; neighbours share n_ovls, the last ends at n_colors.
+
+    31 bands in groups of 8 that share 2: [0, 6, 12, 18, 23].
+    """
+    step = n_subs - n_ovls
+    n_groups = max(1, math.ceil((n_colors - n_ovls) / step))
+    return [min(g * step, n_colors - n_subs) for g in range(n_groups)]
+
+
+def gather_groups(x, starts, n_subs):
+    """B x C x h x w -> (G*B) x n_subs x h x w: all groups of all images as one batch, group-major."""
+    return torch.cat([x[:, s : s + n_subs] for s in starts])
+
+
+def merge_groups(groups, starts, n_colors):
+    """(G*B) x n_subs x H x W -> B x n_colors x H x W: the mean, band by band, of the groups over it."""
+    per_group = groups.chunk(len(starts))
+    n_subs = groups.shape[1]
+    merged = groups.new_zeros(per_group[0].shape[0], n_colors, *groups.shape[2:])
+    coverage = groups.new_zeros(n_colors, 1, 1)
+    for start, group in zip(starts, per_group):
+        merged[:, start : start + n_subs] += group
+        coverage[start : start + n_subs] += 1
+    return merged / coverage

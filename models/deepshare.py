@@ -1,0 +1,144 @@
+"""DeepShare: one network for hyperspectral and RGB super-resolution (arXiv 2101.07589, section 3)."""
+
+import torch
+from torch import nn
+
+from models.blocks import Branch, conv, gather_groups, group_starts, merge_groups
+
+SCALES = (2, 3, 4, 6, 8, 16)
+
+# Values of one full-size feature map, over all groups of a pass, that inference allows itself; further
+# groups wait for the next pass. 2**26 float32 values are 256 MB.
+INFERENCE_VALUES_PER_PASS = 2**26
+
+
+class DeepShare(nn.Module):
+    """Two branches shared by all band groups and by RGB images, one trunk for each modality.
+
+    Args:
+        n_colors: bands of the hyperspectral images, at least n_subs.
+        n_scale: enlargement, one of SCALES.
+        n_feats: width F of all feature maps.
+        n_subs, n_ovls: bands in a group, bands shared by neighbouring groups.
+        n_blocks: spatial-spectral blocks in each body.
+        use_share: False gives every group, and the RGB images, branches of their own: nothing is
+            shared, as an ablation. The state_dict then has branch1.0, branch1.1, ...; RGB comes last.
+        global_residual: add the network's output to `lms`. Not in the publication; it lets short
+            runs converge. The state_dict then holds a buffer `global_residual`, so that such
+            weights cannot pass for published ones.
+
+    The names in its state_dict are those of the released checkpoints.
+    """
+
+    def __init__(
+        self,
+        n_colors,
+        n_scale,
+        n_feats=256,
+        n_subs=8,
+        n_ovls=2,
+        n_blocks=3,
+        use_share=True,
+        global_residual=False,
+    ):
+        super().__init__()
+        if n_scale not in SCALES:
+            raise ValueError(f"n_scale is one of {', '.join(map(str, SCALES))}, not {n_scale}")
+        if n_colors < n_subs:
+            raise ValueError(f"n_subs ({n_subs}) is at most the number of bands ({n_colors})")
+        if not 0 <= n_ovls < n_subs:
+            raise ValueError(f"n_ovls ({n_ovls}) is at least 0 and below n_subs ({n_subs})")
+        if n_feats < 1 or n_blocks < 1:
+            raise ValueError(f"n_feats ({n_feats}) and n_blocks ({n_blocks}) are at least 1")
+        # branch1 enlarges by half the scale, branch2 by two; an odd scale is left to branch2.
+        first, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
+        self.n_colors, self.n_scale, self.n_subs = n_colors, n_scale, n_subs
+        self.starts = group_starts(n_colors, n_subs, n_ovls)
+        self.use_share = use_share
+
+        def branches(make):
+            return make() if use_share else nn.ModuleList([make() for _ in range(len(self.starts) + 1)])
+
+        self.branch1 = branches(lambda: Branch(n_subs, n_feats, n_blocks, up_scale=first))
+        self.branch2 = branches(lambda: Branch(n_feats, n_feats, n_blocks, up_scale=second, out_channels=n_subs))
+        self.trunk = Branch(n_colors, n_feats, n_blocks)
+        self.skip_conv = conv(n_colors, n_feats, 3)
+        self.final = conv(n_feats, n_colors, 3)
+        self.trunk_RGB = Branch(n_subs, n_feats, n_blocks)
+        self.skip_conv_RGB = conv(n_subs, n_feats, 3)
+        self.final_RGB = conv(n_feats, n_subs, 3)
+        self.has_global_residual = bool(global_residual)
+        if global_residual:
+            self.register_buffer("global_residual", torch.ones(()))
+
+    def forward(self, ms, lms, modality="spectral"):
+        """Super-resolve a batch.
+
+        Args:
+            ms: low-resolution images, B x C x h x w, values 0..1; C is n_colors for "spectral",
+                n_subs for "rgb" (an RGB image lifted to one group of bands).
+            lms: their bicubic enlargement, B x C x s*h x s*w.
+            modality: "spectral" or "rgb".
+
+        Returns:
+            B x C x s*h x s*w, not clipped.
+        """
+        if modality == "spectral":
+            y = merge_groups(self._enlarge_groups(ms), self.starts, self.n_colors)
+            y = self.final(self.trunk(y) + self.skip_conv(lms))
+        elif modality == "rgb":
+            y = self._enlarge(ms, -1)
+            y = self.final_RGB(self.trunk_RGB(y) + self.skip_conv_RGB(lms))
+        else:
+            raise ValueError(f"modality is 'spectral' or 'rgb', not {modality!r}")
+        return y + lms if self.has_global_residual else y
+
+    def _enlarge(self, groups, which):
+        """Both branches: B x n_subs x h x w -> B x n_subs x s*h x s*w; which matters if none is shared."""
+        if self.use_share:
+            return self.branch2(self.branch1(groups))
+        return self.branch2[which](self.branch1[which](groups))
+
+    def _enlarge_groups(self, ms):
+        """B x n_colors x h x w -> (G*B) x n_subs x s*h x s*w: every band group through both branches."""
+        groups = gather_groups(ms, self.starts, self.n_subs)
+        if not self.use_share:
+            per_group = groups.chunk(len(self.starts))
+            return torch.cat([self._enlarge(group, g) for g, group in enumerate(per_group)])
+        if torch.is_grad_enabled():
+            return self._enlarge(groups, 0)
+        # A whole scene's feature maps would not fit for all groups at once. Without gradients the
+        # groups can go through in portions.
+        values_per_group = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * self.n_scale**2
+        portion = max(1, INFERENCE_VALUES_PER_PASS // values_per_group)
+        return torch.cat([self._enlarge(part, 0) for part in groups.split(portion)])
+
+    @torch.no_grad()
+    def init_identity(self, trunk_gain=0.1):
+        """Start so that the network's output is near `lms`. Not in the publication, for short runs.
+
+        The skip convolution copies the bands into the first feature maps and the final one reads
+        them back; the trunks' first convolutions are scaled down by trunk_gain. With a global
+        residual, where `lms` is already added, the final convolutions are scaled down instead.
+        The architecture and the names in the state_dict stay as they are.
+
+        Raises:
+            ValueError: if n_feats is below n_colors, too narrow to copy all bands.
+        """
+        for trunk, skip, final in (
+            (self.trunk, self.skip_conv, self.final),
+            (self.trunk_RGB, self.skip_conv_RGB, self.final_RGB),
+        ):
+            if self.has_global_residual:
+                final.weight.mul_(trunk_gain)
+                final.bias.zero_()
+                continue
+            n = skip.in_channels
+            if skip.out_channels < n:
+                raise ValueError(f"init identity needs n_feats >= {n} (the bands), got {skip.out_channels}")
+            nn.init.dirac_(skip.weight)
+            nn.init.dirac_(final.weight)
+            skip.bias.zero_()
+            final.bias.zero_()
+            trunk.head.weight.mul_(trunk_gain)
+            trunk.head.bias.mul_(trunk_gain)

@@ -1,0 +1,105 @@
+"""Pictures of cubes: false colour from the wavelengths, error maps, panels side by side."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Band centres shown as red, green and blue, in nm.
+SHOWN = (640.0, 550.0, 460.0)
+# Errors from 0 to this part of the value range run through the whole colour scale.
+ERROR_FULL_SCALE = 0.1
+# Dark to bright, roughly even steps in lightness (black, violet, red, orange, pale yellow).
+_SCALE = np.array([[0, 0, 4], [86, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], dtype=np.float64)
+
+
+def shown_bands(n_colors, wavelengths=None):
+    """Indices of the bands for red, green and blue.
+
+    Nearest to 640, 550 and 460 nm; without wavelengths, or where these do not reach the visible
+    (colours would then come from one band), three spread over the spectrum, longest first.
+    """
+    if wavelengths is not None:
+        nearest = [int(np.argmin(np.abs(np.asarray(wavelengths) - w))) for w in SHOWN]
+        if len(set(nearest)) == 3:
+            return nearest
+    return [round((n_colors - 1) * part) for part in (0.8, 0.5, 0.2)]
+
+
+def false_colour(cube, bands, white=None):
+    """H x W x C in 0..1 -> H x W x 3 uint8: three bands, brightest 0.5 % at white, gamma 2.2."""
+    colours = np.clip(cube[:, :, bands], 0, None)
+    white = white or white_level(cube, bands)
+    return (255 * np.clip(colours / white, 0, 1) ** (1 / 2.2)).round().astype(np.uint8)
+
+
+def white_level(cube, bands):
+    """The value that `false_colour` shows as white: the 99.5th percentile of the shown bands."""
+    return max(float(np.percentile(cube[:, :, bands], 99.5)), 1e-6)
+
+
+def error_map(pred, gt):
+    """Root mean squared error over the bands, pixel by pixel: H x W, in units of the value range."""
+    return np.sqrt(np.mean((pred.astype(np.float64) - gt) ** 2, axis=2))
+
+
+def colour_errors(error, full_scale=ERROR_FULL_SCALE):
+    """H x W errors -> H x W x 3 uint8, from black (0) to pale yellow (full_scale and above)."""
+    position = np.clip(error / full_scale, 0, 1) * (len(_SCALE) - 1)
+    channels = [np.interp(position, np.arange(len(_SCALE)), _SCALE[:, k]) for k in range(3)]
+    return np.stack(channels, axis=2).round().astype(np.uint8)
+
+
+def comparison(ms, lms, sr, gt, wavelengths=None):
+    """One picture: LR, bicubic, SR and HR in false colour; under them the errors of bicubic and SR.
+
+    Args:
+        ms: h x w x C; lms, sr, gt: H x W x C; values 0..1.
+
+    Returns:
+        PIL image.
+    """
+    bands = shown_bands(gt.shape[2], wavelengths)
+    white = white_level(gt, bands)
+    scale = gt.shape[0] // ms.shape[0]
+    errors = [error_map(lms, gt), error_map(sr, gt)]
+    full_scale = max(float(np.percentile(errors[0], 99)), 1e-6)
+    shown = [false_colour(x, bands, white) for x in (ms, lms, sr, gt)]
+    shown[0] = shown[0].repeat(scale, axis=0).repeat(scale, axis=1)
+    legend = np.tile(np.linspace(0, full_scale, gt.shape[1]), (gt.shape[0], 1))
+    tiles = [
+        (shown[0], "LR input"),
+        (shown[1], "bicubic"),
+        (shown[2], "super-resolved"),
+        (shown[3], "HR truth"),
+        (colour_errors(legend, full_scale), f"RMSE scale: 0 to {full_scale:.4f}"),
+        (colour_errors(errors[0], full_scale), f"bicubic: RMSE {np.sqrt(np.mean(errors[0] ** 2)):.4f}"),
+        (colour_errors(errors[1], full_scale), f"super-resolved: RMSE {np.sqrt(np.mean(errors[1] ** 2)):.4f}"),
+    ]
+    # The colour scale needs a strip, not a tile.
+    strip = max(12, gt.shape[0] // 12)
+    tiles[4] = (tiles[4][0][:strip], tiles[4][1])
+    return contact_sheet(tiles, columns=4)
+
+
+def contact_sheet(tiles, columns, gap=8):
+    """Pictures in a grid on white, each under its title: [(H x W x 3 uint8, title), ...] -> PIL image."""
+    height = max(pixels.shape[0] for pixels, _ in tiles)
+    # Narrow tiles are enlarged, so that titles stay readable over them.
+    factor = max(1, round(256 / max(pixels.shape[1] for pixels, _ in tiles)))
+    height *= factor
+    width = factor * max(pixels.shape[1] for pixels, _ in tiles)
+    title_height = max(18, width // 18)
+    font = ImageFont.load_default(size=round(title_height * 0.7))
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new(
+        "RGB",
+        (gap + columns * (width + gap), gap + rows * (height + title_height + gap)),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    for k, (pixels, title) in enumerate(tiles):
+        left = gap + k % columns * (width + gap)
+        top = gap + k // columns * (height + title_height + gap)
+        draw.text((left, top), title, fill="black", font=font)
+        picture = Image.fromarray(pixels).resize((pixels.shape[1] * factor, pixels.shape[0] * factor), Image.NEAREST)
+        sheet.paste(picture, (left, top + title_height))
+    return sheet

@@ -1,0 +1,99 @@
+"""Small helpers used on every floor: the user's error, seeds, devices, safe files, memory at hand."""
+
+import contextlib
+import errno
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+class UserError(Exception):
+    """Something the user gave is wrong: one sentence saying what, the value received and the remedy."""
+
+
+def seed_everything(seed):
+    """Seed every global generator (the program's own draws come from `random_generator`)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def random_generator(seed, purpose, *counters):
+    """A numpy Generator that depends on nothing but its arguments.
+
+    Every random draw in training comes from one of these, told apart by purpose (a word) and counters
+    (epoch, iteration, ...), so that a resumed run draws what an undisturbed one would have drawn without
+    any generator's state having to be kept.
+    """
+    return np.random.default_rng([seed, *purpose.encode(), *counters])
+
+
+def select_device(cuda, gpus):
+    """The torch device for the flags --cuda (auto, 1 or 0) and --gpus ("0", "1", "0,1": first one used).
+
+    Must run before CUDA is first used, since --gpus works through CUDA_VISIBLE_DEVICES.
+    """
+    if cuda == "0":
+        return torch.device("cpu")
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if cuda == "1":
+        raise UserError("--cuda 1: no CUDA device was found; use --cuda auto or --cuda 0 to run on the CPU")
+    return torch.device("cpu")
+
+
+def free_memory():
+    """Bytes of main memory that can still be taken without swapping (0 where the system does not say)."""
+    try:
+        with open("/proc/meminfo") as f:
+            for line in f:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Write a file whole or not at all: yields a temporary path beside it, moved into place at the end.
+
+    Raises:
+        UserError: where the disk is full or the folder may not be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb") as f:
+                os.fsync(f.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# Libraries wrap the system's error in their own words; HDF5 and torch lose its number.
+_DISK_FULL_WORDS = ("No space left on device", "errno = 28", "unexpected pos", "file write failed")
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Turn a failed write below into the sentence that says which file and what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or any(w in str(error) for w in _DISK_FULL_WORDS):
+            raise UserError(f"{path}: the disk is full; free some space and run the same command again") from error
+        if isinstance(error, PermissionError) or number == errno.EROFS:
+            raise UserError(f"{path}: may not be written; choose another folder or change its permissions") from error
+        if isinstance(error, (NotADirectoryError, FileExistsError)):
+            raise UserError(f"{path}: a file stands where a folder is needed; choose another folder") from error
+        raise
