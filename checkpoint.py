@@ -51,15 +51,16 @@ def load_weights(path):
         (state_dict, architecture): the latter as `architecture_of` gives it.
     """
     path = Path(path)
-    content = _load(path)
+    content, metadata = _load(path), {}
     if isinstance(content, dict):
+        metadata = content.get("config", {})
         for key in ("model", "state_dict", "net"):
             if isinstance(content.get(key), dict):
                 content = content[key]
                 break
     if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise UserError(f"{path}: holds no state_dict; --model_dir takes a .pth of network weights")
-    metadata = getattr(content, "_metadata", {}).get(METADATA_KEY, {})
+    metadata = getattr(content, "_metadata", {}).get(METADATA_KEY, metadata)
     state = {name.removeprefix("module."): tensor for name, tensor in content.items()}
     return state, architecture_of(state, path, metadata)
 
@@ -97,9 +98,9 @@ def architecture_of(state, path, metadata=None):
         ) from error
     named = re.search(r"Ovls=?(\d+)", path.name)
     beside = path.parent / "config.json"
-    if metadata:
+    if metadata and "n_ovls" in metadata:
         n_ovls = metadata["n_ovls"]
-    elif beside.is_file() and "n_ovls" in (config := json.loads(beside.read_text())):
+    elif beside.is_file() and "n_ovls" in (config := json.loads(beside.read_text(encoding="utf-8"))):
         n_ovls = config["n_ovls"]
     else:
         n_ovls = int(named[1]) if named else 2
@@ -134,7 +135,9 @@ def load_strictly(model, state, path):
         raise UserError(f"{path}: the tensors do not fit the network: {'; '.join(parts)}; give the matching checkpoint")
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: {name} has values that are not finite; the file is damaged or its training diverged")
+            raise UserError(
+                f"{path}: {name} has values that are not finite; the file is damaged or its training diverged"
+            )
     model.load_state_dict(state, strict=True)
 
 

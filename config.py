@@ -6,6 +6,7 @@ from them, the README's tables are made from them, and a run's config.json is on
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,9 @@ SCALES = (2, 3, 4, 6, 8, 16)
 PROTOCOLS = ("corrected", "published")
 
 
-def flag(default, help, choices=None, low=None, above=None, high=None):
-    """A dataclass field with its help text and limits (low <= value, above < value, value <= high)."""
-    return dataclasses.field(
-        default=default,
-        metadata={"help": help, "choices": choices, "low": low, "above": above, "high": high},
-    )
+def flag(default, help, choices=None, low=None, above=None):
+    """A dataclass field with its help text and limits (one of choices, low <= value, above < value)."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "low": low, "above": above})
 
 
 class Config:
@@ -50,6 +48,10 @@ class Config:
             UserError: for a combination that cannot work.
         """
 
+    def check_gpus(self):
+        if self.gpus and not all(part.strip().isdecimal() for part in self.gpus.split(",")):
+            raise UserError(f"--gpus takes device numbers such as 0 or 0,1, not {self.gpus!r}")
+
 
 def unknown_flag(name, known):
     """The sentence for a flag that does not exist, with the nearest one that does."""
@@ -60,57 +62,45 @@ def unknown_flag(name, known):
 
 
 def _converted(field, value):
-    kind, limits, name = field.type, field.metadata, field.name
-    kind = {"int": int, "float": float, "bool": bool, "str": str}[kind if isinstance(kind, str) else kind.__name__]
-    number = value
-    if isinstance(value, str) and kind is not str:
-        text = {"true": "1", "false": "0"}.get(value.strip().lower(), value)
-        try:
-            number = float(text)
-        except ValueError:
-            number = None
-    if kind is bool:
-        if number not in (0, 1):
-            raise UserError(f"--{name} takes 1 or 0, not {value!r}")
-        return bool(number)
-    if kind is int:
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number or number % 1:
-            raise UserError(f"--{name} takes a whole number, not {value!r}")
-        value = int(number)
-    elif kind is float:
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number:
-            raise UserError(f"--{name} takes a number, not {value!r}")
-        value = float(number)
-    else:
+    """A raw flag value in the field's type and within its limits."""
+    name, limits = field.name, field.metadata
+    if field.type is str:
         value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    else:
+        number = _number(value)
+        if field.type is bool and number not in (0, 1):
+            raise UserError(f"--{name} takes 1 or 0, not {value!r}")
+        if number is None or (field.type is int and number % 1):
+            raise UserError(f"--{name} takes a {'whole ' if field.type is int else ''}number, not {value!r}")
+        value = field.type(number)
     if limits["choices"] and value not in limits["choices"]:
         raise UserError(f"--{name} takes {_one_of(limits['choices'])}, not {value!r}")
-    for bad, word in (
-        (limits["low"] is not None and value < (limits["low"] or 0), f"at least {limits['low']}"),
-        (limits["above"] is not None and value <= (limits["above"] or 0), f"above {limits['above']}"),
-        (limits["high"] is not None and value > (limits["high"] or 0), f"at most {limits['high']}"),
-    ):
-        if bad:
-            raise UserError(f"--{name} is {word}, not {value!r}")
+    if limits["low"] is not None and value < limits["low"]:
+        raise UserError(f"--{name} is at least {limits['low']}, not {value!r}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise UserError(f"--{name} is above {limits['above']}, not {value!r}")
     return value
 
 
+def _number(value):
+    """The finite number that a value is or spells, with true and false as 1 and 0; None if it is none."""
+    if isinstance(value, str):
+        value = {"true": 1, "false": 0}.get(value.strip().lower(), value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _one_of(choices):
-    words = [str(c) for c in choices]
+    words = [str(c) for c in choices if c not in ("", 0)]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def names(text):
     """A comma-separated list of scene names as a list, without blanks at the ends."""
     return [n.strip() for n in text.split(",") if n.strip()]
-
-
-class NetworkChecks:
-    """Checks shared by the commands that make a network."""
-
-    def check_groups(self):
-        if self.n_ovls >= self.n_subs:
-            raise UserError(f"--n_ovls ({self.n_ovls}) must be below --n_subs ({self.n_subs}); the published pair is 2 and 8")
 
 
 @dataclass(frozen=True)
@@ -129,7 +119,9 @@ class PrepareConfig(Config):
     labelled: str = flag("", "names of the labelled scenes, A,B,...; the published split without")
     unlabelled: str = flag("", "names of the unlabelled scenes; the published split without")
     test: str = flag("", "names of the test scenes; the published split without")
-    unlabelled_lr_dir: str = flag("", "folder of low-resolution scenes, for which no HR exists, to be the unlabelled ones")
+    unlabelled_lr_dir: str = flag(
+        "", "folder of low-resolution scenes, for which no HR exists, to be the unlabelled ones"
+    )
     allow_missing: bool = flag(False, "go on with the scenes that are there when some of the split are missing")
 
     def check(self):
@@ -141,11 +133,13 @@ class PrepareConfig(Config):
         for split in ("labelled", "unlabelled", "test"):
             for name in names(getattr(self, split)):
                 if seen.setdefault(name, split) != split:
-                    raise UserError(f"scene {name} is in both --{seen[name]} and --{split}; a scene belongs to one split")
+                    raise UserError(
+                        f"scene {name} is in both --{seen[name]} and --{split}; a scene belongs to one split"
+                    )
 
 
 @dataclass(frozen=True)
-class TrainConfig(Config, NetworkChecks):
+class TrainConfig(Config):
     """Train a network with the published recipe; 11,250 iterations for CAVE x4."""
 
     train_dir_mslabel: str = flag("", "labelled HSIs: a scene store, or a folder of .mat patches (gt, ms, ms_bicubic)")
@@ -174,14 +168,20 @@ class TrainConfig(Config, NetworkChecks):
     learning_rate: float = flag(1e-4, "Adam's step; times 0.3 every 5 epochs and once more in the last", above=0)
     weight_decay: float = flag(0.0, "Adam's weight decay", low=0)
     joint_loss: bool = flag(False, "0: one Adam step per loss (as released); 1: one for the sum (as the paper writes)")
-    patch_size: int = flag(0, "HR pixels along a patch's edge; 0: the published 64 for x4, 128 for x8, 16 times the scale", low=0)
+    patch_size: int = flag(
+        0, "HR pixels along a patch's edge; 0: the published 64 for x4, 128 for x8, 16 times the scale", low=0
+    )
     patch_stride: int = flag(0, "HR pixels between patches; 0: the published 32, or 64 for Chikusei at x8", low=0)
     data_train_num: int = flag(0, "use only the first N labelled patches (sorted); 0: all", low=0)
     data_eval_num: int = flag(0, "use only the first N validation scenes (sorted); 0: all", low=0)
     data_test_num: int = flag(0, "use only the first N test scenes (sorted); 0: all", low=0)
     protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS))
-    global_residual: bool = flag(False, "1: add the output to the bicubic image; not in the publication, for short runs")
-    init: str = flag("default", "identity: start near the bicubic image; for short runs", choices=("default", "identity"))
+    global_residual: bool = flag(
+        False, "1: add the output to the bicubic image; not in the publication, for short runs"
+    )
+    init: str = flag(
+        "default", "identity: start near the bicubic image; for short runs", choices=("default", "identity")
+    )
     seed: int = flag(3000, "seed of every random draw", low=0)
     cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
     gpus: str = flag("", "number of the CUDA device to use; the first one without")
@@ -191,19 +191,26 @@ class TrainConfig(Config, NetworkChecks):
     checkpoint_minutes: float = flag(30, "minutes between checkpoints within an epoch", above=0)
 
     # Settings that say where a run's files are and how it is watched; they may differ on resuming.
-    FREE_ON_RESUME = frozenset(
-        "train_dir_mslabel train_dir_msunlabel train_dir_rgb eval_dir_ms test_dir save_dir conversionMat_path "
-        "data_eval_num data_test_num protocol cuda gpus resume max_iterations checkpoint_minutes".split()
+    FREE_ON_RESUME = (
+        *("train_dir_mslabel", "train_dir_msunlabel", "train_dir_rgb", "eval_dir_ms", "test_dir", "save_dir"),
+        *("conversionMat_path", "data_eval_num", "data_test_num", "protocol", "cuda", "gpus", "resume"),
+        *("max_iterations", "checkpoint_minutes"),
     )
 
     def check(self):
-        self.check_groups()
+        self.check_gpus()
+        if self.n_ovls >= self.n_subs:
+            raise UserError(
+                f"--n_ovls ({self.n_ovls}) must be below --n_subs ({self.n_subs}); the published pair is 2 and 8"
+            )
         if not self.train_dir_mslabel:
             raise UserError("--train_dir_mslabel is missing; give the labelled store (labelled.h5) or patch folder")
         if self.uses_rgb and not self.train_dir_rgb:
             raise UserError("--UseRGB 1 needs --train_dir_rgb; give a folder of pictures, or --UseRGB 0")
         if self.uses_unlabelled and not self.train_dir_msunlabel:
-            raise UserError("--UseUnlabelConsistency 1 needs --train_dir_msunlabel; give a store or folder, or --UseUnlabelConsistency 0")
+            raise UserError(
+                "--UseUnlabelConsistency 1 needs --train_dir_msunlabel; give a store or folder, or --UseUnlabelConsistency 0"
+            )
         if self.patch_size % self.n_scale:
             raise UserError(f"--patch_size ({self.patch_size}) must be a multiple of --n_scale ({self.n_scale})")
         if self.patch_stride % self.n_scale:
@@ -266,6 +273,7 @@ class TestConfig(Config):
     gpus: str = flag("", "number of the CUDA device to use; the first one without")
 
     def check(self):
+        self.check_gpus()
         if not self.test_dir:
             raise UserError("--test_dir is missing; give a scene store (test.h5) or a folder of .mat files")
         if not self.model_dir and self.model_title != "Bicubic":
@@ -282,6 +290,19 @@ class DemoConfig(Config):
     seed: int = flag(3000, "seed of every random draw", low=0)
     cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
     gpus: str = flag("", "number of the CUDA device to use; the first one without")
+
+    def check(self):
+        self.check_gpus()
+
+
+def flags_table(config_class):
+    """The flags of a command as a Markdown table, as the README has it."""
+    lines = ["| flag | default | meaning |", "|---|---|---|"]
+    for f in dataclasses.fields(config_class):
+        default = int(f.default) if isinstance(f.default, bool) else f.default
+        help = f.metadata["help"].replace("|", "\\|")
+        lines.append(f"| `--{f.name}` | {f'`{default}`' if default != '' else ''} | {help} |")
+    return "\n".join(lines)
 
 
 def as_dict(config):

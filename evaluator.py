@@ -18,9 +18,17 @@ from data import readers, store
 from data.imresize import degrade, enlarge
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
-from utils import UserError, replacing, select_device
+from utils import UserError, progress_bar, replacing, select_device
 
-COLUMNS = {"MPSNR": ".4f", "MSSIM": ".4f", "MSSIM_gaussian": ".4f", "SAM": ".4f", "ERGAS": ".4f", "CrossCorrelation": ".4f", "RMSE": ".5f"}
+COLUMNS = {
+    "MPSNR": ".4f",
+    "MSSIM": ".4f",
+    "MSSIM_gaussian": ".4f",
+    "SAM": ".4f",
+    "ERGAS": ".4f",
+    "CrossCorrelation": ".4f",
+    "RMSE": ".5f",
+}
 
 
 @dataclass
@@ -59,7 +67,9 @@ class SceneSet:
             self.entries = readers.find_mats(path, flag_name)
             self.protocol = protocol or "corrected"
         if not self.entries:
-            raise UserError(f"--{flag_name} {path}: neither a scene store nor a folder of .mat files; make a store with the command prepare")
+            raise UserError(
+                f"--{flag_name} {path}: neither a scene store nor a folder of .mat files; make a store with the command prepare"
+            )
         if limit and limit < len(self.entries):
             tqdm.write(f"{path}: the first {limit} of {len(self.entries)} scenes are used, as asked")
             self.entries = self.entries[:limit]
@@ -77,9 +87,11 @@ class SceneSet:
 
     def check(self, n_colors=None):
         """Load every scene once, so that nothing can be wrong with them after hours of training."""
-        for scene in tqdm(self, desc=f"check {self.path.name}", unit="scene", leave=False, dynamic_ncols=True):
+        for scene in progress_bar(self, desc=f"check {self.path.name}", unit="scene", leave=False):
             if n_colors not in (None, scene.gt.shape[1]):
-                raise UserError(f"{self.path}: {scene.name} has {scene.gt.shape[1]} bands, the network {n_colors}; give scenes of the same bands")
+                raise UserError(
+                    f"{self.path}: {scene.name} has {scene.gt.shape[1]} bands, the network {n_colors}; give scenes of the same bands"
+                )
 
     def load(self, entry):
         """Load a scene and make, where they are not there, its LR image and bicubic enlargement.
@@ -100,13 +112,17 @@ class SceneSet:
         if min(height, width) < 7:
             raise UserError(f"{self.path}: {name} has {width} x {height} pixels, too few to be scored (7 x 7)")
         if height % self.n_scale or width % self.n_scale:
-            raise UserError(f"{self.path}: {name} has {width} x {height} pixels, not divisible by --n_scale {self.n_scale}; crop it")
+            raise UserError(
+                f"{self.path}: {name} has {width} x {height} pixels, not divisible by --n_scale {self.n_scale}; crop it"
+            )
         tensors = {key: torch.from_numpy(a).permute(2, 0, 1)[None] for key, a in arrays.items()}
         gt = tensors["gt"]
         if "ms" in tensors:
             ms = tensors["ms"]
             if ms.shape != (1, gt.shape[1], height // self.n_scale, width // self.n_scale):
-                raise UserError(f"{entry}: ms is {tuple(arrays['ms'].shape)} and gt {tuple(arrays['gt'].shape)}, not x{self.n_scale}; give the files' --n_scale")
+                raise UserError(
+                    f"{entry}: ms is {tuple(arrays['ms'].shape)} and gt {tuple(arrays['gt'].shape)}, not x{self.n_scale}; give the files' --n_scale"
+                )
             lms = tensors.get("ms_bicubic")
             if lms is None or lms.shape != gt.shape:
                 lms = enlarge(ms, self.n_scale)
@@ -145,7 +161,7 @@ def evaluate(model, scenes, device, images_dir=None, description="test"):
         (rows, files): {scene: {metric: value}}, and the paths written.
     """
     rows, files = {}, []
-    for scene in tqdm(scenes, desc=description, unit="scene", leave=False, dynamic_ncols=True):
+    for scene in progress_bar(scenes, desc=description, unit="scene", leave=False):
         output = super_resolve(model, scene, device)
         if not np.isfinite(output).all():
             raise UserError(f"{scene.name}: the network's output is not finite; its weights have diverged")
@@ -181,7 +197,9 @@ def table(rows, title_of_mean="mean"):
 def in_columns(lines, rule_before_last=False):
     """Rows of words as a table: the first column to the left, the others to the right."""
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    rows = ["  ".join([line[0].ljust(widths[0]), *(w.rjust(n) for w, n in zip(line[1:], widths[1:]))]) for line in lines]
+    rows = [
+        "  ".join([line[0].ljust(widths[0]), *(w.rjust(n) for w, n in zip(line[1:], widths[1:]))]) for line in lines
+    ]
     rule = "-" * len(rows[0])
     rows.insert(1, rule)
     if rule_before_last:
@@ -201,17 +219,16 @@ def write_results(path, model_name, scenes, rows, config):
         "config": config,
     }
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)
 
 
 def save_images(folder, scene, output):
     """Write <scene>.mat (key sr, H x W x C single) and <scene>.png: LR, bicubic, SR, HR and the errors."""
     cube_path, picture_path = folder / f"{scene.name}.mat", folder / f"{scene.name}.png"
-    with replacing(cube_path) as temporary:
-        # A name that savemat would not extend by itself.
-        with open(temporary, "wb") as f:
-            scipy.io.savemat(f, {"sr": output}, do_compression=True)
+    # Given a path, savemat would add an extension of its own.
+    with replacing(cube_path) as temporary, open(temporary, "wb") as f:
+        scipy.io.savemat(f, {"sr": output}, do_compression=True)
     panels = pictures.comparison(as_image(scene.ms), as_image(scene.lms), output, as_image(scene.gt), scene.wavelengths)
     with replacing(picture_path) as temporary:
         panels.save(temporary, format="PNG")
@@ -242,7 +259,9 @@ def test(config):
         checkpoint.load_strictly(model, state, config.model_dir)
         first = scenes.load(scenes.entries[0])
         if first.gt.shape[1] != architecture["n_colors"]:
-            raise UserError(f"{config.test_dir}: {first.name} has {first.gt.shape[1]} bands, the weights are for {architecture['n_colors']}; give scenes of the same bands")
+            raise UserError(
+                f"{config.test_dir}: {first.name} has {first.gt.shape[1]} bands, the weights are for {architecture['n_colors']}; give scenes of the same bands"
+            )
     result_path = Path(config.result_path).expanduser()
     images_dir = result_path / f"{title}_images" if config.save_images else None
     model = model.to(device, memory_format=torch.channels_last)
@@ -259,4 +278,6 @@ def _refuse_contradictions(config, architecture):
     for name in ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs", "n_ovls"):
         asked = getattr(config, name)
         if asked != unset.get(name, 0) and asked != architecture[name]:
-            raise UserError(f"--{name} {asked}: {config.model_dir} has {architecture[name]}; leave the flag out, or give other weights")
+            raise UserError(
+                f"--{name} {asked}: {config.model_dir} has {architecture[name]}; leave the flag out, or give other weights"
+            )

@@ -5,30 +5,33 @@
 Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
 """
 
+import dataclasses
+import difflib
 import inspect
 import sys
 
 import fire
 
 import config
-from utils import UserError
+from utils import Interrupted, UserError, close_progress_bars
+
+COMMANDS, CONFIG_OF = {}, {}
 
 
 def command(config_class):
-    """Give a function the flags of a config class as its signature and its help text."""
+    """Make a function a command, with the flags of a config class as its signature and help text."""
 
     def decorate(function):
-        fields = config.dataclasses.fields(config_class)
-        types = {"int": int, "float": float, "bool": bool, "str": str}
+        fields = dataclasses.fields(config_class)
         function.__signature__ = inspect.Signature(
             [
-                inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=types.get(f.type, f.type))
+                inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
                 for f in fields
             ]
         )
         arguments = "\n".join(f"    {f.name}: {f.metadata['help']}" for f in fields)
         function.__doc__ = f"{config_class.__doc__}\n\nArgs:\n{arguments}\n"
-        function.config_class = config_class
+        COMMANDS[function.__name__], CONFIG_OF[function.__name__] = function, config_class
         return function
 
     return decorate
@@ -89,9 +92,6 @@ def demo(**flags):
     return Job(run)
 
 
-COMMANDS = {"prepare": prepare, "train": train, "test": test, "demo": demo}
-
-
 def checked_arguments(arguments):
     """The command line as fire shall see it, with unknown commands, flags and stray words refused first.
 
@@ -102,12 +102,12 @@ def checked_arguments(arguments):
         return ["--", "--help"]
     name, *words = arguments
     if name not in COMMANDS:
-        near = config.difflib.get_close_matches(name, COMMANDS, n=1)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(COMMANDS)}"
         raise UserError(f"{name} is not a command; {remedy}")
     if "-h" in words or "--help" in words:
         return [name, "--help"]
-    fields = {f.name: f for f in config.dataclasses.fields(COMMANDS[name].config_class)}
+    fields = {f.name: f for f in dataclasses.fields(CONFIG_OF[name])}
     checked, position = [name], 0
     while position < len(words):
         word = words[position]
@@ -122,7 +122,7 @@ def checked_arguments(arguments):
             if position < len(words) and not words[position].startswith("--"):
                 value = words[position]
                 position += 1
-            elif fields[flag].type in (bool, "bool"):
+            elif fields[flag].type is bool:
                 value = "1"
             else:
                 raise UserError(f"--{flag} has no value; give one behind it")
@@ -134,12 +134,13 @@ def main(arguments=None):
     """Run one command line; returns the exit code."""
     try:
         arguments = checked_arguments(sys.argv[1:] if arguments is None else list(arguments))
-        job = fire.Fire(COMMANDS, command=arguments, name="mains.py", serialize=lambda _: "")
+        job = fire.Fire(COMMANDS, command=arguments, name="mains.py", serialize=lambda _: None)
         if isinstance(job, Job):
             files = job._run()
             print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
         return 0
     except UserError as error:
+        close_progress_bars()
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -147,12 +148,9 @@ def main(arguments=None):
         return 130
     except fire.core.FireExit as leaving:
         return leaving.code
-    except Exception as error:
-        signal_number = getattr(error, "signal_number", None)
-        if signal_number is None:
-            raise
-        print(f"{error}; --resume last goes on", file=sys.stderr)
-        return 128 + signal_number
+    except Interrupted as stop:
+        print(f"{stop}, the checkpoint is safe; the same command with --resume last goes on", file=sys.stderr)
+        return 128 + stop.signal_number
 
 
 if __name__ == "__main__":

@@ -148,9 +148,7 @@ def ssim(gt, pred, data_range=1.0, gaussian=False):
         mean_xx, mean_yy, mean_xy = mean_x * mean_x, mean_y * mean_y, mean_x * mean_y
         variances = unbiased * (smooth(x * x + y * y) - mean_xx - mean_yy)
         covariance = unbiased * (smooth(x * y) - mean_xy)
-        similarity = ((2 * mean_xy + c1) * (2 * covariance + c2)) / (
-            (mean_xx + mean_yy + c1) * (variances + c2)
-        )
+        similarity = ((2 * mean_xy + c1) * (2 * covariance + c2)) / ((mean_xx + mean_yy + c1) * (variances + c2))
         return similarity[inside, inside].mean()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -22,17 +22,18 @@ from data.spectral import conversion_matrix, convert_bands, draw_mixup_matrix, l
 from losses import hybrid_loss
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
-from utils import UserError, random_generator, replacing, seed_everything, select_device, writing
+from utils import (
+    Interrupted,
+    UserError,
+    progress_bar,
+    random_generator,
+    replacing,
+    seed_everything,
+    select_device,
+    writing,
+)
 
 BRANCHES = ("labelled", "mixup", "rgb", "consistency")
-
-
-class Interrupted(Exception):
-    """The run was told to stop and is safe in last.pth; `signal_number` says by what."""
-
-    def __init__(self, signal_number):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
-        self.signal_number = signal_number
 
 
 class Trainer:
@@ -82,7 +83,7 @@ class Trainer:
         config, per_epoch = self.config, self.streams["labelled"].batches_per_pass
         self._open_logs()
         checkpoint_due = time.monotonic() + 60 * config.checkpoint_minutes
-        progress = tqdm(total=self.total, initial=self.iteration, desc="train", unit="it", dynamic_ncols=True)
+        progress = progress_bar(total=self.total, initial=self.iteration, desc="train", unit="it")
         with _StopSignals() as stop, progress:
             while self.iteration < self.total:
                 started = time.monotonic()
@@ -169,28 +170,46 @@ class Trainer:
         config = self.config
         size, stride = config.patch
         lift = lift_matrix(config.n_subs)
-        sources = {"labelled": patches.labelled_source(config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num)}
+        sources = {
+            "labelled": patches.labelled_source(
+                config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num
+            )
+        }
         self.n_colors = sources["labelled"].n_colors
         expected = settings.BANDS_OF_DATASET.get(config.dataset_name, self.n_colors)
         if self.n_colors != expected:
-            raise UserError(f"{config.train_dir_mslabel}: {self.n_colors} bands, {config.dataset_name} has {expected}; set --dataset_name to a name of your own")
+            raise UserError(
+                f"{config.train_dir_mslabel}: {self.n_colors} bands, {config.dataset_name} has {expected}; set --dataset_name to a name of your own"
+            )
         if self.n_colors < config.n_subs:
-            raise UserError(f"{config.train_dir_mslabel}: {self.n_colors} bands, fewer than --n_subs {config.n_subs}; set a smaller one")
+            raise UserError(
+                f"{config.train_dir_mslabel}: {self.n_colors} bands, fewer than --n_subs {config.n_subs}; set a smaller one"
+            )
         if config.uses_rgb:
             sources["rgb"] = patches.rgb_source(config.train_dir_rgb, size, stride, config.n_scale, lift)
         if config.uses_unlabelled:
-            self.conversion = torch.from_numpy(read_conversion(config.conversionMat_path, self.n_colors, config.n_subs)).float().to(self.device)
+            self.conversion = (
+                torch.from_numpy(read_conversion(config.conversionMat_path, self.n_colors, config.n_subs))
+                .float()
+                .to(self.device)
+            )
             sources["unlabelled"] = patches.unlabelled_source(config.train_dir_msunlabel, size, stride, config.n_scale)
             if sources["unlabelled"].n_colors != self.n_colors:
-                raise UserError(f"{config.train_dir_msunlabel}: {sources['unlabelled'].n_colors} bands, the labelled images have {self.n_colors}; give images of one sensor")
+                raise UserError(
+                    f"{config.train_dir_msunlabel}: {sources['unlabelled'].n_colors} bands, the labelled images have {self.n_colors}; give images of one sensor"
+                )
         for given, used, name in (
             (config.train_dir_rgb, config.uses_rgb, "rgb"),
             (config.train_dir_msunlabel, config.uses_unlabelled, "msunlabel"),
         ):
             if given and not used:
-                tqdm.write(f"--train_dir_{name} is given, but its branch is off; --{'UseRGB' if name == 'rgb' else 'UseUnlabelConsistency'} 1 turns it on")
+                tqdm.write(
+                    f"--train_dir_{name} is given, but its branch is off; --{'UseRGB' if name == 'rgb' else 'UseUnlabelConsistency'} 1 turns it on"
+                )
         self.streams = {
-            name: patches.PatchStream(source, config.batch_size, config.seed, name, self.device, keep_last=name == "labelled")
+            name: patches.PatchStream(
+                source, config.batch_size, config.seed, name, self.device, keep_last=name == "labelled"
+            )
             for name, source in sources.items()
         }
         self.total = config.epochs * self.streams["labelled"].batches_per_pass
@@ -231,7 +250,9 @@ class Trainer:
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scene, edge = scenes.load(scenes.entries[0]), 16
             scene.ms = scene.ms[:, :, :edge, :edge]
-            scene.lms, scene.gt = (x[:, :, : edge * scenes.n_scale, : edge * scenes.n_scale] for x in (scene.lms, scene.gt))
+            scene.lms, scene.gt = (
+                x[:, :, : edge * scenes.n_scale, : edge * scenes.n_scale] for x in (scene.lms, scene.gt)
+            )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UnscoredBandWarning)
                 output = evaluator.super_resolve(self.model, scene, self.device)
@@ -285,11 +306,17 @@ class Trainer:
         run = checkpoint.load_run(path)
         now = settings.as_dict(self.config)
         free = settings.TrainConfig.FREE_ON_RESUME
-        changed = [f"--{k} {now[k]} (was {v})" for k, v in run["config"].items() if k in now and k not in free and now[k] != v]
+        changed = [
+            f"--{k} {now[k]} (was {v})" for k, v in run["config"].items() if k in now and k not in free and now[k] != v
+        ]
         if changed:
-            raise UserError(f"{path}: that run had other settings: {', '.join(changed)}; give the same ones, or start anew without --resume")
+            raise UserError(
+                f"{path}: that run had other settings: {', '.join(changed)}; give the same ones, or start anew without --resume"
+            )
         if run["patches"] != self._patch_counts():
-            raise UserError(f"{path}: that run had {run['patches']} patches, now there are {self._patch_counts()}; give the same data, or start anew without --resume")
+            raise UserError(
+                f"{path}: that run had {run['patches']} patches, now there are {self._patch_counts()}; give the same data, or start anew without --resume"
+            )
         checkpoint.load_strictly(self.model, run["model"], path)
         self.optimizer.load_state_dict(run["optimizer"])
         self.iteration, self.counts, self.seconds = run["iteration"], run["counts"], run["seconds"]
@@ -307,7 +334,9 @@ class Trainer:
         _keep_rows(self.log_path, header, lambda row: int(row["iteration"]) <= self.iteration)
         self._add_file(self.log_path)
         if self.eval_scenes:
-            _keep_rows(self.validation_path, ["epoch", *METRICS], lambda row: int(row["epoch"]) * per_epoch <= self.iteration)
+            _keep_rows(
+                self.validation_path, ["epoch", *METRICS], lambda row: int(row["epoch"]) * per_epoch <= self.iteration
+            )
             self._add_file(self.validation_path)
         self._add_file(self.run_dir / "config.json", json.dumps(self._description(), indent=1) + "\n")
         self.tensorboard = _tensorboard(self.run_dir / "tensorboard", self.iteration)
@@ -317,7 +346,7 @@ class Trainer:
     def _add_file(self, path, text=None):
         if text is not None:
             with replacing(path) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
         self.files.append(path)
 
     def _description(self):
@@ -331,7 +360,9 @@ class Trainer:
             "iterations": self.total,
             "patches": self._patch_counts(),
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+            "device": torch.cuda.get_device_name()
+            if self.device.type == "cuda"
+            else f"CPU, {torch.get_num_threads()} threads",
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
             "git_commit": _git_commit(),
         }
@@ -387,7 +418,9 @@ class Trainer:
         if self.test_scenes:
             rows, _ = evaluator.evaluate(self.model, self.test_scenes, self.device)
             description = {**self._description(), "training_seconds": round(self.seconds, 1)}
-            path = evaluator.write_results(self.run_dir / "results.json", self.config.model_title, self.test_scenes, rows, description)
+            path = evaluator.write_results(
+                self.run_dir / "results.json", self.config.model_title, self.test_scenes, rows, description
+            )
             print(f'x{self.config.n_scale}, protocol "{self.test_scenes.protocol}":\n{evaluator.table(rows)}')
             self.files.append(path)
         for stream in self.streams.values():
@@ -405,19 +438,27 @@ def read_conversion(path, n_colors, n_subs):
     if not path:
         if n_colors == 31:
             return conversion_matrix(n_subs)
-        raise UserError(f"--UseUnlabelConsistency 1: no conversion of {n_colors} bands is built in; give one by --conversionMat_path, or --UseUnlabelConsistency 0")
+        raise UserError(
+            f"--UseUnlabelConsistency 1: no conversion of {n_colors} bands is built in; give one by --conversionMat_path, or --UseUnlabelConsistency 0"
+        )
     path = settings.existing(path, "conversionMat_path")
     try:
         if path.suffix.lower() == ".mat":
             arrays = [a for k, a in scipy.io.loadmat(path).items() if not k.startswith("__") and np.ndim(a) == 2]
-            matrix = next((a for a in arrays if a.shape == (n_colors, n_subs)), arrays[0] if arrays else np.zeros((0, 0)))
+            matrix = next(
+                (a for a in arrays if a.shape == (n_colors, n_subs)), arrays[0] if arrays else np.zeros((0, 0))
+            )
         else:
             matrix = np.loadtxt(path, delimiter=",", ndmin=2)
         matrix = np.asarray(matrix, dtype=np.float64)
     except (ValueError, NotImplementedError, OSError) as error:
-        raise UserError(f"--conversionMat_path {path}: not a readable matrix; give a .csv of numbers or a .mat (v5)") from error
+        raise UserError(
+            f"--conversionMat_path {path}: not a readable matrix; give a .csv of numbers or a .mat (v5)"
+        ) from error
     if matrix.shape != (n_colors, n_subs) or not np.isfinite(matrix).all():
-        raise UserError(f"--conversionMat_path {path}: a finite {n_colors} x {n_subs} matrix (bands x n_subs) is needed, got shape {matrix.shape}")
+        raise UserError(
+            f"--conversionMat_path {path}: a finite {n_colors} x {n_subs} matrix (bands x n_subs) is needed, got shape {matrix.shape}"
+        )
     return matrix
 
 

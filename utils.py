@@ -4,14 +4,25 @@ import contextlib
 import errno
 import os
 import random
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 
 class UserError(Exception):
     """Something the user gave is wrong: one sentence saying what, the value received and the remedy."""
+
+
+class Interrupted(Exception):
+    """The run was told to stop and its checkpoint is safe; `signal_number` says by what."""
+
+    def __init__(self, signal_number):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
 
 
 def seed_everything(seed):
@@ -45,6 +56,18 @@ def select_device(cuda, gpus):
     if cuda == "1":
         raise UserError("--cuda 1: no CUDA device was found; use --cuda auto or --cuda 0 to run on the CPU")
     return torch.device("cpu")
+
+
+def progress_bar(iterable=None, **options):
+    """A tqdm bar with the time left; in a log file it writes a line now and then, not many a second."""
+    interval = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(iterable, dynamic_ncols=True, mininterval=interval, **options)
+
+
+def close_progress_bars():
+    """End what bars stand open, so that a message gets a line of its own."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
 
 
 def free_memory():

@@ -2,7 +2,7 @@
 
 A source knows its patches by number; a stream shuffles them with their 8 flips and rotations and hands
 out batches. Batch k of a stream depends on nothing but the source, the seed and k, so a resumed run
-needs no stream's position or generator to be kept, and batches can be made ahead in another thread.
+needs no stream's position or generator to be kept, and batches can be read ahead in another thread.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from data import readers, store
 from data.imresize import degrade, enlarge
 from data.spectral import lift_rgb
-from utils import UserError, free_memory, random_generator
+from utils import UserError, free_memory, progress_bar, random_generator
 
 AUGMENTATIONS = 8
 
@@ -59,16 +59,24 @@ class ScenePatches:
         limit: use only so many patches, scene by scene, row by row; 0 for all.
     """
 
+    reads_files = False
+
     def __init__(self, scenes, size, stride, n_scale, origin, labelled=True, lift=None, limit=0):
         self.n_scale, self.labelled, self.lift, self.origin = n_scale, labelled, lift, origin
         self.cubes, self.scales, self.sizes, self.positions = [], [], [], []
         for number, (name, cube, scale, lr_scale) in enumerate(scenes):
             if lr_scale not in (1, n_scale):
-                raise UserError(f"{origin}: {name} is an LR image for x{lr_scale}, --n_scale is {n_scale}; prepare LR images of x{n_scale}")
+                raise UserError(
+                    f"{origin}: {name} is an LR image for x{lr_scale}, --n_scale is {n_scale}; prepare LR images of x{n_scale}"
+                )
             if labelled and lr_scale != 1:
-                raise UserError(f"{origin}: {name} is an LR image without HR; it can only be unlabelled (--train_dir_msunlabel)")
+                raise UserError(
+                    f"{origin}: {name} is an LR image without HR; it can only be unlabelled (--train_dir_msunlabel)"
+                )
             if self.cubes and cube.shape[2] != self.cubes[0].shape[2]:
-                raise UserError(f"{origin}: {name} has {cube.shape[2]} bands, the scenes before it {self.cubes[0].shape[2]}; keep one sensor to a store")
+                raise UserError(
+                    f"{origin}: {name} has {cube.shape[2]} bands, the scenes before it {self.cubes[0].shape[2]}; keep one sensor to a store"
+                )
             step = 1 if lr_scale == 1 else n_scale
             edge, gap = size // step, max(1, stride // step)
             rows = range(0, cube.shape[0] - edge + 1, gap)
@@ -126,17 +134,32 @@ class MatPatches:
         self.origin, self.n_scale, self.labelled = folder, n_scale, labelled
         self.keys = ("gt", "ms", "ms_bicubic") if labelled else ("ms", "ms_bicubic")
         self.files = _first(files, limit, folder)
-        shapes = [self._checked(f) for f in tqdm(self.files, desc=f"check {Path(folder).name}", unit="file", leave=False, dynamic_ncols=True)]
+        shapes = [
+            self._checked(f)
+            for f in progress_bar(self.files, desc=f"check {Path(folder).name}", unit="file", leave=False)
+        ]
         for path, shape in zip(self.files, shapes):
             if shape != shapes[0]:
-                raise UserError(f"{path}: {_size(shape)}, but {self.files[0].name} has {_size(shapes[0])}; all patches of a folder are of one size")
+                raise UserError(
+                    f"{path}: {_size(shape)}, but {self.files[0].name} has {_size(shapes[0])}; all patches of a folder are of one size"
+                )
         height, width, self.n_colors = shapes[0]
         if height != width:
-            raise UserError(f"{folder}: patches of {_size(shapes[0])}; they must be square to be rotated, cut them again")
+            raise UserError(
+                f"{folder}: patches of {_size(shapes[0])}; they must be square to be rotated, cut them again"
+            )
         values = height * width * self.n_colors * (1 + 1 / n_scale**2 + labelled)
         self.held = None
         if 4 * values * len(self.files) <= free_memory() / 4:
-            self.held = [self._read(f) for f in tqdm(self.files, desc=f"read {Path(folder).name}", unit="file", leave=False, dynamic_ncols=True)]
+            self.held = [
+                self._read(f)
+                for f in progress_bar(self.files, desc=f"read {Path(folder).name}", unit="file", leave=False)
+            ]
+
+    @property
+    def reads_files(self):
+        """Whether batches are read from disk each time."""
+        return self.held is None
 
     def __len__(self):
         return len(self.files)
@@ -161,12 +184,16 @@ class MatPatches:
     def _checked(self, path):
         shapes = readers.mat_shapes(path)
         if absent := [k for k in self.keys if k not in shapes]:
-            raise UserError(f"{path}: has no {' and no '.join(absent)}, only {', '.join(shapes) or 'nothing'}; patches need {', '.join(self.keys)}")
+            raise UserError(
+                f"{path}: has no {' and no '.join(absent)}, only {', '.join(shapes) or 'nothing'}; patches need {', '.join(self.keys)}"
+            )
         large, small = shapes["ms_bicubic"], shapes["ms"]
         if len(large) != 3 or len(small) != 3:
             raise UserError(f"{path}: ms_bicubic of shape {large}, ms of shape {small}; patches are H x W x bands")
         if (small[0] * self.n_scale, small[1] * self.n_scale, small[2]) != large:
-            raise UserError(f"{path}: ms is {_size(small)} and ms_bicubic {_size(large)}, not x{self.n_scale}; give the patches' --n_scale")
+            raise UserError(
+                f"{path}: ms is {_size(small)} and ms_bicubic {_size(large)}, not x{self.n_scale}; give the patches' --n_scale"
+            )
         if self.labelled and shapes["gt"] != large:
             raise UserError(f"{path}: gt is {_size(shapes['gt'])} and ms_bicubic {_size(large)}; cut the patches again")
         return large
@@ -189,27 +216,29 @@ class PatchStream:
         self.batch_size, self.seed, self.purpose, self.device = batch_size, seed, purpose, device
         items = len(source) * AUGMENTATIONS
         if items < batch_size:
-            raise UserError(f"{source.origin}: {len(source)} patches and their flips make {items}, fewer than --batch_size {batch_size}; set a smaller one")
+            raise UserError(
+                f"{source.origin}: {len(source)} patches and their flips make {items}, fewer than --batch_size {batch_size}; set a smaller one"
+            )
         self.batches_per_pass = -(-items // batch_size) if keep_last else items // batch_size
         self._order = (None, None)
-        self._ahead = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"patches-{purpose}")
+        self._ahead = (None, None)
+        # Files are read ahead in a thread; with everything in memory it would only take a core away.
+        self._pool = ThreadPoolExecutor(1) if source.reads_files else None
 
     def batch(self, k):
-        """Batch k = 0, 1, ... of the stream; meanwhile batch k+1 is made ready."""
-        ahead = self._ahead
-        if ahead is not None and ahead[0] == k:
-            batch = ahead[1].result()
-        else:
-            if ahead is not None:
-                ahead[1].cancel() or ahead[1].exception()
-            batch = self._make(k)
+        """Batch k = 0, 1, ... of the stream."""
+        if self._pool is None:
+            return self._make(k)
+        number, future = self._ahead
+        if number != k:
+            future = self._pool.submit(self._make, k)
         self._ahead = (k + 1, self._pool.submit(self._make, k + 1))
-        return batch
+        return future.result()
 
     def close(self):
-        """End the thread that works ahead."""
-        self._pool.shutdown(cancel_futures=True)
+        """End the thread that reads ahead."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
     def _make(self, k):
         pass_number, position = divmod(k, self.batches_per_pass)
@@ -237,7 +266,7 @@ def rgb_source(path, size, stride, n_scale, lift):
     if pictures:
         read = (
             (p.name, pixels, np.iinfo(pixels.dtype).max, 1)
-            for p in tqdm(pictures, desc="read pictures", unit="file", leave=False, dynamic_ncols=True)
+            for p in progress_bar(pictures, desc="read pictures", unit="file", leave=False)
             for pixels in [readers.read_picture(p)]
         )
         return ScenePatches(read, size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
@@ -246,20 +275,24 @@ def rgb_source(path, size, stride, n_scale, lift):
         raise UserError(f"--train_dir_rgb {path}: holds neither pictures nor .mat patches; check the path")
     source = MatPatches(path, mats, n_scale)
     if source.n_colors != lift.shape[1]:
-        raise UserError(f"--train_dir_rgb {path}: patches of {source.n_colors} channels, --n_subs is {lift.shape[1]}; give pictures, or patches of {lift.shape[1]} channels")
+        raise UserError(
+            f"--train_dir_rgb {path}: patches of {source.n_colors} channels, --n_subs is {lift.shape[1]}; give pictures, or patches of {lift.shape[1]} channels"
+        )
     return source
 
 
 def _spectral_source(path, flag_name, size, stride, n_scale, labelled, limit=0):
     if store.is_store(path):
         scenes = []
-        for name in tqdm(store.scene_names(path), desc=f"read {Path(path).name}", unit="scene", leave=False, dynamic_ncols=True):
+        for name in progress_bar(store.scene_names(path), desc=f"read {Path(path).name}", unit="scene", leave=False):
             scene = store.read_scene(path, name)
             scenes.append((name, scene.cube, scene.value_scale, scene.lr_scale))
         return ScenePatches(scenes, size, stride, n_scale, path, labelled, limit=limit)
     mats = readers.find_mats(path, flag_name)
     if not mats:
-        raise UserError(f"--{flag_name} {path}: neither a scene store nor a folder of .mat patches; make a store with the command prepare")
+        raise UserError(
+            f"--{flag_name} {path}: neither a scene store nor a folder of .mat patches; make a store with the command prepare"
+        )
     return MatPatches(path, mats, n_scale, labelled, limit)
 
 

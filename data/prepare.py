@@ -3,11 +3,9 @@
 import shutil
 from pathlib import Path
 
-from tqdm import tqdm
-
 from config import names
 from data import readers, store
-from utils import UserError
+from utils import UserError, progress_bar
 
 SPLITS = ("labelled", "unlabelled", "test")
 PROGRAM = "hsi-super-resolution 1"
@@ -16,7 +14,9 @@ PROGRAM = "hsi-super-resolution 1"
 def published_split(dataset_name):
     """{split: scene names} of the published split of a data set, from data/splits/."""
     split, lists = None, {}
-    for line in (Path(__file__).parent / "splits" / f"{dataset_name.lower()}.txt").read_text().splitlines():
+    for line in (
+        (Path(__file__).parent / "splits" / f"{dataset_name.lower()}.txt").read_text(encoding="utf-8").splitlines()
+    ):
         line = line.strip()
         if line.startswith("["):
             split = lists.setdefault(line.strip("[]"), [])
@@ -40,7 +40,7 @@ def prepare(config):
     attributes = {"dataset": config.dataset_name, "protocol": config.protocol, "program": PROGRAM}
     # Which scenes are LR images depends on the scale.
     extra = {"unlabelled": {"n_scale": config.n_scale}}
-    progress = tqdm(total=sum(map(len, plan.values())), desc="prepare", unit="scene", dynamic_ncols=True)
+    progress = progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene")
     with progress:
         written = [
             _write_split(out_dir / f"{split}.h5", scenes, {**attributes, **extra.get(split, {})}, config, progress)
@@ -75,7 +75,9 @@ def _plan(config, found):
         )
     plan = {split: {n: sources[split][n] for n in listed if n in sources[split]} for split, listed in lists.items()}
     if not any(plan.values()):
-        raise UserError(f"--raw_dir {config.raw_dir}: none of the split's scenes is there; check the path or name scenes with --labelled, --test")
+        raise UserError(
+            f"--raw_dir {config.raw_dir}: none of the split's scenes is there; check the path or name scenes with --labelled, --test"
+        )
     return plan
 
 
@@ -109,7 +111,11 @@ def _is_current(path, attributes, hashes):
     if current is None:
         return False
     held, held_hashes = current
-    return held_hashes == hashes and list(held_hashes) == list(hashes) and all(held.get(k) == v for k, v in attributes.items())
+    return (
+        held_hashes == hashes
+        and list(held_hashes) == list(hashes)
+        and all(held.get(k) == v for k, v in attributes.items())
+    )
 
 
 def _lr_scale(scene, split, config):

@@ -69,7 +69,9 @@ def find_cave_scenes(raw_dir, flag_name="raw_dir"):
                 raise UserError(f"scene {name} is there twice, in {first} and {folder}; remove one of them")
             scenes[name] = files_of_scene
     if not scenes:
-        raise UserError(f"--{flag_name} {root}: no CAVE scene below it; expected folders like balloons_ms with balloons_ms_01.png")
+        raise UserError(
+            f"--{flag_name} {root}: no CAVE scene below it; expected folders like balloons_ms with balloons_ms_01.png"
+        )
     return scenes
 
 
@@ -96,7 +98,9 @@ def read_cave_scene(name, band_files):
         listed = ", ".join(f"{n:02d}" for n in absent[:8])
         raise UserError(f"{folder}: scene {name} lacks {len(absent)} of {CAVE_BANDS} bands ({listed}); copy them again")
     if surplus := sorted(band_files.keys() - wanted):
-        raise UserError(f"{folder}: scene {name} has a band {surplus[0]}, CAVE has {CAVE_BANDS}; is this another data set?")
+        raise UserError(
+            f"{folder}: scene {name} has a band {surplus[0]}, CAVE has {CAVE_BANDS}; is this another data set?"
+        )
     bands = [_read_grey(band_files[n]) for n in sorted(wanted)]
     for number, band in enumerate(bands, start=1):
         if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
@@ -195,7 +199,9 @@ def read_mat(path, keys, optional=()):
         raise UserError(f"{path}: not a readable .mat file (truncated or damaged); copy it again") from error
     for key, array in arrays.items():
         if array.ndim != 3 or array.dtype.kind not in "fiu":
-            raise UserError(f"{path}: {key} is {array.dtype} of shape {array.shape}, where numbers in H x W x bands are needed")
+            raise UserError(
+                f"{path}: {key} is {array.dtype} of shape {array.shape}, where numbers in H x W x bands are needed"
+            )
         arrays[key] = np.ascontiguousarray(array, dtype=np.float32)
         if not np.isfinite(arrays[key]).all():
             bad = int((~np.isfinite(arrays[key])).sum())
@@ -220,7 +226,9 @@ def _check_whole(path):
             tag = f.read(8)
             length = struct.unpack(order + "II", tag)[1] if len(tag) == 8 else size
             if position + 8 + length > size:
-                raise UserError(f"{path}: truncated ({size} bytes, at least {position + 8 + length} are needed); copy it again")
+                raise UserError(
+                    f"{path}: truncated ({size} bytes, at least {position + 8 + length} are needed); copy it again"
+                )
             f.seek(length, os.SEEK_CUR)
 
 
@@ -238,9 +246,17 @@ def _read_image(path):
         with Image.open(path) as image:
             if image.mode in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV"):
                 image = image.convert("RGB")
-            pixels = np.asarray(image)
+            pixels = np.array(image)
     # Pillow meets damaged files with these, depending on where they break.
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        zlib.error,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
         raise UserError(f"{path}: not a readable picture (truncated or damaged); copy it again") from error
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
         # Older Pillow reads 16-bit PNG as 32-bit integers.

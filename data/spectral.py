@@ -63,17 +63,21 @@ def lift_matrix(n_subs):
     return np.stack([np.interp(to_positions, from_positions, row) for row in RGB_TO_CHANNELS])
 
 
-def conversion_matrix(n_subs=8):
-    """F for 31 bands of 400..700 nm: the released 31 x 8 matrix, or its S K with K of n_subs columns.
+def colour_matching_functions():
+    """S: 31 x 3, the CIE functions x, y, z at 400..700 nm as the released conversion has them.
 
-    S, the released file's colour matching functions, stands in the three columns where K is 1 for one
-    sensor and 0 for the others.
+    They stand in the three columns where the lift is 1 for one sensor and 0 for the others.
     """
     released = np.loadtxt(RELEASED_CONVERSION, delimiter=",")
-    if n_subs == released.shape[1]:
-        return released
-    pure = [int(np.flatnonzero((column == 1) & (RGB_TO_CHANNELS.sum(axis=0) == 1))[0]) for column in RGB_TO_CHANNELS]
-    return released[:, pure] @ lift_matrix(n_subs)
+    alone = RGB_TO_CHANNELS.sum(axis=0) == 1
+    return released[:, [int(np.flatnonzero((row == 1) & alone)[0]) for row in RGB_TO_CHANNELS]]
+
+
+def conversion_matrix(n_subs=8):
+    """F for 31 bands of 400..700 nm: the released 31 x 8 matrix, or S K with K of n_subs columns."""
+    if n_subs == RGB_TO_CHANNELS.shape[1]:
+        return np.loadtxt(RELEASED_CONVERSION, delimiter=",")
+    return colour_matching_functions() @ lift_matrix(n_subs)
 
 
 def lift_rgb(x, matrix):

@@ -1,10 +1,10 @@
 """The scene store: one HDF5 file per split, every scene once, in its own number type.
 
-    /                       attributes: format, dataset, protocol, program
-    /scenes/<name>          H x W x C as in the raw files, chunked so that a patch reads little
-                            attributes: value_scale_corrected, value_scale_published (divide by it to
-                            get 0..1), lr_scale (1: HR; 4: an LR image of a x4 camera), wavelengths (nm,
-                            where known), source, source_sha256
+/                       attributes: format, dataset, protocol, program
+/scenes/<name>          H x W x C as in the raw files, chunked so that a patch reads little
+                        attributes: value_scale_corrected, value_scale_published (divide by it to
+                        get 0..1), lr_scale (1: HR; 4: an LR image of a x4 camera), wavelengths (nm,
+                        where known), source, source_sha256
 """
 
 from dataclasses import dataclass
@@ -149,7 +149,9 @@ def _scene(dataset, path):
     try:
         cube = dataset[:]
     except OSError as error:
-        raise UserError(f"{path}: scene {dataset.attrs['name']} cannot be read, the file is damaged; prepare it again") from error
+        raise UserError(
+            f"{path}: scene {dataset.attrs['name']} cannot be read, the file is damaged; prepare it again"
+        ) from error
     attributes = dataset.attrs
     return Scene(
         name=attributes["name"],

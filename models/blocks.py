@@ -17,9 +17,7 @@ class ChannelAttention(nn.Module):
     def __init__(self, n_feats, reduction=16):
         super().__init__()
         squeezed = max(1, n_feats // reduction)
-        self.conv_du = nn.Sequential(
-            conv(n_feats, squeezed, 1), nn.ReLU(), conv(squeezed, n_feats, 1), nn.Sigmoid()
-        )
+        self.conv_du = nn.Sequential(conv(n_feats, squeezed, 1), nn.ReLU(), conv(squeezed, n_feats, 1), nn.Sigmoid())
 
     def forward(self, x):
         return x * self.conv_du(x.mean((2, 3), keepdim=True))

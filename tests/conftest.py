@@ -1,0 +1,107 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import fixtures  # noqa: E402
+
+import mains  # noqa: E402
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class Golden:
+    """Arrays (as tensors), values and weights of the released code under one name."""
+
+    def __init__(self, name):
+        self.values = json.loads((GOLDEN / f"{name}.json").read_text())
+        self.arrays = {k: torch.from_numpy(v) for k, v in np.load(GOLDEN / f"{name}.npz").items()}
+        self.weights_path = GOLDEN / f"{name}.pth"
+
+    def __getitem__(self, name):
+        return self.arrays[name]
+
+
+@pytest.fixture(scope="session", params=[4, 8])
+def golden(request):
+    return Golden(f"deepshare_x{request.param}_31bands")
+
+
+@pytest.fixture(scope="session")
+def golden_x4():
+    return Golden("deepshare_x4_31bands")
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory):
+    """Raw data of every kind, read-only for the tests."""
+    root = tmp_path_factory.mktemp("raw")
+    fixtures.write_cave(root / "cave")
+    fixtures.write_cave_lr(root / "cave_lr_x4")
+    fixtures.write_pictures(root / "rgb")
+    return root
+
+
+@pytest.fixture(scope="session")
+def stores(raw, tmp_path_factory):
+    """Stores of the raw data: labelled, unlabelled (LR images) and test."""
+    out = tmp_path_factory.mktemp("stores")
+    code = mains.main(
+        f"prepare --raw_dir {raw / 'cave'} --unlabelled_lr_dir {raw / 'cave_lr_x4'} --out_dir {out} --allow_missing 1".split()
+    )
+    assert code == 0
+    return out
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line in this process: run("test", test_dir=...) -> (exit code, stdout, stderr)."""
+
+    def run(*words, **flags):
+        capsys.readouterr()
+        code = mains.main([*map(str, words), *(f"--{name}={value}" for name, value in flags.items())])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    """Run a command line that must be refused: exit 2 and one sentence on stderr, which is returned."""
+
+    def refused(*words, **flags):
+        code, _, err = run(*words, **flags)
+        sentences = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert code == 2, err
+        assert len(sentences) == 1, err
+        assert "Traceback" not in err
+        return sentences[0]
+
+    return refused
+
+
+TINY = {"n_feats": 4, "patch_size": 16, "patch_stride": 16, "batch_size": 8}
+
+
+@pytest.fixture
+def tiny_flags(stores, raw, tmp_path):
+    """Flags of a training run with all four losses that takes a second or two."""
+    return {
+        **TINY,
+        "train_dir_mslabel": stores / "labelled.h5",
+        "train_dir_msunlabel": stores / "unlabelled.h5",
+        "train_dir_rgb": raw / "rgb",
+        "UseRGB": 1,
+        "theta_rgb": 1,
+        "UseLabeledSpectralMixUp": 1,
+        "UseUnlabelConsistency": 1,
+        "theta_unlabel": 1,
+        "save_dir": tmp_path / "runs",
+    }

@@ -1,0 +1,53 @@
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from mains import checked_arguments
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["trian"], "did you mean train?"),
+        (["xyz"], "give one of prepare, train, test, demo"),
+        (["train", "--UseRBG", "1"], "did you mean --UseRGB?"),
+        (["train", "--zzzzzz", "1"], "--help lists the flags"),
+        (["train", "stray"], "'stray' belongs to no flag"),
+        (["train", "--seed", "1", "stray"], "'stray' belongs to no flag"),
+        (["train", "--save_dir"], "--save_dir has no value"),
+        (["train", "--save_dir", "--seed", "1"], "--save_dir has no value"),
+        (["train", "-n", "1"], "'-n' belongs to no flag"),
+    ],
+)
+def test_mistyped_command_lines_are_refused_before_any_work(refused, words, sentence):
+    assert sentence in refused(*words)
+
+
+def test_words_reach_text_flags_as_they_are_typed():
+    line = "train --train_dir_mslabel 1e5 --save_dir a,b --dataset_name 2020 --learning_rate=-1 --UseRGB --seed 7"
+    assert checked_arguments(line.split()) == [
+        "train", "--train_dir_mslabel='1e5'", "--save_dir='a,b'", "--dataset_name='2020'", "--learning_rate='-1'",
+        "--UseRGB='1'", "--seed='7'",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["it's", "{x}", "#1", "a b", "True", "()", "ä/ö", '"quoted"', "1_000", "--"])
+def test_odd_paths_come_through_the_whole_command_line(refused, path):
+    sentence = refused("train", train_dir_mslabel=path)
+    assert f"--train_dir_mslabel {path}: no such file or folder" in sentence
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "test", "demo"])
+def test_help_shows_the_flags_with_their_meaning(command):
+    done = subprocess.run([sys.executable, str(ROOT / "mains.py"), command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "FLAGS" in done.stdout + done.stderr
+    assert "--seed" in done.stdout + done.stderr or command in ("prepare", "test")
+
+
+def test_without_a_command_the_commands_are_listed():
+    done = subprocess.run([sys.executable, str(ROOT / "mains.py")], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(name in done.stdout + done.stderr for name in ("prepare", "train", "test", "demo"))

@@ -1,0 +1,204 @@
+import shutil
+
+import fixtures
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import store
+from data.prepare import published_split
+from data.readers import CAVE_WAVELENGTHS
+
+
+def test_published_split_has_5_15_and_12_scenes():
+    split = published_split("Cave")
+    assert {k: len(v) for k, v in split.items()} == {"labelled": 5, "unlabelled": 15, "test": 12}
+    assert len({name for names in split.values() for name in names}) == 32
+
+
+def test_stores_hold_the_raw_pixels_in_their_own_type(stores):
+    assert store.scene_names(stores / "labelled.h5") == list(fixtures.LABELLED)
+    scene = store.read_scene(stores / "labelled.h5", "hairs")
+    expected = (fixtures.smooth_cube(1) * 65535).round().astype(np.uint16)
+    assert scene.cube.dtype == np.uint16
+    np.testing.assert_array_equal(scene.cube, expected)
+    np.testing.assert_array_equal(scene.wavelengths, CAVE_WAVELENGTHS)
+    np.testing.assert_allclose(scene.values(), expected / 65535, rtol=1e-7)
+
+
+def test_watercolors_is_scaled_as_the_protocol_says(stores):
+    scene = store.read_scene(stores / "test.h5", "watercolors")
+    assert scene.cube.dtype == np.uint8
+    assert scene.values("corrected").max() == pytest.approx(scene.cube.max() / 255)
+    assert scene.values("published").max() == pytest.approx(scene.cube.max() / 65535)
+    other = store.read_scene(stores / "test.h5", "jelly_beans")
+    np.testing.assert_array_equal(other.values("corrected"), other.values("published"))
+
+
+def test_lr_images_become_unlabelled_scenes_of_their_scale(stores):
+    scene = store.read_scene(stores / "unlabelled.h5", "beads")
+    assert scene.lr_scale == 4
+    assert scene.cube.shape == (12, 12, 31)
+
+
+def test_cave_scenes_of_a_quarter_of_its_size_are_taken_for_lr_images(run, tmp_path):
+    fixtures.write_cave_scene(tmp_path / "raw", "beads", fixtures.smooth_cube(0, 128, 128))
+    code, _, _ = run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", unlabelled="beads")
+    assert code == 0
+    assert store.read_scene(tmp_path / "out" / "unlabelled.h5", "beads").lr_scale == 4
+
+
+def test_preparing_again_says_so_and_reads_nothing(run, raw, tmp_path, monkeypatch):
+    flags = {"raw_dir": raw / "cave", "out_dir": tmp_path, "allow_missing": 1}
+    code, out, _ = run("prepare", **flags)
+    assert code == 0
+    assert all(f"{split}.h5" in out for split in ("labelled", "unlabelled", "test"))
+    before = (tmp_path / "test.h5").stat().st_mtime_ns
+    monkeypatch.setattr("data.readers.read_cave_scene", lambda *_: pytest.fail("read again"))
+    code, out, err = run("prepare", **flags)
+    assert code == 0
+    assert out.count("up to date") + err.count("up to date") == 3
+    assert (tmp_path / "test.h5").stat().st_mtime_ns == before
+
+
+def test_a_changed_raw_file_is_read_again(run, raw, tmp_path):
+    cave = tmp_path / "cave"
+    shutil.copytree(raw / "cave", cave)
+    flags = {"raw_dir": cave, "out_dir": tmp_path / "out", "allow_missing": 1}
+    assert run("prepare", **flags)[0] == 0
+    band = cave / "hairs_ms" / "hairs_ms" / "hairs_ms_07.png"
+    Image.fromarray(np.full((fixtures.EDGE, fixtures.EDGE), 77, np.uint16)).save(band)
+    assert run("prepare", **flags)[0] == 0
+    cube = store.read_scene(tmp_path / "out" / "labelled.h5", "hairs").cube
+    assert (cube[:, :, 6] == 77).all()
+
+
+def test_interrupted_it_leaves_no_store_and_goes_on_from_the_last_scene(run, raw, tmp_path, monkeypatch):
+    from data import readers
+
+    read, calls = readers.read_cave_scene, []
+
+    def interrupted(name, files):
+        calls.append(name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return read(name, files)
+
+    monkeypatch.setattr(readers, "read_cave_scene", interrupted)
+    flags = {"raw_dir": raw / "cave", "out_dir": tmp_path, "labelled": "balloons,hairs", "test": "jelly_beans"}
+    assert run("prepare", **flags)[0] == 130
+    assert not list(tmp_path.glob("*.h5"))
+    assert run("prepare", **flags)[0] == 0
+    assert calls == ["balloons", "hairs", "hairs", "jelly_beans"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["labelled.h5", "test.h5"]
+
+
+def test_name_lists_replace_the_published_split(run, raw, tmp_path):
+    assert run("prepare", raw_dir=raw / "cave", out_dir=tmp_path, labelled="cd, beads", test="hairs")[0] == 0
+    assert store.scene_names(tmp_path / "labelled.h5") == ["cd", "beads"]
+    assert store.scene_names(tmp_path / "test.h5") == ["hairs"]
+    assert not (tmp_path / "unlabelled.h5").exists()
+
+
+def test_missing_scenes_are_all_named_at_once(refused, raw, tmp_path):
+    sentence = refused("prepare", raw_dir=raw / "cave", out_dir=tmp_path / "out")
+    assert "chart_and_stuffed_toy" in sentence
+    assert "sponges" in sentence
+    assert "balloons" not in sentence
+    assert "--allow_missing 1" in sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_scenes_in_two_splits_are_refused(refused, raw, tmp_path):
+    assert "hairs" in refused("prepare", raw_dir=raw / "cave", out_dir=tmp_path, labelled="hairs", test="hairs")
+    lr = tmp_path / "lr"
+    fixtures.write_cave_scene(lr, "hairs", fixtures.smooth_cube(0, 12, 12))
+    sentence = refused("prepare", raw_dir=raw / "cave", unlabelled_lr_dir=lr, out_dir=tmp_path / "o", allow_missing=1)
+    assert "hairs is a labelled scene" in sentence
+
+
+def break_truncated(folder):
+    band = folder / "hairs_ms_05.png"
+    band.write_bytes(band.read_bytes()[:200])
+    return "hairs_ms_05.png"
+
+
+def break_empty(folder):
+    (folder / "hairs_ms_05.png").write_bytes(b"")
+    return "hairs_ms_05.png"
+
+
+def break_missing(folder):
+    (folder / "hairs_ms_05.png").unlink()
+    return "lacks 1 of 31 bands (05)"
+
+
+def break_surplus(folder):
+    shutil.copy(folder / "hairs_ms_05.png", folder / "hairs_ms_32.png")
+    return "band 32"
+
+
+def break_size(folder):
+    Image.fromarray(np.zeros((8, 9), np.uint16)).save(folder / "hairs_ms_05.png")
+    return "9x8 pixels"
+
+
+def break_depth(folder):
+    Image.fromarray(np.zeros((fixtures.EDGE, fixtures.EDGE), np.uint8)).save(folder / "hairs_ms_05.png")
+    return "uint8"
+
+
+def break_colour(folder):
+    pixels = np.random.default_rng(0).integers(0, 255, (fixtures.EDGE, fixtures.EDGE, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "hairs_ms_05.png")
+    return "colour picture"
+
+
+def break_twice(folder):
+    shutil.copytree(folder, folder.parent.parent / "copy")
+    return "there twice"
+
+
+BREAKS = [v for k, v in sorted(globals().items()) if k.startswith("break_")]
+
+
+@pytest.mark.parametrize("damage", BREAKS, ids=lambda f: f.__name__)
+def test_damaged_scenes_are_named_and_leave_no_store(refused, tmp_path, damage):
+    folder = fixtures.write_cave_scene(tmp_path / "raw", "hairs", fixtures.smooth_cube(0))
+    word = damage(folder)
+    assert word in refused("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", labelled="hairs")
+    assert not list((tmp_path / "out").rglob("*.h5"))
+
+
+def test_folders_that_hold_nothing_are_refused(refused, tmp_path):
+    assert "no such file or folder" in refused("prepare", raw_dir=tmp_path / "none", out_dir=tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused("prepare", raw_dir=tmp_path / "empty", out_dir=tmp_path)
+    (tmp_path / "file").write_text("x")
+    assert "a file" in refused("prepare", raw_dir=tmp_path / "file", out_dir=tmp_path)
+    fixtures.write_pictures(tmp_path / "pictures")
+    assert "no CAVE scene" in refused("prepare", raw_dir=tmp_path / "pictures", out_dir=tmp_path)
+
+
+def test_links_are_followed_and_loops_end(run, raw, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "hairs_ms").symlink_to(raw / "cave" / "hairs_ms")
+    (tmp_path / "raw" / "loop").symlink_to(tmp_path / "raw")
+    assert run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", labelled="hairs")[0] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", None])
+def test_files_that_are_no_store_are_refused(refused, tmp_path, content):
+    path = tmp_path / "labelled.h5"
+    if content is None:
+        h5py.File(path, "w").close()
+    else:
+        path.write_bytes(content)
+    assert "scene store" in refused("train", train_dir_mslabel=path)
+
+
+def test_a_truncated_store_is_refused(refused, stores, tmp_path):
+    path = tmp_path / "labelled.h5"
+    path.write_bytes((stores / "labelled.h5").read_bytes()[:20000])
+    assert "damaged" in refused("train", train_dir_mslabel=path)

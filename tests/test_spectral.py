@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from data import spectral
+
+
+def test_mixup_and_conversion_equal_the_released_code(golden):
+    for name in ("ms", "lms", "gt"):
+        mixed = spectral.spectral_mixup(golden[name], golden["mixup_matrix"])
+        torch.testing.assert_close(mixed, golden[f"mixup_{name}"], rtol=1e-6, atol=0)
+
+
+def test_conversion_equals_the_released_code(golden_x4):
+    for name in ("ms", "lms"):
+        converted = spectral.convert_bands(golden_x4[name], spectral.conversion_matrix())
+        torch.testing.assert_close(converted, golden_x4[f"converted_{name}"], rtol=5e-7, atol=0)
+
+
+def test_mixup_worked_by_hand():
+    # Bands 2 and 4; R sends the first to both, the second to the second only.
+    x = torch.tensor([2.0, 4.0]).reshape(1, 2, 1, 1)
+    matrix = np.array([[1.0, 0.5], [0.0, 1.0]])
+    assert spectral.spectral_mixup(x, matrix).flatten().tolist() == [(2 + 2) / 2, (4 + 1 + 4) / 2]
+
+
+def test_mixup_matrices_have_columns_that_sum_to_one_in_the_mean():
+    matrix = spectral.draw_mixup_matrix(31, np.random.default_rng(0))
+    assert matrix.shape == (31, 31)
+    assert matrix.sum(dim=0).mean().item() == pytest.approx(1, rel=1e-6)
+    # One scalar for all: the columns' own sums still differ.
+    assert matrix.sum(dim=0).std() > 0.01
+    assert matrix.min() >= 0
+
+
+def test_released_conversion_is_colour_matching_functions_times_the_lift():
+    product = spectral.colour_matching_functions() @ spectral.lift_matrix(8)
+    np.testing.assert_allclose(product, spectral.conversion_matrix(8), atol=1e-8)
+
+
+def test_lift_of_rgb_worked_by_hand():
+    red, green, blue = 1.0, 10.0, 100.0
+    x = torch.tensor([red, green, blue]).reshape(1, 3, 1, 1)
+    lifted = spectral.lift_rgb(x, spectral.lift_matrix(8)).flatten().tolist()
+    assert lifted == pytest.approx([1, 0.66 + 3.4, 0.34 + 7.6, 10, 7.5 + 25, 5 + 50, 2.5 + 75, 100])
+
+
+@pytest.mark.parametrize("n_subs", [3, 6, 12])
+def test_other_group_sizes_take_an_interpolated_lift(n_subs):
+    lift = spectral.lift_matrix(n_subs)
+    assert lift.shape == (3, n_subs)
+    assert lift[:, 0].tolist() == [1, 0, 0]
+    assert lift[:, -1].tolist() == [0, 0, 1]
+    assert spectral.conversion_matrix(n_subs).shape == (31, n_subs)
+
+
+def test_a_matrix_for_other_bands_is_refused():
+    with pytest.raises(ValueError, match="5 bands"):
+        spectral.convert_bands(torch.rand(1, 5, 2, 2), np.ones((4, 8)))
