@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -102,10 +103,6 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
-# Libraries wrap the system's error in their own words; HDF5 and torch lose its number.
-_DISK_FULL_WORDS = ("No space left on device", "errno = 28", "unexpected pos", "file write failed")
-
-
 @contextlib.contextmanager
 def writing(path):
     """Turn a failed write below into the sentence that says which file and what to do."""
@@ -113,10 +110,22 @@ def writing(path):
         yield
     except (OSError, RuntimeError) as error:
         number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, errno.EDQUOT) or any(w in str(error) for w in _DISK_FULL_WORDS):
+        if _is_disk_full(error, path):
             raise UserError(f"{path}: the disk is full; free some space and run the same command again") from error
         if isinstance(error, PermissionError) or number == errno.EROFS:
             raise UserError(f"{path}: may not be written; choose another folder or change its permissions") from error
         if isinstance(error, (NotADirectoryError, FileExistsError)):
             raise UserError(f"{path}: a file stands where a folder is needed; choose another folder") from error
         raise
+
+
+def _is_disk_full(error, path):
+    """Whether a failed write found the disk full. HDF5 and torch keep only the words, or lose them too."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free < 2**16

@@ -7,6 +7,7 @@
                         where known), source, source_sha256
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class Scene:
 
 def write_part(path, scene):
     """Write one scene into a file of its own, whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as f:
+    # HDF5 on a full disk reports in several places, some out of reach: the file is made in memory first.
+    with h5py.File("part", "w", driver="core", backing_store=False) as f:
         height, width, bands = scene.cube.shape
         dataset = f.create_dataset(
             "scene",
@@ -77,6 +79,10 @@ def write_part(path, scene):
         dataset.attrs["source_sha256"] = scene.source_sha256
         if scene.wavelengths is not None:
             dataset.attrs["wavelengths"] = np.asarray(scene.wavelengths, dtype=np.float64)
+        f.flush()
+        content = f.id.get_file_image()
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def part_sha256(path):
@@ -89,7 +95,14 @@ def part_sha256(path):
 
 
 def join_parts(path, parts, attributes):
-    """Gather parts into a store, in their order, whole or not at all."""
+    """Gather parts into a store, in their order, whole or not at all.
+
+    Raises:
+        UserError: where the disk has no room for it.
+    """
+    needed = sum(Path(part).stat().st_size for part in parts) * 1.02 + 2**20
+    if shutil.disk_usage(Path(path).parent).free < needed:
+        raise UserError(f"{path}: the disk is full; free {needed / 1e6:.0f} MB and run the same command again")
     with replacing(path) as temporary, h5py.File(temporary, "w") as store:
         store.attrs.update({"format": FORMAT, **attributes})
         group = store.create_group("scenes", track_order=True)
