@@ -117,20 +117,20 @@ class DeepShare(nn.Module):
     def init_identity(self, trunk_gain=0.1):
         """Start so that the network's output is near `lms`. Not in the publication, for short runs.
 
-        The skip convolution copies the bands into the first feature maps and the final one reads
-        them back; the trunks' first convolutions are scaled down by trunk_gain. With a global
-        residual, where `lms` is already added, the final convolutions are scaled down instead.
-        The architecture and the names in the state_dict stay as they are.
+        With a global residual, where `lms` is already added, the final convolutions start at zero.
+        Without, the skip convolution copies the bands into the first feature maps, the final one
+        reads them back, and the trunks' first convolutions are scaled down by trunk_gain. The
+        architecture and the names in the state_dict stay as they are.
 
         Raises:
-            ValueError: if n_feats is below n_colors, too narrow to copy all bands.
+            ValueError: without a global residual, if n_feats is below n_colors: too narrow for all bands.
         """
         for trunk, skip, final in (
             (self.trunk, self.skip_conv, self.final),
             (self.trunk_RGB, self.skip_conv_RGB, self.final_RGB),
         ):
             if self.has_global_residual:
-                final.weight.mul_(trunk_gain)
+                final.weight.zero_()
                 final.bias.zero_()
                 continue
             n = skip.in_channels

@@ -98,6 +98,13 @@ def test_identity_start_is_near_the_bicubic_image():
         assert (near(ms, lms) - lms).abs().mean() < 0.1 * (plain(ms, lms) - lms).abs().mean()
 
 
+def test_identity_start_with_a_global_residual_is_the_bicubic_image():
+    model = build_model("DeepShare", 10, 4, n_feats=4, global_residual=True)
+    model.init_identity()
+    lms = torch.rand(1, 10, 8, 8)
+    assert torch.equal(model(torch.rand(1, 10, 2, 2), lms), lms)
+
+
 def test_identity_start_needs_as_many_features_as_bands():
     with pytest.raises(ValueError, match="n_feats"):
         build_model("DeepShare", 31, 4, n_feats=16).init_identity()

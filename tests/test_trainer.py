@@ -250,6 +250,7 @@ def test_the_joint_loss_makes_one_step_of_all_gradients(tiny_flags):
 def test_identity_start_through_the_command_line(run, refused, tiny_flags):
     assert "n_feats >= 31" in refused("train", **tiny_flags, init="identity")
     assert run("train", **{**tiny_flags, "n_feats": 32}, init="identity", max_iterations=1)[0] == 0
+    assert run("train", **tiny_flags, init="identity", global_residual=1, max_iterations=1)[0] == 0
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(run, refused, tiny_flags):
