@@ -38,15 +38,20 @@ class Config:
                 raise UserError(unknown_flag(name, fields))
         values = {name: _converted(fields[name], value) for name, value in flags.items()}
         config = cls(**values)
-        config.check()
+        config.validate()
         return config
 
-    def check(self):
+    def validate(self):
         """Check the settings against each other.
 
         Raises:
             UserError: for a combination that cannot work.
         """
+
+    def check_patch(self):
+        for name in ("patch_size", "patch_stride"):
+            if (value := getattr(self, name)) % self.n_scale:
+                raise UserError(f"--{name} ({value}) must be a multiple of --n_scale ({self.n_scale})")
 
     def check_gpus(self):
         if self.gpus and not all(part.strip().isdecimal() for part in self.gpus.split(",")):
@@ -109,7 +114,9 @@ class PrepareConfig(Config):
 
     raw_dir: str = flag("", "folder of the raw download")
     out_dir: str = flag("", "folder for the scene stores")
-    dataset_name: str = flag("Cave", "which data set the raw folder holds", choices=("Cave",))
+    dataset_name: str = flag(
+        "Cave", "Cave, Harvard, NTIRE2020, Chikusei, DIV2K, or a name of your own for any folder of cubes"
+    )
     n_scale: int = flag(4, "enlargement that LR-only images were taken for", choices=SCALES)
     protocol: str = flag(
         "corrected",
@@ -123,12 +130,31 @@ class PrepareConfig(Config):
         "", "folder of low-resolution scenes, for which no HR exists, to be the unlabelled ones"
     )
     allow_missing: bool = flag(False, "go on with the scenes that are there when some of the split are missing")
+    fractions: str = flag(
+        "0.6,0.2,0.2", "labelled, unlabelled and test parts, drawn by the seed where no split is published"
+    )
+    seed: int = flag(3000, "seed of that draw", low=0)
+    key: str = flag("", "own cubes: name of the array in .mat, .npz and HDF5 files; the only cube without")
+    band_axis: int = flag(-1, "own cubes: axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
+    value_scale: float = flag(0.0, "own cubes: what stands for 1; 0: the integer type's maximum, 1 for floats", low=0)
+    wavelengths: str = flag("", "own cubes: first,last in nm of evenly spaced bands; where files do not say")
+    format: str = flag(
+        "h5", "mat: write released-style .mat patches (gt, ms, ms_bicubic) beside the stores", choices=("h5", "mat")
+    )
+    patch_size: int = flag(0, "--format mat: HR pixels along a patch's edge; 0: the published ones", low=0)
+    patch_stride: int = flag(0, "--format mat: HR pixels between patches; 0: the published ones", low=0)
+    check: bool = flag(False, "1: score bicubic on the test store beside the published bicubic row")
+    workers: int = flag(0, "processes that read scenes; 0: as many as there are cores, at most 4", low=0)
 
-    def check(self):
+    def validate(self):
         if not self.raw_dir and not self.unlabelled_lr_dir:
             raise UserError("--raw_dir is missing; give the folder of the raw download")
         if not self.out_dir:
             raise UserError("--out_dir is missing; give the folder for the scene stores")
+        self.check_patch()
+        parts = [_number(part) for part in self.fractions.split(",")]
+        if len(parts) != 3 or None in parts or min(parts) < 0 or sum(parts) <= 0:
+            raise UserError(f"--fractions takes three parts such as 0.6,0.2,0.2, not {self.fractions!r}")
         seen = {}
         for split in ("labelled", "unlabelled", "test"):
             for name in names(getattr(self, split)):
@@ -197,7 +223,7 @@ class TrainConfig(Config):
         *("max_iterations", "checkpoint_minutes"),
     )
 
-    def check(self):
+    def validate(self):
         self.check_gpus()
         if self.n_ovls >= self.n_subs:
             raise UserError(
@@ -211,10 +237,7 @@ class TrainConfig(Config):
             raise UserError(
                 "--UseUnlabelConsistency 1 needs --train_dir_msunlabel; give a store or folder, or --UseUnlabelConsistency 0"
             )
-        if self.patch_size % self.n_scale:
-            raise UserError(f"--patch_size ({self.patch_size}) must be a multiple of --n_scale ({self.n_scale})")
-        if self.patch_stride % self.n_scale:
-            raise UserError(f"--patch_stride ({self.patch_stride}) must be a multiple of --n_scale ({self.n_scale})")
+        self.check_patch()
 
     @property
     def uses_rgb(self):
@@ -231,10 +254,7 @@ class TrainConfig(Config):
     @property
     def patch(self):
         """(size, stride) of the HR patches, the published ones where none is asked for."""
-        size = self.patch_size or 16 * self.n_scale
-        stride = self.patch_stride or (64 if self.dataset_name == "Chikusei" and self.n_scale == 8 else 32)
-        # 32 is no multiple of 3 or 6: LR patches must start on whole LR pixels.
-        return size, max(self.n_scale, stride // self.n_scale * self.n_scale)
+        return patch_of(self)
 
     @property
     def run_title(self):
@@ -272,7 +292,7 @@ class TestConfig(Config):
     cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
     gpus: str = flag("", "number of the CUDA device to use; the first one without")
 
-    def check(self):
+    def validate(self):
         self.check_gpus()
         if not self.test_dir:
             raise UserError("--test_dir is missing; give a scene store (test.h5) or a folder of .mat files")
@@ -280,6 +300,20 @@ class TestConfig(Config):
             raise UserError("--model_dir is missing; give the .pth file of the weights, or --model_title Bicubic")
         if self.model_dir and self.model_title == "Bicubic":
             raise UserError("--model_title Bicubic needs no weights; leave --model_dir out")
+
+
+@dataclass(frozen=True)
+class InfoConfig(Config):
+    """Show what a scene store holds; --verify 1 reads every value of it."""
+
+    store: str = flag("", "the store; may stand without its flag: mains.py info STORE")
+    verify: bool = flag(False, "1: read and check every scene")
+
+    POSITIONAL = "store"
+
+    def validate(self):
+        if not self.store:
+            raise UserError("which store? give its path: mains.py info STORE")
 
 
 @dataclass(frozen=True)
@@ -291,7 +325,7 @@ class DemoConfig(Config):
     cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
     gpus: str = flag("", "number of the CUDA device to use; the first one without")
 
-    def check(self):
+    def validate(self):
         self.check_gpus()
 
 
@@ -303,6 +337,14 @@ def flags_table(config_class):
         help = f.metadata["help"].replace("|", "\\|")
         lines.append(f"| `--{f.name}` | {f'`{default}`' if default != '' else ''} | {help} |")
     return "\n".join(lines)
+
+
+def patch_of(config):
+    """(size, stride) in HR pixels of the patches that a config asks for, else the published ones."""
+    size = config.patch_size or 16 * config.n_scale
+    stride = config.patch_stride or (64 if config.dataset_name == "Chikusei" and config.n_scale == 8 else 32)
+    # 32 is no multiple of 3 or 6: LR patches must start on whole LR pixels.
+    return size, max(config.n_scale, stride // config.n_scale * config.n_scale)
 
 
 def as_dict(config):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hyperspectral image super-resolution from the command line: prepare, train, test, demo.
+"""Hyperspectral image super-resolution from the command line: prepare, info, train, test, demo.
 
 `python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
 Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
@@ -49,9 +49,29 @@ def prepare(**flags):
     settings = config.PrepareConfig.from_flags(flags)
 
     def run():
+        from data.export import export
         from data.prepare import prepare as write_stores
 
-        return write_stores(settings)
+        stores, written = write_stores(settings)
+        if settings.format == "mat":
+            written += export(stores, settings.n_scale, *config.patch_of(settings), settings.protocol)
+        if settings.check:
+            from selfcheck import check_stores
+
+            check_stores(stores, settings.dataset_name, settings.n_scale)
+        return written
+
+    return Job(run)
+
+
+@command(config.InfoConfig)
+def info(**flags):
+    settings = config.InfoConfig.from_flags(flags)
+
+    def run():
+        from data.store import describe
+
+        print(describe(settings.store, settings.verify))
 
     return Job(run)
 
@@ -108,10 +128,14 @@ def checked_arguments(arguments):
     if "-h" in words or "--help" in words:
         return [name, "--help"]
     fields = {f.name: f for f in dataclasses.fields(CONFIG_OF[name])}
+    positional = getattr(CONFIG_OF[name], "POSITIONAL", None)
     checked, position = [name], 0
     while position < len(words):
         word = words[position]
         position += 1
+        if not word.startswith("-") and positional and not any(f"--{positional}=" in c for c in checked):
+            checked.append(f"--{positional}={word!r}")
+            continue
         if not word.startswith("--") or word == "--":
             raise UserError(f"{word!r} belongs to no flag; flags are given as --name value (quote values with blanks)")
         flag, equals, value = word[2:].partition("=")
@@ -137,6 +161,8 @@ def main(arguments=None):
         job = fire.Fire(COMMANDS, command=arguments, name="mains.py", serialize=lambda _: None)
         if isinstance(job, Job):
             files = job._run()
+            if files is None:
+                return 0
             print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
         return 0
     except UserError as error:

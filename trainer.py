@@ -1,6 +1,7 @@
 """Training: DeepShare's two modalities and four losses in one loop, resumable at any iteration."""
 
 import csv
+import dataclasses
 import json
 import platform
 import signal
@@ -17,8 +18,15 @@ from tqdm import tqdm
 import checkpoint
 import config as settings
 import evaluator
-from data import patches
-from data.spectral import conversion_matrix, convert_bands, draw_mixup_matrix, lift_matrix, spectral_mixup
+from data import patches, store
+from data.spectral import (
+    conversion_for,
+    conversion_matrix,
+    convert_bands,
+    draw_mixup_matrix,
+    lift_matrix,
+    spectral_mixup,
+)
 from losses import hybrid_loss
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
@@ -185,14 +193,11 @@ class Trainer:
             raise UserError(
                 f"{config.train_dir_mslabel}: {self.n_colors} bands, fewer than --n_subs {config.n_subs}; set a smaller one"
             )
+        if config.uses_unlabelled:
+            config = self.config = self._with_conversion(config)
         if config.uses_rgb:
             sources["rgb"] = patches.rgb_source(config.train_dir_rgb, size, stride, config.n_scale, lift)
         if config.uses_unlabelled:
-            self.conversion = (
-                torch.from_numpy(read_conversion(config.conversionMat_path, self.n_colors, config.n_subs))
-                .float()
-                .to(self.device)
-            )
             sources["unlabelled"] = patches.unlabelled_source(config.train_dir_msunlabel, size, stride, config.n_scale)
             if sources["unlabelled"].n_colors != self.n_colors:
                 raise UserError(
@@ -217,6 +222,25 @@ class Trainer:
             self.total = min(self.total, config.max_iterations)
         self.eval_scenes = self._open_scenes(config.eval_dir_ms, "eval_dir_ms", config.data_eval_num)
         self.test_scenes = self._open_scenes(config.test_dir, "test_dir", config.data_test_num)
+
+    def _with_conversion(self, config):
+        """Find the conversion; the config comes back without RGB and SSL where the sensor sees no colours."""
+        path = config.train_dir_mslabel
+        wavelengths = store.wavelengths_of(path) if store.is_store(path) else None
+        released = config.dataset_name in ("Cave", "Harvard", "NTIRE2020")
+        if not config.conversionMat_path and wavelengths is not None and not released:
+            try:
+                matrix = conversion_for(wavelengths, config.n_subs)
+            except ValueError as error:
+                tqdm.write(
+                    f"{path}: {error}; RGB images and the consistency loss need the visible bands, or a matrix of your "
+                    "own by --conversionMat_path: training goes on without the two"
+                )
+                return dataclasses.replace(config, UseRGB=False, UseUnlabelConsistency=False)
+        else:
+            matrix = read_conversion(config.conversionMat_path, self.n_colors, config.n_subs)
+        self.conversion = torch.from_numpy(matrix).float().to(self.device)
+        return config
 
     def _open_scenes(self, path, flag_name, limit):
         if not path:
@@ -439,7 +463,7 @@ def read_conversion(path, n_colors, n_subs):
         if n_colors == 31:
             return conversion_matrix(n_subs)
         raise UserError(
-            f"--UseUnlabelConsistency 1: no conversion of {n_colors} bands is built in; give one by --conversionMat_path, or --UseUnlabelConsistency 0"
+            f"--UseUnlabelConsistency 1: no conversion of {n_colors} bands is known without their wavelengths; give one by --conversionMat_path, or --UseUnlabelConsistency 0"
         )
     path = settings.existing(path, "conversionMat_path")
     try:

@@ -261,7 +261,14 @@ def unlabelled_source(path, size, stride, n_scale):
 
 
 def rgb_source(path, size, stride, n_scale, lift):
-    """RGB patches of --train_dir_rgb: a folder of pictures, or of .mat patches of as many channels as the lift."""
+    """RGB patches of --train_dir_rgb: a store, a folder of pictures, or one of .mat patches of n_subs channels."""
+    if store.is_store(path):
+        read = _store_scenes(path)
+        if read[0][1].shape[2] != 3:
+            raise UserError(
+                f"--train_dir_rgb {path}: scenes of {read[0][1].shape[2]} bands, where RGB is needed; give rgb.h5 or pictures"
+            )
+        return ScenePatches(read, size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
     pictures = readers.find_pictures(path, "train_dir_rgb")
     if pictures:
         read = (
@@ -283,17 +290,27 @@ def rgb_source(path, size, stride, n_scale, lift):
 
 def _spectral_source(path, flag_name, size, stride, n_scale, labelled, limit=0):
     if store.is_store(path):
-        scenes = []
-        for name in progress_bar(store.scene_names(path), desc=f"read {Path(path).name}", unit="scene", leave=False):
-            scene = store.read_scene(path, name)
-            scenes.append((name, scene.cube, scene.value_scale, scene.lr_scale))
-        return ScenePatches(scenes, size, stride, n_scale, path, labelled, limit=limit)
+        return ScenePatches(_store_scenes(path), size, stride, n_scale, path, labelled, limit=limit)
     mats = readers.find_mats(path, flag_name)
     if not mats:
         raise UserError(
             f"--{flag_name} {path}: neither a scene store nor a folder of .mat patches; make a store with the command prepare"
         )
     return MatPatches(path, mats, n_scale, labelled, limit)
+
+
+def to_bands_first(image):
+    """H x W x C array -> 1 x C x H x W tensor."""
+    return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
+def _store_scenes(path):
+    """All scenes of a store as ScenePatches takes them."""
+    read = []
+    for name in progress_bar(store.scene_names(path), desc=f"read {Path(path).name}", unit="scene", leave=False):
+        scene = store.read_scene(path, name)
+        read.append((name, scene.cube, scene.value_scale, scene.lr_scale))
+    return read
 
 
 def _first(items, limit, origin):

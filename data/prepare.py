@@ -1,22 +1,28 @@
 """Raw download to scene stores: find the scenes of each split, read each once, write one store a split."""
 
+import multiprocessing
+import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from config import names
-from data import readers, store
-from utils import UserError, progress_bar
+from data import cubes, datasets, readers, store
+from utils import UserError, progress_bar, random_generator
 
 SPLITS = ("labelled", "unlabelled", "test")
 PROGRAM = "hsi-super-resolution 1"
+# Starting processes takes seconds: fewer scenes than this are read in this one.
+FEWEST_FOR_WORKERS = 12
 
 
 def published_split(dataset_name):
-    """{split: scene names} of the published split of a data set, from data/splits/."""
+    """{split: scene names} of the published split of a data set, from data/splits/; None without one."""
+    path = Path(__file__).parent / "splits" / f"{dataset_name.lower()}.txt"
+    if not path.is_file():
+        return None
     split, lists = None, {}
-    for line in (
-        (Path(__file__).parent / "splits" / f"{dataset_name.lower()}.txt").read_text(encoding="utf-8").splitlines()
-    ):
+    for line in path.read_text(encoding="utf-8").splitlines():
         line = line.strip()
         if line.startswith("["):
             split = lists.setdefault(line.strip("[]"), [])
@@ -32,31 +38,37 @@ def prepare(config):
     whole scene. A store appears under its name only when it is whole.
 
     Returns:
-        Paths of the stores that were written (not of those already up to date).
+        (stores, written): {split: path} of all, and the paths of those that were not up to date.
     """
-    found = readers.find_cave_scenes(config.raw_dir) if config.raw_dir else {}
-    plan = _plan(config, found)
+    options = cubes.CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
+    plan = _plan(config, options)
     out_dir = Path(config.out_dir).expanduser()
     attributes = {"dataset": config.dataset_name, "protocol": config.protocol, "program": PROGRAM}
     # Which scenes are LR images depends on the scale.
     extra = {"unlabelled": {"n_scale": config.n_scale}}
-    progress = progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene")
-    with progress:
-        written = [
-            _write_split(out_dir / f"{split}.h5", scenes, {**attributes, **extra.get(split, {})}, config, progress)
-            for split, scenes in plan.items()
-            if scenes
-        ]
-    return [path for path in written if path]
+    stores, written = {}, []
+    with progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene") as progress:
+        for split, scenes in plan.items():
+            if scenes:
+                stores[split] = out_dir / f"{split}.h5"
+                if _write_split(stores[split], scenes, {**attributes, **extra.get(split, {})}, config, progress):
+                    written.append(stores[split])
+    return stores, written
 
 
-def _plan(config, found):
-    """{split: {scene name: band files}}, after everything that can be missing was looked for."""
+def _plan(config, options):
+    """{split: {scene name: RawScene}}, after everything that can be missing was looked for."""
+    found = datasets.find_scenes(config.dataset_name, config.raw_dir, "raw_dir", options) if config.raw_dir else {}
+    if config.dataset_name == "DIV2K":
+        return {"rgb": found}
     asked = {split: names(getattr(config, split)) for split in SPLITS}
-    lists = asked if any(asked.values()) else published_split(config.dataset_name)
+    lists = (
+        asked if any(asked.values()) else published_split(config.dataset_name) or _drawn_split(config, sorted(found))
+    )
     sources = dict.fromkeys(SPLITS, found)
     if config.unlabelled_lr_dir:
-        sources["unlabelled"] = readers.find_cave_scenes(config.unlabelled_lr_dir, "unlabelled_lr_dir")
+        flag = "unlabelled_lr_dir"
+        sources["unlabelled"] = datasets.find_scenes(config.dataset_name, config.unlabelled_lr_dir, flag, options)
         lists = {**lists, "unlabelled": asked["unlabelled"] or sorted(sources["unlabelled"])}
         if not config.raw_dir:
             lists = {"unlabelled": lists["unlabelled"]}
@@ -76,31 +88,73 @@ def _plan(config, found):
     plan = {split: {n: sources[split][n] for n in listed if n in sources[split]} for split, listed in lists.items()}
     if not any(plan.values()):
         raise UserError(
-            f"--raw_dir {config.raw_dir}: none of the split's scenes is there; check the path or name scenes with --labelled, --test"
+            f"--raw_dir {config.raw_dir}: none of the split's scenes is there; "
+            "check the path or name scenes with --labelled, --test"
         )
     return plan
 
 
+def _drawn_split(config, found):
+    """A split where none is published: drawn by the seed in the parts of --fractions.
+
+    Chikusei's four test images are published; its training images are shared out by the first two parts.
+    """
+    parts = [float(part) for part in config.fractions.split(",")]
+    fixed = [n for n in found if config.dataset_name == "Chikusei" and n.startswith("test_")]
+    rest = [n for n in found if n not in fixed]
+    if fixed:
+        parts[2] = 0
+    order = [rest[k] for k in random_generator(config.seed, "split").permutation(len(rest))]
+    first = round(len(order) * parts[0] / sum(parts))
+    second = first + round(len(order) * parts[1] / sum(parts))
+    return {
+        "labelled": sorted(order[:first]),
+        "unlabelled": sorted(order[first:second]),
+        "test": fixed or sorted(order[second:]),
+    }
+
+
 def _write_split(path, scenes, attributes, config, progress):
-    """Write one store; returns its path, or None where it was up to date."""
-    hashes = {name: readers.cave_source_sha256(files) for name, files in scenes.items()}
+    """Write one store; returns whether it was not up to date."""
+    hashes = {name: scene.sha256() for name, scene in scenes.items()}
     if _is_current(path, attributes, hashes):
         progress.update(len(scenes))
         progress.write(f"{path}: up to date")
-        return None
+        return False
     parts_dir = path.with_name(f".{path.stem}_x{config.n_scale}.parts")
-    parts = []
-    for number, (name, files) in enumerate(scenes.items()):
-        part = parts_dir / f"{number:04d}_{hashes[name][:16]}.h5"
-        if store.part_sha256(part) != hashes[name]:
-            scene = readers.read_cave_scene(name, files)
-            scene.lr_scale = _lr_scale(scene, path.stem, config)
-            store.write_part(part, scene)
-        parts.append(part)
-        progress.update()
-    store.join_parts(path, parts, attributes)
+    parts = {name: parts_dir / f"{k:04d}_{hashes[name][:16]}.h5" for k, name in enumerate(scenes)}
+    todo = [name for name in scenes if store.part_sha256(parts[name]) != hashes[name]]
+    progress.update(len(scenes) - len(todo))
+    jobs = [(parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo]
+    workers = config.workers or min(4, os.cpu_count() or 1)
+    if workers == 1 or len(jobs) < FEWEST_FOR_WORKERS:
+        for job in jobs:
+            _write_part(*job)
+            progress.update()
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            futures = [pool.submit(_write_part, *job) for job in jobs]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    progress.update()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    store.join_parts(path, list(parts.values()), attributes)
     shutil.rmtree(parts_dir)
-    return path
+    return True
+
+
+def _write_part(part, name, raw, sha256, split, config):
+    scene = raw.read()
+    scene.name, scene.source_sha256 = name, sha256
+    scene.lr_scale = _lr_scale(scene, split, config)
+    if scene.lr_scale == 1 and min(scene.cube.shape[:2]) < 2 * config.n_scale:
+        raise UserError(
+            f"{scene.source}: {scene.cube.shape[1]} x {scene.cube.shape[0]} pixels, too few for x{config.n_scale}; take it out"
+        )
+    store.write_part(part, scene)
 
 
 def _is_current(path, attributes, hashes):
@@ -122,6 +176,5 @@ def _lr_scale(scene, split, config):
     """1 for an HR scene, else the camera's scale: told by its folder, or by the size that CAVE has."""
     if split != "unlabelled":
         return 1
-    if config.unlabelled_lr_dir or scene.cube.shape[0] * config.n_scale == readers.CAVE_SIZE:
-        return config.n_scale
-    return 1
+    quarter = config.dataset_name == "Cave" and scene.cube.shape[0] * config.n_scale == readers.CAVE_SIZE
+    return config.n_scale if config.unlabelled_lr_dir or quarter else 1

@@ -1,6 +1,5 @@
 """Raw files to cubes: CAVE's folders of band PNGs, released-style .mat files, pictures."""
 
-import hashlib
 import os
 import re
 import struct
@@ -75,14 +74,6 @@ def find_cave_scenes(raw_dir, flag_name="raw_dir"):
     return scenes
 
 
-def cave_source_sha256(band_files):
-    """Hash of a scene's raw files, in band order."""
-    digest = hashlib.sha256()
-    for number in sorted(band_files):
-        digest.update(_bytes_of(band_files[number]))
-    return digest.hexdigest()
-
-
 def read_cave_scene(name, band_files):
     """Read the 31 band PNGs of a scene.
 
@@ -115,8 +106,7 @@ def read_cave_scene(name, band_files):
         value_scale=float(np.iinfo(cube.dtype).max),
         published_value_scale=65535.0,
         wavelengths=CAVE_WAVELENGTHS,
-        source=str(folder.name),
-        source_sha256=cave_source_sha256(band_files),
+        source=folder.name,
     )
 
 
@@ -157,7 +147,7 @@ def mat_shapes(path, flag_name=""):
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as f:
                 return {k: v.shape[::-1] for k, v in f.items() if isinstance(v, h5py.Dataset)}
-        _check_whole(path)
+        check_whole_mat(path)
         return {name: shape for name, shape, _ in scipy.io.whosmat(path)}
     except UserError:
         raise
@@ -184,7 +174,7 @@ def read_mat(path, keys, optional=()):
     if absent := [k for k in keys if k not in shapes]:
         raise UserError(
             f"{path}: has no {' and no '.join(absent)}, only {', '.join(shapes) or 'nothing'}; "
-            "patches and scenes need gt, or ms with ms_bicubic"
+            f"files that hold {' and '.join(keys)} are needed"
         )
     wanted = [*keys, *(k for k in optional if k in shapes)]
     try:
@@ -209,7 +199,7 @@ def read_mat(path, keys, optional=()):
     return arrays
 
 
-def _check_whole(path):
+def check_whole_mat(path):
     """Walk the elements of a v5 .mat file: each says how long it is.
 
     Raises:
@@ -264,10 +254,3 @@ def _read_image(path):
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: pixels of type {pixels.dtype}, where 8 or 16 bits are needed; convert it to PNG")
     return pixels
-
-
-def _bytes_of(path):
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error

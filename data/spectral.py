@@ -80,6 +80,35 @@ def conversion_matrix(n_subs=8):
     return colour_matching_functions() @ lift_matrix(n_subs)
 
 
+def conversion_for(wavelengths, n_subs=8):
+    """F for bands at any wavelengths by the released rule: S K, with S interpolated to the bands.
+
+    Ours: nothing was published but the matrix for 31 bands. S is linear between its 10 nm, zero outside
+    400..700 nm, and each of its columns sums to what the released one does.
+
+    Args:
+        wavelengths: C band centres in nm.
+
+    Returns:
+        C x n_subs array.
+
+    Raises:
+        ValueError: if blue (430..480 nm), green (510..570) or red (590..660) has no band.
+    """
+    wavelengths = np.asarray(wavelengths, dtype=np.float64)
+    for colour, low, high in (("blue", 430, 480), ("green", 510, 570), ("red", 590, 660)):
+        if not ((wavelengths >= low) & (wavelengths <= high)).any():
+            raise ValueError(
+                f"no {colour} band ({low}..{high} nm) among {wavelengths.min():g}..{wavelengths.max():g} nm"
+            )
+    table = colour_matching_functions()
+    nodes = np.arange(400, 701, 10)
+    if np.array_equal(wavelengths, nodes):
+        return conversion_matrix(n_subs)
+    sampled = np.stack([np.interp(wavelengths, nodes, column, left=0, right=0) for column in table.T], axis=1)
+    return sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ lift_matrix(n_subs)
+
+
 def lift_rgb(x, matrix):
     """RGB images to one band group: B x 3 x H x W in 0..1 times 3 x n_subs -> B x n_subs x H x W."""
     return apply_along_bands(x, matrix)

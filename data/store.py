@@ -70,6 +70,8 @@ def write_part(path, scene):
             compression="gzip",
             compression_opts=1,
             shuffle=True,
+            # Each chunk carries a checksum, so that damage is found on reading.
+            fletcher32=True,
         )
         dataset.attrs["name"] = scene.name
         dataset.attrs["value_scale_corrected"] = float(scene.value_scale)
@@ -145,6 +147,49 @@ def is_store(path):
         return False
     with _opened(path):
         return True
+
+
+def wavelengths_of(path):
+    """Wavelengths in nm of a store's first scene, or None where they are not known."""
+    with _opened(path) as f:
+        first = next(iter(f["scenes"].values()), None)
+        return None if first is None else first.attrs.get("wavelengths")
+
+
+def describe(path, verify=False):
+    """A store's content as text: its attributes, and size, type, scale and origin of every scene.
+
+    Args:
+        verify: read every scene and check that its values are finite and not all the same.
+
+    Raises:
+        UserError: if it is no store, or, on verifying, for the first scene that is damaged.
+    """
+    if not Path(path).expanduser().is_file():
+        raise UserError(f"{path}: no such file; give the path of a store")
+    with _opened(path) as f:
+        held = f["scenes"].values()
+        about = ", ".join(f"{k} {v}" for k, v in sorted(f.attrs.items()) if k != "format")
+        lines = [f"{path}: {len(held)} scenes, {Path(path).stat().st_size / 1e6:.1f} MB, {about}"]
+        for d in held:
+            rows, cols, bands = d.shape
+            a = d.attrs
+            kind = "HR" if a["lr_scale"] == 1 else f"LR of a x{a['lr_scale']} camera"
+            scale = f"/ {a['value_scale_corrected']:g}"
+            if a["value_scale_published"] != a["value_scale_corrected"]:
+                scale += f" (published: / {a['value_scale_published']:g})"
+            waves = a.get("wavelengths")
+            spectrum = "wavelengths unknown" if waves is None else f"{waves[0]:g}..{waves[-1]:g} nm"
+            lines.append(
+                f"  {a['name']}: {cols} x {rows} x {bands} {d.dtype} {scale}, {kind}, {spectrum}, from {a['source']} (sha256 {a['source_sha256'][:12]})"
+            )
+            if verify:
+                scene = _scene(d, path)
+                if not np.isfinite(scene.cube).all() or scene.cube.min() == scene.cube.max():
+                    raise UserError(f"{path}: scene {scene.name} holds no image any more; prepare it again")
+        if verify:
+            lines.append("  every scene was read and is sound")
+    return "\n".join(lines)
 
 
 def _opened(path):

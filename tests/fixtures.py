@@ -9,6 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import scipy.io
+import spectral.io.envi
+import tifffile
 from PIL import Image
 
 EDGE = 48
@@ -97,6 +99,67 @@ def write_patches(root, count=3, bands=31, n_scale=4, edge=32, seed=50, keys=("g
     return Path(root)
 
 
+def write_harvard(root, names=("img1", "img2", "imga1"), height=40, width=48):
+    """Harvard's raw form: .mat v5, key ref (values up to 1/20) and the mask lbl."""
+    for seed, name in enumerate(names):
+        cube = smooth_cube(30 + seed, height, width) / 20
+        write_mat(Path(root, f"{name}.mat"), {"ref": cube, "lbl": np.zeros((height, width))})
+    return Path(root)
+
+
+def write_ntire(root, names=("ARAD_HS_0005", "ARAD_HS_0001", "ARAD_HS_0007"), height=42, width=48):
+    """NTIRE2020's raw form: .mat v7.3, key cube, with bands and norm_factor."""
+    for seed, name in enumerate(names):
+        arrays = {
+            "cube": smooth_cube(40 + seed, height, width),
+            "bands": np.arange(400.0, 701, 10)[None],
+            "norm_factor": np.ones((1, 1)),
+        }
+        write_mat(Path(root, f"{name}.mat"), arrays, "7.3")
+    return Path(root)
+
+
+def write_chikusei(root, rows=160, cols=130, bands=12):
+    """Chikusei's raw form: one .mat v7.3, key chikusei, integers."""
+    cube = (smooth_cube(60, rows, cols, bands) * 9000).round().astype(np.int16)
+    write_mat(Path(root, "HyperspecVNIR_Chikusei.mat"), {"chikusei": cube}, "7.3")
+    return Path(root), cube
+
+
+def write_own(root, kind, cube, name="scene"):
+    """A cube, H x W x C, of a user's own in any format; returns its path."""
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    path = (
+        root / f"{name}.{ {'mat5': 'mat', 'mat73': 'mat', 'hdf5': 'h5', 'tiff': 'tif', 'envi': 'hdr'}.get(kind, kind) }"
+    )
+    if kind in ("mat5", "mat73"):
+        write_mat(path, {"image": cube}, "5" if kind == "mat5" else "7.3")
+        if kind == "mat73":
+            with h5py.File(path, "r+") as f:
+                f["image"].attrs["MATLAB_class"] = np.bytes_(cube.dtype.name)
+    elif kind == "npy":
+        np.save(path, cube)
+    elif kind == "npz":
+        np.savez(path, image=cube, wavelengths=np.linspace(400, 1000, cube.shape[2]))
+    elif kind == "hdf5":
+        with h5py.File(path, "w") as f:
+            f["data/image"] = cube
+            f["data/wavelength"] = np.linspace(0.4, 1.0, cube.shape[2])
+    elif kind == "tiff":
+        tifffile.imwrite(path, cube.transpose(2, 0, 1), photometric="minisblack", planarconfig="separate")
+    elif kind == "envi":
+        spectral.io.envi.save_image(
+            str(path),
+            cube,
+            dtype=cube.dtype,
+            interleave="bil",
+            ext="dat",
+            metadata={"wavelength": list(np.linspace(0.4, 1.0, cube.shape[2])), "wavelength units": "Micrometers"},
+        )
+    return path
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     write_cave(target / "cave")
@@ -104,3 +167,8 @@ if __name__ == "__main__":
     write_pictures(target / "rgb")
     write_patches(target / "patches_v5")
     write_patches(target / "patches_v73", version="7.3")
+    write_harvard(target / "harvard")
+    write_ntire(target / "ntire2020")
+    write_chikusei(target / "chikusei")
+    for form in ("mat5", "mat73", "npy", "npz", "hdf5", "tiff", "envi"):
+        write_own(target / "own" / form, form, (smooth_cube(70, 24, 20, 9) * 10000).astype(np.uint16))

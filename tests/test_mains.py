@@ -11,7 +11,7 @@ from mains import checked_arguments
     ("words", "sentence"),
     [
         (["trian"], "did you mean train?"),
-        (["xyz"], "give one of prepare, train, test, demo"),
+        (["xyz"], "give one of prepare, info, train, test, demo"),
         (["train", "--UseRBG", "1"], "did you mean --UseRGB?"),
         (["train", "--zzzzzz", "1"], "--help lists the flags"),
         (["train", "stray"], "'stray' belongs to no flag"),

@@ -1,0 +1,71 @@
+"""Released-style .mat patches out of scene stores, for programs that read nothing else."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import scipy.io
+
+from data import patches, store
+from data.imresize import degrade
+from data.spectral import lift_matrix
+from utils import progress_bar, writing
+
+
+def export(stores, n_scale, size, stride, protocol):
+    """Write <split>_x<scale>/ beside each store: patches of gt, ms and ms_bicubic, H x W x C single.
+
+    Test scenes are written whole. A folder appears when it is whole; one that is there and was made from
+    the same store in the same way is left as it is.
+
+    Args:
+        stores: {split: path of its store}.
+        size, stride: of the patches, in HR pixels.
+
+    Returns:
+        Paths of the folders written.
+    """
+    folders = []
+    for split, path in stores.items():
+        folder = path.with_name(f"{split}_x{n_scale}")
+        _, hashes = store.contents(path)
+        origin = {"scenes": hashes, "n_scale": n_scale, "size": size, "stride": stride, "protocol": protocol}
+        about = folder / "origin.json"
+        if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == origin:
+            continue
+        unfinished = folder.with_name(f".{folder.name}.tmp")
+        with writing(folder):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            for name, arrays in _files(split, path, n_scale, size, stride, protocol):
+                scipy.io.savemat(unfinished / f"{name}.mat", arrays)
+            (unfinished / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(unfinished, folder)
+        folders.append(folder)
+    return folders
+
+
+def _files(split, path, n_scale, size, stride, protocol):
+    """(file name, arrays) of every patch, or scene, of a store."""
+    if split == "test":
+        for name in progress_bar(store.scene_names(path), desc="export test", unit="scene"):
+            gt = patches.to_bands_first(store.read_scene(path, name).values(protocol))
+            ms, lms = degrade(gt, n_scale)
+            yield name, {"gt": _image(gt), "ms": _image(ms), "ms_bicubic": _image(lms)}
+        return
+    if split == "rgb":
+        source = patches.rgb_source(path, size, stride, n_scale, lift_matrix(8))
+    elif split == "labelled":
+        source = patches.labelled_source(path, size, stride, n_scale)
+    else:
+        source = patches.unlabelled_source(path, size, stride, n_scale)
+    for k in progress_bar(range(len(source)), desc=f"export {split}", unit="patch"):
+        batch = source.batch([k], [0])
+        arrays = {"gt": batch.gt, "ms": batch.ms, "ms_bicubic": batch.lms}
+        yield f"block_{k + 1:06d}", {key: _image(x) for key, x in arrays.items() if x is not None}
+
+
+def _image(x):
+    return np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())
