@@ -1,16 +1,19 @@
 """Weights and runs on disk: atomic saving, resuming, and strict reading of anybody's DeepShare weights."""
 
+import contextlib
 import json
 import pickle
 import re
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from utils import UserError, replacing
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
+RUN_KEYS = {"config", "n_colors", "patches", "iteration", "model", "optimizer", "sums", "counts", "seconds"}
 
 
 def save(content, path):
@@ -35,15 +38,16 @@ def save_weights(model, path, n_ovls):
 def load_run(path):
     """What `Trainer` saved in last.pth, as a dict on the CPU."""
     run = _load(path)
-    if not isinstance(run, dict) or "optimizer" not in run:
+    if not isinstance(run, dict) or not run.keys() >= RUN_KEYS:
         raise UserError(f"{path}: not a checkpoint of a run; --resume takes a last.pth (weights go to --model_dir)")
     return run
 
 
-def load_weights(path):
+def load_weights(path, n_ovls=None):
     """Read weights for testing.
 
     Args:
+        n_ovls: the overlap of the band groups, for files that nothing tells it of.
         path: a released or own .pth (a plain state_dict, also with DataParallel's `module.` prefix or
             inside {"state_dict": ...}), or a run's last.pth.
 
@@ -53,23 +57,27 @@ def load_weights(path):
     path = Path(path)
     content, metadata = _load(path), {}
     if isinstance(content, dict):
-        metadata = content.get("config", {})
+        metadata = content.get("config", {}) if content.keys() >= RUN_KEYS else {}
         for key in ("model", "state_dict", "net"):
             if isinstance(content.get(key), dict):
                 content = content[key]
                 break
-    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
+    ):
         raise UserError(f"{path}: holds no state_dict; --model_dir takes a .pth of network weights")
     metadata = getattr(content, "_metadata", {}).get(METADATA_KEY, metadata)
     state = {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return state, architecture_of(state, path, metadata)
+    return state, architecture_of(state, path, metadata, n_ovls)
 
 
-def architecture_of(state, path, metadata=None):
+def architecture_of(state, path, metadata=None, n_ovls=None):
     """Read a DeepShare's architecture off its tensors.
 
-    n_ovls is not in the tensors: it comes from the file's metadata, else from the run's config.json
-    beside it, else from "Ovls<N>" in the file's name (as released), else it is the published 2.
+    n_ovls is not in the tensors: it comes from the file's metadata, else from "Ovls<N>" in its name (as
+    released), else from a run's config.json beside it, else it is the one given, or the published 2.
 
     Returns:
         dict of the keyword arguments of `models.build_model`.
@@ -96,14 +104,14 @@ def architecture_of(state, path, metadata=None):
             f"{path}: not the weights of a DeepShare (its first tensors are {found}); "
             "give a checkpoint trained by this program or by the released code"
         ) from error
-    named = re.search(r"Ovls=?(\d+)", path.name)
-    beside = path.parent / "config.json"
-    if metadata and "n_ovls" in metadata:
-        n_ovls = metadata["n_ovls"]
-    elif beside.is_file() and "n_ovls" in (config := json.loads(beside.read_text(encoding="utf-8"))):
-        n_ovls = config["n_ovls"]
-    else:
-        n_ovls = int(named[1]) if named else 2
+    recorded = _recorded_overlap(path, metadata or {})
+    if recorded is not None and n_ovls is not None and recorded != n_ovls:
+        raise UserError(
+            f"--n_ovls {n_ovls}: {path} was made with {recorded}; leave the flag out, or give other weights"
+        )
+    if recorded is None and n_ovls is None:
+        tqdm.write(f"{path}: nothing tells n_ovls; the published 2 is taken (--n_ovls N says otherwise)")
+    n_ovls = next(n for n in (recorded, n_ovls, 2) if n is not None)
     return {
         "name": "DeepShare",
         "n_colors": int(n_colors),
@@ -115,6 +123,19 @@ def architecture_of(state, path, metadata=None):
         "use_share": shared,
         "global_residual": "global_residual" in state,
     }
+
+
+def _recorded_overlap(path, metadata):
+    """n_ovls as the metadata, the name or the run's config.json have it; None where nothing does."""
+    if (named := re.search(r"Ovls=?(\d+)", path.name)) and "n_ovls" not in metadata:
+        return int(named[1])
+    beside = path.parent / "config.json"
+    if "n_ovls" not in metadata and beside.is_file():
+        with contextlib.suppress(ValueError, OSError):
+            content = json.loads(beside.read_text(encoding="utf-8"))
+            metadata = content if isinstance(content, dict) else {}
+    n_ovls = metadata.get("n_ovls")
+    return n_ovls if isinstance(n_ovls, int) else None
 
 
 def load_strictly(model, state, path):

@@ -6,7 +6,8 @@ from them, the README's tables are made from them, and a run's config.json is on
 
 import dataclasses
 import difflib
-import math
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,12 @@ class Config:
             if (value := getattr(self, name)) % self.n_scale:
                 raise UserError(f"--{name} ({value}) must be a multiple of --n_scale ({self.n_scale})")
 
+    def check_dataset_name(self):
+        if not re.fullmatch(r"[\w.+ -]+", self.dataset_name):
+            raise UserError(
+                f"--dataset_name {self.dataset_name!r}: it becomes part of file names; use letters, digits, _ and -"
+            )
+
     def check_gpus(self):
         if self.gpus and not all(part.strip().isdecimal() for part in self.gpus.split(",")):
             raise UserError(f"--gpus takes device numbers such as 0 or 0,1, not {self.gpus!r}")
@@ -71,11 +78,13 @@ def _converted(field, value):
     name, limits = field.name, field.metadata
     if field.type is str:
         value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+        value = os.path.expanduser(value) if value.startswith("~") else value
     else:
         number = _number(value)
         if field.type is bool and number not in (0, 1):
             raise UserError(f"--{name} takes 1 or 0, not {value!r}")
-        if number is None or (field.type is int and number % 1):
+        # Beyond 2**53 a float no longer tells whole numbers apart.
+        if number is None or (field.type is int and (number % 1 or abs(number) > 2**53)):
             raise UserError(f"--{name} takes a {'whole ' if field.type is int else ''}number, not {value!r}")
         value = field.type(number)
     if limits["choices"] and value not in limits["choices"]:
@@ -95,7 +104,7 @@ def _number(value):
         number = float(value)
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) < float("inf") else None
 
 
 def _one_of(choices):
@@ -219,12 +228,13 @@ class TrainConfig(Config):
     # Settings that say where a run's files are and how it is watched; they may differ on resuming.
     FREE_ON_RESUME = (
         *("train_dir_mslabel", "train_dir_msunlabel", "train_dir_rgb", "eval_dir_ms", "test_dir", "save_dir"),
-        *("conversionMat_path", "data_eval_num", "data_test_num", "protocol", "cuda", "gpus", "resume"),
+        *("conversionMat_path", "data_eval_num", "data_test_num", "cuda", "gpus", "resume"),
         *("max_iterations", "checkpoint_minutes"),
     )
 
     def validate(self):
         self.check_gpus()
+        self.check_dataset_name()
         if self.n_ovls >= self.n_subs:
             raise UserError(
                 f"--n_ovls ({self.n_ovls}) must be below --n_subs ({self.n_subs}); the published pair is 2 and 8"
@@ -258,6 +268,12 @@ class TrainConfig(Config):
 
     @property
     def run_title(self):
+        """Name of the run's folder."""
+        return f"{self.weights_title}_x{self.n_scale}"
+
+    @property
+    def weights_title(self):
+        """How the released weights' names begin."""
         return f"{self.dataset_name}_{self.model_title}_Blocks={self.n_blocks}_Subs{self.n_subs}_Ovls{self.n_ovls}_Feats={self.n_feats}"
 
     def learning_rate_in(self, epoch):

@@ -18,7 +18,7 @@ from data import readers, store
 from data.imresize import degrade, enlarge
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
-from utils import UserError, progress_bar, replacing, select_device
+from utils import UserError, progress_bar, replacing, select_device, writing
 
 COLUMNS = {
     "MPSNR": ".4f",
@@ -251,33 +251,39 @@ def test(config):
         model_name, title = "Bicubic", f"Bicubic_x{n_scale}"
         model = build_model("Bicubic", 0, n_scale)
     else:
-        state, architecture = checkpoint.load_weights(config.model_dir)
+        n_ovls = config.n_ovls if config.n_ovls >= 0 else None
+        state, architecture = checkpoint.load_weights(config.model_dir, n_ovls)
         _refuse_contradictions(config, architecture)
         scenes = SceneSet(config.test_dir, "test_dir", architecture["n_scale"], config.protocol, config.data_test_num)
-        model_name, title = architecture["name"], Path(config.model_dir).stem
-        model = build_model(**architecture)
+        model_name, title = architecture["name"], _title_of(Path(config.model_dir).absolute())
+        try:
+            model = build_model(**architecture)
+        except ValueError as error:
+            raise UserError(f"{config.model_dir}: {error}; these are no weights of this program's networks") from error
         checkpoint.load_strictly(model, state, config.model_dir)
-        first = scenes.load(scenes.entries[0])
-        if first.gt.shape[1] != architecture["n_colors"]:
-            raise UserError(
-                f"{config.test_dir}: {first.name} has {first.gt.shape[1]} bands, the weights are for {architecture['n_colors']}; give scenes of the same bands"
-            )
     result_path = Path(config.result_path).expanduser()
+    with writing(result_path):
+        result_path.mkdir(parents=True, exist_ok=True)
+    scenes.check(getattr(model, "n_colors", None) or None)
     images_dir = result_path / f"{title}_images" if config.save_images else None
     model = model.to(device, memory_format=torch.channels_last)
     started = time.monotonic()
     rows, files = evaluate(model, scenes, device, images_dir)
+    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{table(rows)}')
     description = {**settings.as_dict(config), "seconds": round(time.monotonic() - started, 1)}
     path = write_results(result_path / f"{title}_results.json", model_name, scenes, rows, description)
-    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{table(rows)}')
     return [path, *files]
 
 
+def _title_of(path):
+    """What results are named after: the weights' file, or for a run's last.pth its folder."""
+    return path.parent.name if path.stem == "last" else path.stem
+
+
 def _refuse_contradictions(config, architecture):
-    unset = {"n_ovls": -1, "model_title": ""}
-    for name in ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs", "n_ovls"):
+    for name in ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs"):
         asked = getattr(config, name)
-        if asked != unset.get(name, 0) and asked != architecture[name]:
+        if asked and asked != architecture[name]:
             raise UserError(
                 f"--{name} {asked}: {config.model_dir} has {architecture[name]}; leave the flag out, or give other weights"
             )

@@ -92,6 +92,12 @@ class Trainer:
         self._open_logs()
         checkpoint_due = time.monotonic() + 60 * config.checkpoint_minutes
         progress = progress_bar(total=self.total, initial=self.iteration, desc="train", unit="it")
+        if (
+            self.eval_scenes
+            and self.iteration
+            and self._validated_epochs() * per_epoch < self.iteration // per_epoch * per_epoch
+        ):
+            self._validate(self.iteration // per_epoch)
         with _StopSignals() as stop, progress:
             while self.iteration < self.total:
                 started = time.monotonic()
@@ -107,13 +113,14 @@ class Trainer:
                     self._log(epoch, progress)
                 elif self.device.type == "cpu":
                     self._show(epoch, progress)
-                if epoch_ends and self.eval_scenes:
-                    self._validate(epoch)
                 if epoch_ends or stop.signal_number or time.monotonic() >= checkpoint_due:
                     self._save()
                     checkpoint_due = time.monotonic() + 60 * config.checkpoint_minutes
                 if stop.signal_number:
                     raise Interrupted(stop.signal_number)
+                # After the checkpoint: a whole scene may be what the memory has no room for.
+                if epoch_ends and self.eval_scenes:
+                    self._validate(epoch)
         self._finish()
         return self.files
 
@@ -180,10 +187,15 @@ class Trainer:
         lift = lift_matrix(config.n_subs)
         sources = {
             "labelled": patches.labelled_source(
-                config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num
+                config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num, config.protocol
             )
         }
         self.n_colors = sources["labelled"].n_colors
+        if config.patch_size not in (0, sources["labelled"].size):
+            raise UserError(
+                f"--patch_size {config.patch_size}: the patches of {config.train_dir_mslabel} have "
+                f"{sources['labelled'].size} pixels and are not cut again; leave the flag out"
+            )
         expected = settings.BANDS_OF_DATASET.get(config.dataset_name, self.n_colors)
         if self.n_colors != expected:
             raise UserError(
@@ -198,7 +210,9 @@ class Trainer:
         if config.uses_rgb:
             sources["rgb"] = patches.rgb_source(config.train_dir_rgb, size, stride, config.n_scale, lift)
         if config.uses_unlabelled:
-            sources["unlabelled"] = patches.unlabelled_source(config.train_dir_msunlabel, size, stride, config.n_scale)
+            sources["unlabelled"] = patches.unlabelled_source(
+                config.train_dir_msunlabel, size, stride, config.n_scale, config.protocol
+            )
             if sources["unlabelled"].n_colors != self.n_colors:
                 raise UserError(
                     f"{config.train_dir_msunlabel}: {sources['unlabelled'].n_colors} bands, the labelled images have {self.n_colors}; give images of one sensor"
@@ -375,10 +389,10 @@ class Trainer:
 
     def _description(self):
         """What config.json holds: every setting as resolved, and what the run ran on."""
-        size, stride = self.config.patch
+        _, stride = self.config.patch
         return {
             **settings.as_dict(self.config),
-            "patch_size": size,
+            "patch_size": self.streams["labelled"].source.size,
             "patch_stride": stride,
             "n_colors": self.n_colors,
             "iterations": self.total,
@@ -430,11 +444,16 @@ class Trainer:
             for metric, value in mean.items():
                 self.tensorboard.add_scalar(f"validation/{metric}", value, self.iteration)
 
+    def _validated_epochs(self):
+        """How many epochs validation.csv holds: one too few if the run ended between checkpoint and validation."""
+        with open(self.validation_path, newline="") as f:
+            return max((int(row["epoch"]) for row in csv.DictReader(f)), default=0)
+
     def _finish(self):
         self._save()
         self.files.append(self.run_dir / "last.pth")
         epoch = -(-self.iteration // self.streams["labelled"].batches_per_pass)
-        stem = f"{self.config.run_title}_epoch_{epoch}_"
+        stem = f"{self.config.weights_title}_epoch_{epoch}_"
         existing = sorted(self.run_dir.glob(f"{stem}*.pth"))
         weights = existing[-1] if existing else self.run_dir / f"{stem}{time.strftime('%Y%m%d-%H%M%S')}.pth"
         checkpoint.save_weights(self.model, weights, self.config.n_ovls)
@@ -475,7 +494,8 @@ def read_conversion(path, n_colors, n_subs):
         else:
             matrix = np.loadtxt(path, delimiter=",", ndmin=2)
         matrix = np.asarray(matrix, dtype=np.float64)
-    except (ValueError, NotImplementedError, OSError) as error:
+    # scipy meets damaged files with errors of nearly any type.
+    except Exception as error:
         raise UserError(
             f"--conversionMat_path {path}: not a readable matrix; give a .csv of numbers or a .mat (v5)"
         ) from error
@@ -500,7 +520,7 @@ class _StopSignals:
 
     def _note(self, number, _):
         if self.signal_number:
-            raise Interrupted(number)
+            raise KeyboardInterrupt
         self.signal_number = number
         tqdm.write("stopping after this iteration, when the checkpoint is safe (once more: at once)")
 

@@ -100,7 +100,8 @@ def replacing(path):
                 os.fsync(f.fileno())
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -114,6 +115,8 @@ def writing(path):
             raise UserError(f"{path}: the disk is full; free some space and run the same command again") from error
         if isinstance(error, PermissionError) or number == errno.EROFS:
             raise UserError(f"{path}: may not be written; choose another folder or change its permissions") from error
+        if isinstance(error, IsADirectoryError):
+            raise UserError(f"{path}: a folder stands where the file is to be written; move it away") from error
         if isinstance(error, (NotADirectoryError, FileExistsError)):
             raise UserError(f"{path}: a file stands where a folder is needed; choose another folder") from error
         raise

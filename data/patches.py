@@ -63,6 +63,7 @@ class ScenePatches:
 
     def __init__(self, scenes, size, stride, n_scale, origin, labelled=True, lift=None, limit=0):
         self.n_scale, self.labelled, self.lift, self.origin = n_scale, labelled, lift, origin
+        self.size = size
         self.cubes, self.scales, self.sizes, self.positions = [], [], [], []
         for number, (name, cube, scale, lr_scale) in enumerate(scenes):
             if lr_scale not in (1, n_scale):
@@ -144,6 +145,7 @@ class MatPatches:
                     f"{path}: {_size(shape)}, but {self.files[0].name} has {_size(shapes[0])}; all patches of a folder are of one size"
                 )
         height, width, self.n_colors = shapes[0]
+        self.size = height
         if height != width:
             raise UserError(
                 f"{folder}: patches of {_size(shapes[0])}; they must be square to be rotated, cut them again"
@@ -250,14 +252,14 @@ class PatchStream:
         return batch.map(lambda x: x.to(self.device, memory_format=torch.channels_last))
 
 
-def labelled_source(path, size, stride, n_scale, limit=0):
+def labelled_source(path, size, stride, n_scale, limit=0, protocol=""):
     """Labelled patches of --train_dir_mslabel: a store, or a folder of .mat patches."""
-    return _spectral_source(path, "train_dir_mslabel", size, stride, n_scale, True, limit)
+    return _spectral_source(path, "train_dir_mslabel", size, stride, n_scale, True, limit, protocol)
 
 
-def unlabelled_source(path, size, stride, n_scale):
+def unlabelled_source(path, size, stride, n_scale, protocol=""):
     """Unlabelled patches of --train_dir_msunlabel: a store (HR or LR scenes), or a folder of .mat patches."""
-    return _spectral_source(path, "train_dir_msunlabel", size, stride, n_scale, False)
+    return _spectral_source(path, "train_dir_msunlabel", size, stride, n_scale, False, 0, protocol)
 
 
 def rgb_source(path, size, stride, n_scale, lift):
@@ -270,6 +272,11 @@ def rgb_source(path, size, stride, n_scale, lift):
             )
         return ScenePatches(read, size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
     pictures = readers.find_pictures(path, "train_dir_rgb")
+    mats = readers.find_mats(path, "train_dir_rgb")
+    if pictures and mats:
+        raise UserError(
+            f"--train_dir_rgb {path}: {len(pictures)} pictures and {len(mats)} .mat patches; keep one kind in the folder"
+        )
     if pictures:
         read = (
             (p.name, pixels, np.iinfo(pixels.dtype).max, 1)
@@ -277,9 +284,10 @@ def rgb_source(path, size, stride, n_scale, lift):
             for pixels in [readers.read_picture(p)]
         )
         return ScenePatches(read, size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
-    mats = readers.find_mats(path, "train_dir_rgb")
     if not mats:
-        raise UserError(f"--train_dir_rgb {path}: holds neither pictures nor .mat patches; check the path")
+        raise UserError(
+            f"--train_dir_rgb {path}: holds neither pictures nor .mat patches, and is no store; check the path"
+        )
     source = MatPatches(path, mats, n_scale)
     if source.n_colors != lift.shape[1]:
         raise UserError(
@@ -288,9 +296,9 @@ def rgb_source(path, size, stride, n_scale, lift):
     return source
 
 
-def _spectral_source(path, flag_name, size, stride, n_scale, labelled, limit=0):
+def _spectral_source(path, flag_name, size, stride, n_scale, labelled, limit, protocol):
     if store.is_store(path):
-        return ScenePatches(_store_scenes(path), size, stride, n_scale, path, labelled, limit=limit)
+        return ScenePatches(_store_scenes(path, protocol), size, stride, n_scale, path, labelled, limit=limit)
     mats = readers.find_mats(path, flag_name)
     if not mats:
         raise UserError(
@@ -304,12 +312,13 @@ def to_bands_first(image):
     return torch.from_numpy(image).permute(2, 0, 1)[None]
 
 
-def _store_scenes(path):
-    """All scenes of a store as ScenePatches takes them."""
+def _store_scenes(path, protocol=""):
+    """All scenes of a store as ScenePatches takes them, under a protocol or else the store's own."""
+    protocol = protocol or store.protocol_of(path)
     read = []
     for name in progress_bar(store.scene_names(path), desc=f"read {Path(path).name}", unit="scene", leave=False):
         scene = store.read_scene(path, name)
-        read.append((name, scene.cube, scene.value_scale, scene.lr_scale))
+        read.append((name, scene.cube, scene.scale_under(protocol), scene.lr_scale))
     return read
 
 

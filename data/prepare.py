@@ -6,6 +6,8 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from tqdm import tqdm
+
 from config import names
 from data import cubes, datasets, readers, store
 from utils import UserError, progress_bar, random_generator
@@ -45,7 +47,7 @@ def prepare(config):
     out_dir = Path(config.out_dir).expanduser()
     attributes = {"dataset": config.dataset_name, "protocol": config.protocol, "program": PROGRAM}
     # Which scenes are LR images depends on the scale.
-    extra = {"unlabelled": {"n_scale": config.n_scale}}
+    extra = {"unlabelled": {"n_scale": config.n_scale, "lr_dir": bool(config.unlabelled_lr_dir)}}
     stores, written = {}, []
     with progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene") as progress:
         for split, scenes in plan.items():
@@ -79,12 +81,14 @@ def _plan(config, options):
                     "name the unlabelled ones with --unlabelled"
                 )
     missing = {split: [n for n in listed if n not in sources[split]] for split, listed in lists.items()}
-    if any(missing.values()) and not config.allow_missing:
+    if any(missing.values()):
         listed = "; ".join(f"{split}: {', '.join(absent)}" for split, absent in missing.items() if absent)
-        raise UserError(
-            f"--raw_dir {config.raw_dir or config.unlabelled_lr_dir}: scenes are missing ({listed}); "
-            "add them, or go on without them by --allow_missing 1"
-        )
+        if not config.allow_missing:
+            raise UserError(
+                f"--raw_dir {config.raw_dir or config.unlabelled_lr_dir}: scenes are missing ({listed}); "
+                "add them, or go on without them by --allow_missing 1"
+            )
+        tqdm.write(f"going on without the missing scenes ({listed})")
     plan = {split: {n: sources[split][n] for n in listed if n in sources[split]} for split, listed in lists.items()}
     if not any(plan.values()):
         raise UserError(
@@ -121,7 +125,8 @@ def _write_split(path, scenes, attributes, config, progress):
         progress.update(len(scenes))
         progress.write(f"{path}: up to date")
         return False
-    parts_dir = path.with_name(f".{path.stem}_x{config.n_scale}.parts")
+    kind = "lr" if config.unlabelled_lr_dir else "hr"
+    parts_dir = path.with_name(f".{path.stem}_{kind}_x{config.n_scale}.parts")
     parts = {name: parts_dir / f"{k:04d}_{hashes[name][:16]}.h5" for k, name in enumerate(scenes)}
     todo = [name for name in scenes if store.part_sha256(parts[name]) != hashes[name]]
     progress.update(len(scenes) - len(todo))

@@ -17,8 +17,12 @@ from utils import UserError
 CAVE_BANDS = 31
 CAVE_WAVELENGTHS = np.arange(400, 701, 10, dtype=np.float64)
 CAVE_SIZE = 512
+# Harvard's values times 20 may be above 1; values above this are in another unit.
+LARGEST_VALUE = 100
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_BAND_FILE = re.compile(r"(.+)_(\d+)\.png", re.IGNORECASE)
+# Scenes from the air are larger than what Pillow takes for an attack.
+Image.MAX_IMAGE_PIXELS = None
+_BAND_FILE = re.compile(r"([^.].*)_ms_(\d+)\.png", re.IGNORECASE)
 
 
 def files_below(folder, flag_name):
@@ -61,7 +65,7 @@ def find_cave_scenes(raw_dir, flag_name="raw_dir"):
         subfolders.sort()
         bands = {}
         for match in filter(None, map(_BAND_FILE.fullmatch, sorted(files))):
-            bands.setdefault(match[1].removesuffix("_ms"), {})[int(match[2])] = Path(folder, match[0])
+            bands.setdefault(match[1], {})[int(match[2])] = Path(folder, match[0])
         for name, files_of_scene in bands.items():
             if name in scenes:
                 first = scenes[name][min(scenes[name])].parent
@@ -124,12 +128,16 @@ def read_picture(path):
 
 def find_pictures(folder, flag_name):
     """The pictures of a folder, sorted (empty where it has none)."""
-    return [p for p in files_below(folder, flag_name) if p.suffix.lower() in PICTURES and p.is_file()]
+    return [
+        p for p in files_below(folder, flag_name) if p.suffix.lower() in PICTURES and p.is_file() and p.name[0] != "."
+    ]
 
 
 def find_mats(folder, flag_name):
     """The .mat files of a folder, sorted (empty where it has none)."""
-    return [p for p in files_below(folder, flag_name) if p.suffix.lower() == ".mat" and p.is_file()]
+    return [
+        p for p in files_below(folder, flag_name) if p.suffix.lower() == ".mat" and p.is_file() and p.name[0] != "."
+    ]
 
 
 def mat_shapes(path, flag_name=""):
@@ -192,6 +200,11 @@ def read_mat(path, keys, optional=()):
             raise UserError(
                 f"{path}: {key} is {array.dtype} of shape {array.shape}, where numbers in H x W x bands are needed"
             )
+        highest = array.max(initial=0)
+        if highest > LARGEST_VALUE or (array.dtype.kind in "iu" and highest > 1):
+            raise UserError(
+                f"{path}: {key} is {array.dtype} with values up to {highest:g}, where 0..1 is needed; divide by what stands for 1"
+            )
         arrays[key] = np.ascontiguousarray(array, dtype=np.float32)
         if not np.isfinite(arrays[key]).all():
             bad = int((~np.isfinite(arrays[key])).sum())
@@ -224,6 +237,9 @@ def check_whole_mat(path):
 
 def _read_grey(path):
     pixels = _read_image(path)
+    if pixels.ndim == 3 and pixels.shape[2] == 2:
+        # Grey with alpha.
+        return pixels[:, :, 0]
     if pixels.ndim == 3:
         if not (pixels[:, :, :1] == pixels[:, :, : min(3, pixels.shape[2])]).all():
             raise UserError(f"{path}: a colour picture, where one band is needed; is this a CAVE scene?")
@@ -245,12 +261,12 @@ def _read_image(path):
         EOFError,
         zlib.error,
         struct.error,
-        Image.DecompressionBombError,
     ) as error:
         raise UserError(f"{path}: not a readable picture (truncated or damaged); copy it again") from error
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
         # Older Pillow reads 16-bit PNG as 32-bit integers.
         pixels = pixels.astype(np.uint16)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: pixels of type {pixels.dtype}, where 8 or 16 bits are needed; convert it to PNG")
     return pixels

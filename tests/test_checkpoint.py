@@ -33,6 +33,11 @@ def test_overlap_is_told_by_the_name_or_config_where_the_file_cannot(tmp_path):
     assert checkpoint.load_weights(next(tmp_path.glob("*.pth")))[1]["n_ovls"] == 3
     torch.save(state, tmp_path / "plain.pth")
     assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 2
+    assert checkpoint.load_weights(tmp_path / "plain.pth", 4)[1]["n_ovls"] == 4
+    with pytest.raises(UserError, match="--n_ovls 4"):
+        checkpoint.load_weights(next(tmp_path.glob("Cave*.pth")), 4)
+    (tmp_path / "config.json").write_text("{bad")
+    assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 2
     (tmp_path / "config.json").write_text('{"n_ovls": 1}')
     assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 1
 

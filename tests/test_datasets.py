@@ -1,3 +1,4 @@
+import fixtures
 import h5py
 import numpy as np
 import pytest
@@ -7,7 +8,6 @@ import tifffile
 import torch
 
 import config
-import fixtures
 import selfcheck
 from data import patches, store
 from data.imresize import imresize

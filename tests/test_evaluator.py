@@ -65,7 +65,7 @@ def test_weights_alone_are_enough_and_pictures_are_drawn(run, stores, weights, t
         ({"n_feats": 8}, "--n_feats 8"),
         ({"n_scale": 8}, "--n_scale 8"),
         ({"n_colors": 128}, "--n_colors 128"),
-        ({"n_ovls": 2}, "--n_ovls 2"),
+        ({"n_ovls": 2}, "--n_ovls 2: "),
         ({"n_ovls": 0}, "--n_ovls 0"),
         ({"n_blocks": 3}, "--n_blocks 3"),
         ({"n_subs": 6}, "--n_subs 6"),
@@ -135,6 +135,29 @@ def test_scenes_that_cannot_be_scored_are_refused(refused, stores, weights, tmp_
         "test", model_title="Bicubic", test_dir=fixtures.write_patches(tmp_path / "c", edge=4, keys=("gt",))
     )
     assert not (tmp_path / "results").exists()
+
+
+def test_an_unusable_result_path_is_refused_before_the_work(refused, stores, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr("evaluator.evaluate", lambda *_, **__: pytest.fail("scored first"))
+    flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5"}
+    assert "a file stands where a folder is needed" in refused("test", **flags, result_path=tmp_path / "file" / "sub")
+
+
+def test_results_of_a_run_are_named_after_its_folder(run, stores, tmp_path):
+    content = dict.fromkeys(checkpoint.RUN_KEYS, 0)
+    model = build_model("DeepShare", 31, 4, n_feats=4)
+    (tmp_path / "my_run").mkdir()
+    checkpoint.save({**content, "model": model.state_dict(), "config": {"n_ovls": 2}}, tmp_path / "my_run" / "last.pth")
+    flags = {"test_dir": stores / "test.h5", "model_dir": tmp_path / "my_run" / "last.pth"}
+    assert run("test", **flags, result_path=tmp_path)[0] == 0
+    assert (tmp_path / "my_run_results.json").is_file()
+
+
+def test_scenes_of_mixed_bands_are_refused_before_the_work(refused, weights, tmp_path):
+    fixtures.write_mat(tmp_path / "p" / "a.mat", {"gt": fixtures.smooth_cube(0)})
+    fixtures.write_mat(tmp_path / "p" / "b.mat", {"gt": fixtures.smooth_cube(0, bands=8)})
+    assert "b has 8 bands, the network 31" in refused("test", model_dir=weights, test_dir=tmp_path / "p")
 
 
 def test_released_weights_are_tested_from_their_file_alone(run, stores, golden_x4, tmp_path):

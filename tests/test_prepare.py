@@ -49,6 +49,23 @@ def test_cave_scenes_of_a_quarter_of_its_size_are_taken_for_lr_images(run, tmp_p
     assert store.read_scene(tmp_path / "out" / "unlabelled.h5", "beads").lr_scale == 4
 
 
+def test_lr_images_are_not_taken_for_the_hr_scenes_prepared_before(run, raw, tmp_path):
+    flags = {"out_dir": tmp_path, "unlabelled": "beads,cd"}
+    assert run("prepare", raw_dir=raw / "cave", **flags)[0] == 0
+    assert store.read_scene(tmp_path / "unlabelled.h5", "cd").lr_scale == 1
+    assert run("prepare", unlabelled_lr_dir=raw / "cave", **flags)[0] == 0
+    assert store.read_scene(tmp_path / "unlabelled.h5", "cd").lr_scale == 4
+
+
+def test_stray_pictures_are_passed_over(run, raw, tmp_path):
+    shutil.copytree(raw / "cave_lr_x4", tmp_path / "lr")
+    for name in ("docs/fig_1.png", "other/fig_1.png", "IMG_1.png", "beads_ms/beads_ms/._beads_ms_01.png"):
+        (tmp_path / "lr" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "lr" / name).write_bytes(b"stray")
+    assert run("prepare", unlabelled_lr_dir=tmp_path / "lr", out_dir=tmp_path)[0] == 0
+    assert store.scene_names(tmp_path / "unlabelled.h5") == ["beads", "cd"]
+
+
 def test_preparing_again_says_so_and_reads_nothing(run, raw, tmp_path, monkeypatch):
     flags = {"raw_dir": raw / "cave", "out_dir": tmp_path, "allow_missing": 1}
     code, out, _ = run("prepare", **flags)

@@ -19,7 +19,7 @@ from models import build_model
 from trainer import Trainer, read_conversion
 from utils import UserError
 
-TITLE = "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4"
+TITLE = "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4_x4"
 
 
 def rows_of(path):
@@ -223,7 +223,7 @@ def test_the_documented_call_runs_on_folders_of_mat_patches(run, tmp_path):
     # Only made small: the published width takes minutes on a CPU.
     code, _, err = run(*documented.split(), n_feats=4, max_iterations=2)
     assert code == 0, err
-    run_dir = tmp_path / "Harvard_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4"
+    run_dir = tmp_path / "Harvard_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4_x4"
     assert set(json.loads((run_dir / "results.json").read_text())["scenes"]) == {"block_1", "block_2"}
 
 
@@ -298,6 +298,11 @@ WRONG_DATA = {
     "test size": (lambda d: {"test_dir": odd_scene(d)}, "not divisible by --n_scale 4"),
     "test bands": (lambda d: {"test_dir": fixtures.write_patches(d / "p", bands=30)}, "30 bands, the network 31"),
     "test NaN": (lambda d: {"test_dir": nan_patch(d)}, "NaN or infinite"),
+    "integers": (lambda d: {"train_dir_mslabel": integer_patches(d)}, "0..1 is needed"),
+    "patch size": (lambda d: {"train_dir_mslabel": fixtures.write_patches(d / "p"), "patch_size": 64}, "pixels and are not cut again"),
+    "mixed rgb": (lambda d: {"train_dir_rgb": mixed_kinds(d)}, "keep one kind in the folder"),
+    "data set name": (lambda d: {"dataset_name": "a/b"}, "--dataset_name 'a/b'"),
+    "seed": (lambda d: {"seed": 10**20}, "--seed takes a whole number"),
     "conversion": (lambda d: {"conversionMat_path": matrix_file(d)}, "31 x 8 matrix"),
 }  # fmt: skip
 
@@ -321,6 +326,17 @@ def mixed_sizes(folder):
     return folder / "p"
 
 
+def integer_patches(folder):
+    arrays = {k: (a * 255).astype(np.uint8) for k, a in fixtures.patch_arrays(0).items()}
+    fixtures.write_mat(folder / "p" / "a.mat", arrays)
+    return folder / "p"
+
+
+def mixed_kinds(folder):
+    fixtures.write_pictures(folder / "p")
+    return fixtures.write_patches(folder / "p", bands=8)
+
+
 def odd_scene(folder):
     fixtures.write_mat(folder / "p" / "a.mat", {"gt": fixtures.smooth_cube(0, 30, 32)})
     return folder / "p"
@@ -334,8 +350,37 @@ def matrix_file(folder):
 @pytest.mark.parametrize("case", WRONG_DATA)
 def test_wrong_data_are_refused_before_anything_is_written(refused, tiny_flags, tmp_path, case):
     make, words = WRONG_DATA[case]
-    assert words in refused("train", **{**tiny_flags, **make(tmp_path)})
+    wrong = make(tmp_path)
+    # Patches of folders have a size of their own.
+    flags = {k: v for k, v in tiny_flags.items() if k != "patch_size" or "train_dir_mslabel" not in wrong}
+    assert words in refused("train", **{**flags, **wrong})
     assert not tiny_flags["save_dir"].exists()
+
+
+def test_a_failed_validation_loses_no_checkpoint(tiny_flags, stores, monkeypatch, run):
+    flags = {**tiny_flags, "eval_dir_ms": stores / "test.h5", "epochs": 2, "cuda": 0}
+    evaluate = evaluator.evaluate
+
+    def out_of_memory(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(evaluator, "evaluate", out_of_memory)
+    with pytest.raises(MemoryError):
+        run("train", **flags)
+    run_dir = tiny_flags["save_dir"] / TITLE
+    assert checkpoint.load_run(run_dir / "last.pth")["iteration"] == 18
+    monkeypatch.setattr(evaluator, "evaluate", evaluate)
+    assert run("train", **flags, resume="last")[0] == 0
+    assert [r["epoch"] for r in rows_of(run_dir / "validation.csv")] == ["1", "2"]
+
+
+def test_the_protocol_scales_8_bit_training_scenes_too(run, stores, tmp_path):
+    flags = {**TINY, "train_dir_mslabel": stores / "test.h5", "max_iterations": 1, "log_interval": 1}
+    losses = []
+    for protocol in ("corrected", "published"):
+        assert run("train", **flags, protocol=protocol, save_dir=tmp_path / protocol)[0] == 0
+        losses.append(rows_of(tmp_path / protocol / TITLE / "log.csv")[0]["labelled"])
+    assert losses[0] != losses[1]
 
 
 def test_a_folder_that_may_not_be_written_is_refused(refused, tiny_flags, tmp_path):

@@ -1,0 +1,86 @@
+"""Patches per second: the stream from a scene store beside one .mat file per patch, in one run.
+
+python benchmarks/stream.py [FOLDER] makes scenes of 512 x 512 x 31 there (else in a temporary folder), exports
+their 64-px patches as released-style files, and reads both in batches of 8 until each took a few seconds. Also:
+bytes on disk of the two.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from data import patches, store
+from data.export import export
+from utils import random_generator
+
+SECONDS = 6.0
+
+
+def smooth_scene(seed):
+    generator = np.random.default_rng(seed)
+    coarse = generator.random((64, 64, 31))
+    cube = np.kron(coarse, np.ones((8, 8, 1))) + 0.02 * generator.random((512, 512, 31))
+    return (cube / cube.max() * 65535).astype(np.uint16)
+
+
+class OneFileAPatch:
+    """The usual loader: loadmat for each patch of the batch, then augmentation, then stacking."""
+
+    def __init__(self, folder):
+        self.files = sorted(folder.glob("*.mat"))
+
+    def batch(self, numbers, modes):
+        stacks = {"gt": [], "ms": [], "ms_bicubic": []}
+        for number, mode in zip(numbers, modes):
+            arrays = scipy.io.loadmat(self.files[number])
+            for key, patches_of_key in stacks.items():
+                augmented = np.ascontiguousarray(patches.augment(arrays[key], int(mode)).transpose(2, 0, 1))
+                patches_of_key.append(torch.from_numpy(augmented))
+        return {key: torch.stack(value) for key, value in stacks.items()}
+
+
+def rate(source, count):
+    """Patches per second in shuffled batches of 8."""
+    order = random_generator(0, "benchmark").permutation(count * 8)
+    source.batch(order[:8] // 8, order[:8] % 8)
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < SECONDS:
+        items = order.take(range(done, done + 8), mode="wrap")
+        source.batch(items // 8, items % 8)
+        done += 8
+    return done / (time.perf_counter() - started)
+
+
+def main():
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
+        folder = Path(name)
+        parts = [folder / f".{k}.h5" for k in range(2)]
+        for k, part in enumerate(parts):
+            store.write_part(part, store.Scene(f"scene{k}", smooth_scene(k), 65535.0))
+        path = folder / "labelled.h5"
+        store.join_parts(path, parts, {"dataset": "benchmark", "protocol": "corrected", "program": "benchmark"})
+        (exported,) = export({"labelled": path}, 4, 64, 32, "corrected")
+        streamed = patches.labelled_source(path, 64, 32, 4)
+        files = OneFileAPatch(exported)
+        rates = {"stream": rate(streamed, len(streamed)), "files": rate(files, len(files.files))}
+        bytes_of = {"store": path.stat().st_size, "files": sum(p.stat().st_size for p in files.files)}
+        print(f"{torch.get_num_threads()} threads, {len(streamed)} patches of 64 x 64 x 31, x4")
+        print(f"stream   {rates['stream']:8.0f} patches/s")
+        print(
+            f"files    {rates['files']:8.0f} patches/s   stream is {rates['stream'] / rates['files']:.1f} times as fast"
+        )
+        print(f"store    {bytes_of['store'] / 1e6:8.1f} MB")
+        print(
+            f"files    {bytes_of['files'] / 1e6:8.1f} MB   {bytes_of['files'] / bytes_of['store']:.1f} times the store"
+        )
+
+
+if __name__ == "__main__":
+    main()
