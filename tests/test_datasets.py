@@ -328,7 +328,9 @@ def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
     assert len(streamed) == len(exported) == 9
     everything = range(9), [3] * 9
     for a, b in zip(vars(streamed.batch(*everything)).values(), vars(exported.batch(*everything)).values()):
-        torch.testing.assert_close(a, b, rtol=0, atol=0)
+        # The stream turns patches before it degrades them, a reader of files after: float32 rounding.
+        torch.testing.assert_close(a, b, rtol=0, atol=5e-7)
+    torch.testing.assert_close(streamed.batch(*everything).gt, exported.batch(*everything).gt, rtol=0, atol=0)
     scene = scipy.io.loadmat(tmp_path / "test_x4" / "hairs.mat")
     assert (scene["gt"].shape, scene["ms"].shape, scene["gt"].dtype) == ((48, 48, 31), (12, 12, 31), np.float32)
     np.testing.assert_allclose(scene["ms"], imresize(scene["gt"], 1 / 4), atol=6e-8)

@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, TINY
 
 import checkpoint
+import evaluator
 from config import TrainConfig
 from data.patches import Batch
 from models import build_model
