@@ -1,10 +1,11 @@
 """Patches per second: the stream from a scene store beside one .mat file per patch, in one run.
 
-python benchmarks/stream.py [FOLDER] makes scenes of 512 x 512 x 31 there (else in a temporary folder), exports
-their 64-px patches as released-style files, and reads both in batches of 8 until each took a few seconds. Also:
-bytes on disk of the two.
+python benchmarks/stream.py [STORE] takes a labelled store, or makes two scenes of 512 x 512 x 31, exports
+their 64-px patches as released-style files, compressed as MATLAB's save does by default and uncompressed, and reads
+all in batches of 8 for some seconds each. Also: bytes on disk.
 """
 
+import shutil
 import sys
 import tempfile
 import time
@@ -59,27 +60,34 @@ def rate(source, count):
 
 
 def main():
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        parts = [folder / f".{k}.h5" for k in range(2)]
-        for k, part in enumerate(parts):
-            store.write_part(part, store.Scene(f"scene{k}", smooth_scene(k), 65535.0))
         path = folder / "labelled.h5"
-        store.join_parts(path, parts, {"dataset": "benchmark", "protocol": "corrected", "program": "benchmark"})
+        if len(sys.argv) > 1:
+            shutil.copy(sys.argv[1], path)
+        else:
+            parts = [folder / f".{k}.h5" for k in range(2)]
+            for k, part in enumerate(parts):
+                store.write_part(part, store.Scene(f"scene{k}", smooth_scene(k), 65535.0))
+            store.join_parts(path, parts, {"dataset": "benchmark", "protocol": "corrected", "program": "benchmark"})
         (exported,) = export({"labelled": path}, 4, 64, 32, "corrected")
         streamed = patches.labelled_source(path, 64, 32, 4)
-        files = OneFileAPatch(exported)
-        rates = {"stream": rate(streamed, len(streamed)), "files": rate(files, len(files.files))}
-        bytes_of = {"store": path.stat().st_size, "files": sum(p.stat().st_size for p in files.files)}
+        plain = folder / "plain"
+        plain.mkdir()
+        for file in exported.glob("*.mat"):
+            arrays = {k: v for k, v in scipy.io.loadmat(file).items() if not k.startswith("__")}
+            scipy.io.savemat(plain / file.name, arrays)
+        stream_rate = rate(streamed, len(streamed))
         print(f"{torch.get_num_threads()} threads, {len(streamed)} patches of 64 x 64 x 31, x4")
-        print(f"stream   {rates['stream']:8.0f} patches/s")
-        print(
-            f"files    {rates['files']:8.0f} patches/s   stream is {rates['stream'] / rates['files']:.1f} times as fast"
-        )
-        print(f"store    {bytes_of['store'] / 1e6:8.1f} MB")
-        print(
-            f"files    {bytes_of['files'] / 1e6:8.1f} MB   {bytes_of['files'] / bytes_of['store']:.1f} times the store"
-        )
+        print(f"stream              {stream_rate:6.0f} patches/s   {path.stat().st_size / 1e6:8.1f} MB")
+        for title, where in (("files (compressed)", exported), ("files (plain)", plain)):
+            files = OneFileAPatch(where)
+            files_rate = rate(files, len(files.files))
+            size = sum(p.stat().st_size for p in files.files)
+            print(
+                f"{title:19s} {files_rate:6.0f} patches/s   {size / 1e6:8.1f} MB   "
+                f"the stream is {stream_rate / files_rate:.1f} times as fast, the files {size / path.stat().st_size:.1f} times as large"
+            )
 
 
 if __name__ == "__main__":

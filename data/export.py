@@ -39,7 +39,8 @@ def export(stores, n_scale, size, stride, protocol):
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             for name, arrays in _files(split, path, n_scale, size, stride, protocol):
-                scipy.io.savemat(unfinished / f"{name}.mat", arrays)
+                # Compressed, as MATLAB's own save does by default.
+                scipy.io.savemat(unfinished / f"{name}.mat", arrays, do_compression=True)
             (unfinished / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(unfinished, folder)

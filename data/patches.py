@@ -45,10 +45,10 @@ def augment(image, mode):
 
 
 class ScenePatches:
-    """Patches of scenes that are held in memory, in their own number type, on the device.
+    """Patches of scenes in their own number type, on the device, in memory or in chunks on disk.
 
     Args:
-        scenes: tuples (name, H x W x C array, what it is divided by to come to 0..1, lr_scale: 1 for an
+        scenes: tuples (name, H x W x C array or `store.ChunkedCube`, what it is divided by to come to 0..1, lr_scale: 1 for an
             HR image, n_scale for an LR one).
         size, stride: HR pixels.
         n_scale: enlargement.
@@ -59,11 +59,9 @@ class ScenePatches:
         limit: use only so many patches, scene by scene, row by row; 0 for all.
     """
 
-    reads_files = False
-
     def __init__(self, scenes, size, stride, n_scale, origin, labelled=True, lift=None, limit=0):
         self.n_scale, self.labelled, self.lift, self.origin = n_scale, labelled, lift, origin
-        self.size, self.resize_dtype = size, torch.float32
+        self.size, self.resize_dtype, self.device = size, torch.float32, torch.device("cpu")
         self.cubes, self.scales, self.sizes, self.positions = [], [], [], []
         for number, (name, cube, scale, lr_scale) in enumerate(scenes):
             if lr_scale not in (1, n_scale):
@@ -90,30 +88,37 @@ class ScenePatches:
             raise UserError(f"{origin}: no image is as large as a patch of {size} pixels; set a smaller --patch_size")
         self.positions = _first(self.positions, limit, origin)
         self.n_colors = self.cubes[0].shape[2] if lift is None else lift.shape[1]
+        self.reads_files = any(isinstance(cube, store.ChunkedCube) for cube in self.cubes)
         # Patches are moved about in the scenes' own type, half the bytes of float32 or less. Torch moves
         # int16 everywhere, uint16 not; the bits are the same.
-        same_type = len({cube.dtype for cube in self.cubes}) == 1
-        self.is_uint16 = same_type and self.cubes[0].dtype == np.uint16
-        kind = np.int16 if self.is_uint16 else self.cubes[0].dtype
-        self.cubes = [torch.from_numpy(c.view(kind) if same_type else c.astype(np.float32)) for c in self.cubes]
+        self.is_uint16 = all(cube.dtype == np.uint16 for cube in self.cubes)
+        # Of unsigned integers torch knows the short ones well.
+        kinds = {cube.dtype for cube in self.cubes}
+        self.same_type = len(kinds) == 1 and kinds.isdisjoint({np.dtype(np.uint32), np.dtype(np.uint64)})
+        if not self.reads_files:
+            self.cubes = [self._as_tensor(cube) for cube in self.cubes]
 
     def __len__(self):
         return len(self.positions)
 
     def to(self, device):
-        """Move the scenes; batches are made where they are."""
+        """Make batches on this device, and move the scenes there too if a quarter of its memory is enough."""
+        self.device = torch.device(device)
         # GPUs are quick in float64, and may do float32 products in TF32.
-        self.resize_dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float64
-        self.cubes = [cube.to(device) for cube in self.cubes]
+        self.resize_dtype = torch.float32 if self.device.type == "cpu" else torch.float64
+        if self.device.type == "cuda" and not self.reads_files:
+            fits = sum(cube.nbytes for cube in self.cubes) <= torch.cuda.mem_get_info(self.device)[0] / 4
+            self.cubes = [cube.to(self.device) if fits else cube.pin_memory() for cube in self.cubes]
         return self
 
     def batch(self, numbers, modes):
-        """The patches of these numbers, each in its flip or rotation, as a Batch on the cubes' device."""
+        """The patches of these numbers, each in its flip or rotation, as a Batch on the device."""
         high, low, where = [], [], []
         for number, mode in zip(numbers, modes):
             scene, i, j = self.positions[number]
             edge, lr_scale = self.sizes[scene]
-            patch = augment(self.cubes[scene][i : i + edge, j : j + edge], int(mode))
+            patch = self.cubes[scene][i : i + edge, j : j + edge]
+            patch = augment(self._as_tensor(patch) if self.reads_files else patch, int(mode))
             group = high if lr_scale == 1 else low
             where.append((lr_scale == 1, len(group)))
             group.append((patch, self.scales[scene]))
@@ -128,8 +133,13 @@ class ScenePatches:
         ms = ms.contiguous(memory_format=torch.channels_last)
         return Batch(ms, enlarge(ms, self.n_scale, self.resize_dtype))
 
+    def _as_tensor(self, pixels):
+        if not self.same_type:
+            return torch.from_numpy(pixels.astype(np.float32))
+        return torch.from_numpy(pixels.view(np.int16) if self.is_uint16 else pixels)
+
     def _bands_first(self, patches):
-        x = torch.stack([patch for patch, _ in patches])
+        x = torch.stack([patch for patch, _ in patches]).to(self.device, non_blocking=True)
         x = (x.view(torch.uint16) if self.is_uint16 else x).to(torch.float32)
         scales = [scale for _, scale in patches]
         x /= scales[0] if len(set(scales)) == 1 else torch.tensor(scales, device=x.device).view(-1, 1, 1, 1)
@@ -326,13 +336,19 @@ def to_bands_first(image):
 
 
 def _store_scenes(path, protocol=""):
-    """All scenes of a store as ScenePatches takes them, under a protocol or else the store's own."""
+    """All scenes of a store as ScenePatches takes them, under a protocol or else the store's own.
+
+    They are read into memory where half of what is free is enough, else left in the store.
+    """
     protocol = protocol or store.protocol_of(path)
-    read = []
+    in_memory = store.size_in_memory(path) <= free_memory() / 2
+    scenes = []
     for name in progress_bar(store.scene_names(path), desc=f"read {Path(path).name}", unit="scene", leave=False):
-        scene = store.read_scene(path, name)
-        read.append((name, scene.cube, scene.scale_under(protocol), scene.lr_scale))
-    return read
+        cube = store.read_scene(path, name).cube if in_memory else store.ChunkedCube(path, name)
+        scenes.append((name, cube, *store.scale_and_kind(path, name, protocol)))
+    if not in_memory:
+        tqdm.write(f"{path}: larger than half of the free memory; patches are read from the store as they are needed")
+    return scenes
 
 
 def _first(items, limit, origin):

@@ -140,6 +140,38 @@ def read_scene(path, name):
         return _scene(f["scenes"][_safe(name)], path)
 
 
+class ChunkedCube:
+    """A scene that stays on disk: cube[i:j, k:l] reads the chunks that hold those pixels.
+
+    Attributes:
+        shape, dtype, nbytes: of the whole H x W x C array.
+    """
+
+    def __init__(self, path, name):
+        self._dataset = _opened(path)["scenes"][_safe(name)]
+        self._where = f"{path}: scene {name}"
+        self.shape, self.dtype, self.nbytes = self._dataset.shape, self._dataset.dtype, self._dataset.nbytes
+
+    def __getitem__(self, window):
+        try:
+            return self._dataset[window]
+        except OSError as error:
+            raise UserError(f"{self._where} cannot be read, the file is damaged; prepare it again") from error
+
+
+def size_in_memory(path):
+    """Bytes that the scenes of a store take in memory."""
+    with _opened(path) as f:
+        return sum(d.nbytes for d in f["scenes"].values())
+
+
+def scale_and_kind(path, name, protocol):
+    """(what the values are divided by under a protocol, lr_scale) of a scene, without reading it."""
+    with _opened(path) as f:
+        attributes = f["scenes"][_safe(name)].attrs
+        return attributes[f"value_scale_{protocol}"], int(attributes["lr_scale"])
+
+
 def is_store(path):
     """Whether a path is a scene store (told by its content)."""
     path = Path(path)

@@ -87,16 +87,19 @@ def test_div2k_becomes_an_rgb_store_of_half_the_size(run, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.float32])
 def test_own_cubes_are_read_from_every_format(run, tmp_path, kind, dtype):
     cube = fixtures.smooth_cube(0, 24, 20, 9)
-    cube = (cube * 65535).round().astype(dtype) if dtype == np.uint16 else cube.astype(dtype)
+    highest = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    cube = (cube * highest).astype(dtype)
     fixtures.write_own(tmp_path / "raw", kind, cube)
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
     scene = store.read_scene(tmp_path / "labelled.h5", "scene")
     assert scene.cube.dtype == dtype
     np.testing.assert_array_equal(scene.cube, cube)
-    assert scene.value_scale == (65535 if dtype == np.uint16 else 1)
+    assert scene.value_scale == highest
+    batch = patches.labelled_source(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
+    np.testing.assert_allclose(batch.gt[0].permute(1, 2, 0), cube[:16, :16] / highest, rtol=1e-6)
     if kind in ("npz", "hdf5", "envi"):
         np.testing.assert_allclose(scene.wavelengths, np.linspace(400, 1000, 9))
 

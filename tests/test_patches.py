@@ -101,6 +101,22 @@ def test_files_read_at_need_give_the_same_batches(tmp_path, monkeypatch):
     read.close()
 
 
+@pytest.mark.parametrize("split", ["labelled", "unlabelled", "test"])
+def test_scenes_left_on_disk_give_the_same_batches(stores, monkeypatch, split):
+    def stream():
+        make = patches.unlabelled_source if split == "unlabelled" else patches.labelled_source
+        return patches.PatchStream(make(stores / f"{split}.h5", 16, 16, 4), 8, 0, split)
+
+    held = stream()
+    monkeypatch.setattr(patches, "free_memory", lambda: 0)
+    chunked = stream()
+    assert chunked.source.reads_files
+    assert not held.source.reads_files
+    for k in (0, 1, 3):
+        torch.testing.assert_close(chunked.batch(k).lms, held.batch(k).lms, rtol=0, atol=0)
+    chunked.close()
+
+
 def test_unlabelled_folders_need_no_gt(tmp_path):
     folder = fixtures.write_patches(tmp_path / "patches", keys=("ms", "ms_bicubic"))
     batch = patches.unlabelled_source(folder, 64, 32, 4).batch([1], [0])
