@@ -23,8 +23,9 @@ MIRRORED = 0.04
 # Photographs by split, each with the top left corner of the piece that is used.
 PHOTOGRAPHS = {
     "labelled": {"astronaut": (0, 100), "chelsea": (20, 100)},
-    "unlabelled": {"rocket": (170, 190), "retina": (500, 300)},
-    "test": {"coffee": (60, 120), "immunohistochemistry": (100, 100)},
+    "unlabelled": {"rocket": (170, 190), "retina": (500, 300), "coffee": (60, 120)},
+    # Fine structure in two colours: where there is something for super-resolution to win in the spectra too.
+    "test": {"immunohistochemistry": (100, 100)},
 }
 RGB_PHOTOGRAPHS = {"astronaut": (256, 200), "hubble_deep_field": (300, 300), "rocket": (0, 300)}
 
