@@ -11,22 +11,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 import torch
 from tqdm import tqdm
 
 import checkpoint
 import config as settings
 import evaluator
-from data import patches, store
-from data.spectral import (
-    conversion_for,
-    conversion_matrix,
-    convert_bands,
-    draw_mixup_matrix,
-    lift_matrix,
-    spectral_mixup,
-)
+from data import patches, readers, store
+from data.spectral import conversion_for, convert_bands, draw_mixup_matrix, lift_matrix, spectral_mixup
 from losses import hybrid_loss
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
@@ -128,7 +120,7 @@ class Trainer:
         """One iteration: labelled, mixed, RGB, unlabelled mini-batches, each with its own Adam step."""
         config = self.config
         labelled = self._batch("labelled", 0, 1)
-        self._begin_iteration()
+        self.optimizer.zero_grad(set_to_none=True)
         self._learn("labelled", self.labelled_loss(labelled))
         if config.uses_mixup:
             for r in range(config.theta_LabeledSpectralMixUp):
@@ -165,9 +157,6 @@ class Trainer:
 
     def _batch(self, stream, repeat, per_iteration):
         return self.streams[stream].batch(self.iteration * per_iteration + repeat)
-
-    def _begin_iteration(self):
-        self.optimizer.zero_grad(set_to_none=True)
 
     def _learn(self, branch, loss):
         # Parameters that a loss does not use must have no gradient rather than a zero one: Adam would
@@ -252,7 +241,7 @@ class Trainer:
                 )
                 return dataclasses.replace(config, UseRGB=False, UseUnlabelConsistency=False)
         else:
-            matrix = read_conversion(config.conversionMat_path, self.n_colors, config.n_subs)
+            matrix = readers.read_conversion(config.conversionMat_path, self.n_colors, config.n_subs)
         self.conversion = torch.from_numpy(matrix).float().to(self.device)
         return config
 
@@ -470,40 +459,6 @@ class Trainer:
             stream.close()
         if self.tensorboard:
             self.tensorboard.close()
-
-
-def read_conversion(path, n_colors, n_subs):
-    """The n_colors x n_subs conversion F: a user's .csv or .mat, else the released one for 31 bands.
-
-    Raises:
-        UserError: if it cannot be read, has another shape, or there is none for so many bands.
-    """
-    if not path:
-        if n_colors == 31:
-            return conversion_matrix(n_subs)
-        raise UserError(
-            f"--UseUnlabelConsistency 1: no conversion of {n_colors} bands is known without their wavelengths; give one by --conversionMat_path, or --UseUnlabelConsistency 0"
-        )
-    path = settings.existing(path, "conversionMat_path")
-    try:
-        if path.suffix.lower() == ".mat":
-            arrays = [a for k, a in scipy.io.loadmat(path).items() if not k.startswith("__") and np.ndim(a) == 2]
-            matrix = next(
-                (a for a in arrays if a.shape == (n_colors, n_subs)), arrays[0] if arrays else np.zeros((0, 0))
-            )
-        else:
-            matrix = np.loadtxt(path, delimiter=",", ndmin=2)
-        matrix = np.asarray(matrix, dtype=np.float64)
-    # scipy meets damaged files with errors of nearly any type.
-    except Exception as error:
-        raise UserError(
-            f"--conversionMat_path {path}: not a readable matrix; give a .csv of numbers or a .mat (v5)"
-        ) from error
-    if matrix.shape != (n_colors, n_subs) or not np.isfinite(matrix).all():
-        raise UserError(
-            f"--conversionMat_path {path}: a finite {n_colors} x {n_subs} matrix (bands x n_subs) is needed, got shape {matrix.shape}"
-        )
-    return matrix
 
 
 class _StopSignals:

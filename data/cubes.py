@@ -261,19 +261,14 @@ def _read_envi(path, options):
         raise UserError(
             f"{image.filename}: {held} bytes, its header speaks of {needed}; copy the data again or correct the header"
         )
-    wavelengths = header.get("wavelength")
-    if wavelengths:
-        wavelengths = np.array([float(w) for w in wavelengths])
+    wavelengths = None
+    if header.get("wavelength"):
+        wavelengths = np.array([float(w) for w in header["wavelength"]])
         if wavelengths.max() < 100 or "micro" in header.get("wavelength units", "").lower():
             wavelengths = wavelengths * 1000
     scale = header.get("reflectance scale factor")
     cube = np.asarray(image.open_memmap(interleave="bip", writable=False))
-    return (
-        cube.astype(cube.dtype.newbyteorder("=")),
-        2,
-        wavelengths or None if isinstance(wavelengths, list) else wavelengths,
-        scale and float(scale),
-    )
+    return cube.astype(cube.dtype.newbyteorder("=")), 2, wavelengths, float(scale) if scale else None
 
 
 def _wavelengths_among(arrays, shape):

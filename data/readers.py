@@ -11,6 +11,8 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from config import existing
+from data.spectral import conversion_matrix
 from data.store import Scene
 from utils import UserError
 
@@ -210,6 +212,40 @@ def read_mat(path, keys, optional=()):
             bad = int((~np.isfinite(arrays[key])).sum())
             raise UserError(f"{path}: {key} has {bad} values that are NaN or infinite; repair the file or take it away")
     return arrays
+
+
+def read_conversion(path, n_colors, n_subs):
+    """The n_colors x n_subs conversion F: a user's .csv or .mat, else the released one for 31 bands.
+
+    Raises:
+        UserError: if it cannot be read, has another shape, or there is none for so many bands.
+    """
+    if not path:
+        if n_colors == 31:
+            return conversion_matrix(n_subs)
+        raise UserError(
+            f"--UseUnlabelConsistency 1: no conversion of {n_colors} bands is known without their wavelengths; give one by --conversionMat_path, or --UseUnlabelConsistency 0"
+        )
+    path = existing(path, "conversionMat_path")
+    try:
+        if path.suffix.lower() == ".mat":
+            arrays = [a for k, a in scipy.io.loadmat(path).items() if not k.startswith("__") and np.ndim(a) == 2]
+            matrix = next(
+                (a for a in arrays if a.shape == (n_colors, n_subs)), arrays[0] if arrays else np.zeros((0, 0))
+            )
+        else:
+            matrix = np.loadtxt(path, delimiter=",", ndmin=2)
+        matrix = np.asarray(matrix, dtype=np.float64)
+    # scipy meets damaged files with errors of nearly any type.
+    except Exception as error:
+        raise UserError(
+            f"--conversionMat_path {path}: not a readable matrix; give a .csv of numbers or a .mat (v5)"
+        ) from error
+    if matrix.shape != (n_colors, n_subs) or not np.isfinite(matrix).all():
+        raise UserError(
+            f"--conversionMat_path {path}: a finite {n_colors} x {n_subs} matrix (bands x n_subs) is needed, got shape {matrix.shape}"
+        )
+    return matrix
 
 
 def check_whole_mat(path):

@@ -16,8 +16,9 @@ import checkpoint
 import evaluator
 from config import TrainConfig
 from data.patches import Batch
+from data.readers import read_conversion
 from models import build_model
-from trainer import Trainer, read_conversion
+from trainer import Trainer
 from utils import UserError
 
 TITLE = "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4_x4"
