@@ -9,7 +9,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from models import build_model
 from utils import UserError, replacing
+
+# Weights that come with the program; --model_dir takes their names.
+PRETRAINED = Path(__file__).parent / "pretrained"
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
@@ -41,6 +45,43 @@ def load_run(path):
     if not isinstance(run, dict) or not run.keys() >= RUN_KEYS:
         raise UserError(f"{path}: not a checkpoint of a run; --resume takes a last.pth (weights go to --model_dir)")
     return run
+
+
+def load_network(name_or_path, n_ovls=None):
+    """A network with its weights, ready to be called.
+
+    Args:
+        name_or_path: a .pth file (see `load_weights`), or the name of weights that come with the program.
+        n_ovls: see `load_weights`.
+
+    Returns:
+        (model, architecture): on the CPU, in eval mode; the architecture as `architecture_of` gives it.
+
+    Raises:
+        UserError: for a file that is missing, damaged, or no network's weights.
+    """
+    path = weights_path(name_or_path)
+    state, architecture = load_weights(path, n_ovls)
+    try:
+        model = build_model(**architecture)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; these are no weights of this program's networks") from error
+    load_strictly(model, state, path)
+    return model.eval(), architecture
+
+
+def weights_path(name_or_path):
+    """The file that --model_dir means: a path, or the name of weights that come with the program."""
+    shipped = {p.stem: p for p in sorted(PRETRAINED.glob("*.pth"))}
+    path = Path(name_or_path).expanduser()
+    if path.name != str(name_or_path) or path.exists() or path.suffix == ".pth":
+        return path
+    if str(name_or_path) not in shipped:
+        raise UserError(
+            f"--model_dir {name_or_path}: no such file, and no weights of that name come with the program "
+            f"(it has {', '.join(shipped) or 'none'}); give a .pth file"
+        )
+    return shipped[str(name_or_path)]
 
 
 def load_weights(path, n_ovls=None):

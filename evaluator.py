@@ -252,15 +252,10 @@ def test(config):
         model = build_model("Bicubic", 0, n_scale)
     else:
         n_ovls = config.n_ovls if config.n_ovls >= 0 else None
-        state, architecture = checkpoint.load_weights(config.model_dir, n_ovls)
+        model, architecture = checkpoint.load_network(config.model_dir, n_ovls)
         _refuse_contradictions(config, architecture)
         scenes = SceneSet(config.test_dir, "test_dir", architecture["n_scale"], config.protocol, config.data_test_num)
-        model_name, title = architecture["name"], _title_of(Path(config.model_dir).absolute())
-        try:
-            model = build_model(**architecture)
-        except ValueError as error:
-            raise UserError(f"{config.model_dir}: {error}; these are no weights of this program's networks") from error
-        checkpoint.load_strictly(model, state, config.model_dir)
+        model_name, title = architecture["name"], _title_of(checkpoint.weights_path(config.model_dir).absolute())
     result_path = Path(config.result_path).expanduser()
     with writing(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
