@@ -19,8 +19,8 @@ METADATA_KEY = "architecture"
 # What a run leaves to go on from: the newest checkpoint and the one before it.
 RUN_FILES = ("last.pth", "previous.pth")
 RUN_KEYS = {
-    *("config", "n_colors", "patches", "iteration", "per_epoch", "model", "averaged", "optimizer"),
-    *("losses", "seconds"),
+    *("config", "n_colors", "patches", "iteration", "per_epoch", "processes", "model", "averaged"),
+    *("optimizer", "losses", "seconds"),
 }
 
 

@@ -27,6 +27,9 @@ def flag(default, help, choices=None, low=None, above=None):
 class Config:
     """Base of the commands' settings: converts what the command line gives and checks it."""
 
+    # What the user may try where a command runs out of memory.
+    IF_MEMORY_FAILS = "close other programs, or take smaller images"
+
     @classmethod
     def from_flags(cls, flags):
         """Build from a dict of raw flag values (numbers, strings, tuples as fire parses them).
@@ -242,6 +245,10 @@ class TrainConfig(Config):
     log_interval: int = flag(50, "iterations between rows of log.csv", low=1)
     checkpoint_minutes: float = flag(30, "minutes between checkpoints within an epoch", above=0)
 
+    IF_MEMORY_FAILS = (
+        "try --accumulate 2 (or more), --activation_checkpointing 1, --precision bf16, or a smaller --batch_size, "
+        "--patch_size or --n_feats; the first three can be given with --resume last, and the run goes on"
+    )
     # Settings that say where a run's files are, how it is watched and how it is computed, and the remedies
     # for a run that diverged; they may differ on resuming.
     FREE_ON_RESUME = (
@@ -324,6 +331,8 @@ class TestConfig(Config):
     """Score a network on whole scenes: PSNR, SSIM, SAM, ERGAS and more, per scene and in the mean."""
 
     __test__ = False  # not a test case, whatever pytest makes of the name
+
+    IF_MEMORY_FAILS = "try --cuda 0, which uses main memory, close other programs, or crop the scenes"
 
     test_dir: str = flag("", "test scenes: a scene store or a folder of .mat files (gt; ms and ms_bicubic if there)")
     model_dir: str = flag("", "the .pth file of the weights (ours or released); its architecture is read off it")

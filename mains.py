@@ -3,17 +3,20 @@
 
 `python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
 Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
+`torchrun --nproc-per-node N mains.py COMMAND ...` runs train and test on N devices.
 """
 
 import dataclasses
 import difflib
 import inspect
+import os
 import sys
 
 import fire
 
 import config
-from utils import Interrupted, UserError, close_progress_bars
+import distributed
+from utils import Interrupted, UserError, close_progress_bars, is_main_process, is_out_of_memory
 
 COMMANDS, CONFIG_OF = {}, {}
 
@@ -161,22 +164,32 @@ def main(arguments=None):
         job = fire.Fire(COMMANDS, command=arguments, name="mains.py", serialize=lambda _: None)
         if isinstance(job, Job):
             files = job._run()
-            if files is None:
-                return 0
-            print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
+            if files is not None and is_main_process():
+                print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
         return 0
     except UserError as error:
-        close_progress_bars()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _end(f"error: {error}", 2)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        return _end("stopped", 130)
     except fire.core.FireExit as leaving:
         return leaving.code
     except Interrupted as stop:
-        print(f"{stop}, the checkpoint is safe; the same command with --resume last goes on", file=sys.stderr)
-        return 128 + stop.signal_number
+        return _end(f"{stop}, the checkpoint is safe; the same command with --resume last goes on", stop.exit_code)
+    except distributed.PeerLostError as error:
+        return _end(f"error: {error}", 1)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _end(f"error: the memory is not enough; {CONFIG_OF[arguments[0]].IF_MEMORY_FAILS}", 2)
+    finally:
+        distributed.leave()
+
+
+def _end(sentence, exit_code):
+    close_progress_bars()
+    process = "" if is_main_process() else f"process {os.environ['RANK']}: "
+    print(f"{process}{sentence}", file=sys.stderr)
+    return exit_code
 
 
 if __name__ == "__main__":

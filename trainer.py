@@ -383,6 +383,7 @@ class Trainer:
             "patches": self._patch_counts(),
             "iteration": self.iteration,
             "per_epoch": self.per_epoch,
+            "processes": self.world.size,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else None,
             "optimizer": self.optimizer.state_dict(),
@@ -394,6 +395,8 @@ class Trainer:
     def _restore(self, run, path):
         now = settings.as_dict(self.config)
         free = settings.TrainConfig.FREE_ON_RESUME
+        if self.config.batch_size * self.world.size == run["config"]["batch_size"] * run["processes"]:
+            free = (*free, "batch_size")
         changed = [
             f"--{k} {now[k]} (was {v})" for k, v in run["config"].items() if k in now and k not in free and now[k] != v
         ]

@@ -19,11 +19,11 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """The run was told to stop and its checkpoint is safe; `signal_number` says by what."""
+    """The run was told to stop by a signal and its checkpoint is safe; `exit_code` is the shell's for the signal."""
 
     def __init__(self, signal_number):
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
-        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
 
 
 def seed_everything(seed):
@@ -106,6 +106,14 @@ def free_memory():
     except OSError:
         pass
     return 0
+
+
+def is_out_of_memory(error):
+    """Whether an error says that main memory or a device's memory was not enough."""
+    words = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        w in words for w in ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
+    )
 
 
 @contextlib.contextmanager
