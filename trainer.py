@@ -19,7 +19,7 @@ import config as settings
 import evaluator
 from data import patches, readers, store
 from data.spectral import conversion_for, convert_bands, draw_mixup_matrix, lift_matrix, spectral_mixup
-from losses import hybrid_loss
+from losses import hybrid_loss, loss_of
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
 from utils import (
@@ -133,11 +133,11 @@ class Trainer:
                 batch = self._batch("unlabelled", r, config.theta_unlabel)
                 self._learn("consistency", self.consistency_loss(batch))
         if config.joint_loss:
-            self.optimizer.step()
+            self._step()
 
     def labelled_loss(self, batch):
         """Super-resolved HSIs against the true ones."""
-        return hybrid_loss(self.model(batch.ms, batch.lms), batch.gt)
+        return loss_of(self.config.loss)(self.model(batch.ms, batch.lms), batch.gt)
 
     def mixup_loss(self, batch, repeat):
         """The same for bands mixed by a new random matrix (Spectral Mixup)."""
@@ -165,10 +165,15 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if not self.config.joint_loss:
-            self.optimizer.step()
+            self._step()
         k = BRANCHES.index(branch)
         self.sums[k] += loss.detach()
         self.counts[k] += 1
+
+    def _step(self):
+        if self.config.clip_gradient:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient)
+        self.optimizer.step()
 
     def _open_data(self):
         config = self.config
@@ -270,6 +275,8 @@ class Trainer:
                 model.init_identity()
         except ValueError as error:
             raise UserError(f"{error}; change that flag") from error
+        if hasattr(model, "set_band_means"):
+            model.set_band_means(patches.band_means(self.streams["labelled"].source))
         return model.to(self.device, memory_format=torch.channels_last)
 
     def _rehearse_validation(self):

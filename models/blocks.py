@@ -5,6 +5,10 @@ import math
 import torch
 from torch import nn
 
+# Without gradients, feature maps are worked on in strips of rows of at most so many values (32 MB of
+# float32): beside what a strip needs, a body then holds one map of the whole image.
+VALUES_PER_STRIP = 2**23
+
 
 def conv(in_channels, out_channels, kernel_size):
     """Convolution with bias and "same" zero padding, as everywhere in the method."""
@@ -97,6 +101,37 @@ class Branch(nn.Module):
         if self.upsample is not None:
             x = self.upsample(x)
         return x if self.tail is None else self.tail(x)
+
+
+def strips(x, growth=1):
+    """(top, bottom) rows of the strips that B x C x H x W is worked on in; growth: values made of each of its."""
+    values_per_row = x.shape[0] * x.shape[1] * x.shape[3] * growth
+    rows = max(8, VALUES_PER_STRIP // values_per_row)
+    return [(top, min(top + rows, x.shape[2])) for top in range(0, x.shape[2], rows)]
+
+
+def apply_to_rows(function, inputs, top, bottom, halo, scale=1):
+    """What function(*inputs) has in the rows that come of rows top..bottom of the inputs.
+
+    Args:
+        function: a row of its output depends on rows of the inputs at most halo away from it.
+        scale: rows of the output to a row of the inputs.
+    """
+    first, last = max(0, top - halo), min(inputs[0].shape[2], bottom + halo)
+    output = function(*(x[:, :, first:last] for x in inputs))
+    return output[:, :, (top - first) * scale : (bottom - first) * scale]
+
+
+def in_strips(function, inputs, halo, scale=1, growth=1):
+    """function(*inputs) computed strip by strip; see `apply_to_rows`; growth as in `strips`."""
+    output = None
+    for top, bottom in strips(inputs[0], growth):
+        rows = apply_to_rows(function, inputs, top, bottom, halo, scale)
+        if output is None:
+            shape = (*rows.shape[:2], inputs[0].shape[2] * scale, rows.shape[3])
+            output = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)
+        output[:, :, top * scale : bottom * scale] = rows
+    return output
 
 
 def group_starts(n_colors, n_subs, n_ovls):
