@@ -22,9 +22,9 @@ class SSPSR(Peer):
         super().__init__(n_colors, n_scale, global_residual)
         check_settings(n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks)
         # As in DeepShare, an odd scale is left to the second enlargement.
-        self.first_scale, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
+        first, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
         self.n_subs, self.starts = n_subs, group_starts(n_colors, n_subs, n_ovls)
-        self.branch = _Branch(n_subs, n_feats, n_blocks, up_scale=self.first_scale, out_channels=n_subs)
+        self.branch = _Branch(n_subs, n_feats, n_blocks, up_scale=first, out_channels=n_subs)
         self.trunk = _Branch(n_colors, n_feats, n_blocks, up_scale=second)
         self.skip_conv = conv(n_colors, n_feats, 3)
         self.final = conv(n_feats, n_colors, 3)
@@ -40,7 +40,8 @@ class SSPSR(Peer):
         if torch.is_grad_enabled():
             return self.branch(groups)
         # As in DeepShare: a whole scene's feature maps would not fit for all groups at once.
-        values_per_group = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * self.first_scale**2
+        enlarged = ms.shape[2] * ms.shape[3] * self.branch.up_scale**2
+        values_per_group = ms.shape[0] * self.skip_conv.out_channels * enlarged
         portion = max(1, INFERENCE_VALUES_PER_PASS // values_per_group)
         return torch.cat([self.branch(part) for part in groups.split(portion)])
 
