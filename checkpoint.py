@@ -1,4 +1,4 @@
-"""Weights and runs on disk: atomic saving, resuming, and strict reading of anybody's DeepShare weights."""
+"""Weights and runs on disk: atomic saving, resuming, and strict reading of anybody's weights of the networks here."""
 
 import contextlib
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from models import build_model
+from models.mcnet import CAVE_BAND_MEANS
 from utils import UserError, replacing, say
 
 # Weights that come with the program; --model_dir takes their names.
@@ -33,13 +34,13 @@ def save(content, path):
 def save_weights(model, path, n_ovls):
     """Save a plain state_dict that the released code can load too.
 
-    The overlap of the band groups cannot be told from the tensors: it travels in the state_dict's
-    metadata (and in the file's name).
+    What cannot be told from the tensors travels in the state_dict's metadata: the overlap of the band groups
+    (it is in the file's name too), and of some peers the scale and the number of bands.
     """
     state = model.state_dict()
     for name in list(state):
         state[name] = state[name].detach().to("cpu", memory_format=torch.contiguous_format)
-    state._metadata[METADATA_KEY] = {"n_ovls": n_ovls}
+    state._metadata[METADATA_KEY] = {"n_ovls": n_ovls, "n_scale": model.n_scale, "n_colors": model.n_colors}
     save(state, path)
 
 
@@ -99,12 +100,12 @@ def load_run(path):
     return run
 
 
-def load_network(name_or_path, n_ovls=None):
+def load_network(name_or_path, n_ovls=None, n_scale=None):
     """A network with its weights, ready to be called.
 
     Args:
         name_or_path: a .pth file (see `load_weights`), or the name of weights that come with the program.
-        n_ovls: see `load_weights`.
+        n_ovls, n_scale: see `load_weights`.
 
     Returns:
         (model, architecture): on the CPU, in eval mode; the architecture as `architecture_of` gives it.
@@ -113,7 +114,7 @@ def load_network(name_or_path, n_ovls=None):
         UserError: for a file that is missing, damaged, or no network's weights.
     """
     path = weights_path(name_or_path)
-    state, architecture = load_weights(path, n_ovls)
+    state, architecture = load_weights(path, n_ovls, n_scale)
     try:
         model = build_model(**architecture)
     except ValueError as error:
@@ -136,11 +137,11 @@ def weights_path(name_or_path):
     return shipped[str(name_or_path)]
 
 
-def load_weights(path, n_ovls=None):
+def load_weights(path, n_ovls=None, n_scale=None):
     """Read weights for testing.
 
     Args:
-        n_ovls: the overlap of the band groups, for files that nothing tells it of.
+        n_ovls, n_scale: the overlap of the band groups, and the scale, for files that nothing tells them of.
         path: a released or own .pth (a plain state_dict, also with DataParallel's `module.` prefix or
             inside {"state_dict": ...}), or a run's last.pth.
 
@@ -164,72 +165,140 @@ def load_weights(path, n_ovls=None):
         raise UserError(f"{path}: holds no state_dict; --model_dir takes a .pth of network weights")
     metadata = getattr(content, "_metadata", {}).get(METADATA_KEY, metadata)
     state = {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return state, architecture_of(state, path, metadata, n_ovls)
+    if "SSRM1.gamma" in state and "band_means" not in state:
+        say(f"{path}: holds no band means; those of the released MCNet, of CAVE, are taken")
+        state["band_means"] = torch.tensor(CAVE_BAND_MEANS)
+    return state, architecture_of(state, path, metadata, n_ovls, n_scale)
 
 
-def architecture_of(state, path, metadata=None, n_ovls=None):
-    """Read a DeepShare's architecture off its tensors.
+def architecture_of(state, path, metadata=None, n_ovls=None, n_scale=None):
+    """Read a network's architecture off its tensors.
 
-    n_ovls is not in the tensors: it comes from the file's metadata, else from "Ovls<N>" in its name (as
-    released), else from a run's config.json beside it, else it is the one given, or the published 2.
+    n_ovls is not in the tensors, nor is n_scale in those of GDRRN and 3DFCNN, nor n_colors in those of the latter:
+    they come from the file's metadata, else (n_ovls) from "Ovls<N>" in its name, as released, else from a run's
+    config.json beside it. Where nothing tells them, they are those given; n_ovls else the published 2, and
+    n_colors 0, which stands for any.
 
     Returns:
-        dict of the keyword arguments of `models.build_model`.
+        dict of the keyword arguments of `models.build_model` that the network has.
 
     Raises:
-        UserError: if the tensors are not a DeepShare's.
+        UserError: if the tensors are none of these networks', or nothing tells the scale.
     """
     path = Path(path)
-    shared = "branch1.head.weight" in state
-    branch1 = "branch1." if shared else "branch1.0."
-    branch2 = "branch2." if shared else "branch2.0."
+    name = next((n for n, (mark, _) in _READERS.items() if any(t.startswith(mark) for t in state)), None)
     try:
-        n_feats, n_subs = state[f"{branch1}head.weight"].shape[:2]
-        n_colors = state["trunk.head.weight"].shape[1]
-        blocks = {m[1] for m in (re.match(r"trunk\.body\.(net\d+)\.", name) for name in state) if m}
-        scale = 1
-        for branch in (branch1, branch2):
-            for name, tensor in state.items():
-                if re.fullmatch(rf"{re.escape(branch)}upsample\.\d+\.weight", name):
-                    scale *= round((tensor.shape[0] / n_feats) ** 0.5)
-    except (KeyError, ValueError) as error:
+        architecture = {"name": name, **_READERS[name][1](state)}
+    except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
         found = ", ".join(list(state)[:3])
         raise UserError(
-            f"{path}: not the weights of a DeepShare (its first tensors are {found}); "
+            f"{path}: not the weights of a {name or ' or '.join(_READERS)} (its first tensors are {found}); "
             "give a checkpoint trained by this program or by the released code"
         ) from error
-    recorded = _recorded_overlap(path, metadata or {})
-    if recorded is not None and n_ovls is not None and recorded != n_ovls:
-        raise UserError(
-            f"--n_ovls {n_ovls}: {path} was made with {recorded}; leave the flag out, or give other weights"
-        )
-    if recorded is None and n_ovls is None:
-        say(f"{path}: nothing tells n_ovls; the published 2 is taken (--n_ovls N says otherwise)")
-    n_ovls = next(n for n in (recorded, n_ovls, 2) if n is not None)
+    if "n_subs" in architecture:
+        architecture["n_ovls"] = _told("n_ovls", _recorded("n_ovls", path, metadata), n_ovls, path)
+        if architecture["n_ovls"] is None:
+            say(f"{path}: nothing tells n_ovls; the published 2 is taken (--n_ovls N says otherwise)")
+            architecture["n_ovls"] = 2
+    if "n_scale" not in architecture:
+        architecture["n_scale"] = _told("n_scale", _recorded("n_scale", path, metadata), n_scale, path)
+        if architecture["n_scale"] is None:
+            raise UserError(f"{path}: nothing tells for what scale these weights are; give --n_scale, as 4")
+    if "n_colors" not in architecture:
+        architecture["n_colors"] = _recorded("n_colors", path, metadata) or 0
+    return architecture
+
+
+def _deepshare(state):
+    shared = "branch1.head.weight" in state
+    branch1, branch2 = ("branch1.", "branch2.") if shared else ("branch1.0.", "branch2.0.")
+    n_feats, n_subs = state[f"{branch1}head.weight"].shape[:2]
     return {
-        "name": "DeepShare",
-        "n_colors": int(n_colors),
-        "n_scale": scale,
-        "n_feats": int(n_feats),
-        "n_subs": int(n_subs),
-        "n_ovls": int(n_ovls),
-        "n_blocks": len(blocks),
+        "n_colors": state["trunk.head.weight"].shape[1],
+        "n_scale": _enlargement(state, branch1, n_feats) * _enlargement(state, branch2, n_feats),
+        "n_feats": n_feats,
+        "n_subs": n_subs,
+        "n_blocks": _count(state, r"trunk\.body\.(net\d+)\."),
         "use_share": shared,
         "global_residual": "global_residual" in state,
     }
 
 
-def _recorded_overlap(path, metadata):
-    """n_ovls as the metadata, the name or the run's config.json have it; None where nothing does."""
-    if (named := re.search(r"Ovls=?(\d+)", path.name)) and "n_ovls" not in metadata:
+def _sspsr(state):
+    n_feats, n_subs = state["branch.head.weight"].shape[:2]
+    return {
+        "n_colors": state["trunk.head.weight"].shape[1],
+        "n_scale": _enlargement(state, "branch.", n_feats) * _enlargement(state, "trunk.", n_feats),
+        "n_feats": n_feats,
+        "n_subs": n_subs,
+        "n_blocks": _count(state, r"trunk\.body\.net\.(\d+)\."),
+        "global_residual": "global_residual" in state,
+    }
+
+
+def _mcnet(state):
+    return {
+        "n_colors": len(state["band_means"]),
+        "n_scale": state["tail.0.weight_v"].shape[-1] - 2,
+        "n_feats": len(state["head.weight_g"]),
+        "n_blocks": _count(state, r"SSRM1\.Block1\.(\d+)\."),
+        "global_residual": "global_residual" in state,
+    }
+
+
+def _gdrrn(state):
+    n_feats, n_colors = state["input.weight"].shape[:2]
+    return {"n_colors": n_colors, "n_feats": n_feats}
+
+
+def _fcnn3d(state):
+    return {"global_residual": "global_residual" in state}
+
+
+# How the names of a network's tensors begin and no other's, and what reads them.
+_READERS = {
+    "DeepShare": ("branch1.", _deepshare),
+    "SSPSR": ("branch.", _sspsr),
+    "GDRRN": ("input.", _gdrrn),
+    "3DFCNN": ("conv4.", _fcnn3d),
+    "MCNet": ("SSRM1.", _mcnet),
+}
+
+
+def _enlargement(state, branch, n_feats):
+    """The scale of a branch's upsampler: each of its convolutions makes scale**2 maps of one."""
+    scale = 1
+    for name, tensor in state.items():
+        if re.fullmatch(rf"{re.escape(branch)}upsample\.\d+\.weight", name):
+            scale *= round((tensor.shape[0] / n_feats) ** 0.5)
+    return scale
+
+
+def _count(state, pattern):
+    """How many different blocks the tensors' names have, by the pattern's group."""
+    return len({m[1] for m in (re.match(pattern, name) for name in state) if m})
+
+
+def _told(name, recorded, given, path):
+    """A setting as recorded, else as given, else None; the two must not contradict each other."""
+    if None not in (recorded, given) and recorded != given:
+        raise UserError(f"--{name} {given}: {path} was made with {recorded}; leave the flag out, or give other weights")
+    return given if recorded is None else recorded
+
+
+def _recorded(name, path, metadata):
+    """A setting as the metadata, the file's name or the run's config.json have it; None where nothing does."""
+    metadata = metadata or {}
+    named = re.search(r"Ovls=?(\d+)", path.name) if name == "n_ovls" else None
+    if named and name not in metadata:
         return int(named[1])
     beside = path.parent / "config.json"
-    if "n_ovls" not in metadata and beside.is_file():
+    if name not in metadata and beside.is_file():
         with contextlib.suppress(ValueError, OSError):
             content = json.loads(beside.read_text(encoding="utf-8"))
             metadata = content if isinstance(content, dict) else {}
-    n_ovls = metadata.get("n_ovls")
-    return n_ovls if isinstance(n_ovls, int) else None
+    value = metadata.get(name)
+    return value if isinstance(value, int) else None
 
 
 def load_strictly(model, state, path):

@@ -17,6 +17,23 @@ from utils import UserError
 BANDS_OF_DATASET = {"Cave": 31, "Harvard": 31, "NTIRE2020": 31, "Chikusei": 128}
 SCALES = (2, 3, 4, 6, 8, 16)
 PROTOCOLS = ("corrected", "published")
+NETWORKS = ("DeepShare", "SSPSR", "GDRRN", "3DFCNN", "MCNet")
+
+# In what the peers were published with other settings than DeepShare, whose settings are the flags' defaults.
+PUBLISHED = {
+    "SSPSR": {},
+    "GDRRN": {"n_feats": 128, "loss": "mse_sam", "weight_decay": 1e-4, "clip_gradient": 0.005},
+    "3DFCNN": {"n_feats": 64, "loss": "mse", "learning_rate": 5e-5},
+    "MCNet": {"n_feats": 64, "n_blocks": 1, "loss": "l1"},
+}
+# Which settings of their architecture the networks have; the others are not used.
+_ARCHITECTURE = {
+    "DeepShare": ("n_blocks", "n_subs", "n_ovls", "n_feats"),
+    "SSPSR": ("n_blocks", "n_subs", "n_ovls", "n_feats"),
+    "GDRRN": ("n_feats",),
+    "3DFCNN": (),
+    "MCNet": ("n_blocks", "n_feats"),
+}
 
 
 def flag(default, help, choices=None, low=None, above=None):
@@ -188,10 +205,14 @@ class TrainConfig(Config):
     test_dir: str = flag("", "test scenes: a scene store or a folder of .mat files; scored once, at the end")
     save_dir: str = flag("./runs", "folder under which the run's own folder is made")
     dataset_name: str = flag("Cave", "Cave, Harvard, NTIRE2020 (31 bands), Chikusei (128) or a name of your own")
-    model_title: str = flag("DeepShare", "the network", choices=("DeepShare",))
+    model_title: str = flag(
+        "DeepShare",
+        "the network: DeepShare, SSPSR, GDRRN, 3DFCNN or MCNet; each has defaults of its own (see below)",
+        choices=NETWORKS,
+    )
     n_scale: int = flag(4, "enlargement", choices=SCALES)
-    n_feats: int = flag(256, "width F of all feature maps", low=1)
-    n_blocks: int = flag(3, "spatial-spectral blocks in each body", low=1)
+    n_feats: int = flag(256, "width F of all feature maps; not used by 3DFCNN, whose widths are fixed", low=1)
+    n_blocks: int = flag(3, "spatial-spectral blocks in each body; MCNet: 3-D convolutions in each stage", low=1)
     n_subs: int = flag(8, "bands in a group", low=1)
     n_ovls: int = flag(2, "bands that neighbouring groups share", low=0)
     use_share: bool = flag(True, "1: all groups and the RGB images share the branches; 0: each has its own")
@@ -211,6 +232,11 @@ class TrainConfig(Config):
     warmup_iterations: int = flag(0, "iterations over which the learning rate rises to its value", low=0)
     weight_decay: float = flag(0.0, "Adam's weight decay", low=0)
     clip_gradient: float = flag(0.0, "largest norm of the gradient; 0: not clipped", low=0)
+    loss: str = flag(
+        "hybrid",
+        "of labelled and mixed batches: hybrid (L1 with total variation), l1, mse, or mse_sam (with spectral angle)",
+        choices=("hybrid", "l1", "mse", "mse_sam"),
+    )
     ema_decay: float = flag(
         0.0, "decay of a running mean of the weights, which is then scored and saved; 0: none, 0.999: usual", low=0
     )
@@ -224,7 +250,7 @@ class TrainConfig(Config):
     data_test_num: int = flag(0, "use only the first N test scenes (sorted); 0: all", low=0)
     protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS))
     global_residual: bool = flag(
-        False, "1: add the output to the bicubic image; not in the publication, for short runs"
+        False, "1: add the output to the bicubic image, as GDRRN always does; not published, for short runs"
     )
     init: str = flag(
         "default", "identity: start near the bicubic image; for short runs", choices=("default", "identity")
@@ -258,9 +284,15 @@ class TrainConfig(Config):
         *("learning_rate", "clip_gradient", "precision", "compile", "accumulate", "activation_checkpointing"),
     )
 
+    @classmethod
+    def from_flags(cls, flags):
+        """As of every command; flags that are not given have the network's published settings."""
+        return super().from_flags({**PUBLISHED.get(flags.get("model_title"), {}), **flags})
+
     def validate(self):
         self.check_gpus()
         self.check_dataset_name()
+        self._check_network()
         if self.n_ovls >= self.n_subs:
             raise UserError(
                 f"--n_ovls ({self.n_ovls}) must be below --n_subs ({self.n_subs}); the published pair is 2 and 8"
@@ -280,6 +312,22 @@ class TrainConfig(Config):
             raise UserError(
                 f"--accumulate {self.accumulate}: a mini-batch has only {self.batch_size} patches (--batch_size); set at most that"
             )
+
+    def _check_network(self):
+        if self.model_title == "DeepShare":
+            return
+        for name, used in (("UseRGB", self.uses_rgb), ("UseUnlabelConsistency", self.uses_unlabelled)):
+            if used:
+                raise UserError(
+                    f"--{name} 1: {self.model_title} has no path for RGB images, only DeepShare has; "
+                    f"give --{name} 0, or --model_title DeepShare"
+                )
+        if not self.use_share:
+            raise UserError(
+                f"--use_share 0: {self.model_title} cannot be had unshared, only DeepShare; leave the flag out"
+            )
+        if self.init == "identity" and not self.global_residual and self.model_title != "GDRRN":
+            raise UserError(f"--init identity: {self.model_title} needs --global_residual 1 with it; give both")
 
     @property
     def uses_rgb(self):
@@ -305,8 +353,10 @@ class TrainConfig(Config):
 
     @property
     def weights_title(self):
-        """How the released weights' names begin."""
-        return f"{self.dataset_name}_{self.model_title}_Blocks={self.n_blocks}_Subs{self.n_subs}_Ovls{self.n_ovls}_Feats={self.n_feats}"
+        """How the released weights' names begin: a network's settings, as far as it has them."""
+        parts = {"n_blocks": "Blocks=", "n_subs": "Subs", "n_ovls": "Ovls", "n_feats": "Feats="}
+        settings = [parts[name] + str(getattr(self, name)) for name in _ARCHITECTURE[self.model_title]]
+        return "_".join([self.dataset_name, self.model_title, *settings])
 
     def learning_rate_in(self, epoch):
         """Learning rate in epoch 1..epochs: times 0.3 every 5 epochs, and once more in the last."""
@@ -336,9 +386,15 @@ class TestConfig(Config):
 
     test_dir: str = flag("", "test scenes: a scene store or a folder of .mat files (gt; ms and ms_bicubic if there)")
     model_dir: str = flag("", "the .pth file of the weights (ours or released); its architecture is read off it")
-    model_title: str = flag("", "DeepShare, or Bicubic, which needs no weights", choices=("", "DeepShare", "Bicubic"))
+    model_title: str = flag(
+        "",
+        "Bicubic, which needs no weights; of other networks only checked against the weights",
+        choices=("", *NETWORKS, "Bicubic"),
+    )
     result_path: str = flag("./results", "folder for the results")
-    n_scale: int = flag(0, "enlargement; for Bicubic 4 without, else as in the weights", choices=(0, *SCALES))
+    n_scale: int = flag(
+        0, "enlargement; for Bicubic 4 without, else as told by the weights' file", choices=(0, *SCALES)
+    )
     n_colors: int = flag(0, "bands; only checked against the weights", low=0)
     n_feats: int = flag(0, "width; only checked against the weights", low=0)
     n_blocks: int = flag(0, "blocks; only checked against the weights", low=0)

@@ -264,7 +264,7 @@ def test(config):
         model = build_model("Bicubic", 0, n_scale)
     else:
         n_ovls = config.n_ovls if config.n_ovls >= 0 else None
-        model, architecture = checkpoint.load_network(config.model_dir, n_ovls)
+        model, architecture = checkpoint.load_network(config.model_dir, n_ovls, config.n_scale or None)
         _refuse_contradictions(config, architecture)
         scenes = SceneSet(config.test_dir, "test_dir", architecture["n_scale"], config.protocol, config.data_test_num)
         model_name, title = architecture["name"], _title_of(checkpoint.weights_path(config.model_dir).absolute())
@@ -292,9 +292,14 @@ def _title_of(path):
 
 
 def _refuse_contradictions(config, architecture):
+    if config.model_title not in ("", architecture["name"]):
+        raise UserError(
+            f"--model_title {config.model_title}: {config.model_dir} is a {architecture['name']}; leave the flag out, or give other weights"
+        )
     for name in ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs"):
         asked = getattr(config, name)
-        if asked and asked != architecture[name]:
+        # What a network has not, or has in any number (0), contradicts nothing.
+        if asked and architecture.get(name) and asked != architecture[name]:
             raise UserError(
                 f"--{name} {asked}: {config.model_dir} has {architecture[name]}; leave the flag out, or give other weights"
             )

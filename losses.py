@@ -1,7 +1,13 @@
-"""The training loss: L1 with squared total variation along space and spectrum (SSPSR's hybrid loss)."""
+"""The training losses: L1 with squared total variation (SSPSR's hybrid loss), and those of the peers."""
+
+import torch
+from torch.nn import functional
 
 SPATIAL_TV_WEIGHT = 1e-3
 SPECTRAL_TV_WEIGHT = 1e-3
+SPECTRAL_ANGLE_WEIGHT = 0.1
+# A spectrum whose norm is below this has no direction: for 31 bands, a fraction of one step of 16 bits.
+DARK = 1e-4
 
 
 def spatial_tv(x):
@@ -31,3 +37,41 @@ def hybrid_loss(pred, target):
     """
     l1 = (pred - target).abs().mean()
     return l1 + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
+
+
+def spectral_angle(pred, target):
+    """Mean over the pixels of the angle in radians between two spectra, 0 where either is dark.
+
+    2 atan(|u - v| / |u + v|) of the unit spectra u and v: unlike the arc cosine it is exact for small angles,
+    and its gradient is finite there and in the dark.
+
+    Args:
+        pred, target: B x C x H x W.
+
+    Returns:
+        A scalar tensor, 0..pi.
+    """
+    norms = [torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (pred, target)]
+    lit = (norms[0] > DARK) & (norms[1] > DARK)
+    # Dark spectra are replaced by equal ones, and take no part in the gradient.
+    u, v = (torch.where(lit, x / norm.clamp(min=DARK), 1) for x, norm in zip((pred, target), norms))
+    difference, total = (torch.linalg.vector_norm(x, dim=1) for x in (u - v, u + v))
+    return 2 * torch.atan2(difference, total).mean()
+
+
+def mse_sam_loss(pred, target):
+    """GDRRN's loss: half the squared error of an image, summed over its values, + 0.1 * spectral_angle.
+
+    Args:
+        pred, target: B x C x H x W, values 0..1.
+
+    Returns:
+        A scalar tensor, the mean over the batch.
+    """
+    half_error = (pred - target).square().sum() / (2 * len(pred))
+    return half_error + SPECTRAL_ANGLE_WEIGHT * spectral_angle(pred, target)
+
+
+def loss_of(name):
+    """The loss that --loss names: hybrid, l1, mse or mse_sam."""
+    return {"hybrid": hybrid_loss, "l1": functional.l1_loss, "mse": functional.mse_loss, "mse_sam": mse_sam_loss}[name]

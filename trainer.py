@@ -22,7 +22,7 @@ import runlog
 from data import patches, readers, store
 from data.spectral import conversion_for, convert_bands, draw_mixup_matrix, lift_matrix, spectral_mixup
 from distributed import PeerLostError, World, is_lost_peer
-from losses import hybrid_loss
+from losses import hybrid_loss, loss_of
 from metrics import UnscoredBandWarning, quality_assessment
 from models import build_model
 from models.blocks import keep_fewer_activations
@@ -155,7 +155,7 @@ class Trainer:
 
     def labelled_loss(self, batch):
         """Super-resolved HSIs against the true ones."""
-        return hybrid_loss(self._super_resolve(batch), batch.gt)
+        return loss_of(self.config.loss)(self._super_resolve(batch), batch.gt)
 
     def mixup_loss(self, batch, repeat):
         """The same for bands mixed by a new random matrix (Spectral Mixup)."""
@@ -323,6 +323,8 @@ class Trainer:
                 model.init_identity()
         except ValueError as error:
             raise UserError(f"{error}; change that flag") from error
+        if hasattr(model, "set_band_means"):
+            model.set_band_means(patches.band_means(self.streams["labelled"].source))
         keep_fewer_activations(model, config.activation_checkpointing)
         return model.to(self.device, memory_format=torch.channels_last)
 

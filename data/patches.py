@@ -354,6 +354,15 @@ def _spectral_source(path, flag_name, size, stride, n_scale, labelled, limit, pr
     return MatPatches(path, mats, n_scale, labelled, limit)
 
 
+def band_means(source):
+    """Mean of each band over all patches of a labelled source, as a float64 tensor of C values."""
+    total = 0
+    for start in progress_bar(range(0, len(source), 16), desc="band means", unit="batch", leave=False):
+        numbers = range(start, min(start + 16, len(source)))
+        total = total + source.batch(numbers, [0] * len(numbers)).gt.double().mean((2, 3)).sum(0)
+    return total / len(source)
+
+
 def to_bands_first(image):
     """H x W x C array -> 1 x C x H x W tensor."""
     return torch.from_numpy(image).permute(2, 0, 1)[None]

@@ -42,14 +42,7 @@ class DeepShare(nn.Module):
         global_residual=False,
     ):
         super().__init__()
-        if n_scale not in SCALES:
-            raise ValueError(f"n_scale is one of {', '.join(map(str, SCALES))}, not {n_scale}")
-        if n_colors < n_subs:
-            raise ValueError(f"n_subs ({n_subs}) is at most the number of bands ({n_colors})")
-        if not 0 <= n_ovls < n_subs:
-            raise ValueError(f"n_ovls ({n_ovls}) is at least 0 and below n_subs ({n_subs})")
-        if n_feats < 1 or n_blocks < 1:
-            raise ValueError(f"n_feats ({n_feats}) and n_blocks ({n_blocks}) are at least 1")
+        check_settings(n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks)
         # branch1 enlarges by half the scale, branch2 by two; an odd scale is left to branch2.
         first, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
         self.n_colors, self.n_scale, self.n_subs = n_colors, n_scale, n_subs
@@ -148,3 +141,19 @@ class DeepShare(nn.Module):
             final.bias.zero_()
             trunk.head.weight.mul_(trunk_gain)
             trunk.head.bias.mul_(trunk_gain)
+
+
+def check_settings(n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks):
+    """Whether a network of band groups can be made of these.
+
+    Raises:
+        ValueError: naming the setting that cannot be.
+    """
+    if n_scale not in SCALES:
+        raise ValueError(f"n_scale is one of {', '.join(map(str, SCALES))}, not {n_scale}")
+    if n_colors < n_subs:
+        raise ValueError(f"n_subs ({n_subs}) is at most the number of bands ({n_colors})")
+    if not 0 <= n_ovls < n_subs:
+        raise ValueError(f"n_ovls ({n_ovls}) is at least 0 and below n_subs ({n_subs})")
+    if n_feats < 1 or n_blocks < 1:
+        raise ValueError(f"n_feats ({n_feats}) and n_blocks ({n_blocks}) are at least 1")

@@ -33,6 +33,11 @@ def golden(request):
     return Golden(f"deepshare_x{request.param}_31bands")
 
 
+@pytest.fixture(scope="session", params=["sspsr_x4", "gdrrn", "mcnet_x4"])
+def golden_peer(request):
+    return Golden(f"peers/{request.param}_31bands")
+
+
 @pytest.fixture(scope="session")
 def golden_x4():
     return Golden("deepshare_x4_31bands")

@@ -122,3 +122,62 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="disk is full"), replacing(tmp_path / "file"), open("/dev/full", "w") as f:
         f.write("x")
         f.flush()
+
+
+PEERS = {
+    "SSPSR": {"n_feats": 4, "n_subs": 5, "n_ovls": 3, "n_blocks": 2, "global_residual": False},
+    "GDRRN": {"n_feats": 4},
+    "3DFCNN": {"global_residual": True},
+    "MCNet": {"n_feats": 4, "n_blocks": 2, "global_residual": True},
+}
+
+
+@pytest.mark.parametrize("n_scale", [3, 8])
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peers_architecture_is_read_off_its_weights(tmp_path, name, n_scale):
+    wanted = {"name": name, "n_colors": 10, "n_scale": n_scale, **PEERS[name]}
+    model = build_model(**wanted)
+    checkpoint.save_weights(model, tmp_path / "weights.pth", 3)
+    loaded, architecture = checkpoint.load_network(tmp_path / "weights.pth")
+    assert architecture == wanted
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(t, model.state_dict()[k]) for k, t in loaded.state_dict().items())
+
+
+def test_released_peers_are_recognised(golden_peer):
+    values = golden_peer.values
+    _, architecture = checkpoint.load_network(golden_peer.weights_path, n_scale=4)
+    assert architecture["name"] in golden_peer.weights_path.name.upper() or architecture["name"] == "MCNet"
+    for name in ("n_colors", "n_scale", "n_feats", "n_subs", "n_blocks"):
+        assert name not in values or architecture[name] == values[name]
+
+
+@pytest.mark.parametrize("name", ["GDRRN", "3DFCNN"])
+def test_a_scale_that_nothing_tells_is_asked_for(tmp_path, name):
+    torch.save(dict(build_model(name, 10, 4, n_feats=4).state_dict()), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="give --n_scale"):
+        checkpoint.load_weights(tmp_path / "w.pth")
+    assert checkpoint.load_weights(tmp_path / "w.pth", n_scale=8)[1]["n_scale"] == 8
+    (tmp_path / "config.json").write_text('{"n_scale": 2, "n_colors": 10}')
+    architecture = checkpoint.load_weights(tmp_path / "w.pth")[1]
+    assert (architecture["n_scale"], architecture["n_colors"]) == (2, 10)
+    with pytest.raises(UserError, match="--n_scale 8"):
+        checkpoint.load_weights(tmp_path / "w.pth", n_scale=8)
+
+
+def test_an_mcnet_without_band_means_has_those_of_the_released_one(tmp_path):
+    model = build_model("MCNet", 31, 4, n_feats=4)
+    state = dict(model.state_dict())
+    del state["band_means"]
+    torch.save(state, tmp_path / "w.pth")
+    loaded, _ = checkpoint.load_network(tmp_path / "w.pth")
+    assert loaded.band_means[[0, 15, 30]].tolist() == pytest.approx([0.0939, 0.1187, 0.1541])
+
+
+def test_part_of_a_peers_weights_is_refused(tmp_path):
+    for name, lost in (("SSPSR", "branch.head.weight"), ("MCNet", "tail.0.weight_v"), ("GDRRN", "input.weight")):
+        state = dict(build_model(name, 31, 4, n_feats=4).state_dict())
+        del state[lost]
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"w\.pth: not the weights of"):
+            checkpoint.load_network(tmp_path / "w.pth", n_scale=4)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 import config
+import models
 from config import TestConfig, TrainConfig
 from utils import UserError
 
@@ -19,8 +20,52 @@ def test_defaults_are_the_published_settings():
         "batch_size": 8, "epochs": 10, "n_feats": 256, "n_blocks": 3, "n_subs": 8, "n_ovls": 2, "n_scale": 4,
         "learning_rate": 1e-4, "weight_decay": 0.0, "seed": 3000, "theta_LabeledSpectralMixUp": 1, "theta_rgb": 3,
         "theta_unlabel": 3, "joint_loss": False, "global_residual": False, "init": "default", "cuda": "auto",
+        "loss": "hybrid", "clip_gradient": 0.0,
     }  # fmt: skip
     assert {name: getattr(c, name) for name in published} == published
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("SSPSR", (256, 3, "hybrid", 1e-4, 0.0, 0.0)),
+        ("GDRRN", (128, 3, "mse_sam", 1e-4, 1e-4, 0.005)),
+        ("3DFCNN", (64, 3, "mse", 5e-5, 0.0, 0.0)),
+        ("MCNet", (64, 1, "l1", 1e-4, 0.0, 0.0)),
+    ],
+)
+def test_defaults_of_the_peers_are_theirs(name, published):
+    settings = ("n_feats", "n_blocks", "loss", "learning_rate", "weight_decay", "clip_gradient")
+    c = train_config(model_title=name)
+    assert tuple(getattr(c, s) for s in settings) == published
+    given = {
+        "n_feats": 8,
+        "n_blocks": 2,
+        "loss": "hybrid",
+        "learning_rate": 1.0,
+        "weight_decay": 1.0,
+        "clip_gradient": 1.0,
+    }
+    c = train_config(model_title=name, **given)
+    assert {s: getattr(c, s) for s in settings} == given
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("DeepShare", "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=256_x4"),
+        ("SSPSR", "Cave_SSPSR_Blocks=3_Subs8_Ovls2_Feats=256_x4"),
+        ("GDRRN", "Cave_GDRRN_Feats=128_x4"),
+        ("3DFCNN", "Cave_3DFCNN_x4"),
+        ("MCNet", "Cave_MCNet_Blocks=1_Feats=64_x4"),
+    ],
+)
+def test_runs_are_called_by_what_their_network_has(name, title):
+    assert train_config(model_title=name).run_title == title
+
+
+def test_the_flags_name_the_networks_there_are():
+    assert models.MODEL_NAMES == (*config.NETWORKS, "Bicubic")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +117,12 @@ def test_switching_mixup_on_does_something():
         ({"gpus": "first"}, "--gpus takes device numbers"),
         ({"use_rgb": 1}, "--use_rgb is not a flag of this command; did you mean --UseRGB?"),
         ({"train_dir_mslabel": ""}, "--train_dir_mslabel is missing"),
+        ({"loss": "l2"}, "--loss takes hybrid, l1, mse or mse_sam, not 'l2'"),
+        ({"clip_gradient": -1}, "--clip_gradient is at least 0"),
+        ({"model_title": "MCNet", "UseRGB": 1}, "--UseRGB 1: MCNet has no path for RGB images"),
+        ({"model_title": "GDRRN", "UseUnlabelConsistency": 1}, "--UseUnlabelConsistency 1: GDRRN has no path"),
+        ({"model_title": "SSPSR", "use_share": 0}, "--use_share 0: SSPSR"),
+        ({"model_title": "SSPSR", "init": "identity"}, "--init identity: SSPSR needs --global_residual 1"),
     ],
 )
 def test_wrong_settings_are_refused_in_a_sentence(flags, words):

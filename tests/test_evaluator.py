@@ -4,6 +4,7 @@ import fixtures
 import numpy as np
 import pytest
 import scipy.io
+from conftest import GOLDEN
 from PIL import Image
 
 import checkpoint
@@ -73,6 +74,21 @@ def test_weights_alone_are_enough_and_pictures_are_drawn(run, stores, weights, t
 )
 def test_flags_that_contradict_the_weights_are_refused(refused, stores, weights, flags, words):
     assert words in refused("test", test_dir=stores / "test.h5", model_dir=weights, **flags)
+
+
+@pytest.mark.parametrize("name", ["SSPSR", "MCNet"])
+def test_weights_of_another_network_than_named_are_refused(refused, stores, weights, name):
+    sentence = refused("test", test_dir=stores / "test.h5", model_dir=weights, model_title=name)
+    assert f"--model_title {name}: {weights} is a DeepShare" in sentence
+
+
+def test_released_weights_that_tell_no_scale_are_tested_with_the_flag(run, refused, stores, tmp_path):
+    flags = {"test_dir": stores / "test.h5", "model_dir": GOLDEN / "peers" / "gdrrn_31bands.pth"}
+    assert "give --n_scale" in refused("test", **flags)
+    assert run("test", **flags, n_scale=8, n_subs=8, data_test_num=1, result_path=tmp_path)[0] == 0
+    results = read(tmp_path / "gdrrn_31bands_results.json")
+    assert (results["model"], results["n_scale"]) == ("GDRRN", 8)
+    assert "--n_colors 8" in refused("test", **flags, n_scale=8, n_colors=8)
 
 
 def test_flags_that_agree_with_the_weights_pass(run, stores, weights, tmp_path):

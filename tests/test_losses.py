@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
 
-from losses import hybrid_loss, spatial_tv, spectral_tv
+from losses import hybrid_loss, loss_of, mse_sam_loss, spatial_tv, spectral_angle, spectral_tv
+from metrics import quality_assessment
 
 
 def test_losses_equal_the_released_code(golden):
@@ -28,3 +31,45 @@ def test_gradients_flow_into_both_sides():
     hybrid_loss(pred, target).backward()
     assert pred.grad.abs().sum() > 0
     assert target.grad.abs().sum() > 0
+
+
+def test_spectral_angle_of_cases_worked_by_hand():
+    # Spectra of two bands at four pixels: at right angles, 45 degrees apart, along each other, one of them dark.
+    pred = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.2, 0.4], [0.0, 0.0]]).T.reshape(1, 2, 2, 2)
+    target = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.3, 0.6], [1.0, 1.0]]).T.reshape(1, 2, 2, 2)
+    assert spectral_angle(pred, target).item() == pytest.approx((math.pi / 2 + math.pi / 4) / 4, rel=1e-6)
+
+
+def test_spectral_angle_is_that_of_the_metric():
+    generator = torch.Generator().manual_seed(0)
+    pred, target = (torch.rand(1, 31, 16, 16, generator=generator) for _ in range(2))
+    images = [x[0].permute(1, 2, 0).numpy() for x in (target, pred)]
+    expected = math.radians(quality_assessment(*images)["SAM"])
+    assert spectral_angle(pred, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shrunk_by", [1, 0.5, 0])
+def test_spectral_angle_has_finite_gradients_at_equal_and_at_dark_spectra(shrunk_by):
+    target = torch.rand(1, 5, 4, 4)
+    target[:, :, 0] = 0
+    pred = (target * shrunk_by).requires_grad_()
+    angle = spectral_angle(pred, target)
+    angle.backward()
+    assert angle.item() == pytest.approx(0, abs=1e-6)
+    assert pred.grad.isfinite().all()
+    assert pred.grad.abs().max() < 10
+
+
+def test_mse_sam_is_half_the_squared_error_of_an_image_and_a_tenth_of_the_angle():
+    # Two images of one pixel and two bands: one error of (1, 0) at 45 degrees, one of (0.1, 0.2) at none.
+    pred = torch.tensor([[1.0, 1.0], [0.2, 0.4]]).reshape(2, 2, 1, 1)
+    target = torch.tensor([[0.0, 1.0], [0.3, 0.6]]).reshape(2, 2, 1, 1)
+    expected = (1 / 2 + (0.01 + 0.04) / 2) / 2 + 0.1 * (math.pi / 4) / 2
+    assert mse_sam_loss(pred, target).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_losses_by_the_names_of_the_flag():
+    pred, target = torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.5]]]])
+    assert loss_of("hybrid") is hybrid_loss
+    assert loss_of("mse_sam") is mse_sam_loss
+    assert (loss_of("l1")(pred, target).item(), loss_of("mse")(pred, target).item()) == (0.5, 0.25)

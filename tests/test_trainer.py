@@ -14,7 +14,7 @@ from conftest import ROOT, TINY
 
 import checkpoint
 import evaluator
-from config import TrainConfig
+from config import PUBLISHED, TrainConfig
 from data.patches import Batch
 from data.readers import read_conversion
 from models import build_model
@@ -247,6 +247,76 @@ def test_the_joint_loss_makes_one_step_of_all_gradients(tiny_flags):
     trainer._iterate(epoch=1)
     assert len(steps) == 1
     assert all(g is not None for g in steps[0])
+
+
+PEERS = {
+    "SSPSR": "Cave_SSPSR_Blocks=3_Subs8_Ovls2_Feats=4",
+    "GDRRN": "Cave_GDRRN_Feats=4",
+    "3DFCNN": "Cave_3DFCNN",
+    "MCNet": "Cave_MCNet_Blocks=1_Feats=4",
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_trains_resumes_and_is_tested_from_its_weights_alone(run, refused, stores, tmp_path, name):
+    flags = {**TINY, "batch_size": 2, "log_interval": 1, "cuda": 0, "model_title": name, "save_dir": tmp_path}
+    flags |= {"train_dir_mslabel": stores / "labelled.h5", "UseLabeledSpectralMixUp": 1}
+    run_dir = tmp_path / f"{PEERS[name]}_x4"
+    assert run("train", **flags, max_iterations=1)[0] == 0
+    before = checkpoint.load_run(run_dir / "last.pth")["model"]
+    assert run("train", **flags, max_iterations=2, resume="last")[0] == 0
+    rows = rows_of(run_dir / "log.csv")
+    assert [r["iteration"] for r in rows] == ["1", "2"]
+    assert all(float(r[b]) > 0 for r in rows for b in ("labelled", "mixup"))
+    after = checkpoint.load_run(run_dir / "last.pth")["model"]
+    assert any(not torch.equal(after[k], before[k]) for k in before)
+    assert json.loads((run_dir / "config.json").read_text())["loss"] == PUBLISHED[name].get("loss", "hybrid")
+
+    weights = next(run_dir.glob(f"{PEERS[name]}_epoch_1_*.pth"))
+    scored = {"test_dir": stores / "test.h5", "data_test_num": 1, "result_path": tmp_path / "results"}
+    for path in (weights, run_dir / "last.pth"):
+        assert run("test", **scored, model_dir=path)[0] == 0
+    results = [json.loads(p.read_text()) for p in (tmp_path / "results").iterdir()]
+    assert [(r["model"], r["n_scale"]) for r in results] == [(name, 4)] * 2
+    assert results[0]["mean"] == results[1]["mean"]
+    assert "--n_scale 8" in refused("test", **scored, model_dir=weights, n_scale=8)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_peer_takes_the_recipe_of_short_runs(run, tiny_flags, stores, name):
+    flags = {k: v for k, v in tiny_flags.items() if "RGB" not in k and "Unlabel" not in k}
+    recipe = {"model_title": name, "global_residual": 1, "init": "identity", "learning_rate": 1e-9, "weight_decay": 0}
+    code, _, _ = run("train", **flags, **recipe, test_dir=stores / "test.h5", data_test_num=1, max_iterations=1)
+    assert code == 0
+    run_dir = flags["save_dir"] / f"{PEERS[name]}_x4"
+    bicubic = run("test", model_title="Bicubic", **{"test_dir": stores / "test.h5", "result_path": run_dir})
+    assert bicubic[0] == 0
+    ours, theirs = (json.loads((run_dir / f).read_text()) for f in ("results.json", "Bicubic_x4_results.json"))
+    scene = fixtures.TEST[0]
+    assert ours["scenes"][scene]["MPSNR"] == pytest.approx(theirs["scenes"][scene]["MPSNR"], abs=1e-3)
+
+
+def test_mcnet_learns_the_band_means_of_the_labelled_images(run, stores, tmp_path):
+    flags = {**TINY, "patch_size": 48, "model_title": "MCNet", "save_dir": tmp_path, "max_iterations": 1}
+    assert run("train", **flags, train_dir_mslabel=stores / "labelled.h5")[0] == 0
+    means = final_weights(tmp_path / "Cave_MCNet_Blocks=1_Feats=4_x4")["band_means"]
+    # Scenes 0 and 1 of the fixtures are the labelled ones; a patch is a whole scene.
+    expected = np.mean([fixtures.smooth_cube(seed) for seed in (0, 1)], axis=(0, 1, 2))
+    assert means.numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_loss_and_its_gradients_largest_norm_are_those_asked_for(tiny_flags):
+    flags = {**{k: str(v) for k, v in tiny_flags.items()}, "loss": "mse", "clip_gradient": "1e-3"}
+    trainer = Trainer(TrainConfig.from_flags(flags))
+    batch = trainer._batch("labelled", 0, 1)
+    error = trainer.model(batch.ms, batch.lms) - batch.gt
+    assert trainer.labelled_loss(batch).item() == pytest.approx(error.square().mean().item())
+    norms = []
+    trainer.optimizer.step = lambda: norms.append(
+        sum(p.grad.square().sum().item() for p in trainer.model.parameters() if p.grad is not None) ** 0.5
+    )
+    trainer._iterate(epoch=1)
+    assert norms == pytest.approx([1e-3] * 4, rel=1e-3)
 
 
 def test_identity_start_through_the_command_line(run, refused, tiny_flags):

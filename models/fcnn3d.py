@@ -1,0 +1,50 @@
+"""3DFCNN: four 3-D convolutions on the bicubic image (Mei, Yuan, Ji, Zhang, Wan and Du, Remote Sensing 2017)."""
+
+import torch
+from torch import nn
+from torch.nn.functional import relu
+
+from models.blocks import in_strips
+from models.volumes import VolumePeer, conv_volume
+
+# Rows up and down that an output row depends on: 4 by the first kernel, 2 by the last.
+HALO = 6
+
+
+class FCNN3D(VolumePeer):
+    """9 x 9 x 7 to 64 maps, 1 x 1 x 1 to 32 and to 9, 5 x 5 x 3 to the image, with ReLUs between.
+
+    The published one loses 6 pixels and 4 bands at each end; here zeros are padded, so that sizes stay.
+
+    Args:
+        n_colors: bands of the images it is for, 0 where that is not known: its tensors are the same for each.
+        n_scale: enlargement of those images; likewise.
+        global_residual: see `Peer`.
+    """
+
+    def __init__(self, n_colors, n_scale, global_residual=False):
+        super().__init__(n_colors, n_scale, global_residual)
+        self.conv1 = nn.Conv3d(1, 64, (7, 9, 9))
+        self.conv2 = nn.Conv3d(64, 32, 1)
+        self.conv3 = nn.Conv3d(32, 9, 1)
+        self.conv4 = nn.Conv3d(9, 1, (3, 5, 5))
+        # As published: Keras's default.
+        for layer in self.children():
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def _output(self, ms, lms):
+        if torch.is_grad_enabled():
+            return self._of_rows(lms)
+        # growth is what a strip would take, 64, less what wide strips save of their halos.
+        return in_strips(self._of_rows, (lms,), HALO, growth=8)
+
+    def _of_rows(self, lms):
+        n_bands = lms.shape[1]
+        x = lms.reshape(-1, 1, *lms.shape[2:])
+        for layer in (self.conv1, self.conv2, self.conv3):
+            x = relu(conv_volume(x, layer.weight, layer.bias, n_bands), inplace=True)
+        return conv_volume(x, self.conv4.weight, self.conv4.bias, n_bands).reshape(lms.shape)
+
+    def _last_parameters(self):
+        return self.conv4.parameters()

@@ -1,0 +1,55 @@
+"""GDRRN: a recursion of grouped convolutions on the bicubic image (Li, Zhang, Ding, Wei and Zhang, IJCNN 2018)."""
+
+import torch
+from torch import nn
+from torch.nn.functional import relu
+
+from models.blocks import in_strips
+from models.peer import Peer
+
+RECURSIONS, GROUPS = 9, 2
+
+
+class GDRRN(Peer):
+    """Nine times the same two grouped convolutions, each time with the first features added; plus `lms`.
+
+    In the released network each ReLU works in place, so that what is added later is without negative values too:
+    the first features, and `lms` (its undershoots beside bright edges). Kept, since the weights need it.
+
+    Args:
+        n_colors: bands.
+        n_scale: enlargement of the images it is for; its tensors are the same for each.
+        n_feats: width, even; 128 as published.
+
+    The names in its state_dict are those of the released network. `lms` is always added: a global residual
+    would change nothing.
+    """
+
+    def __init__(self, n_colors, n_scale, n_feats=128):
+        super().__init__(n_colors, n_scale)
+        self.adds_to_lms = True
+        if n_feats < 1 or n_feats % GROUPS:
+            raise ValueError(f"n_feats ({n_feats}) of GDRRN is a multiple of its {GROUPS} groups")
+
+        def conv(in_channels, out_channels, groups=1):
+            layer = nn.Conv2d(in_channels, out_channels, 3, padding=1, groups=groups, bias=False)
+            nn.init.normal_(layer.weight, std=(2 / (9 * out_channels)) ** 0.5)
+            return layer
+
+        self.input = conv(n_colors, n_feats)
+        self.conv1 = conv(n_feats, n_feats, GROUPS)
+        self.conv2 = conv(n_feats, n_feats, GROUPS)
+        self.output = conv(n_feats, n_colors)
+
+    def _output(self, ms, lms):
+        lms = relu(lms)
+        x = first = relu(self.input(lms))
+        for _ in range(RECURSIONS):
+            x = self._recursion(x, first) if torch.is_grad_enabled() else in_strips(self._recursion, (x, first), 2)
+        return self.output(relu(x)) + lms
+
+    def _recursion(self, x, first):
+        return self.conv2(relu(self.conv1(relu(x)), inplace=True)) + first
+
+    def _last_parameters(self):
+        return self.output.parameters()

@@ -1,0 +1,169 @@
+"""MCNet: modules of 2-D and 3-D convolutions (Li, Wang and Li, Remote Sensing 2020)."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from models.blocks import in_strips
+from models.volumes import VolumePeer, conv_volume, enlarge_volume
+
+# Band means of the training data for which the released network was made (CAVE); its weights have none.
+CAVE_BAND_MEANS = (
+    *(0.0939, 0.0950, 0.0869, 0.0839, 0.0850, 0.0809, 0.0769, 0.0762, 0.0788, 0.0790, 0.0834),
+    *(0.0894, 0.0944, 0.0956, 0.0939, 0.1187, 0.0903, 0.0928, 0.0985, 0.1046, 0.1121, 0.1194),
+    *(0.1240, 0.1256, 0.1259, 0.1272, 0.1291, 0.1300, 0.1352, 0.1428, 0.1541),
+)
+
+
+class MCNet(VolumePeer):
+    """Four mixed 2-D/3-D modules at low resolution, then a transposed 3-D convolution; of `ms` alone.
+
+    Args:
+        n_colors: bands.
+        n_scale: enlargement, 2 or more.
+        n_feats: width; 64 as published.
+        n_blocks: separable 3-D convolutions in each stage of a module (the released n_conv); 1 as published.
+        global_residual: see `Peer`; `lms` then takes the place of the band means in the output.
+
+    The names in its state_dict are those of the released network, and `band_means`, which are subtracted from
+    the input and added to the output.
+    """
+
+    def __init__(self, n_colors, n_scale, n_feats=64, n_blocks=1, global_residual=False):
+        super().__init__(n_colors, n_scale, global_residual)
+        if n_scale < 2 or n_feats < 1 or n_blocks < 1:
+            raise ValueError(
+                f"n_scale ({n_scale}) of MCNet is at least 2, n_feats ({n_feats}) and n_blocks ({n_blocks}) at least 1"
+            )
+        self.register_buffer("band_means", torch.zeros(n_colors))
+        self.head = _NormedConv(n_colors, nn.Conv3d(1, n_feats, 3))
+        for k in range(1, 5):
+            self.add_module(f"SSRM{k}", _MixedModule(n_colors, n_feats, n_blocks))
+        self.tail = nn.Sequential(
+            _NormedEnlargement(n_colors, n_scale, nn.ConvTranspose3d(n_feats, n_feats, (3, n_scale + 2, n_scale + 2))),
+            _NormedConv(n_colors, nn.Conv3d(n_feats, 1, 3)),
+        )
+
+    @torch.no_grad()
+    def set_band_means(self, values):
+        """Take these, one value for each band: the means of the data that it will be trained with."""
+        self.band_means.copy_(torch.as_tensor(values))
+
+    def _output(self, ms, lms):
+        means = self.band_means.view(-1, 1, 1)
+        first = self._in_strips(self.head, (ms - means).reshape(-1, 1, *ms.shape[2:]), 1, self.head.weight_g.numel())
+        x = first
+        for module in (self.SSRM1, self.SSRM2, self.SSRM3, self.SSRM4):
+            x = self._in_strips(module, x, module.halo) + first
+        # An enlarged row depends on one row up and down, the last convolution on one enlarged row more.
+        y = self._in_strips(self.tail, x, 2, self.n_scale**2, self.n_scale)
+        y = y.reshape(ms.shape[0], self.n_colors, *y.shape[2:])
+        return y if self.has_global_residual else y + means
+
+    def _in_strips(self, layer, x, halo, growth=1, scale=1):
+        return layer(x) if torch.is_grad_enabled() else in_strips(layer, (x,), halo, scale, growth)
+
+    def _last_parameters(self):
+        last = self.tail[1]
+        return last.weight_g, last.bias
+
+
+class _MixedModule(nn.Module):
+    """Three stages of 3-D convolutions; what comes of each, through 2-D ones, makes the module's features.
+
+    A row of its output depends on `halo` rows up and down.
+    """
+
+    def __init__(self, n_bands, n_feats, n_blocks):
+        super().__init__()
+
+        def stage():
+            return nn.Sequential(*(_Separable(n_bands, n_feats) for _ in range(n_blocks)))
+
+        def band_by_band():
+            layers = [_NormedConv2d(nn.Conv2d(n_feats, n_feats, 3)) for _ in range(2)]
+            return nn.Sequential(layers[0], nn.ReLU(inplace=True), layers[1])
+
+        self.Block1, self.Block2, self.Block3 = stage(), stage(), stage()
+        self.reduceF = _ConvReLU(n_bands, nn.Conv3d(3 * n_feats, n_feats, 1))
+        self.Conv = _Separable(n_bands, n_feats)
+        self.gamma = nn.Parameter(torch.ones(3))
+        self.conv1, self.conv2, self.conv3 = band_by_band(), band_by_band(), band_by_band()
+        self.halo = 3 * n_blocks + 3
+
+    def forward(self, x):
+        """(B*D) x F x h x w -> the same shape."""
+        y, features = x, []
+        for stage, convs, gamma in zip(
+            (self.Block1, self.Block2, self.Block3), (self.conv1, self.conv2, self.conv3), self.gamma
+        ):
+            y = stage(y) + y
+            features.append(gamma * convs(y))
+        return self.Conv(self.reduceF(torch.cat(features, 1)) + x)
+
+
+class _Separable(nn.Module):
+    """1 x 3 x 3, then 3 x 1 x 1 convolution, each with a ReLU."""
+
+    def __init__(self, n_bands, n_feats):
+        super().__init__()
+        self.conv = nn.Sequential(
+            _ConvReLU(n_bands, nn.Conv3d(n_feats, n_feats, (1, 3, 3))),
+            _ConvReLU(n_bands, nn.Conv3d(n_feats, n_feats, (3, 1, 1))),
+        )
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class _ConvReLU(nn.Module):
+    def __init__(self, n_bands, layer):
+        super().__init__()
+        self.conv = _NormedConv(n_bands, layer)
+
+    def forward(self, x):
+        return functional.relu(self.conv(x), inplace=True)
+
+
+class _Normed(nn.Module):
+    """A layer's parameters as bias, weight_g and weight_v, so that weight = weight_g * weight_v / |weight_v|.
+
+    torch's own weight normalisation gives them other names now.
+    """
+
+    def __init__(self, layer):
+        super().__init__()
+        self.bias = layer.bias
+        self.weight_g = nn.Parameter(_norm(layer.weight.detach()))
+        self.weight_v = layer.weight
+
+    @property
+    def weight(self):
+        return self.weight_v * (self.weight_g / _norm(self.weight_v))
+
+
+def _norm(kernel):
+    return torch.linalg.vector_norm(kernel, dim=tuple(range(1, kernel.dim())), keepdim=True)
+
+
+class _NormedConv(_Normed):
+    def __init__(self, n_bands, layer):
+        super().__init__(layer)
+        self.n_bands = n_bands
+
+    def forward(self, x):
+        return conv_volume(x, self.weight, self.bias, self.n_bands)
+
+
+class _NormedConv2d(_Normed):
+    def forward(self, x):
+        return functional.conv2d(x, self.weight, self.bias, padding=1)
+
+
+class _NormedEnlargement(_Normed):
+    def __init__(self, n_bands, scale, layer):
+        super().__init__(layer)
+        self.n_bands, self.scale = n_bands, scale
+
+    def forward(self, x):
+        return enlarge_volume(x, self.weight, self.bias, self.n_bands, self.scale)

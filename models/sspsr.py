@@ -1,0 +1,69 @@
+"""SSPSR: band groups through one shared branch, then a trunk (Jiang, Sun, Liu and Ma, TCI 2020)."""
+
+import torch
+from torch import nn
+
+from models.blocks import SSB, SSPN, Branch, conv, gather_groups, group_starts, in_strips, merge_groups
+from models.deepshare import INFERENCE_VALUES_PER_PASS, check_settings
+from models.peer import Peer
+
+
+class SSPSR(Peer):
+    """One branch for all band groups enlarges by half the scale, the trunk of all bands by two.
+
+    Args:
+        n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks: as of `DeepShare`.
+        global_residual: see `Peer`.
+
+    The names in its state_dict are those of the released network.
+    """
+
+    def __init__(self, n_colors, n_scale, n_feats=256, n_subs=8, n_ovls=2, n_blocks=3, global_residual=False):
+        super().__init__(n_colors, n_scale, global_residual)
+        check_settings(n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks)
+        # As in DeepShare, an odd scale is left to the second enlargement.
+        first, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
+        self.n_subs, self.starts = n_subs, group_starts(n_colors, n_subs, n_ovls)
+        self.branch = _Branch(n_subs, n_feats, n_blocks, up_scale=first, out_channels=n_subs)
+        self.trunk = _Branch(n_colors, n_feats, n_blocks, up_scale=second)
+        self.skip_conv = conv(n_colors, n_feats, 3)
+        self.final = conv(n_feats, n_colors, 3)
+
+    def _output(self, ms, lms):
+        y = self.trunk(merge_groups(self._enlarge_groups(ms), self.starts, self.n_colors))
+        if torch.is_grad_enabled():
+            return self.final(y + self.skip_conv(lms))
+        return in_strips(lambda a, b: self.final(a + self.skip_conv(b)), (y, lms), halo=2)
+
+    def _enlarge_groups(self, ms):
+        groups = gather_groups(ms, self.starts, self.n_subs)
+        if torch.is_grad_enabled():
+            return self.branch(groups)
+        # As in DeepShare: a whole scene's feature maps would not fit for all groups at once.
+        enlarged = ms.shape[2] * ms.shape[3] * self.branch.up_scale**2
+        values_per_group = ms.shape[0] * self.skip_conv.out_channels * enlarged
+        portion = max(1, INFERENCE_VALUES_PER_PASS // values_per_group)
+        return torch.cat([self.branch(part) for part in groups.split(portion)])
+
+    def _last_parameters(self):
+        return self.final.parameters()
+
+
+class _Branch(Branch):
+    """A Branch whose body has the released names."""
+
+    def __init__(self, in_channels, n_feats, n_blocks, up_scale, out_channels=None):
+        super().__init__(in_channels, n_feats, 0, up_scale, out_channels)
+        self.body = _Body(n_feats, n_blocks)
+
+
+class _Body(SSPN):
+    """An SSPN whose blocks are named net.0, net.1, ..."""
+
+    def __init__(self, n_feats, n_blocks):
+        super().__init__(n_feats, 0)
+        self.net = nn.Sequential(*(SSB(n_feats) for _ in range(n_blocks)))
+
+    def children(self):
+        """The blocks, as an SSPN has them."""
+        return self.net.children()
