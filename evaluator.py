@@ -18,6 +18,7 @@ from data import readers, store
 from data.imresize import degrade, enlarge
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
+from samples import Samples
 from utils import UserError, progress_bar, replacing, select_device, writing
 
 COLUMNS = {
@@ -79,6 +80,11 @@ class SceneSet:
 
     def __iter__(self):
         return map(self.load, self.entries)
+
+    @property
+    def dataset(self):
+        """The data set that a store says it is of; "" for a folder."""
+        return store.dataset_of(self.path) if self.is_store else ""
 
     @property
     def ergas_ratio(self):
@@ -149,13 +155,14 @@ def as_image(x):
     return x[0].permute(1, 2, 0).float().cpu().numpy()
 
 
-def evaluate(model, scenes, device, images_dir=None, description="test"):
+def evaluate(model, scenes, device, images_dir=None, description="test", keep=None):
     """Score a network on every scene.
 
     Args:
         model: called as model(ms, lms).
         scenes: a SceneSet.
         images_dir: folder for each scene's cube and picture, or None.
+        keep: a Samples that takes note of each output, or None.
 
     Returns:
         (rows, files): {scene: {metric: value}}, and the paths written.
@@ -166,6 +173,8 @@ def evaluate(model, scenes, device, images_dir=None, description="test"):
         if not np.isfinite(output).all():
             raise UserError(f"{scene.name}: the network's output is not finite; its weights have diverged")
         rows[scene.name] = score(scene, output, scenes.ergas_ratio)
+        if keep is not None:
+            keep.add(scene, output)
         if images_dir:
             files += save_images(Path(images_dir), scene, output)
     return rows, files
@@ -207,17 +216,23 @@ def in_columns(lines, rule_before_last=False):
     return "\n".join(rows)
 
 
-def write_results(path, model_name, scenes, rows, config):
-    """Write results.json: model, n_scale, protocol, mean and per-scene metrics, config; infinity as Infinity."""
+def write_results(path, model_name, scenes, rows, config, keep=None):
+    """Write results.json: model, n_scale, protocol, mean and per-scene metrics, config; infinity as Infinity.
+
+    With a Samples as keep, also each band's PSNR.
+    """
     results = {
         "model": model_name,
         "n_scale": scenes.n_scale,
         "protocol": scenes.protocol,
+        "dataset": scenes.dataset,
         "ergas_ratio": scenes.ergas_ratio,
         "mean": mean_row(rows),
         "scenes": rows,
         "config": config,
     }
+    if keep is not None:
+        results |= {"wavelengths": keep.wavelengths, "bands": keep.bands}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)
@@ -263,11 +278,12 @@ def test(config):
     images_dir = result_path / f"{title}_images" if config.save_images else None
     model = model.to(device, memory_format=torch.channels_last)
     started = time.monotonic()
-    rows, files = evaluate(model, scenes, device, images_dir)
+    keep = Samples(scenes.n_scale)
+    rows, files = evaluate(model, scenes, device, images_dir, keep=keep)
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{table(rows)}')
     description = {**settings.as_dict(config), "seconds": round(time.monotonic() - started, 1)}
-    path = write_results(result_path / f"{title}_results.json", model_name, scenes, rows, description)
-    return [path, *files]
+    path = write_results(result_path / f"{title}_results.json", model_name, scenes, rows, description, keep)
+    return [path, *keep.write(path), *files]
 
 
 def _title_of(path):

@@ -22,6 +22,7 @@ from data.spectral import conversion_for, convert_bands, draw_mixup_matrix, lift
 from losses import hybrid_loss
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
+from samples import Samples
 from utils import (
     Interrupted,
     UserError,
@@ -448,13 +449,14 @@ class Trainer:
         checkpoint.save_weights(self.model, weights, self.config.n_ovls)
         self.files.append(weights)
         if self.test_scenes:
-            rows, _ = evaluator.evaluate(self.model, self.test_scenes, self.device)
+            keep = Samples(self.config.n_scale)
+            rows, _ = evaluator.evaluate(self.model, self.test_scenes, self.device, keep=keep)
             description = {**self._description(), "training_seconds": round(self.seconds, 1)}
             path = evaluator.write_results(
-                self.run_dir / "results.json", self.config.model_title, self.test_scenes, rows, description
+                self.run_dir / "results.json", self.config.model_title, self.test_scenes, rows, description, keep
             )
             print(f'x{self.config.n_scale}, protocol "{self.test_scenes.protocol}":\n{evaluator.table(rows)}')
-            self.files.append(path)
+            self.files += [path, *keep.write(path)]
         for stream in self.streams.values():
             stream.close()
         if self.tensorboard:
