@@ -47,7 +47,7 @@ def line_chart(title, lines, x_label, y_label, logarithmic=False):
         y = np.array([1.0])
     # Within less than a factor of 2 round numbers are too rare for a logarithmic axis.
     logarithmic = logarithmic and y.max() > 2 * y.min()
-    x_axis = _Axis(float(x.min()), float(x.max()), LEFT, WIDTH - RIGHT, 6)
+    x_axis = _Axis(float(x.min()), float(x.max()), LEFT, WIDTH - RIGHT, 6, whole=not np.any(x % 1))
     y_axis = _Axis(float(y.min()), float(y.max()), HEIGHT - BOTTOM, TOP, 5, logarithmic, 0.04)
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">',
@@ -82,10 +82,10 @@ def legend(styles):
 
 
 class _Axis:
-    """Maps values from low to high onto pixels from start to end."""
+    """Maps values from low to high onto pixels from start to end; about so many ticks, whole numbers if asked."""
 
-    def __init__(self, low, high, start, end, about, logarithmic=False, margin=0.0):
-        self.start, self.end, self.about, self.logarithmic = start, end, about, logarithmic
+    def __init__(self, low, high, start, end, about, logarithmic=False, margin=0.0, whole=False):
+        self.start, self.end, self.about, self.logarithmic, self.whole = start, end, about, logarithmic, whole
         low, high = (math.log10(low), math.log10(high)) if logarithmic else (low, high)
         room = (high - low) * margin or (0 if high > low else max(abs(high) * 0.05, 0.05))
         self.low, self.high = low - room, high + room
@@ -105,6 +105,7 @@ class _Axis:
         rough = (self.high - self.low) / self.about
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.999)
+        step = math.ceil(step) if self.whole else step
         numbers = range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
         digits = max(0, -math.floor(math.log10(step) + 1e-9) + (f"{step:.1e}"[2] != "0"))
         return [(n * step, f"{n * step:.{digits}f}") for n in numbers]

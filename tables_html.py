@@ -445,7 +445,7 @@ figcaption{font-size:13px;color:var(--soft);max-width:900px;margin-top:8px}
 .line:not([stroke-dasharray]){stroke-linecap:round}
 main ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 20px;padding:0;font-size:13px}
 .key{width:28px;height:10px;margin-right:7px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(158px,1fr));gap:16px 12px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,230px));gap:16px 12px}
 .tile{display:grid;grid-template-rows:subgrid;grid-row:span 4;gap:4px}
 .tile img,.bar,.note{width:100%;aspect-ratio:1;display:block;image-rendering:pixelated}
 .tile p{font-size:12px;margin:0;color:var(--soft);font-variant-numeric:tabular-nums}

@@ -44,6 +44,11 @@ def test_ticks_are_round_numbers(y, expected):
     assert words(chart([0, 1], y)) == expected
 
 
+def test_whole_numbers_have_whole_ticks():
+    svg = chart([1, 2, 3, 4], [0, 1, 1, 1])
+    assert re.findall(r'<text x="[\d.]+" y="\d+" text-anchor="middle">(\d[^<]*)<', svg) == ["1", "2", "3", "4"]
+
+
 def test_logarithmic_ticks_are_1_2_and_5_times_powers_of_ten():
     assert words(chart([0, 1], [0.004, 0.06], logarithmic=True)) == ["0.005", "0.01", "0.02", "0.05"]
 
