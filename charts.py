@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 30, 46
+LEFT, RIGHT, TOP, BOTTOM = 70, 12, 30, 46
 # Told apart by colour and, after these are used up, by dashes too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e6a700", "#56b4e9", "#8b4513", "#6a3d9a")
 DASHES = ("", "7 3", "2 3")

@@ -268,8 +268,13 @@ def gather(runs_dir):
             + (f" that can be read ({report.notes[0]})" if report.notes else "")
             + "; train with --test_dir, or test, and give the folder that holds the outcome"
         )
+    # A row is called the same under both protocols.
+    telling = {key: _telling(group) for key, group in _grouped(results, _same_method)}
     for (dataset, scale, protocol), group in _grouped(results, lambda r: (r.dataset, r.scale, r.protocol)):
-        rows = [row for _, same in _grouped(group, lambda r: r.method) for row in _rows(same, report)]
+        rows = [
+            Row(_label(same[0], telling[_same_method(same[0])]), _each_once(same, report))
+            for _, same in _grouped(group, lambda r: (r.method, sorted(r.settings.items(), key=str)))
+        ]
         rows.sort(key=_place)
         report.tables.append(Table(dataset, scale, protocol, rows, published.tables_of(dataset, scale, protocol)))
     return report
@@ -390,28 +395,37 @@ def _named_in(weights):
     return named[1] if named else None
 
 
-def _rows(results, report):
-    """Rows of the results of one method: results of the same settings together, each origin once."""
-    variants = _grouped(results, lambda r: tuple(sorted(r.settings.items(), key=str)))
-    names = dict.fromkeys(name for _, same in variants for name in same[0].settings)
-    differing = [n for n in names if len({str(same[0].settings.get(n)) for _, same in variants}) > 1]
-    # Weights are named where they are not simply those of a finished run.
-    named = [n for n in names if n in differing or n == "weights"]
-    rows = []
-    for _, same in variants:
-        kept = {}
-        # A run's own results come before those of a later test of its weights.
-        for result in sorted(same, key=lambda r: (r.path.name != "results.json", r.path)):
-            if (first := kept.setdefault(result.origin, result)) is not result and first.run_dir != result.run_dir:
-                report.notes.append(
-                    f"{_below(result.path, report.folder)}: left out, of the same settings and seed as {_below(first.path, report.folder)}"
-                )
-        settings = same[0].settings
-        suffix = ", ".join(_phrase((n, settings[n])) for n in named if settings.get(n) not in (None, ""))
-        method = same[0].method
-        kept = sorted(kept.values(), key=lambda r: r.run.get("seed", 0))
-        rows.append(Row(f"{method} ({suffix})" if suffix else method, kept))
-    return rows
+def _same_method(result):
+    return result.dataset, result.scale, result.method
+
+
+def _telling(results):
+    """Names of the settings that tell results of one method apart, under one protocol at least."""
+    values = {}
+    for result in results:
+        for name, value in result.settings.items():
+            values.setdefault(name, {}).setdefault(result.protocol, set()).add(str(value))
+    # Weights are named wherever they are not simply those of a finished run.
+    return [n for n, by_protocol in values.items() if n == "weights" or max(map(len, by_protocol.values())) > 1]
+
+
+def _label(result, telling):
+    """The method with the settings that tell it from others."""
+    known = [(n, result.settings.get(n)) for n in telling]
+    suffix = ", ".join(_phrase(setting) for setting in known if setting[1] not in (None, ""))
+    return f"{result.method} ({suffix})" if suffix else result.method
+
+
+def _each_once(results, report):
+    """Results of the same settings by seed, each origin once; what is left out for it is noted."""
+    kept = {}
+    # A run's own results come before those of a later test of its weights.
+    for result in sorted(results, key=lambda r: (r.path.name != "results.json", r.path)):
+        if (first := kept.setdefault(result.origin, result)) is not result and first.run_dir != result.run_dir:
+            report.notes.append(
+                f"{_below(result.path, report.folder)}: left out, of the same settings and seed as {_below(first.path, report.folder)}"
+            )
+    return sorted(kept.values(), key=lambda r: r.run.get("seed", 0))
 
 
 def _phrase(setting):

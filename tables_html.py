@@ -221,7 +221,7 @@ def _scene(table, scene, by_row, styles, report):
     about = f"{_(scene)}, {_(table.title)}{words}"
     chosen = f"where bicubic and {_(best.label)} (the best MPSNR) differ most" if best else "where bicubic errs most"
     return (
-        f"<figure><h3>{_(scene)}</h3><div class='tiles'>{''.join(tiles)}</div><figcaption>{about}. Upper row: false colour "
+        f"<figure><h3>{_(scene)}</h3><div class='tiles' style='--count:{len(tiles)}'>{''.join(tiles)}</div><figcaption>{about}. Upper row: false colour "
         f"({_(named)}), all on one scale. Lower row: root mean squared error over the bands, all on the scale under “HR truth”, "
         "its end being the 99th percentile of bicubic’s errors. RMSE is of this crop; a row of several seeds shows its first."
         f"</figcaption></figure>"
@@ -445,7 +445,7 @@ figcaption{font-size:13px;color:var(--soft);max-width:900px;margin-top:8px}
 .line:not([stroke-dasharray]){stroke-linecap:round}
 main ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 20px;padding:0;font-size:13px}
 .key{width:28px;height:10px;margin-right:7px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,230px));gap:16px 12px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(max(150px,min(230px,(100% - (var(--count) - 1)*12px)/var(--count))),1fr));gap:16px 12px}
 .tile{display:grid;grid-template-rows:subgrid;grid-row:span 4;gap:4px}
 .tile img,.bar,.note{width:100%;aspect-ratio:1;display:block;image-rendering:pixelated}
 .tile p{font-size:12px;margin:0;color:var(--soft);font-variant-numeric:tabular-nums}

@@ -184,6 +184,19 @@ def test_settings_that_differ_make_rows_that_name_them(tabulate, tmp_path):
     assert "0.01309" in markdown
 
 
+def test_a_row_is_called_the_same_under_both_protocols(tabulate, tmp_path):
+    for k, protocol in enumerate(("corrected", "corrected", "published")):
+        changes = {"UseRGB": True, "theta_rgb": (1, 2, 1)[k], "protocol": "corrected"}
+        write_run(tmp_path / "runs" / str(k), protocol=protocol, changes=changes)
+    _, rows, _ = tabulate()
+    kept = [(row["protocol"], row["method"]) for row in rows if row["kind"] == "ours"]
+    assert kept == [
+        ("corrected", "DeepShare + RGB (theta_rgb 1)"),
+        ("corrected", "DeepShare + RGB (theta_rgb 2)"),
+        ("published", "DeepShare + RGB (theta_rgb 1)"),
+    ]
+
+
 def test_components_are_named_in_the_tables_order(tabulate, tmp_path):
     rgb, ssl, mixup = {"UseRGB": True}, {"UseUnlabelConsistency": True}, {"UseLabeledSpectralMixUp": True, "theta_LabeledSpectralMixUp": 1}  # fmt: skip
     off = {"UseLabeledSpectralMixUp": True, "theta_LabeledSpectralMixUp": 0, "seed": 7}
@@ -319,7 +332,7 @@ def test_real_runs_become_a_page_that_needs_nothing_else(run, tiny_flags, stores
     parser = Links()
     parser.feed(page)
     assert parser.open == []
-    assert all(reference.startswith("#t") or reference.startswith("#c") for reference in parser.references)
+    assert all(reference.startswith(("#t", "#c")) for reference in parser.references)
     assert "url(#bar" in page
     assert "@import" not in page
     # Two scenes, each with HR, LR, bicubic, DeepShare and two error maps.
