@@ -401,12 +401,14 @@ def _same_method(result):
 
 def _telling(results):
     """Names of the settings that tell results of one method apart, under one protocol at least."""
-    values = {}
-    for result in results:
-        for name, value in result.settings.items():
-            values.setdefault(name, {}).setdefault(result.protocol, set()).add(str(value))
+    names = dict.fromkeys(name for r in results for name in r.settings)
+    by_protocol = [list(group) for _, group in _grouped(results, lambda r: r.protocol)]
     # Weights are named wherever they are not simply those of a finished run.
-    return [n for n, by_protocol in values.items() if n == "weights" or max(map(len, by_protocol.values())) > 1]
+    return [
+        n
+        for n in names
+        if n == "weights" or any(len({str(r.settings.get(n)) for r in group}) > 1 for group in by_protocol)
+    ]
 
 
 def _label(result, telling):
