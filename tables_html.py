@@ -117,7 +117,7 @@ def _published(source, head, rows):
         for name, numbers in rows.items()
     )
     return (
-        f'<details><summary>{_(text.PUBLISHED_APART)}: {_(source)}</summary><div class="scroll">'
+        f'<details open><summary>{_(text.PUBLISHED_APART)}: {_(source)}</summary><div class="scroll">'
         f"<table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div></details>"
     )
 
