@@ -432,6 +432,20 @@ class InfoConfig(Config):
 
 
 @dataclass(frozen=True)
+class TablesConfig(Config):
+    """Gather the results below a folder into tables (Markdown, CSV, LaTeX) and a page with pictures and curves."""
+
+    runs_dir: str = flag("", "the folder of runs and results; may stand without its flag: mains.py tables RUNS_DIR")
+    out_dir: str = flag("", "folder for the tables and the page; RUNS_DIR/tables without")
+
+    POSITIONAL = "runs_dir"
+
+    def validate(self):
+        if not self.runs_dir:
+            raise UserError("which runs? give the folder that holds them: mains.py tables RUNS_DIR")
+
+
+@dataclass(frozen=True)
 class DemoConfig(Config):
     """Train the full method for a minute on built-in photographs and score it: no download, no GPU."""
 

@@ -16,10 +16,11 @@ import config as settings
 import pictures
 from data import readers, store
 from data.imresize import degrade, enlarge
+from distributed import World
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
-from distributed import World
 from models.ensemble import SelfEnsemble
+from samples import Samples
 from utils import UserError, progress_bar, replacing, say, select_device, writing
 
 COLUMNS = {
@@ -81,6 +82,11 @@ class SceneSet:
 
     def __iter__(self):
         return map(self.load, self.entries)
+
+    @property
+    def dataset(self):
+        """The data set that a store says it is of; "" for a folder."""
+        return store.dataset_of(self.path) if self.is_store else ""
 
     @property
     def ergas_ratio(self):
@@ -151,7 +157,7 @@ def as_image(x):
     return x[0].permute(1, 2, 0).float().cpu().numpy()
 
 
-def evaluate(model, scenes, device, images_dir=None, description="test", world=None):
+def evaluate(model, scenes, device, images_dir=None, description="test", world=None, keep=None):
     """Score a network on every scene; several processes share the scenes.
 
     Args:
@@ -159,6 +165,7 @@ def evaluate(model, scenes, device, images_dir=None, description="test", world=N
         scenes: a SceneSet.
         images_dir: folder for each scene's cube and picture, or None.
         world: the processes, or None for this one alone.
+        keep: a Samples that takes note of each output, or None.
 
     Returns:
         (rows, files): {scene: {metric: value}}, and the paths written, of all processes.
@@ -172,11 +179,15 @@ def evaluate(model, scenes, device, images_dir=None, description="test", world=N
         if not np.isfinite(output).all():
             raise UserError(f"{scene.name}: the network's output is not finite; its weights have diverged")
         rows[scene.name] = score(scene, output, scenes.ergas_ratio)
+        if keep is not None:
+            keep.add(scene, output)
         if images_dir:
             files += save_images(Path(images_dir), scene, output)
     shares = [list(share.items()) for share in world.gather(rows)]
     # Scene k was process k % size's.
     rows = dict(shares[k % world.size][k // world.size] for k in range(len(scenes)))
+    if keep is not None:
+        keep.join(world.gather(keep), list(rows))
     return rows, sorted(path for share in world.gather(files) for path in share)
 
 
@@ -216,17 +227,23 @@ def in_columns(lines, rule_before_last=False):
     return "\n".join(rows)
 
 
-def write_results(path, model_name, scenes, rows, config):
-    """Write results.json: model, n_scale, protocol, mean and per-scene metrics, config; infinity as Infinity."""
+def write_results(path, model_name, scenes, rows, config, keep=None):
+    """Write results.json: model, n_scale, protocol, mean and per-scene metrics, config; infinity as Infinity.
+
+    With a Samples as keep, also each band's PSNR.
+    """
     results = {
         "model": model_name,
         "n_scale": scenes.n_scale,
         "protocol": scenes.protocol,
+        "dataset": scenes.dataset,
         "ergas_ratio": scenes.ergas_ratio,
         "mean": mean_row(rows),
         "scenes": rows,
         "config": config,
     }
+    if keep is not None:
+        results |= {"wavelengths": keep.wavelengths, "bands": keep.bands}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)
@@ -277,13 +294,14 @@ def test(config):
         model, title = SelfEnsemble(model), f"{title}_ensemble"
     images_dir = result_path / f"{title}_images" if config.save_images else None
     started = time.monotonic()
-    rows, files = evaluate(model, scenes, device, images_dir, world=world)
+    keep = Samples(scenes.n_scale)
+    rows, files = evaluate(model, scenes, device, images_dir, world=world, keep=keep)
     if not world.is_main:
         return []
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{table(rows)}')
     description = {**settings.as_dict(config), "seconds": round(time.monotonic() - started, 1)}
-    path = write_results(result_path / f"{title}_results.json", model_name, scenes, rows, description)
-    return [path, *files]
+    path = write_results(result_path / f"{title}_results.json", model_name, scenes, rows, description, keep)
+    return [path, *keep.write(path), *files]
 
 
 def _title_of(path):

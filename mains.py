@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hyperspectral image super-resolution from the command line: prepare, info, train, test, demo.
+"""Hyperspectral image super-resolution from the command line: prepare, info, train, test, tables, demo.
 
 `python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
 Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
@@ -99,6 +99,18 @@ def test(**flags):
         from evaluator import test as score
 
         return score(settings)
+
+    return Job(run)
+
+
+@command(config.TablesConfig)
+def tables(**flags):
+    settings = config.TablesConfig.from_flags(flags)
+
+    def run():
+        from tables import make_tables
+
+        return make_tables(settings)
 
     return Job(run)
 

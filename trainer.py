@@ -26,6 +26,7 @@ from losses import hybrid_loss, loss_of
 from metrics import UnscoredBandWarning, quality_assessment
 from models import build_model
 from models.blocks import keep_fewer_activations
+from samples import Samples
 from utils import Interrupted, UserError, progress_bar, random_generator, say, seed_everything, select_device, writing
 
 BRANCHES = ("labelled", "mixup", "rgb", "consistency")
@@ -527,14 +528,15 @@ class Trainer:
             checkpoint.save_weights(self.network, weights, self.config.n_ovls)
             self.files += [*checkpoint.run_files(self.run_dir), *self.run_dir.glob("best.pth"), weights]
         if self.test_scenes:
-            rows, _ = evaluator.evaluate(self.network, self.test_scenes, self.device, world=self.world)
+            keep = Samples(self.config.n_scale)
+            rows, _ = evaluator.evaluate(self.network, self.test_scenes, self.device, world=self.world, keep=keep)
             if self.world.is_main:
                 description = {**self._description(), "training_seconds": round(self.seconds, 1)}
                 path = evaluator.write_results(
-                    self.run_dir / "results.json", self.config.model_title, self.test_scenes, rows, description
+                    self.run_dir / "results.json", self.config.model_title, self.test_scenes, rows, description, keep
                 )
                 print(f'x{self.config.n_scale}, protocol "{self.test_scenes.protocol}":\n{evaluator.table(rows)}')
-                self.files.append(path)
+                self.files += [path, *keep.write(path)]
         for stream in self.streams.values():
             stream.close()
         if self.world.is_main:

@@ -128,6 +128,12 @@ def protocol_of(path):
         return f.attrs["protocol"]
 
 
+def dataset_of(path):
+    """The data set that a store was prepared from."""
+    with _opened(path) as f:
+        return f.attrs["dataset"]
+
+
 def scene_names(path):
     """Names of a store's scenes, in its order."""
     with _opened(path) as f:

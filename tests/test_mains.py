@@ -11,7 +11,7 @@ from mains import checked_arguments
     ("words", "sentence"),
     [
         (["trian"], "did you mean train?"),
-        (["xyz"], "give one of prepare, info, train, test, demo"),
+        (["xyz"], "give one of prepare, info, train, test, tables, demo"),
         (["train", "--UseRBG", "1"], "did you mean --UseRGB?"),
         (["train", "--zzzzzz", "1"], "--help lists the flags"),
         (["train", "stray"], "'stray' belongs to no flag"),
@@ -50,4 +50,4 @@ def test_help_shows_the_flags_with_their_meaning(command):
 def test_without_a_command_the_commands_are_listed():
     done = subprocess.run([sys.executable, str(ROOT / "mains.py")], capture_output=True, text=True)
     assert done.returncode == 0
-    assert all(name in done.stdout + done.stderr for name in ("prepare", "train", "test", "demo"))
+    assert all(name in done.stdout + done.stderr for name in ("prepare", "train", "test", "tables", "demo"))

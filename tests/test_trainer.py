@@ -80,7 +80,8 @@ def test_a_run_writes_its_files_resumes_and_trains_on(run, tiny_flags, stores):
     files = sorted(p.name for p in run_dir.iterdir() if p.is_file())
     weights = [f for f in files if "_epoch_1_" in f]
     assert len(weights) == 1
-    assert files == sorted([*weights, "config.json", "last.pth", "log.csv", "results.json", "validation.csv"])
+    others = ["config.json", "last.pth", "log.csv", "results.json", "samples.npz", "validation.csv"]
+    assert files == sorted([*weights, *others])
     assert all(str(run_dir / name) in out for name in files)
     assert [r["iteration"] for r in rows_of(run_dir / "log.csv")] == ["5", "10", "12"]
 

@@ -1,0 +1,145 @@
+"""What an evaluation leaves behind for the command `tables`: crops of a few scenes, and every band's PSNR.
+
+The place of a crop depends on nothing but the true image and the scale, so that all methods show the same one.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import pictures
+from metrics import band_mse, psnr
+from utils import UserError, replacing
+
+# HR pixels along a crop's edge, and how many scenes of 31 bands leave one: together some 4 MB.
+EDGE, SCENES, BANDS = 96, 3, 31
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The same window of a scene before and after: ms C x h x w; lms, gt, output C x s*h x s*w; float32.
+
+    Attributes:
+        corner: (row, column) of the window's first HR pixel.
+        shown: the bands for red, green and blue.
+        wavelengths: C values in nm, or None.
+    """
+
+    scene: str
+    corner: tuple
+    shown: list
+    wavelengths: np.ndarray
+    ms: np.ndarray
+    lms: np.ndarray
+    gt: np.ndarray
+    output: np.ndarray
+
+
+class Samples:
+    """Collects what one evaluation leaves, scene by scene.
+
+    Attributes:
+        bands: {scene: [PSNR of each band in dB]}.
+        wavelengths: of the bands in nm, as a list, or None where they are not known.
+    """
+
+    def __init__(self, n_scale):
+        self.n_scale, self.bands, self.wavelengths, self.kept = n_scale, {}, None, []
+
+    def add(self, scene, output):
+        """Take note of a TestScene and the network's output for it (H x W x C)."""
+        gt, output = scene.gt[0].numpy(), output.transpose(2, 0, 1)
+        self.bands[scene.name] = psnr(band_mse(gt.astype(np.float64), output.astype(np.float64))).tolist()
+        if scene.wavelengths is not None:
+            self.wavelengths = [float(w) for w in scene.wavelengths]
+        if len(self.kept) >= self._limit(len(gt)):
+            return
+        step = self.n_scale
+        edge = min(EDGE, *gt.shape[1:]) // step * step
+        row, column = busiest_window(gt, edge, step)
+        window = np.s_[:, row : row + edge, column : column + edge]
+        low = np.s_[:, row // step : (row + edge) // step, column // step : (column + edge) // step]
+        arrays = scene.ms[0].numpy()[low], scene.lms[0].numpy()[window], gt[window], output[window]
+        shown = pictures.shown_bands(len(gt), scene.wavelengths)
+        self.kept.append(Sample(scene.name, (row, column), shown, scene.wavelengths, *map(_as_half, arrays)))
+
+    def join(self, shares, names):
+        """Take together what several processes have collected, in the order of the scenes' names."""
+        self.bands = {name: share.bands[name] for name in names for share in shares if name in share.bands}
+        self.wavelengths = next((s.wavelengths for s in shares if s.wavelengths), None)
+        kept = sorted((sample for share in shares for sample in share.kept), key=lambda s: names.index(s.scene))
+        self.kept = kept[: self._limit(len(kept[0].gt))]
+
+    @staticmethod
+    def _limit(n_colors):
+        # Cubes of many bands are large: fewer of them are kept.
+        return max(1, SCENES * BANDS // n_colors)
+
+    def write(self, results_path):
+        """Write the crops beside a results file: results.json -> samples.npz. Returns a list of the path."""
+        path = path_beside(results_path)
+        arrays = {
+            "scenes": [s.scene for s in self.kept],
+            "corners": [s.corner for s in self.kept],
+            "shown": self.kept[0].shown,
+            "wavelengths": self.wavelengths or [],
+        }
+        for k, sample in enumerate(self.kept):
+            arrays |= {f"{name}_{k}": getattr(sample, name) for name in ("ms", "lms", "gt", "output")}
+        # Given a path, savez would add an extension of its own.
+        with replacing(path) as temporary, open(temporary, "wb") as f:
+            np.savez_compressed(f, **arrays)
+        return [path]
+
+
+def path_beside(results_path):
+    """Where the crops of a results file are."""
+    results_path = Path(results_path)
+    return results_path.with_name(results_path.name.removesuffix("results.json") + "samples.npz")
+
+
+def read(path):
+    """The Samples' crops as a list of Sample.
+
+    Raises:
+        UserError: for a file that is damaged or holds something else.
+    """
+    try:
+        with np.load(path) as f:
+            scenes, corners, shown = f["scenes"].tolist(), f["corners"].tolist(), f["shown"].tolist()
+            wavelengths = f["wavelengths"] if f["wavelengths"].size else None
+            return [
+                Sample(
+                    scene,
+                    tuple(corners[k]),
+                    shown,
+                    wavelengths,
+                    *(f[f"{name}_{k}"].astype(np.float32) for name in ("ms", "lms", "gt", "output")),
+                )
+                for k, scene in enumerate(scenes)
+            ]
+    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        raise UserError(f"{path}: cannot be read as crops; run the test again") from error
+
+
+def busiest_window(image, edge, step):
+    """(row, column) of the edge x edge window of a C x H x W image with the greatest total variation.
+
+    Rows and columns that are multiples of step are tried; the first of equals is taken.
+    """
+    squares = np.zeros(image.shape[1:])
+    for band in image:
+        squares[:-1] += np.diff(band, axis=0) ** 2
+        squares[:, :-1] += np.diff(band, axis=1) ** 2
+    total = np.pad(np.sqrt(squares), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    sums = total[edge:, edge:] - total[:-edge, edge:] - total[edge:, :-edge] + total[:-edge, :-edge]
+    sums = sums[::step, ::step]
+    row, column = np.unravel_index(sums.argmax(), sums.shape)
+    return int(row) * step, int(column) * step
+
+
+def _as_half(array):
+    limit = np.finfo(np.float16).max
+    return array.clip(-limit, limit).astype(np.float16)
