@@ -89,11 +89,9 @@ def differences(run, dataset, n_scale):
     usual = {"patch_size": size, "patch_stride": stride}
     for field in dataclasses.fields(settings.TrainConfig):
         value = settings_of(run).get(field.name)
-        expected = usual.get(field.name, field.default)
-        # The flag's default is not every network's width.
-        if field.name == "n_feats" and run.get("model_title") in _FACTS["widths"]:
-            expected = _FACTS["widths"][run["model_title"]]
-            value = min(value, expected)
+        # The flags' defaults are DeepShare's.
+        own = settings.PUBLISHED.get(run.get("model_title"), {})
+        expected = own.get(field.name, usual.get(field.name, field.default))
         if value is not None and value != expected:
             reasons.append(f"{field.name} {_shown(value)} instead of {_shown(expected)}")
     patches = run.get("patches", {})
