@@ -47,7 +47,8 @@ def quality_assessment(gt, pred, data_range=1.0, ratio=4, band_names=None):
     if min(gt.shape[:2]) < 7:
         raise ValueError(f"SSIM needs at least 7 x 7 pixels, got {gt.shape[0]} x {gt.shape[1]}")
     names = list(band_names) if band_names is not None else [f"band {k + 1}" for k in range(gt.shape[2])]
-    gt_bands, pred_bands = _bands_first(gt), _bands_first(pred)
+    with ThreadPoolExecutor(2) as pool:
+        gt_bands, pred_bands = pool.map(_bands_first, (gt, pred))
     for name, bands in (("gt", gt_bands), ("pred", pred_bands)):
         # A sum is finite if all its terms are, unless they are near the end of the numbers.
         if not np.isfinite(_tensor(bands).sum().item()):
@@ -182,8 +183,9 @@ def _weighted_sums(image, window):
     """H x W -> (H - n + 1) x W: weighted sums down the columns by a symmetric window of odd length n."""
     n, height = len(window), len(image) - len(window) + 1
     sums = image[n // 2 : n // 2 + height] * window[n // 2]
+    pair = np.empty_like(sums)
     for k in range(n // 2):
-        pair = image[k : k + height] + image[n - 1 - k : n - 1 - k + height]
+        np.add(image[k : k + height], image[n - 1 - k : n - 1 - k + height], out=pair)
         pair *= window[k]
         sums += pair
     return sums

@@ -1,0 +1,214 @@
+"""What the engine gains, each beside the plain transcription (plain.py) or the machine's matrix products in one run.
+
+    python benchmarks/engine.py step [--widths 64,256] [--patch 32]     a training step, batch 8, x4, 31 bands
+    python benchmarks/engine.py scene [--width 256] [--edge 512]        a whole scene: time and memory
+    python benchmarks/engine.py metrics [--edge 512]                    the seven metrics of a scene
+    python benchmarks/engine.py scaling [--width 32]                    a step against patch size, bands and width
+    python benchmarks/engine.py processes [--width 32]                  iterations a second on 1 and 2 processes
+
+CPU or CUDA, whichever there is. Times are the best of some repeats.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+
+import fire
+import numpy as np
+import plain
+import torch
+
+from losses import hybrid_loss
+from metrics import quality_assessment
+from models import build_model
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best(function, repeats=3):
+    """Seconds of the fastest of some calls, after one to warm up."""
+    function()
+    seconds = []
+    for _ in range(repeats):
+        _wait()
+        started = time.perf_counter()
+        function()
+        _wait()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _wait():
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_of_products(dtype):
+    """FLOP/s of large matrix products, the measure of what the machine can do."""
+    size = 8192 if DEVICE.type == "cuda" else 2048
+    a = torch.rand(size, size, device=DEVICE, dtype=dtype)
+    return 2 * size**3 / best(lambda: a @ a, 5)
+
+
+def forward_flops(model, ms, lms):
+    """FLOPs of a forward pass, counted by torch."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        model.to("meta")(ms.to("meta"), lms.to("meta"))
+    return counter.get_total_flops()
+
+
+def batch(n_colors, patch, n_scale=4, size=8):
+    ms, lms, gt = (torch.rand(size, n_colors, s, s, device=DEVICE) for s in (patch // n_scale, patch, patch))
+    return ms, lms, gt
+
+
+def ours(n_colors, width, precision="fp32", n_scale=4):
+    """(model, step) of the engine: channels_last, groups as one batch, fused Adam."""
+    model = build_model("DeepShare", n_colors, n_scale, n_feats=width).to(DEVICE, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
+
+    def step(ms, lms, gt):
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
+            output = model(ms, lms)
+        loss = hybrid_loss(output.float(), gt)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return model, step
+
+
+def channels_last(tensors):
+    return [x.contiguous(memory_format=torch.channels_last) for x in tensors]
+
+
+class Benchmarks:
+    """The benchmarks by name."""
+
+    def step(self, widths="64,256", patch=32):
+        peaks = {name: peak_of_products(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+        print(f"matrix products: fp32 {peaks['fp32'] / 1e9:.0f} GFLOP/s, bf16 {peaks['bf16'] / 1e9:.0f} GFLOP/s")
+        for width in map(int, str(widths).strip("()").split(",")):
+            data = batch(31, patch)
+            flops = 3 * forward_flops(build_model("DeepShare", 31, 4, n_feats=width), *data[:2])
+            slow = plain.PlainDeepShare(31, 4, width).to(DEVICE)
+            weights = {name: x.clone() for name, x in slow.state_dict().items()}
+            optimizer = torch.optim.Adam(slow.parameters(), 1e-4)
+            losses = {"plain": plain.step(slow, optimizer, *data)}
+            seconds = {"plain": best(lambda: plain.step(slow, optimizer, *data), 2)}
+            for precision in ("fp32", "bf16"):
+                model, step = ours(31, width, precision)
+                model.load_state_dict(weights)
+                fast = channels_last(data)
+                losses[precision] = float(step(*fast))
+                seconds[precision] = best(lambda: step(*fast))
+            print(f"F={width}, batch 8, {patch}-px patches, {flops / 1e9:.0f} GFLOP a step")
+            for name, s in seconds.items():
+                peak = peaks.get(name, peaks["fp32"])
+                print(
+                    f"  {name:6} {1e3 * s:8.1f} ms  {flops / s / 1e9:6.0f} GFLOP/s  {flops / s / peak:4.0%} of the products' rate"
+                    f"  {seconds['plain'] / s:4.2f} times as fast as plain  first loss {losses[name]:.7f}"
+                )
+
+    def scene(self, width=256, edge=512):
+        """Each in a process of its own, whose largest memory is read."""
+        rows = {}
+        for kind in ("plain", "ours"):
+            command = [sys.executable, __file__, "_one_scene", kind, str(width), str(edge)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            rows[kind] = [float(x) for x in done.stdout.split()]
+        for kind, (seconds, peak, value) in rows.items():
+            print(
+                f"{kind:6} {seconds:6.1f} s, {rows['plain'][0] / seconds:4.2f} times as fast; peak {peak:5.2f} GB, "
+                f"{peak / rows['plain'][1]:4.2f} of plain's; mean of the output {value:.7f}"
+            )
+
+    def _one_scene(self, kind, width, edge):
+        torch.manual_seed(0)
+        model = plain.PlainDeepShare(31, 4, width).to(DEVICE)
+        ms, lms, _ = batch(31, edge, size=1)
+        if kind != "plain":
+            weights = model.state_dict()
+            model = build_model("DeepShare", 31, 4, n_feats=width).to(DEVICE, memory_format=torch.channels_last)
+            model.load_state_dict(weights)
+            del weights
+            ms, lms = channels_last((ms, lms))
+        started = time.perf_counter()
+        with torch.no_grad():
+            output = model(ms, lms)
+        _wait()
+        seconds = time.perf_counter() - started
+        if DEVICE.type == "cuda":
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(seconds, peak / 1e9, float(output.double().mean()))
+
+    def metrics(self, edge=512):
+        generator = np.random.default_rng(0)
+        gt = generator.random((edge, edge, 31), dtype=np.float32)
+        pred = (gt + 0.05 * generator.standard_normal(gt.shape)).astype(np.float32)
+        started = time.perf_counter()
+        slow = plain.metrics(gt, pred)
+        plainly = time.perf_counter() - started
+        seconds = best(lambda: quality_assessment(gt, pred), 5)
+        fast = quality_assessment(gt, pred)
+        print(f"plain {plainly:.2f} s, ours {seconds:.3f} s: {plainly / seconds:.1f} times as fast")
+        for name, value in slow.items():
+            print(f"  {name}: {value:.8f} and {fast[name]:.8f}")
+
+    def scaling(self, width=32):
+        def row(what, n_colors, width, patch):
+            _, step = ours(n_colors, width)
+            data = channels_last(batch(n_colors, patch))
+            print(f"  {what:20} {1e3 * best(lambda: step(*data)):8.1f} ms")
+
+        print("a step of batch 8, x4, fp32")
+        for patch in (16, 32, 64):
+            row(f"F={width}, 31 bands, {patch} px", 31, width, patch)
+        for n_colors in (8, 64, 128):
+            row(f"F={width}, {n_colors} bands, 32 px", n_colors, width, 32)
+        for w in (16, 64, 128):
+            row(f"F={w}, 31 bands, 32 px", 31, w, 32)
+
+    def processes(self, width=32, iterations=40):
+        """Through the real entry point, on scenes made here; batch 4 to a process, one thread each."""
+        with tempfile.TemporaryDirectory() as folder:
+            cubes = Path(folder) / "cubes"
+            cubes.mkdir()
+            for k in range(3):
+                cube = np.kron(np.random.default_rng(k).random((32, 32, 31), dtype=np.float32), np.ones((8, 8, 1)))
+                np.save(cubes / f"{k}.npy", cube.astype(np.float32))
+            root = Path(__file__).parent.parent
+            quiet = {"capture_output": True, "check": True, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+            flags = ["prepare", "--dataset_name", "Mine", "--raw_dir", str(cubes), "--out_dir", folder]
+            subprocess.run([sys.executable, root / "mains.py", *flags, "--fractions", "1,0,0"], **quiet)
+            for n in (1, 2):
+                launch = [] if n == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)]
+                rates = []
+                for count in (5, 5 + iterations):
+                    started = time.perf_counter()
+                    subprocess.run(
+                        [
+                            *(sys.executable, *launch, root / "mains.py", "train", "--dataset_name", "Mine"),
+                            *("--train_dir_mslabel", f"{folder}/labelled.h5", "--n_feats", str(width)),
+                            *("--patch_size", "32", "--batch_size", "4", "--max_iterations", str(count)),
+                            *("--save_dir", f"{folder}/{n}_{count}"),
+                        ],
+                        **quiet,
+                    )
+                    rates.append(time.perf_counter() - started)
+                print(f"  {n} processes: {4 * n * iterations / (rates[1] - rates[0]):6.1f} patches a second")
+
+
+if __name__ == "__main__":
+    fire.Fire(Benchmarks)
