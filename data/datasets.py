@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from data import cubes, readers
+from data.rasters import CubeOptions
 from data.store import Scene
 from utils import UserError, progress_bar
 
@@ -43,7 +44,7 @@ class RawScene:
         return digest.hexdigest()
 
 
-def find_scenes(dataset_name, folder, flag_name, options=cubes.CubeOptions()):
+def find_scenes(dataset_name, folder, flag_name, options=CubeOptions()):
     """Raw scenes below a folder, {name: RawScene}.
 
     Args:
