@@ -6,9 +6,11 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
+from data.datasets import WAVELENGTHS_OF_DATASET
 from models import build_model
 from utils import UserError, replacing
 
@@ -26,16 +28,18 @@ def save(content, path):
         torch.save(content, temporary)
 
 
-def save_weights(model, path, n_ovls):
+def save_weights(model, path, n_ovls, wavelengths=None):
     """Save a plain state_dict that the released code can load too.
 
-    The overlap of the band groups cannot be told from the tensors: it travels in the state_dict's
-    metadata (and in the file's name).
+    The overlap of the band groups and the wavelengths of the bands (in nm) cannot be told from the tensors:
+    they travel in the state_dict's metadata (the former in the file's name too).
     """
     state = model.state_dict()
     for name in list(state):
         state[name] = state[name].detach().to("cpu", memory_format=torch.contiguous_format)
     state._metadata[METADATA_KEY] = {"n_ovls": n_ovls}
+    if wavelengths is not None:
+        state._metadata[METADATA_KEY]["wavelengths"] = [float(w) for w in wavelengths]
     save(state, path)
 
 
@@ -68,6 +72,24 @@ def load_network(name_or_path, n_ovls=None):
         raise UserError(f"{path}: {error}; these are no weights of this program's networks") from error
     load_strictly(model, state, path)
     return model.eval(), architecture
+
+
+def wavelengths_of(name_or_path, n_colors):
+    """Centres in nm of the bands that weights were trained on, or None where nothing tells them.
+
+    Own weights carry them; released ones, and runs, are known by their data set.
+    """
+    path = weights_path(name_or_path)
+    content = _load(path)
+    if content.keys() >= RUN_KEYS:
+        dataset = content["config"].get("dataset_name", "")
+    else:
+        recorded = getattr(content, "_metadata", {}).get(METADATA_KEY, {}).get("wavelengths")
+        if recorded is not None and len(recorded) == n_colors:
+            return np.array(recorded)
+        dataset = path.name.split("_")[0]
+    known = WAVELENGTHS_OF_DATASET.get(dataset)
+    return known if known is not None and len(known) == n_colors else None
 
 
 def weights_path(name_or_path):

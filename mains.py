@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hyperspectral image super-resolution from the command line: prepare, info, train, test, demo.
+"""Hyperspectral image super-resolution from the command line: prepare, info, train, test, predict, demo.
 
 `python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
 Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
@@ -100,6 +100,18 @@ def test(**flags):
     return Job(run)
 
 
+@command(config.PredictConfig)
+def predict(**flags):
+    settings = config.PredictConfig.from_flags(flags)
+
+    def run():
+        from predict import predict as super_resolve_files
+
+        return super_resolve_files(settings)
+
+    return Job(run)
+
+
 @command(config.DemoConfig)
 def demo(**flags):
     settings = config.DemoConfig.from_flags(flags)
@@ -175,7 +187,7 @@ def main(arguments=None):
     except fire.core.FireExit as leaving:
         return leaving.code
     except Interrupted as stop:
-        print(f"{stop}, the checkpoint is safe; the same command with --resume last goes on", file=sys.stderr)
+        print(stop, file=sys.stderr)
         return 128 + stop.signal_number
 
 

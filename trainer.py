@@ -445,7 +445,9 @@ class Trainer:
         stem = f"{self.config.weights_title}_epoch_{epoch}_"
         existing = sorted(self.run_dir.glob(f"{stem}*.pth"))
         weights = existing[-1] if existing else self.run_dir / f"{stem}{time.strftime('%Y%m%d-%H%M%S')}.pth"
-        checkpoint.save_weights(self.model, weights, self.config.n_ovls)
+        path = self.config.train_dir_mslabel
+        wavelengths = store.wavelengths_of(path) if store.is_store(path) else None
+        checkpoint.save_weights(self.model, weights, self.config.n_ovls, wavelengths)
         self.files.append(weights)
         if self.test_scenes:
             rows, _ = evaluator.evaluate(self.model, self.test_scenes, self.device)

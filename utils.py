@@ -19,10 +19,10 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """The run was told to stop and its checkpoint is safe; `signal_number` says by what."""
+    """The run was told to stop and what it did is safe; `signal_number` says by what."""
 
-    def __init__(self, signal_number):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+    def __init__(self, signal_number, state="the checkpoint is safe; the same command with --resume last goes on"):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}, {state}")
         self.signal_number = signal_number
 
 

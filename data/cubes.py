@@ -4,12 +4,11 @@ Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, ENVI (.hdr with i
 TIFF and GeoTIFF.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from data.rasters import EXTENSIONS, CubeOptions, format_of, open_raster
+from data.rasters import CubeOptions, open_raster, scene_files
 from data.readers import files_below
 from data.store import Scene
 from utils import UserError
@@ -25,22 +24,11 @@ def find_cubes(folder, flag_name="raw_dir"):
     """
     files_below(folder, flag_name)
     root = Path(folder).expanduser()
-    found, visited = {}, set()
-    for place, subfolders, files in os.walk(root, followlinks=True):
-        if len(Path(place).relative_to(root).parts) >= 3 or os.path.realpath(place) in visited:
-            subfolders.clear()
-        if os.path.realpath(place) in visited:
-            continue
-        visited.add(os.path.realpath(place))
-        subfolders.sort()
-        for name in sorted(files):
-            path = Path(place, name)
-            if name.startswith(".") or not path.is_file():
-                continue
-            if format_of(path) or path.suffix.lower() in EXTENSIONS:
-                if path.stem in found:
-                    raise UserError(f"scene {path.stem} is there twice, in {found[path.stem]} and {path}; rename one")
-                found[path.stem] = path
+    found = {}
+    for path in scene_files(root):
+        if path.stem in found:
+            raise UserError(f"scene {path.stem} is there twice, in {found[path.stem]} and {path}; rename one")
+        found[path.stem] = path
     if not found:
         raise UserError(
             f"--{flag_name} {root}: no cube below it (.mat, .npy, .npz, HDF5, ENVI .hdr or TIFF); check the path"

@@ -16,7 +16,7 @@ from data.rasters.base import CubeOptions, Raster, from_array, unreadable
 from data.rasters.raw import RawCube
 from utils import UserError
 
-__all__ = ["CubeOptions", "Raster", "Output", "format_of", "from_array", "open_raster", "output_for"]
+__all__ = ["CubeOptions", "Output", "Raster", "from_array", "open_raster"]
 
 _OPEN = {
     "mat5": arrays.open_mat5,
@@ -124,6 +124,11 @@ class Output:
     def _data_name(self):
         return envi.data_name(self.path.stem, self.like) if self.kind == "envi" else "values.raw"
 
+    @property
+    def nbytes_on_disk(self):
+        """Bytes that are needed while it is made: ENVI's values are written once, the others' bare ones first."""
+        return self.nbytes if self.kind == "envi" else 2 * self.nbytes
+
     def final_paths(self):
         """The files, or the folder, that will stand there at the end."""
         beside = [self.path.with_name(self._data_name)] if self.kind == "envi" else []
@@ -180,10 +185,49 @@ class Output:
             )
 
 
-def output_name(path, kind):
-    """The file name that a result has in a folder, as its input had."""
+def output_name(path):
+    """The name that a result of the same kind has in a folder: its input's, or that of its header."""
     path = Path(path)
-    return f"{path.stem}.hdr" if kind == "envi" else path.name
+    header = None if path.is_dir() or path.suffix.lower() in EXTENSIONS else envi.header_of(path)
+    return header.name if header else path.name
+
+
+def is_band_folder(path):
+    """Whether a path is a folder of one picture a band."""
+    return Path(path).is_dir() and bool(bands.band_files(path))
+
+
+def holds_only_pictures(folder):
+    """Whether nothing but PNG files is in a folder."""
+    return all(p.is_file() and p.suffix.lower() == ".png" for p in Path(folder).iterdir())
+
+
+def scene_files(root):
+    """Files below a folder, at most three levels down, that are scenes by content or extension, sorted."""
+    found = []
+    for folder, names in folders_below(root):
+        for path in (folder / name for name in names):
+            if not path.name.startswith(".") and path.is_file():
+                if format_of(path) or path.suffix.lower() in EXTENSIONS:
+                    found.append(path)
+    return found
+
+
+def scenes_below(root):
+    """`scene_files`, and folders of band pictures."""
+    return sorted([*scene_files(root), *(folder for folder, _ in folders_below(root) if is_band_folder(folder))])
+
+
+def folders_below(root):
+    """(folder, sorted names of its files) of a folder and those below it, at most three levels down, each once."""
+    visited = set()
+    for place, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        if len(Path(place).relative_to(root).parts) >= 3 or os.path.realpath(place) in visited:
+            subfolders.clear()
+        if os.path.realpath(place) not in visited:
+            visited.add(os.path.realpath(place))
+            yield Path(place), sorted(files)
 
 
 def _sync(path):

@@ -1,0 +1,197 @@
+"""A scene that does not fit into memory: tiles planned from the memory at hand, blended where they overlap."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.blocks import group_starts
+from models.deepshare import INFERENCE_VALUES_PER_PASS
+
+# LR pixels that neighbouring tiles share; see benchmarks/README.md.
+OVERLAP = 32
+# Overlaps are cut into quarters: the outer two are thrown away, over the inner two one tile passes into the next.
+QUARTERS = 4
+# Edges of automatic tiles are multiples of this many LR pixels.
+TILE_STEP = 16
+SMALLEST_TILE = 4 * TILE_STEP
+# Of the memory at hand, what a plan may use.
+USABLE_SHARE = 0.8
+# What is assumed where the system does not say how much is free.
+ASSUMED_MEMORY = 4 * 2**30
+
+
+def bytes_needed(architecture, height, width):
+    """Peak memory of one pass over an LR image, with its input and output, in bytes.
+
+    Read off runs with F = 16..256, 31..198 bands, 64..256 pixels square (benchmarks/predict.py): feature maps of the
+    HR size that live at once, five in the trunk, or 2.75 for each band group that goes through together,
+    and ten images of all bands (input, bicubic in float64, groups, output, its copies while it is written).
+
+    Args:
+        architecture: dict with n_colors, n_scale, n_feats, n_subs, n_ovls (see `checkpoint.architecture_of`).
+        height, width: of the LR image.
+    """
+    pixels = height * width * architecture["n_scale"] ** 2
+    n_colors, n_feats = architecture["n_colors"], architecture["n_feats"]
+    groups = 0
+    if n_feats:
+        groups = len(group_starts(n_colors, architecture["n_subs"], architecture["n_ovls"]))
+        groups = max(1, min(groups, INFERENCE_VALUES_PER_PASS // (n_feats * pixels)))
+    return int(4 * pixels * (max(5, 2.75 * groups) * n_feats + 10 * n_colors))
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis, in LR pixels.
+
+    Attributes:
+        start, stop: what the network sees.
+        blend_start, blend_stop: what counts of its output; the blended parts of two neighbours are the same pixels.
+        done_start, done_stop: what is finished when this tile has been added to those before it.
+    """
+
+    start: int
+    stop: int
+    blend_start: int
+    blend_stop: int
+    done_start: int
+    done_stop: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A Span of rows and a Span of columns; `number` counts them row by row."""
+
+    rows: Span
+    cols: Span
+    number: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a scene is cut.
+
+    Attributes:
+        tiles: row by row.
+        tile_size, overlap: in LR pixels; tile_size 0 for the whole scene at once.
+        needed, usable: bytes that the whole scene would need, and that may be used.
+    """
+
+    tiles: list
+    tile_size: int
+    overlap: int
+    needed: int
+    usable: int
+
+
+def spans(size, tile_size, overlap):
+    """Cut an axis of `size` pixels into tiles of at most tile_size that share `overlap`, of nearly equal length."""
+    count = 1 if size <= tile_size else -(-(size - overlap) // (tile_size - overlap))
+    half, quarter = overlap // 2, overlap // QUARTERS
+    cuts = [half + k * (size - overlap) // count for k in range(count + 1)]
+
+    def extended(k, by):
+        return (cuts[k] - by if k else 0), (cuts[k + 1] + by if k < count - 1 else size)
+
+    def done(k):
+        return extended(k, quarter)[0], extended(k, -quarter)[1]
+
+    return [Span(*extended(k, half), *extended(k, quarter), *done(k)) for k in range(count)]
+
+
+def tiles_of(height, width, tile_size, overlap):
+    """All tiles of a scene, row by row."""
+    columns = spans(width, tile_size, overlap)
+    rows = spans(height, tile_size, overlap)
+    return [Tile(r, c, i * len(columns) + j) for i, r in enumerate(rows) for j, c in enumerate(columns)]
+
+
+def make_plan(architecture, height, width, free, tile_size=0, overlap=OVERLAP):
+    """The whole scene where memory allows it, else the largest tiles that it allows.
+
+    Args:
+        architecture: see `bytes_needed`.
+        height, width: of the LR scene.
+        free: bytes at hand; 0 where nobody knows.
+        tile_size: LR pixels along a tile's edge; 0: from the memory.
+        overlap: LR pixels shared by neighbouring tiles, a multiple of 4, at most half a tile.
+    """
+    usable = int(USABLE_SHARE * (free or ASSUMED_MEMORY))
+    needed = bytes_needed(architecture, height, width)
+    if not tile_size and needed <= usable:
+        return Plan(tiles_of(height, width, max(height, width), 0), 0, 0, needed, usable)
+    if not tile_size:
+        tile_size = max(SMALLEST_TILE, 2 * overlap)
+        longest = max(height, width)
+        while tile_size < longest and bytes_needed(architecture, *(2 * [tile_size + TILE_STEP])) <= usable:
+            tile_size += TILE_STEP
+    return Plan(tiles_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable)
+
+
+def expected_deviation(plan):
+    """What the tiles cost, in words."""
+    return "TODO"
+
+
+class Blender:
+    """Puts tiles together, row by row, keeping no more than the seams to the tiles that follow.
+
+    Where two tiles overlap, the weight of one falls as a cosine while that of the other rises, and the two
+    sum to one: what the tiles agree on comes out as it is. A quarter of the overlap from its edge on, a tile does
+    not count at all, so a network that sees no further than that gives the same as on the whole scene.
+
+    Args:
+        width: of the LR scene.
+        bands, scale: of the output.
+    """
+
+    def __init__(self, width, bands, scale):
+        self.scale = scale
+        self.below = np.zeros((0, width * scale, bands), dtype=np.float32)
+        self.right = np.zeros((0, 0, bands), dtype=np.float32)
+
+    def add(self, tile, values):
+        """Take a tile's output and give what is finished by it.
+
+        Args:
+            values: s*h x s*w x C for the tile's h x w LR pixels.
+
+        Returns:
+            The output for the rows done_start..done_stop and columns done_start..done_stop of the tile.
+        """
+        s, rows, cols = self.scale, tile.rows, tile.cols
+        top, left = (rows.blend_start - rows.start) * s, (cols.blend_start - cols.start) * s
+        height, width = (rows.blend_stop - rows.blend_start) * s, (cols.blend_stop - cols.blend_start) * s
+        values = values[top : top + height, left : left + width].astype(np.float32)
+        done_height, done_width = (rows.done_stop - rows.done_start) * s, (cols.done_stop - cols.done_start) * s
+
+        shared = self.right.shape[1] if cols.start else 0
+        values = _weighted(values, shared, width - done_width, axis=1)
+        if shared:
+            values[:, :shared] += self.right
+        self.right = values[:, done_width:].copy()
+        values = values[:, :done_width]
+
+        columns = slice(cols.done_start * s, cols.done_stop * s)
+        shared = len(self.below) if rows.start else 0
+        values = _weighted(values, shared, height - done_height, axis=0)
+        if shared:
+            values[:shared] += self.below[:, columns]
+        if height > done_height:
+            if len(self.below) != height - done_height:
+                self.below = np.zeros((height - done_height, *self.below.shape[1:]), dtype=np.float32)
+            self.below[:, columns] = values[done_height:]
+        return values[:done_height]
+
+
+def _weighted(values, rising, falling, axis):
+    """Values times a ramp up over the first `rising` and down over the last `falling` of an axis."""
+    length = values.shape[axis]
+    weights = np.ones(length, dtype=np.float32)
+    weights[:rising] = _ramp(rising)
+    weights[length - falling :] *= 1 - _ramp(falling)
+    return values * weights.reshape([-1 if k == axis else 1 for k in range(3)])
+
+
+def _ramp(length):
+    return (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(1, length))).astype(np.float32)
