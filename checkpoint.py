@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.datasets import WAVELENGTHS_OF_DATASET
 from models import build_model
-from utils import UserError, replacing
+from utils import UserError, replacing, say
 
 # Weights that come with the program; --model_dir takes their names.
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
-RUN_KEYS = {"config", "n_colors", "patches", "iteration", "model", "optimizer", "sums", "counts", "seconds"}
+# What a run leaves to go on from: the newest checkpoint and the one before it.
+RUN_FILES = ("last.pth", "previous.pth")
+RUN_KEYS = {
+    *("config", "n_colors", "patches", "iteration", "per_epoch", "model", "averaged", "optimizer"),
+    *("losses", "seconds"),
+}
 
 
 def save(content, path):
@@ -43,8 +47,56 @@ def save_weights(model, path, n_ovls, wavelengths=None):
     save(state, path)
 
 
+def save_run(content, folder):
+    """Save a run's checkpoint as last.pth; the one that was there becomes previous.pth."""
+    last, previous = (folder / name for name in RUN_FILES)
+    with replacing(last) as temporary:
+        torch.save(content, temporary)
+        if last.exists():
+            last.replace(previous)
+
+
+def run_files(folder):
+    """The checkpoints that are in a run's folder, the newest first."""
+    return [folder / name for name in RUN_FILES if (folder / name).is_file()]
+
+
+def run_of(path):
+    """The folder of the run that a checkpoint's path names.
+
+    Raises:
+        UserError: if it is no run's checkpoint.
+    """
+    if path.name not in RUN_FILES:
+        load_run(path)
+        raise UserError(f"{path}: --resume takes a run's folder or its last.pth; give the checkpoint its name back")
+    if not path.is_file() and not run_files(path.parent):
+        raise UserError(f"{path}: no such file; give a run's folder or its last.pth")
+    return path.parent
+
+
+def load_newest_run(folder):
+    """The newest checkpoint of a run's folder that can be read.
+
+    Returns:
+        (run, path): what was saved, as a dict on the CPU, and its file.
+
+    Raises:
+        UserError: if none can be read.
+    """
+    files = run_files(folder)
+    if not files:
+        raise UserError(f"{folder}: has no last.pth; give the folder of a run that has made a checkpoint")
+    for path, older in zip(files, files[1:]):
+        try:
+            return load_run(path), path
+        except UserError as error:
+            say(f"{error}\ngoing back to {older.name}, the checkpoint before it")
+    return load_run(files[-1]), files[-1]
+
+
 def load_run(path):
-    """What `Trainer` saved in last.pth, as a dict on the CPU."""
+    """What `Trainer` saved in a checkpoint, as a dict on the CPU."""
     run = _load(path)
     if not isinstance(run, dict) or not run.keys() >= RUN_KEYS:
         raise UserError(f"{path}: not a checkpoint of a run; --resume takes a last.pth (weights go to --model_dir)")
@@ -121,7 +173,8 @@ def load_weights(path, n_ovls=None):
     content, metadata = _load(path), {}
     if isinstance(content, dict):
         metadata = content.get("config", {}) if content.keys() >= RUN_KEYS else {}
-        for key in ("model", "state_dict", "net"):
+        # Of a run that keeps the weights' running mean, it is the network.
+        for key in ("averaged", "model", "state_dict", "net"):
             if isinstance(content.get(key), dict):
                 content = content[key]
                 break
@@ -173,7 +226,7 @@ def architecture_of(state, path, metadata=None, n_ovls=None):
             f"--n_ovls {n_ovls}: {path} was made with {recorded}; leave the flag out, or give other weights"
         )
     if recorded is None and n_ovls is None:
-        tqdm.write(f"{path}: nothing tells n_ovls; the published 2 is taken (--n_ovls N says otherwise)")
+        say(f"{path}: nothing tells n_ovls; the published 2 is taken (--n_ovls N says otherwise)")
     n_ovls = next(n for n in (recorded, n_ovls, 2) if n is not None)
     return {
         "name": "DeepShare",

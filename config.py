@@ -6,6 +6,7 @@ from them, the README's tables are made from them, and a run's config.json is on
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -201,7 +202,15 @@ class TrainConfig(Config):
     batch_size: int = flag(8, "patches in a mini-batch", low=1)
     epochs: int = flag(10, "passes over the labelled patches and their 8 flips and rotations", low=1)
     learning_rate: float = flag(1e-4, "Adam's step; times 0.3 every 5 epochs and once more in the last", above=0)
+    schedule: str = flag(
+        "published", "cosine: the learning rate falls along half a cosine instead", choices=("published", "cosine")
+    )
+    warmup_iterations: int = flag(0, "iterations over which the learning rate rises to its value", low=0)
     weight_decay: float = flag(0.0, "Adam's weight decay", low=0)
+    clip_gradient: float = flag(0.0, "largest norm of the gradient; 0: not clipped", low=0)
+    ema_decay: float = flag(
+        0.0, "decay of a running mean of the weights, which is then scored and saved; 0: none, 0.999: usual", low=0
+    )
     joint_loss: bool = flag(False, "0: one Adam step per loss (as released); 1: one for the sum (as the paper writes)")
     patch_size: int = flag(
         0, "HR pixels along a patch's edge; 0: the published 64 for x4, 128 for x8, 16 times the scale", low=0
@@ -220,16 +229,26 @@ class TrainConfig(Config):
     seed: int = flag(3000, "seed of every random draw", low=0)
     cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
     gpus: str = flag("", "number of the CUDA device to use; the first one without")
+    precision: str = flag(
+        "tf32",
+        "arithmetic of the convolutions: tf32 (plain fp32 on a CPU), fp32, or bf16, which is faster",
+        choices=("tf32", "fp32", "bf16"),
+    )
+    compile: bool = flag(False, "1: compile the network with torch.compile: some minutes at the start, faster steps")
+    accumulate: int = flag(1, "parts that each mini-batch goes through in, one after the other, to save memory", low=1)
+    activation_checkpointing: bool = flag(False, "1: keep fewer feature maps and compute them again, to save memory")
     resume: str = flag("", "last: go on with the newest checkpoint of the same title; or the path of a last.pth")
     max_iterations: int = flag(0, "end after so many iterations; 0: when the epochs are done", low=0)
     log_interval: int = flag(50, "iterations between rows of log.csv", low=1)
     checkpoint_minutes: float = flag(30, "minutes between checkpoints within an epoch", above=0)
 
-    # Settings that say where a run's files are and how it is watched; they may differ on resuming.
+    # Settings that say where a run's files are, how it is watched and how it is computed, and the remedies
+    # for a run that diverged; they may differ on resuming.
     FREE_ON_RESUME = (
         *("train_dir_mslabel", "train_dir_msunlabel", "train_dir_rgb", "eval_dir_ms", "test_dir", "save_dir"),
         *("conversionMat_path", "data_eval_num", "data_test_num", "cuda", "gpus", "resume"),
-        *("max_iterations", "checkpoint_minutes"),
+        *("max_iterations", "checkpoint_minutes", "log_interval"),
+        *("learning_rate", "clip_gradient", "precision", "compile", "accumulate", "activation_checkpointing"),
     )
 
     def validate(self):
@@ -248,6 +267,12 @@ class TrainConfig(Config):
                 "--UseUnlabelConsistency 1 needs --train_dir_msunlabel; give a store or folder, or --UseUnlabelConsistency 0"
             )
         self.check_patch()
+        if self.ema_decay >= 1:
+            raise UserError(f"--ema_decay is below 1, not {self.ema_decay}; 0.999 is usual")
+        if self.accumulate > self.batch_size:
+            raise UserError(
+                f"--accumulate {self.accumulate}: a mini-batch has only {self.batch_size} patches (--batch_size); set at most that"
+            )
 
     @property
     def uses_rgb(self):
@@ -281,6 +306,14 @@ class TrainConfig(Config):
         rate = self.learning_rate * 0.3 ** (epoch // 5)
         return rate * 0.3 if epoch == self.epochs else rate
 
+    def learning_rate_at(self, iteration, per_epoch):
+        """Learning rate of iteration 0, 1, ... of a run with per_epoch iterations in an epoch."""
+        if self.schedule == "cosine":
+            rate = self.learning_rate * (1 + math.cos(math.pi * iteration / (self.epochs * per_epoch))) / 2
+        else:
+            rate = self.learning_rate_in(iteration // per_epoch + 1)
+        return rate * min(1, (iteration + 1) / self.warmup_iterations) if self.warmup_iterations else rate
+
     def consistency_is_on(self, epoch):
         """The consistency loss takes part in the first half of the epochs (1..6 of 10)."""
         return self.uses_unlabelled and epoch - 1 <= self.epochs / 2
@@ -304,6 +337,7 @@ class TestConfig(Config):
     n_ovls: int = flag(-1, "shared bands; as told by the weights' file without", low=-1)
     data_test_num: int = flag(0, "use only the first N scenes (sorted); 0: all", low=0)
     protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS))
+    self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; better, and 8 times as long")
     save_images: bool = flag(False, "1: write each cube (.mat) and a picture of LR, bicubic, SR, HR and the error")
     cuda: str = flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"))
     gpus: str = flag("", "number of the CUDA device to use; the first one without")

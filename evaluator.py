@@ -18,7 +18,9 @@ from data import readers, store
 from data.imresize import degrade, enlarge
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
-from utils import UserError, progress_bar, replacing, select_device, writing
+from distributed import World
+from models.ensemble import SelfEnsemble
+from utils import UserError, progress_bar, replacing, say, select_device, writing
 
 COLUMNS = {
     "MPSNR": ".4f",
@@ -71,7 +73,7 @@ class SceneSet:
                 f"--{flag_name} {path}: neither a scene store nor a folder of .mat files; make a store with the command prepare"
             )
         if limit and limit < len(self.entries):
-            tqdm.write(f"{path}: the first {limit} of {len(self.entries)} scenes are used, as asked")
+            say(f"{path}: the first {limit} of {len(self.entries)} scenes are used, as asked")
             self.entries = self.entries[:limit]
 
     def __len__(self):
@@ -149,26 +151,33 @@ def as_image(x):
     return x[0].permute(1, 2, 0).float().cpu().numpy()
 
 
-def evaluate(model, scenes, device, images_dir=None, description="test"):
-    """Score a network on every scene.
+def evaluate(model, scenes, device, images_dir=None, description="test", world=None):
+    """Score a network on every scene; several processes share the scenes.
 
     Args:
         model: called as model(ms, lms).
         scenes: a SceneSet.
         images_dir: folder for each scene's cube and picture, or None.
+        world: the processes, or None for this one alone.
 
     Returns:
-        (rows, files): {scene: {metric: value}}, and the paths written.
+        (rows, files): {scene: {metric: value}}, and the paths written, of all processes.
     """
+    world = world or World()
     rows, files = {}, []
-    for scene in progress_bar(scenes, desc=description, unit="scene", leave=False):
+    mine = scenes.entries[world.rank :: world.size]
+    for entry in progress_bar(mine, desc=description, unit="scene", leave=False):
+        scene = scenes.load(entry)
         output = super_resolve(model, scene, device)
         if not np.isfinite(output).all():
             raise UserError(f"{scene.name}: the network's output is not finite; its weights have diverged")
         rows[scene.name] = score(scene, output, scenes.ergas_ratio)
         if images_dir:
             files += save_images(Path(images_dir), scene, output)
-    return rows, files
+    shares = [list(share.items()) for share in world.gather(rows)]
+    # Scene k was process k % size's.
+    rows = dict(shares[k % world.size][k // world.size] for k in range(len(scenes)))
+    return rows, sorted(path for share in world.gather(files) for path in share)
 
 
 def score(scene, output, ratio):
@@ -245,6 +254,9 @@ def test(config):
         UserError: for weights or scenes that cannot be used, or flags that contradict the weights.
     """
     device = select_device(config.cuda, config.gpus)
+    world = World(device)
+    # Scores shall not depend on the device: no TF32.
+    torch.backends.cudnn.allow_tf32 = False
     if config.model_title == "Bicubic":
         n_scale = config.n_scale or 4
         scenes = SceneSet(config.test_dir, "test_dir", n_scale, config.protocol, config.data_test_num)
@@ -260,10 +272,14 @@ def test(config):
     with writing(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
     scenes.check(getattr(model, "n_colors", None) or None)
-    images_dir = result_path / f"{title}_images" if config.save_images else None
     model = model.to(device, memory_format=torch.channels_last)
+    if config.self_ensemble:
+        model, title = SelfEnsemble(model), f"{title}_ensemble"
+    images_dir = result_path / f"{title}_images" if config.save_images else None
     started = time.monotonic()
-    rows, files = evaluate(model, scenes, device, images_dir)
+    rows, files = evaluate(model, scenes, device, images_dir, world=world)
+    if not world.is_main:
+        return []
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{table(rows)}')
     description = {**settings.as_dict(config), "seconds": round(time.monotonic() - started, 1)}
     path = write_results(result_path / f"{title}_results.json", model_name, scenes, rows, description)
@@ -271,8 +287,8 @@ def test(config):
 
 
 def _title_of(path):
-    """What results are named after: the weights' file, or for a run's last.pth its folder."""
-    return path.parent.name if path.stem == "last" else path.stem
+    """What results are named after: the weights' file, or for a run's last.pth and the like its folder."""
+    return path.parent.name if path.name in (*checkpoint.RUN_FILES, "best.pth") else path.stem
 
 
 def _refuse_contradictions(config, architecture):

@@ -8,9 +8,12 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy.ndimage import correlate1d, uniform_filter
+import torch
 
 METRICS = ("MPSNR", "MSSIM", "MSSIM_gaussian", "ERGAS", "SAM", "CrossCorrelation", "RMSE")
+
+# Rows of a band that SSIM works on at a time.
+ROWS_AT_ONCE = 64
 
 
 class UnscoredBandWarning(UserWarning):
@@ -38,18 +41,17 @@ def quality_assessment(gt, pred, data_range=1.0, ratio=4, band_names=None):
     Raises:
         ValueError: for shapes that differ or are not H x W x C, images under 7 x 7, or non-finite values.
     """
-    gt, pred = np.asarray(gt, dtype=np.float64), np.asarray(pred, dtype=np.float64)
+    gt, pred = np.asarray(gt), np.asarray(pred)
     if gt.ndim != 3 or gt.shape != pred.shape:
         raise ValueError(f"gt and pred are both H x W x C, got {gt.shape} and {pred.shape}")
     if min(gt.shape[:2]) < 7:
         raise ValueError(f"SSIM needs at least 7 x 7 pixels, got {gt.shape[0]} x {gt.shape[1]}")
-    for name, cube in (("gt", gt), ("pred", pred)):
-        if not np.isfinite(cube).all():
-            raise ValueError(f"{name} has values that are not finite")
     names = list(band_names) if band_names is not None else [f"band {k + 1}" for k in range(gt.shape[2])]
-    # Bands first, each band in one piece of memory: everything but SAM works band by band.
-    gt_bands = np.ascontiguousarray(gt.transpose(2, 0, 1))
-    pred_bands = np.ascontiguousarray(pred.transpose(2, 0, 1))
+    gt_bands, pred_bands = _bands_first(gt), _bands_first(pred)
+    for name, bands in (("gt", gt_bands), ("pred", pred_bands)):
+        # A sum is finite if all its terms are, unless they are near the end of the numbers.
+        if not np.isfinite(_tensor(bands).sum().item()):
+            raise ValueError(f"{name} has values that are not finite")
     mse = band_mse(gt_bands, pred_bands)
     per_band_ergas = _ergas_terms(gt_bands, mse)
     correlations = cross_correlation(gt_bands, pred_bands)
@@ -69,10 +71,20 @@ def quality_assessment(gt, pred, data_range=1.0, ratio=4, band_names=None):
     }
 
 
+def _bands_first(cube):
+    """H x W x C -> C x H x W float64, each band in one piece of memory: all but SAM works band by band."""
+    turned = np.ascontiguousarray(cube.transpose(2, 0, 1))
+    return turned.astype(np.float64, copy=False)
+
+
+def _tensor(array):
+    """An array as a tensor on the same memory: torch's sums use all cores and need no copies."""
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
+
+
 def band_mse(gt, pred):
     """Mean squared error of each band: C x H x W twice -> C."""
-    difference = (gt - pred).reshape(len(gt), -1)
-    return np.einsum("ci,ci->c", difference, difference) / difference.shape[1]
+    return np.array([torch.nn.functional.mse_loss(x, y).item() for x, y in zip(_tensor(gt), _tensor(pred))])
 
 
 def psnr(mse, data_range=1.0):
@@ -97,27 +109,32 @@ def sam(gt, pred):
 
     Where no pixel qualifies: 0 for identical cubes, else NaN.
     """
-    dot = np.einsum("chw,chw->hw", gt, pred)
-    gt_norm = np.einsum("chw,chw->hw", gt, gt)
-    pred_norm = np.einsum("chw,chw->hw", pred, pred)
+    x, y = _tensor(gt), _tensor(pred)
+    dot, gt_norm, pred_norm = torch.zeros(3, *x.shape[1:], dtype=torch.float64)
+    for a, b in zip(x, y):
+        dot.addcmul_(a, b)
+        gt_norm.addcmul_(a, a)
+        pred_norm.addcmul_(b, b)
     valid = (gt_norm > 0) & (pred_norm > 0)
     if not valid.any():
         return 0.0 if np.array_equal(gt, pred) else float("nan")
-    cosine = dot[valid] / np.sqrt(gt_norm[valid] * pred_norm[valid])
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1)).mean()))
+    cosine = dot[valid] / (gt_norm[valid] * pred_norm[valid]).sqrt()
+    return float(torch.rad2deg(cosine.clamp(-1, 1).acos()).mean())
 
 
 def cross_correlation(gt, pred):
     """Pearson's r of each band: C x H x W twice -> C; 1 for identical bands, else NaN where one is constant."""
-    x = (gt - gt.mean(axis=(1, 2), keepdims=True)).reshape(len(gt), -1)
-    y = (pred - pred.mean(axis=(1, 2), keepdims=True)).reshape(len(pred), -1)
-    scale = np.sqrt(np.einsum("ci,ci->c", x, x) * np.einsum("ci,ci->c", y, y))
+    return np.array([_correlation(x.flatten(), y.flatten()) for x, y in zip(_tensor(gt), _tensor(pred))])
+
+
+def _correlation(x, y):
+    if torch.equal(x, y):
+        return 1.0
     # The mean of equal numbers may miss them by rounding, so a constant band is told by its values.
-    constant = (np.ptp(gt, axis=(1, 2)) == 0) | (np.ptp(pred, axis=(1, 2)) == 0)
-    identical = np.array([np.array_equal(a, b) for a, b in zip(gt, pred)])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.einsum("ci,ci->c", x, y) / scale
-    return np.where(identical, 1.0, np.where(constant, np.nan, r))
+    if any(v.min() == v.max() for v in (x, y)):
+        return float("nan")
+    x, y = x - x.mean(), y - y.mean()
+    return float(x.dot(y) / (x.dot(x) * y.dot(y)).sqrt())
 
 
 def ssim(gt, pred, data_range=1.0, gaussian=False):
@@ -132,27 +149,53 @@ def ssim(gt, pred, data_range=1.0, gaussian=False):
     if gaussian:
         window = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
         window /= window.sum()
-        inside, unbiased = slice(None), 1.0
+        unbiased, border, reach = 1.0, 5, 10
 
         def smooth(image):
-            rows = correlate1d(image, window, axis=0, mode="nearest")
-            return correlate1d(rows, window, axis=1, mode="nearest")
+            return _weighted_sums(_weighted_sums(image, window).T, window)
     else:
-        inside, unbiased = slice(3, -3), 49 / 48
+        unbiased, border, reach = 49 / 48, 0, 6
 
         def smooth(image):
-            return uniform_filter(image, 7)
+            return _sums_of_7(_sums_of_7(image).T) / 49
+
+    def similarities(x, y):
+        mean_x, mean_y, squares, product = (smooth(image) for image in (x, y, x * x + y * y, x * y))
+        product_of_means, squares_of_means = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+        covariance = unbiased * (product - product_of_means)
+        variances = unbiased * (squares - squares_of_means)
+        above = (2 * product_of_means + c1) * (2 * covariance + c2)
+        return above / ((squares_of_means + c1) * (variances + c2))
 
     def one_band(x, y):
-        mean_x, mean_y = smooth(x), smooth(y)
-        mean_xx, mean_yy, mean_xy = mean_x * mean_x, mean_y * mean_y, mean_x * mean_y
-        variances = unbiased * (smooth(x * x + y * y) - mean_xx - mean_yy)
-        covariance = unbiased * (smooth(x * y) - mean_xy)
-        similarity = ((2 * mean_xy + c1) * (2 * covariance + c2)) / ((mean_xx + mean_yy + c1) * (variances + c2))
-        return similarity[inside, inside].mean()
+        x, y = (np.pad(image, border, mode="edge") for image in (x, y))
+        # Strips of rows, so that what is computed in between stays in the cache.
+        tops = range(0, len(x) - reach, ROWS_AT_ONCE)
+        strips = [slice(top, top + ROWS_AT_ONCE + reach) for top in tops]
+        return np.concatenate([similarities(x[rows], y[rows]).ravel() for rows in strips]).mean()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.array(list(pool.map(one_band, gt, pred)))
+
+
+def _weighted_sums(image, window):
+    """H x W -> (H - n + 1) x W: weighted sums down the columns by a symmetric window of odd length n."""
+    n, height = len(window), len(image) - len(window) + 1
+    sums = image[n // 2 : n // 2 + height] * window[n // 2]
+    for k in range(n // 2):
+        pair = image[k : k + height] + image[n - 1 - k : n - 1 - k + height]
+        pair *= window[k]
+        sums += pair
+    return sums
+
+
+def _sums_of_7(image):
+    """H x W -> (H - 6) x W: sums of 7 values down the columns, made of sums of 2 and 4."""
+    two = image[:-1] + image[1:]
+    sums = two[:-5] + two[2:-3]
+    sums += two[4:-1]
+    sums += image[6:]
+    return sums
 
 
 def _mean_of_scored(values):

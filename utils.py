@@ -46,6 +46,8 @@ def random_generator(seed, purpose, *counters):
 def select_device(cuda, gpus):
     """The torch device for the flags --cuda (auto, 1 or 0) and --gpus ("0", "1", "0,1": first one used).
 
+    Of processes started by torchrun each takes the device of its LOCAL_RANK.
+
     Must run before CUDA is first used, since --gpus works through CUDA_VISIBLE_DEVICES.
     """
     if cuda == "0":
@@ -53,16 +55,39 @@ def select_device(cuda, gpus):
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"process {local_rank} of this machine has no CUDA device ({torch.cuda.device_count()} found); "
+                "start as many processes as there are devices (--nproc-per-node), or use --cuda 0"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+        return device
     if cuda == "1":
         raise UserError("--cuda 1: no CUDA device was found; use --cuda auto or --cuda 0 to run on the CPU")
     return torch.device("cpu")
 
 
 def progress_bar(iterable=None, **options):
-    """A tqdm bar with the time left; in a log file it writes a line now and then, not many a second."""
+    """A tqdm bar with the time left; in a log file it writes a line now and then, not many a second.
+
+    Of several processes only the first one shows it.
+    """
     interval = 0.1 if sys.stderr.isatty() else 10
+    options.setdefault("disable", not is_main_process())
     return tqdm(iterable, dynamic_ncols=True, mininterval=interval, **options)
+
+
+def say(text):
+    """Write a line to the terminal above the progress bar; of several processes only the first one does."""
+    if is_main_process():
+        tqdm.write(text)
+
+
+def is_main_process():
+    """Whether this is the only process, or the first of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def close_progress_bars():

@@ -11,27 +11,42 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data import readers, store
 from data.imresize import degrade, enlarge
 from data.spectral import lift_rgb
-from utils import UserError, free_memory, progress_bar, random_generator
+from utils import UserError, free_memory, progress_bar, random_generator, say
 
 AUGMENTATIONS = 8
 
 
 @dataclass
 class Batch:
-    """One mini-batch: ms B x C x h x w, lms and gt B x C x s*h x s*w, float32 in 0..1; gt None if unlabelled."""
+    """One mini-batch: ms B x C x h x w, lms and gt B x C x s*h x s*w, float32 in 0..1; gt None if unlabelled.
+
+    weight is what the batch's mean loss counts where the batch is a part of a larger one: its patches over
+    those of an even share, so that the mean of the weighted losses of all parts is that of the larger batch.
+    """
 
     ms: torch.Tensor
     lms: torch.Tensor
     gt: torch.Tensor = None
+    weight: float = 1.0
 
     def map(self, function):
         """The batch with a function applied to each tensor that is there."""
-        return Batch(function(self.ms), function(self.lms), None if self.gt is None else function(self.gt))
+        gt = None if self.gt is None else function(self.gt)
+        return Batch(function(self.ms), function(self.lms), gt, self.weight)
+
+    def split(self, n):
+        """The batch in at most n parts of nearly equal size, each with its weight."""
+        size, parts = len(self.ms), []
+        n = min(n, size)
+        for rows in np.array_split(np.arange(size), n):
+            part = self.map(lambda x, rows=rows: x[rows[0] : rows[-1] + 1])
+            part.weight = self.weight * len(rows) * n / size
+            parts.append(part)
+        return parts
 
 
 def augment(image, mode):
@@ -229,22 +244,26 @@ class PatchStream:
 
     Args:
         source: ScenePatches or MatPatches.
-        batch_size: patches in a batch.
+        batch_size: patches in a batch (of one process).
         seed, purpose: what the orders depend on; the purpose is a word that no other stream has.
         keep_last: whether a pass ends with a smaller batch (the labelled stream, whose pass is the
             epoch) or leaves the remainder out (each pass another one).
         device: where the batches go.
+        rank, world_size: which part of each batch this process takes: the streams of all processes
+            together are one stream of batches world_size times as large.
     """
 
-    def __init__(self, source, batch_size, seed, purpose, device="cpu", keep_last=False):
+    def __init__(self, source, batch_size, seed, purpose, device="cpu", keep_last=False, rank=0, world_size=1):
         self.source = source.to(device)
-        self.batch_size, self.seed, self.purpose, self.device = batch_size, seed, purpose, device
+        self.batch_size, self.seed, self.purpose, self.device = batch_size * world_size, seed, purpose, device
+        self.rank, self.world_size = rank, world_size
         items = len(source) * AUGMENTATIONS
-        if items < batch_size:
+        if items < self.batch_size:
+            times = f" times {world_size} processes" if world_size > 1 else ""
             raise UserError(
-                f"{source.origin}: {len(source)} patches and their flips make {items}, fewer than --batch_size {batch_size}; set a smaller one"
+                f"{source.origin}: {len(source)} patches and their flips make {items}, fewer than --batch_size {batch_size}{times}; set a smaller one"
             )
-        self.batches_per_pass = -(-items // batch_size) if keep_last else items // batch_size
+        self.batches_per_pass = -(-items // self.batch_size) if keep_last else items // self.batch_size
         self._order = (None, None)
         self._ahead = (None, None)
         # Files are read ahead in a thread; with everything in memory it would only take a core away.
@@ -271,7 +290,12 @@ class PatchStream:
             generator = random_generator(self.seed, self.purpose, pass_number)
             self._order = (pass_number, generator.permutation(len(self.source) * AUGMENTATIONS))
         items = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
-        batch = self.source.batch(items // AUGMENTATIONS, items % AUGMENTATIONS)
+        mine = np.array_split(items, self.world_size)[self.rank]
+        # All processes take part in every step: one without a share computes a patch that counts nothing.
+        weight = len(mine) * self.world_size / len(items)
+        mine = mine if len(mine) else items[:1]
+        batch = self.source.batch(mine // AUGMENTATIONS, mine % AUGMENTATIONS)
+        batch.weight = weight
         return batch.map(lambda x: x.to(self.device, memory_format=torch.channels_last))
 
 
@@ -347,13 +371,13 @@ def _store_scenes(path, protocol=""):
         cube = store.read_scene(path, name).cube if in_memory else store.ChunkedCube(path, name)
         scenes.append((name, cube, *store.scale_and_kind(path, name, protocol)))
     if not in_memory:
-        tqdm.write(f"{path}: larger than half of the free memory; patches are read from the store as they are needed")
+        say(f"{path}: larger than half of the free memory; patches are read from the store as they are needed")
     return scenes
 
 
 def _first(items, limit, origin):
     if limit and limit < len(items):
-        tqdm.write(f"{origin}: the first {limit} of {len(items)} are used, as asked")
+        say(f"{origin}: the first {limit} of {len(items)} are used, as asked")
         return items[:limit]
     return items
 

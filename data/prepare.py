@@ -6,12 +6,10 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from tqdm import tqdm
-
 from config import names
 from data import datasets, readers, store
 from data.rasters import CubeOptions
-from utils import UserError, progress_bar, random_generator
+from utils import UserError, progress_bar, random_generator, say
 
 SPLITS = ("labelled", "unlabelled", "test")
 PROGRAM = "hsi-super-resolution 1"
@@ -89,7 +87,7 @@ def _plan(config, options):
                 f"--raw_dir {config.raw_dir or config.unlabelled_lr_dir}: scenes are missing ({listed}); "
                 "add them, or go on without them by --allow_missing 1"
             )
-        tqdm.write(f"going on without the missing scenes ({listed})")
+        say(f"going on without the missing scenes ({listed})")
     plan = {split: {n: sources[split][n] for n in listed if n in sources[split]} for split, listed in lists.items()}
     if not any(plan.values()):
         raise UserError(

@@ -4,6 +4,11 @@ import math
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+# Without gradients, feature maps are worked on in strips of rows of at most so many values (32 MB of
+# float32): beside what a strip needs, a body then holds one map of the whole image.
+VALUES_PER_STRIP = 2**23
 
 
 def conv(in_channels, out_channels, kernel_size):
@@ -37,6 +42,20 @@ class ResidualBlock(nn.Module):
     def forward(self, x):
         return torch.add(x, self.body(x), alpha=self.res_scale)
 
+    def add_to_(self, x):
+        """forward in place and in strips, for inference."""
+        if not isinstance(self.body[-1], ChannelAttention):
+            return add_in_strips_(x, self.body, self.res_scale, halo=2)
+        # The attention needs the mean of its whole input. That input is the last convolution's output,
+        # which is 1 x 1: the mean of its input is enough.
+        *first, last, attention = self.body
+        first = nn.Sequential(*first)
+        sums = 0
+        for top, bottom in strips(x):
+            sums = sums + first(x[:, :, top:bottom]).sum((2, 3), keepdim=True)
+        weights = attention.conv_du(last(sums / (x.shape[2] * x.shape[3])))
+        return add_in_strips_(x, lambda strip: last(first(strip)) * weights, self.res_scale)
+
 
 class SSB(nn.Module):
     """Spatial-spectral block: a 3x3 residual block, then a 1x1 one with channel attention."""
@@ -49,19 +68,24 @@ class SSB(nn.Module):
     def forward(self, x):
         return self.spc(self.spa(x))
 
+    def add_to_(self, x):
+        """forward in place and in strips, for inference."""
+        return self.spc.add_to_(self.spa.add_to_(x))
+
 
 class SSPN(nn.Module):
     """n_blocks spatial-spectral blocks, named net1, net2, ..., around which the input is added."""
 
     def __init__(self, n_feats, n_blocks):
         super().__init__()
+        self.recomputes = False
         for k in range(1, n_blocks + 1):
             self.add_module(f"net{k}", SSB(n_feats))
 
     def forward(self, x):
         y = x
         for block in self.children():
-            y = block(y)
+            y = checkpoint(block, y, use_reentrant=False) if self.recomputes else block(y)
         return x + y
 
 
@@ -87,16 +111,81 @@ class Branch(nn.Module):
 
     def __init__(self, in_channels, n_feats, n_blocks, up_scale=None, out_channels=None):
         super().__init__()
+        self.up_scale = up_scale
         self.head = conv(in_channels, n_feats, 3)
         self.body = SSPN(n_feats, n_blocks)
         self.upsample = Upsampler(up_scale, n_feats) if up_scale else None
         self.tail = conv(n_feats, out_channels, 3) if out_channels else None
 
     def forward(self, x):
+        if not torch.is_grad_enabled():
+            return self._forward_in_strips(x)
         x = self.body(self.head(x))
         if self.upsample is not None:
             x = self.upsample(x)
         return x if self.tail is None else self.tail(x)
+
+    def _forward_in_strips(self, x):
+        # The body's input is made again at its end and not kept: one map less.
+        y = self.head(x)
+        for block in self.body.children():
+            block.add_to_(y)
+        for top, bottom in strips(y):
+            y[:, :, top:bottom] += apply_to_rows(self.head, (x,), top, bottom, halo=1)
+        if self.upsample is None:
+            return y
+        ends = [m for m in (self.upsample, self.tail) if m is not None]
+        # Each enlarging convolution and the tail look one row further, counted in ever smaller rows.
+        return in_strips(nn.Sequential(*ends), (y,), halo=3, scale=self.up_scale, growth=self.up_scale**2)
+
+
+def keep_fewer_activations(model, on):
+    """Have a network's blocks computed again in the backward pass, so that training keeps fewer maps."""
+    for module in model.modules():
+        if isinstance(module, SSPN):
+            module.recomputes = on
+
+
+def strips(x, growth=1):
+    """(top, bottom) rows of the strips that B x C x H x W is worked on in; growth: values made of each of its."""
+    values_per_row = x.shape[0] * x.shape[1] * x.shape[3] * growth
+    rows = max(8, VALUES_PER_STRIP // values_per_row)
+    return [(top, min(top + rows, x.shape[2])) for top in range(0, x.shape[2], rows)]
+
+
+def apply_to_rows(function, inputs, top, bottom, halo, scale=1):
+    """What function(*inputs) has in the rows that come of rows top..bottom of the inputs.
+
+    Args:
+        function: a row of its output depends on rows of the inputs at most halo away from it.
+        scale: rows of the output to a row of the inputs.
+    """
+    first, last = max(0, top - halo), min(inputs[0].shape[2], bottom + halo)
+    output = function(*(x[:, :, first:last] for x in inputs))
+    return output[:, :, (top - first) * scale : (bottom - first) * scale]
+
+
+def in_strips(function, inputs, halo, scale=1, growth=1):
+    """function(*inputs) computed strip by strip; see `apply_to_rows`; growth as in `strips`."""
+    output = None
+    for top, bottom in strips(inputs[0], growth):
+        rows = apply_to_rows(function, inputs, top, bottom, halo, scale)
+        if output is None:
+            shape = (*rows.shape[:2], inputs[0].shape[2] * scale, rows.shape[3])
+            output = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)
+        output[:, :, top * scale : bottom * scale] = rows
+    return output
+
+
+def add_in_strips_(x, function, alpha, halo=0):
+    """x += alpha * function(x) strip by strip, function looking halo rows up and down; returns x."""
+    above = x[:, :, :0]
+    for top, bottom in strips(x):
+        before = torch.cat([above, x[:, :, top : bottom + halo]], 2) if halo else x[:, :, top:bottom]
+        height = above.shape[2]
+        above = x[:, :, bottom - halo : bottom].clone() if halo else above
+        x[:, :, top:bottom].add_(function(before)[:, :, height : height + bottom - top], alpha=alpha)
+    return x
 
 
 def group_starts(n_colors, n_subs, n_ovls):

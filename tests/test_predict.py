@@ -402,7 +402,7 @@ def test_a_stopped_run_goes_on_with_the_tiles_that_are_done(run, unlabelled_weig
     flags = {
         "input": source,
         "output": tmp_path / "out" / source.name,
-        "model_dir": weights,
+        "model_dir": unlabelled_weights,
         "resample_bands": 1,
         **TILES,
     }
@@ -449,7 +449,7 @@ def test_a_disk_that_fills_half_way_keeps_the_tiles(run, refused, unlabelled_wei
     flags = {
         "input": source,
         "output": tmp_path / "out" / source.name,
-        "model_dir": weights,
+        "model_dir": unlabelled_weights,
         "resample_bands": 1,
         **TILES,
     }

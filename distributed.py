@@ -1,0 +1,76 @@
+"""The processes that train or test together: one, or those that torchrun has started."""
+
+import os
+
+import torch
+import torch.distributed as dist
+
+
+class PeerLostError(Exception):
+    """Another process of the run has ended; what is on disk is from before."""
+
+
+class World:
+    """This process's place among the processes of one run.
+
+    With torchrun's environment (WORLD_SIZE above 1) it opens the process group: gloo for what is on the
+    CPU, NCCL for what is on a CUDA device. Otherwise it stands for one process and costs nothing.
+
+    Attributes:
+        rank, size: this process's number, and how many there are.
+    """
+
+    def __init__(self, device=torch.device("cpu")):
+        self.size = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0)) if self.size > 1 else 0
+        if self.size > 1 and not dist.is_initialized():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+
+    @property
+    def is_main(self):
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def largest(self, number):
+        """The largest of a whole number that each process gives."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+
+    def sum_(self, tensor):
+        """Replace a tensor by its sum over the processes."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def from_main(self, value):
+        """What the main process gives here."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    def gather(self, value):
+        """What every process gives here, as a list by rank."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+
+def leave():
+    """Close the process group, where there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def is_lost_peer(error):
+    """Whether an error is the end of another process, as the group's backends report it."""
+    if not dist.is_initialized():
+        return False
+    words = str(error).lower()
+    return isinstance(error, dist.DistError) or any(w in words for w in ("gloo", "connection", "peer", "nccl"))
