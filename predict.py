@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import checkpoint
 import report
@@ -27,7 +26,7 @@ from data.gaps import filled, mark_in, missing_values
 from data.imresize import enlarge, resize_batch
 from data.spectral import apply_along_bands
 from models.ensemble import SelfEnsemble
-from utils import Interrupted, UserError, free_memory, progress_bar, replacing, select_device, writing
+from utils import Interrupted, UserError, free_memory, progress_bar, replacing, say, select_device, writing
 
 # Band centres that differ by no more than this, in nm, are the same.
 TOLERANCE = 2.0
@@ -102,8 +101,8 @@ def super_resolve(
     )
     settings.check_tiles()
     raster = rasters.from_array(image, None if wavelengths is None else np.asarray(wavelengths, dtype=np.float64))
-    say = tqdm.write if verbose else lambda message: None
-    scene = SceneJob(raster, Network(model, settings), settings, say)
+    tell = say if verbose else lambda text: None
+    scene = SceneJob(raster, Network(model, settings), settings, tell)
     result = np.empty(scene.shape, image.dtype)
 
     def keep(top, left, values):
@@ -223,13 +222,13 @@ class Bands:
         UserError: with both lists, for bands that are others.
     """
 
-    def __init__(self, path, n_scene, scene, n_network, network, resample, say):
+    def __init__(self, path, n_scene, scene, n_network, network, resample, tell):
         self.to_network = self.to_scene = None
         known = scene is not None and network is not None
         if n_scene == n_network and (not known or np.abs(scene - network).max() <= TOLERANCE):
             if not known:
                 whose = "scene's" if scene is None else "network's"
-                say(f"{path}: the {whose} wavelengths are not known, its {n_scene} bands are taken for the right ones")
+                tell(f"{path}: the {whose} wavelengths are not known, its {n_scene} bands are taken for the right ones")
             return
         if not resample or not known:
             remedy = (
@@ -250,7 +249,7 @@ class Bands:
         self.to_network = interpolation(scene, network)
         self.to_scene = interpolation(network, scene) * inside
         outside = f", the other {np.count_nonzero(~inside)} come out bicubic" if not inside.all() else ""
-        say(
+        tell(
             f"{path}: {n_scene} bands ({scene.min():g}..{scene.max():g} nm) are interpolated to the network's {n_network} "
             f"({network.min():g}..{network.max():g} nm), and the detail that it finds back to the "
             f"{np.count_nonzero(inside)} in its range{outside}"
@@ -277,7 +276,7 @@ class SceneJob:
         raster: the scene.
         network: a Network.
         settings: a PredictConfig.
-        say: what takes messages for the user.
+        tell: what takes messages for the user.
         plan: (tile_size, overlap) of a plan that was begun, or None.
 
     Attributes:
@@ -289,28 +288,28 @@ class SceneJob:
         UserError: for bands that do not fit the network, and values that cannot be understood.
     """
 
-    def __init__(self, raster, network, settings, say, plan=None):
+    def __init__(self, raster, network, settings, tell, plan=None):
         self.raster, self.network, self.settings = raster, network, settings
         self.scale = network.n_scale
         height, width, bands = raster.shape
         self.shape = (height * self.scale, width * self.scale, bands)
         self.bands = Bands(
-            raster.path, bands, raster.wavelengths, network.n_colors, network.wavelengths, settings.resample_bands, say
+            raster.path, bands, raster.wavelengths, network.n_colors, network.wavelengths, settings.resample_bands, tell
         )
-        self.values = _values_of(raster, settings, say)
+        self.values = _values_of(raster, settings, tell)
         architecture = {**network.architecture, "n_colors": max(bands, network.n_colors)}
         free, asked = network.free_memory(settings.memory_limit), (settings.tile_size, settings.tile_overlap)
         self.plan = tiling.make_plan(architecture, height, width, free, *(plan or asked))
         self.blender = tiling.Blender(width, bands, self.scale)
         self.done = self.clipped = 0
-        self._announce(say)
+        self._announce(tell)
 
-    def _announce(self, say):
+    def _announce(self, tell):
         plan = self.plan
         if len(plan.tiles) > 1:
             first = plan.tiles[0]
             rows, cols = (x.stop - x.start for x in (first.rows, first.cols))
-            say(
+            tell(
                 f"{len(plan.tiles)} tiles of {cols} x {rows} pixels that share {plan.overlap} "
                 f"(the whole scene takes about {plan.needed / 1e9:.1f} GB, {plan.usable / 1e9:.1f} GB may be used); "
                 f"{tiling.expected_deviation(plan)}"
@@ -324,10 +323,10 @@ class SceneJob:
             after_tile: called when a tile is done and kept.
         """
         tiles = self.plan.tiles
-        bar = progress_bar(
-            total=len(tiles), initial=self.done, desc=self.raster.path.name, unit="tile", disable=not show_progress
-        )
-        with bar:
+        hidden = {} if show_progress else {"disable": True}
+        with progress_bar(
+            total=len(tiles), initial=self.done, desc=self.raster.path.name, unit="tile", **hidden
+        ) as bar:
             for tile in tiles[self.done :]:
                 unit, missing = self._super_resolved(tile)
                 top, left = tile.rows.done_start, tile.cols.done_start
@@ -393,7 +392,7 @@ def _with_halo(span, size):
     return span.start - start, slice(start, stop)
 
 
-def _values_of(raster, settings, say):
+def _values_of(raster, settings, tell):
     """How a scene's values are to be understood, after a look at some of them."""
     nodata = float(settings.nodata) if settings.nodata else raster.nodata
     scale = settings.value_scale or raster.value_scale
@@ -402,7 +401,7 @@ def _values_of(raster, settings, say):
     if by_type:
         scale = float(np.iinfo(raster.dtype).max)
         if high < scale / 5:
-            say(
+            tell(
                 f"{raster.path}: values reach {high:g}, and the type's maximum {scale:g} is taken for 1; "
                 "--value_scale says what else is (10000 for most reflectance)"
             )
@@ -413,7 +412,7 @@ def _values_of(raster, settings, say):
                 f"{raster.path}: floating-point values up to {high:g}; say what stands for 1 by --value_scale"
             )
     elif not settings.value_scale:
-        say(f"{raster.path}: {scale:g} stands for 1, as the file says")
+        tell(f"{raster.path}: {scale:g} stands for 1, as the file says")
     if low < -LARGEST_NOISE * scale:
         raise UserError(
             f"{raster.path}: values down to {low:g} (a mark for no data?); name it by --nodata, or what stands for 1 by --value_scale"
@@ -466,13 +465,13 @@ def _predict_scenes(scenes, source, folder, network, config):
     for path in scenes:
         target = folder / path.relative_to(source).with_name(rasters.output_name(path))
         if target.exists() and not config.overwrite:
-            tqdm.write(f"{target}: is there already; --overwrite 1 makes it anew")
+            say(f"{target}: is there already; --overwrite 1 makes it anew")
             continue
         try:
             written += _predict_scene(path, target, network, config)
         except UserError as error:
             failed.append(path.name)
-            tqdm.write(f"failed: {error}")
+            say(f"failed: {error}")
     if failed:
         print("\n".join(["wrote:", *(f"  {path}" for path in written)] if written else ["nothing to write"]))
         raise UserError(
@@ -504,7 +503,7 @@ def _predict_scene(path, target, network, config):
     picture = target.with_name(f"{target.stem}_report.png") if config.report else None
     _refuse_standing(raster, output, picture, config)
     progress = Progress(output, _fingerprint(raster, network, config))
-    scene = SceneJob(raster, network, config, tqdm.write, progress.plan)
+    scene = SceneJob(raster, network, config, say, progress.plan)
     whole = len(scene.plan.tiles) == 1
     try:
         with writing(output.path):
@@ -520,7 +519,7 @@ def _predict_scene(path, target, network, config):
                 raw = output.open_raw()
                 scene.run(raw.write, True, lambda: progress.save(scene))
                 cube = raw.cube
-            tqdm.write(_summary(raster, scene))
+            say(_summary(raster, scene))
             drawn = report.draw(raster, cube, scene) if picture else None
             files = output.finish(cube)
         if picture:
@@ -596,9 +595,7 @@ class Progress:
         except ValueError:
             return None
         if state.get("fingerprint") != self.fingerprint:
-            tqdm.write(
-                f"{self.output.work}: tiles of another input, other weights or settings; starting from the beginning"
-            )
+            say(f"{self.output.work}: tiles of another input, other weights or settings; starting from the beginning")
             return None
         return state
 
@@ -611,7 +608,7 @@ class Progress:
         with np.load(self.output.work / self.state["seams"]) as seams:
             scene.blender.below, scene.blender.right = seams["below"], seams["right"]
         scene.done, scene.clipped = self.state["done"], self.state["clipped"]
-        tqdm.write(f"{self.output.path}: going on after {scene.done} of {len(scene.plan.tiles)} tiles")
+        say(f"{self.output.path}: going on after {scene.done} of {len(scene.plan.tiles)} tiles")
 
     def save(self, scene):
         """Note that so many tiles are done; large seams, which take long to write, less often than small ones."""

@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.blocks import group_starts
-from models.deepshare import INFERENCE_VALUES_PER_PASS
-
 # LR pixels that neighbouring tiles share; see benchmarks/README.md.
 OVERLAP = 32
 # Overlaps are cut into quarters: the outer two are thrown away, over the inner two one tile passes into the next.
@@ -16,28 +13,27 @@ TILE_STEP = 16
 SMALLEST_TILE = 4 * TILE_STEP
 # Of the memory at hand, what a plan may use.
 USABLE_SHARE = 0.8
+# Of float32 images of all bands, so many at the HR size: input, bicubic in float64, groups, output, the ensemble and copies.
+IMAGES_HELD = 9
+# What the network's strips take, whatever the size.
+STRIP_BYTES = 200 * 2**20
 # What is assumed where the system does not say how much is free.
 ASSUMED_MEMORY = 4 * 2**30
 
 
 def bytes_needed(architecture, height, width):
-    """Peak memory of one pass over an LR image, with its input and output, in bytes.
+    """Peak memory of `predict` over an LR image, with its input and output, in bytes.
 
-    Read off runs with F = 16..256, 31..198 bands, 64..256 pixels square (benchmarks/predict.py): feature maps of the
-    HR size that live at once, five in the trunk, or 2.75 for each band group that goes through together,
-    and ten images of all bands (input, bicubic in float64, groups, output, its copies while it is written).
+    Read off runs with F = 16..256, 31..198 bands, 64..256 pixels square (benchmarks/predict.py): the network
+    keeps one map of every feature at the HR size, works in strips, and holds some images of all bands.
 
     Args:
-        architecture: dict with n_colors, n_scale, n_feats, n_subs, n_ovls (see `checkpoint.architecture_of`).
+        architecture: dict with n_colors, n_scale, n_feats (see `checkpoint.architecture_of`).
         height, width: of the LR image.
     """
     pixels = height * width * architecture["n_scale"] ** 2
-    n_colors, n_feats = architecture["n_colors"], architecture["n_feats"]
-    groups = 0
-    if n_feats:
-        groups = len(group_starts(n_colors, architecture["n_subs"], architecture["n_ovls"]))
-        groups = max(1, min(groups, INFERENCE_VALUES_PER_PASS // (n_feats * pixels)))
-    return int(4 * pixels * (max(5, 2.75 * groups) * n_feats + 10 * n_colors))
+    images = IMAGES_HELD * architecture["n_colors"]
+    return 4 * pixels * (architecture["n_feats"] + images) + STRIP_BYTES
 
 
 @dataclass(frozen=True)

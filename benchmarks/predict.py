@@ -2,7 +2,7 @@
 
 Parts (all without a name):
     quality   dB that self-ensemble and back-projection gain on the test scenes of a store
-    tiles     how far tiles deviate from the whole scene, by their size and overlap, on the same scenes' full images
+    tiles     how far tiles deviate from the whole scene, by their size and overlap, on pieces of the same scenes
     sizes     time and peak memory for scenes that come out 512, 2048 and 8192 pixels square, streamed from ENVI to ENVI
     memory    peak memory of one pass beside what tiling.bytes_needed says
 """
@@ -36,16 +36,18 @@ VARIANTS = {
     "self-ensemble, back-projection 1": {"self_ensemble": True, "back_projection": 1},
 }
 # Sizes and overlaps of tiles, in pixels of the image that is enlarged.
-TILES = [(size, overlap) for size in (64, 128, 256) for overlap in (0, 8, 16, 32, 64) if 2 * overlap <= size]
+TILES = [(size, overlap) for size in (64, 128, 192) for overlap in (0, 8, 16, 32, 64) if 2 * overlap <= size]
+# Edge of the pieces of scenes that are cut into them.
+TILED_EDGE = 384
 SIZES = (512, 2048, 8192)
 MEMORY_CASES = ((64, 31), (128, 31), (192, 31), (64, 128))
 
 
 def scenes_of(path):
-    """(name, H x W x C float32 in 0..1, wavelengths) of a store."""
+    """(name, H x W x C float32 in 0..1) of a store."""
     for name in store.scene_names(path):
         scene = store.read_scene(path, name)
-        yield name, scene.values(), scene.wavelengths
+        yield name, scene.values()
 
 
 def lr_of(gt, n_scale):
@@ -56,7 +58,7 @@ def quality(weights, path):
     model, architecture = checkpoint.load_network(weights)
     rows = {title: [] for title in VARIANTS}
     seconds = dict.fromkeys(VARIANTS, 0.0)
-    for _, gt, _ in scenes_of(path):
+    for _, gt in scenes_of(path):
         lr = lr_of(gt, architecture["n_scale"])
         for title, options in VARIANTS.items():
             started = time.perf_counter()
@@ -67,7 +69,9 @@ def quality(weights, path):
             rows[title].append([row["MPSNR"], row["SAM"], row["ERGAS"], np.sqrt(np.mean((degraded - lr) ** 2))])
     count = len(rows["as it is"])
     print(f"\n{count} scenes of {Path(path).name}, x{architecture['n_scale']}, {Path(weights).name}")
-    print("| | MPSNR | gain (dB) | SAM | ERGAS | degraded again against LR, RMSE | time |\n|---|---|---|---|---|---|---|")
+    print(
+        "| | MPSNR | gain (dB) | SAM | ERGAS | degraded again against LR, RMSE | time |\n|---|---|---|---|---|---|---|"
+    )
     first = np.mean(rows["as it is"], axis=0)
     for title, values in rows.items():
         mean = np.mean(values, axis=0)
@@ -77,16 +81,19 @@ def quality(weights, path):
         )
 
 
-def tiles(weights, path, count=3):
+def tiles(weights, path, count=2):
     model, architecture = checkpoint.load_network(weights)
     deviations = {tile: [] for tile in TILES}
-    for _, image, _ in list(scenes_of(path))[:count]:
+    for _, image in list(scenes_of(path))[:count]:
+        image = image[:TILED_EDGE, :TILED_EDGE]
         whole = super_resolve(image, model)
         for size, overlap in TILES:
             tiled = super_resolve(image, model, tile_size=size, tile_overlap=overlap)
             error = tiled - whole
             deviations[size, overlap].append([np.sqrt(np.mean(error**2)), np.abs(error).max()])
-    print(f"\ntiles against the whole scene, the first {count} scenes of {Path(path).name} as input, {Path(weights).name}")
+    print(
+        f"\ntiles against the whole scene, {TILED_EDGE} pixels square of the first {count} scenes of {Path(path).name} as input, {Path(weights).name}"
+    )
     print("| tile | overlap | RMSE | as PSNR (dB) | largest |\n|---|---|---|---|---|")
     for (size, overlap), values in deviations.items():
         rmse, largest = np.sqrt(np.mean(np.square(np.array(values)[:, 0]))), np.max(np.array(values)[:, 1])
@@ -138,7 +145,9 @@ def memory(weights):
     print("\n| LR pixels | bands | peak memory of a pass | bytes_needed |\n|---|---|---|---|")
     for edge, bands in MEMORY_CASES:
         case = {**architecture, "n_colors": bands}
-        done = subprocess.run([sys.executable, __file__, "--pass", repr(case), str(edge)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "--pass", repr(case), str(edge)], capture_output=True, text=True
+        )
         print(f"| {edge} x {edge} | {bands} | {done.stdout.strip()}", flush=True)
 
 

@@ -18,6 +18,7 @@ import checkpoint
 import evaluator
 import predict
 import report
+import tiling
 from data import gaps, rasters
 from data.imresize import degrade, imresize
 from models import build_model
@@ -175,7 +176,8 @@ def test_tiles_of_a_local_network_are_the_whole_scene(tile_overlap):
     assert np.abs(super_resolve(image, Local(5, None), tile_size=32, tile_overlap=4) - whole).max() > 1e-3
 
 
-def test_little_memory_makes_tiles_and_says_so(capsys):
+def test_little_memory_makes_tiles_and_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(tiling, "STRIP_BYTES", 0)
     image = np.full((160, 150, 5), 0.5, np.float32)
     model = bicubic(5)
     result = super_resolve(image, model, memory_limit=0.006, verbose=True)
@@ -403,7 +405,6 @@ def test_a_stopped_run_goes_on_with_the_tiles_that_are_done(run, unlabelled_weig
         "input": source,
         "output": tmp_path / "out" / source.name,
         "model_dir": unlabelled_weights,
-        "resample_bands": 1,
         **TILES,
     }
     assert run("predict", **{**flags, "output": tmp_path / "undisturbed" / source.name})[0] == 0
@@ -450,7 +451,6 @@ def test_a_disk_that_fills_half_way_keeps_the_tiles(run, refused, unlabelled_wei
         "input": source,
         "output": tmp_path / "out" / source.name,
         "model_dir": unlabelled_weights,
-        "resample_bands": 1,
         **TILES,
     }
     with monkeypatch.context() as patch:
