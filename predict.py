@@ -127,7 +127,8 @@ class Network:
         if isinstance(model, torch.nn.Module):
             self.fingerprint, self.wavelengths = "", getattr(model, "wavelengths", None)
             self.architecture = {name: getattr(model, name) for name in ("n_colors", "n_scale")}
-            self.architecture["n_feats"] = 0
+            # As wide as a DeepShare is, and nothing for a network of other parts.
+            self.architecture["n_feats"] = getattr(getattr(model, "skip_conv", None), "out_channels", 0)
         else:
             path = checkpoint.weights_path(model)
             model, self.architecture = checkpoint.load_network(path)
@@ -640,7 +641,7 @@ class Progress:
             self.output.discard()
             return "nothing was written"
         if self.output.raw:
-            self.output.raw.close()
+            self.output.raw.abandon()
         return f"{self.state['done']} of {len(scene.plan.tiles)} tiles are kept; the same command goes on"
 
 

@@ -228,7 +228,7 @@ def test_geotiff_without_rasterio_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("compression", [None, "gzip"])
-def test_hdf5(tmp_path, axis, compression):
+def test_hdf5(tmp_path, capsys, axis, compression):
     cube = numbers("i2")
     with h5py.File(tmp_path / "in.h5", "w") as f:
         chunks = tuple(np.moveaxis(np.empty((4, 3, 5)), 2, axis).shape) if compression else None
@@ -260,6 +260,7 @@ def test_hdf5(tmp_path, axis, compression):
         assert f.attrs["title"] == "flight"
         # It belongs to the old pixels.
         assert "latitude" not in f["site"]
+    assert "out.h5: without site/latitude" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("version", ["5", "7.3"])

@@ -166,7 +166,7 @@ class Output:
     def discard(self):
         """Take the work away."""
         if self.raw:
-            self.raw.close()
+            self.raw.abandon()
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _check(self):

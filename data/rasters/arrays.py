@@ -13,6 +13,7 @@ from data.rasters.base import (
     is_per_pixel,
     layout,
     only_cube,
+    say_left_out,
     wavelengths_among,
     windows_of,
 )
@@ -108,7 +109,7 @@ def write_npz(path, cube, like, scale):
     compression = zipfile.ZIP_DEFLATED if details.get("compressed") else zipfile.ZIP_STORED
     # Other than np.savez, piece by piece.
     with zipfile.ZipFile(path, "w", compression, allowZip64=True) as archive:
-        for name, array in {details["key"]: _in_own_axes(cube, like), **_kept(like, details["others"])}.items():
+        for name, array in {details["key"]: _in_own_axes(cube, like), **_kept(path, like, details["others"])}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
                 if array.ndim and array.size:
                     _write_npy(f, array)
@@ -119,7 +120,7 @@ def write_npz(path, cube, like, scale):
 def write_mat5(path, cube, like, scale):
     """Write a v5 .mat with the variables that stood beside the cube, but for those of the old pixel grid."""
     details = like.details if like.kind == "mat5" else {"key": "image", "others": _wavelengths_of(like)}
-    others = _kept(like, details["others"])
+    others = _kept(path, like, details["others"])
     if details.get("pixel_list"):
         height, width, bands = cube.shape
         array = cube.transpose(2, 1, 0).reshape(bands, -1)
@@ -134,6 +135,8 @@ def _wavelengths_of(like):
     return {} if like.wavelengths is None else {"wavelength": like.wavelengths}
 
 
-def _kept(like, others):
+def _kept(path, like, others):
     height, width, _ = like.shape
-    return {name: array for name, array in others.items() if not is_per_pixel(np.shape(array), height, width)}
+    left_out = [name for name, array in others.items() if is_per_pixel(np.shape(array), height, width)]
+    say_left_out(path, left_out)
+    return {name: array for name, array in others.items() if name not in left_out}

@@ -61,6 +61,6 @@ def open_raster(path, options):
 
 def write(folder, cube, like, scale):
     """Write a rows x columns x bands array as grey pictures, under the names that it was made from."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for k, name in enumerate(like.details["names"]):
         Image.fromarray(np.ascontiguousarray(cube[:, :, k])).save(folder / name, format="PNG")

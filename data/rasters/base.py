@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import UserError
+from utils import UserError, say
 
 # Writers pass a cube on in blocks of about this many bytes.
 BLOCK_BYTES = 2**26
@@ -210,6 +210,12 @@ def is_per_pixel(shape, height, width):
     return height * width in shape or (
         shape.count(height) >= 2 if height == width else all(side in shape for side in sides)
     )
+
+
+def say_left_out(path, names):
+    """Tell which arrays of the input are not in the output, since they belong to the old pixels."""
+    if names:
+        say(f"{path.name}: without {', '.join(names)}, which has a value for each pixel of the input")
 
 
 def nanometres(values, unit=""):

@@ -13,6 +13,7 @@ from data.rasters.base import (
     is_per_pixel,
     layout,
     only_cube,
+    say_left_out,
     wavelengths_among,
     windows_of,
 )
@@ -111,17 +112,19 @@ def _write_alike(path, cube, like, scale):
     header = b""
     with h5py.File(like.path, "r") as source:
         with h5py.File(path, "w", userblock_size=source.userblock_size) as target:
-            _copy(source, target, cube, like, scale)
+            left_out = []
+            _copy(source, target, cube, like, scale, left_out)
         if source.userblock_size:
             with open(like.path, "rb") as f:
                 header = f.read(source.userblock_size)
     if header:
         with open(path, "r+b") as f:
             f.write(header)
+    say_left_out(path, left_out)
 
 
-def _copy(source, target, cube, like, scale):
-    """Copy a group with all below it, the cube in its new size."""
+def _copy(source, target, cube, like, scale, left_out):
+    """Copy a group with all below it, the cube in its new size; names that are not copied go to left_out."""
     height, width, _ = like.shape
     _copy_attributes(source, target)
     for name, item in source.items():
@@ -129,11 +132,11 @@ def _copy(source, target, cube, like, scale):
         if isinstance(item, h5py.Group):
             # MATLAB's cells, which nothing can point to any more.
             if name != "#refs#":
-                _copy(item, target.create_group(name), cube, like, scale)
+                _copy(item, target.create_group(name), cube, like, scale, left_out)
         elif path == like.details["key"]:
             _copy_attributes(item, _write_cube(target, name, item, cube, like))
         elif h5py.check_ref_dtype(item.dtype) or is_per_pixel(item.shape or (), height, width):
-            continue
+            left_out.append(path)
         elif name.lower() == "map_info":
             _copy_attributes(item, target.create_dataset(name, data=_finer_text(item[()], scale)))
         else:

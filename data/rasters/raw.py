@@ -1,5 +1,7 @@
 """A cube as bare values in a file, written by windows in any order."""
 
+import contextlib
+
 import numpy as np
 
 # How rows, columns and bands follow each other in the file.
@@ -47,6 +49,11 @@ class RawCube:
 
     def close(self):
         self._file.close()
+
+    def abandon(self):
+        """Close after an error; what could not be written is lost."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     @property
     def cube(self):

@@ -1,5 +1,6 @@
 """Multi-band TIFF and GeoTIFF: through rasterio where it is installed, plain TIFF without it through tifffile."""
 
+import errno
 import warnings
 
 import numpy as np
@@ -174,23 +175,24 @@ def write(path, cube, like, scale):
     if georeference := like.georeference():
         finer = georeference.finer(scale)
         profile |= {"crs": finer.crs or None, "transform": rasterio.Affine(*finer.transform)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        f = rasterio.open(path, "w", **profile)
-    with f:
-        if like.kind == "tiff":
-            _copy_tags(source, f, scale)
-        else:
-            _describe(f, like)
-        for rows in row_blocks(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
-            window = ((rows.start, rows.stop), (0, cube.shape[1]))
-            f.write(np.ascontiguousarray(cube[rows].transpose(2, 0, 1)), window=window)
-    with tifffile.TiffFile(path) as f:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            f = rasterio.open(path, "w", **profile)
+        with f:
+            if like.kind == "tiff":
+                _copy_tags(source, f, scale)
+            else:
+                _describe(f, like)
+            for rows in row_blocks(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
+                window = ((rows.start, rows.stop), (0, cube.shape[1]))
+                f.write(np.ascontiguousarray(cube[rows].transpose(2, 0, 1)), window=window)
         # GDAL may close a file on a full disk without a word.
-        try:
+        with tifffile.TiffFile(path) as f:
             check_whole(path, f)
-        except UserError as error:
-            raise OSError(f"No space left for {path}") from error
+    # GDAL does not say what kept it from writing.
+    except (rasterio.errors.RasterioError, tifffile.TiffFileError, UserError) as error:
+        raise OSError(errno.ENOSPC, f"{path} was not written") from error
 
 
 def _copy_tags(source, target, scale):
