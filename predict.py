@@ -167,16 +167,15 @@ class Values:
         self.mark = np.nan if mark is None and self.dtype.kind == "f" else mark
 
     def to_unit(self, raw):
-        """Raw h x w x C -> (float32 with gaps filled in, where there were gaps or None); None if there is nothing else."""
+        """Raw h x w x C -> (float32 with its gaps filled in, where these are).
+
+        The first is None where there is nothing but gaps, the second where there are none.
+        """
         missing = missing_values(raw, self.nodata)
         if missing is not None and missing.all():
             return None, missing
-        unit = (
-            (raw / np.float64(self.scale)).astype(np.float32)
-            if self.dtype.kind != "f"
-            else raw / raw.dtype.type(self.scale)
-        )
-        unit = unit.astype(np.float32, copy=False)
+        divisor = raw.dtype.type(self.scale) if self.dtype.kind == "f" else np.float64(self.scale)
+        unit = (raw / divisor).astype(np.float32, copy=False)
         return (unit if missing is None else filled(unit, missing)), missing
 
     def to_raw(self, unit, missing):

@@ -58,11 +58,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A Span of rows and a Span of columns; `number` counts them row by row."""
+    """A Span of rows and a Span of columns."""
 
     rows: Span
     cols: Span
-    number: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def tiles_of(height, width, tile_size, overlap):
     """All tiles of a scene, row by row."""
     columns = spans(width, tile_size, overlap)
     rows = spans(height, tile_size, overlap)
-    return [Tile(r, c, i * len(columns) + j) for i, r in enumerate(rows) for j, c in enumerate(columns)]
+    return [Tile(r, c) for r in rows for c in columns]
 
 
 def make_plan(architecture, height, width, free, tile_size=0, overlap=OVERLAP):
@@ -123,7 +122,7 @@ def make_plan(architecture, height, width, free, tile_size=0, overlap=OVERLAP):
         tile_size = max(SMALLEST_TILE, 2 * overlap)
         while tile_size < max(height, width):
             larger = tile_size + TILE_STEP
-            if bytes_needed(architecture, larger, larger) + seam > usable:
+            if bytes_needed(architecture, min(larger, height), min(larger, width)) + seam > usable:
                 break
             tile_size = larger
     return Plan(tiles_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable)
