@@ -6,8 +6,10 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from data.datasets import WAVELENGTHS_OF_DATASET
 from models import build_model
 from models.mcnet import CAVE_BAND_MEANS
 from utils import UserError, replacing, say
@@ -31,16 +33,20 @@ def save(content, path):
         torch.save(content, temporary)
 
 
-def save_weights(model, path, n_ovls):
+def save_weights(model, path, n_ovls, wavelengths=None):
     """Save a plain state_dict that the released code can load too.
 
     What cannot be told from the tensors travels in the state_dict's metadata: the overlap of the band groups
-    (it is in the file's name too), and of some peers the scale and the number of bands.
+    (it is in the file's name too), the wavelengths of the bands in nm, and of some peers the scale and the
+    number of bands.
     """
     state = model.state_dict()
     for name in list(state):
         state[name] = state[name].detach().to("cpu", memory_format=torch.contiguous_format)
-    state._metadata[METADATA_KEY] = {"n_ovls": n_ovls, "n_scale": model.n_scale, "n_colors": model.n_colors}
+    metadata = {"n_ovls": n_ovls, "n_scale": model.n_scale, "n_colors": model.n_colors}
+    if wavelengths is not None:
+        metadata["wavelengths"] = [float(w) for w in wavelengths]
+    state._metadata[METADATA_KEY] = metadata
     save(state, path)
 
 
@@ -121,6 +127,24 @@ def load_network(name_or_path, n_ovls=None, n_scale=None):
         raise UserError(f"{path}: {error}; these are no weights of this program's networks") from error
     load_strictly(model, state, path)
     return model.eval(), architecture
+
+
+def wavelengths_of(name_or_path, n_colors):
+    """Centres in nm of the bands that weights were trained on, or None where nothing tells them.
+
+    Own weights carry them; released ones, and runs, are known by their data set.
+    """
+    path = weights_path(name_or_path)
+    content = _load(path)
+    if content.keys() >= RUN_KEYS:
+        dataset = content["config"].get("dataset_name", "")
+    else:
+        recorded = getattr(content, "_metadata", {}).get(METADATA_KEY, {}).get("wavelengths")
+        if recorded is not None and len(recorded) == n_colors:
+            return np.array(recorded)
+        dataset = path.name.split("_")[0]
+    known = WAVELENGTHS_OF_DATASET.get(dataset)
+    return known if known is not None and len(known) == n_colors else None
 
 
 def weights_path(name_or_path):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hyperspectral image super-resolution from the command line: prepare, info, train, test, tables, demo.
+"""Hyperspectral image super-resolution from the command line: prepare, info, train, test, predict, tables, demo.
 
 `python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
 Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
@@ -103,6 +103,18 @@ def test(**flags):
     return Job(run)
 
 
+@command(config.PredictConfig)
+def predict(**flags):
+    settings = config.PredictConfig.from_flags(flags)
+
+    def run():
+        from predict import predict as super_resolve_files
+
+        return super_resolve_files(settings)
+
+    return Job(run)
+
+
 @command(config.TablesConfig)
 def tables(**flags):
     settings = config.TablesConfig.from_flags(flags)
@@ -186,7 +198,7 @@ def main(arguments=None):
     except fire.core.FireExit as leaving:
         return leaving.code
     except Interrupted as stop:
-        return _end(f"{stop}, the checkpoint is safe; the same command with --resume last goes on", stop.exit_code)
+        return _end(str(stop), stop.exit_code)
     except distributed.PeerLostError as error:
         return _end(f"error: {error}", 1)
     except (RuntimeError, MemoryError) as error:

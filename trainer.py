@@ -508,8 +508,13 @@ class Trainer:
         mean = evaluator.mean_row(rows)
         say(f"epoch {epoch}: MPSNR {mean['MPSNR']:.4f}  SAM {mean['SAM']:.4f}  ERGAS {mean['ERGAS']:.4f}")
         if all(mean["MPSNR"] > best for _, best in self.log.validations()):
-            checkpoint.save_weights(self.network, self.run_dir / "best.pth", self.config.n_ovls)
+            self._save_weights(self.run_dir / "best.pth")
         self.log.validation(epoch, self.iteration, mean)
+
+    def _save_weights(self, path):
+        source = self.config.train_dir_mslabel
+        wavelengths = store.wavelengths_of(source) if store.is_store(source) else None
+        checkpoint.save_weights(self.network, path, self.config.n_ovls, wavelengths)
 
     def _validation_is_missing(self):
         """Whether the run ended between the checkpoint of an epoch and its validation."""
@@ -525,7 +530,7 @@ class Trainer:
         existing = sorted(self.run_dir.glob(f"{stem}*.pth"))
         weights = existing[-1] if existing else self.run_dir / f"{stem}{time.strftime('%Y%m%d-%H%M%S')}.pth"
         if self.world.is_main:
-            checkpoint.save_weights(self.network, weights, self.config.n_ovls)
+            self._save_weights(weights)
             self.files += [*checkpoint.run_files(self.run_dir), *self.run_dir.glob("best.pth"), weights]
         if self.test_scenes:
             keep = Samples(self.config.n_scale)

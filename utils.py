@@ -19,10 +19,10 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """The run was told to stop by a signal and its checkpoint is safe; `exit_code` is the shell's for the signal."""
+    """The run was told to stop by a signal and what it did is safe; `exit_code` is the shell's for the signal."""
 
-    def __init__(self, signal_number):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+    def __init__(self, signal_number, state="the checkpoint is safe; the same command with --resume last goes on"):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}, {state}")
         self.exit_code = 128 + signal_number
 
 

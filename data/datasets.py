@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from data import cubes, readers
+from data.rasters import CubeOptions
 from data.store import Scene
 from utils import UserError, progress_bar
 
@@ -20,6 +21,10 @@ HARVARD_SCALE = 1 / 20
 CHIKUSEI_ROWS, CHIKUSEI_COLS = (106, 2410), (143, 2191)
 CHIKUSEI_TEST_ROWS, CHIKUSEI_TRAIN_EDGE = 512, 256
 CHIKUSEI_WAVELENGTHS = np.linspace(363, 1018, 128)
+WAVELENGTHS_OF_DATASET = {
+    **dict.fromkeys(("Cave", "Harvard", "NTIRE2020"), VISIBLE),
+    "Chikusei": CHIKUSEI_WAVELENGTHS,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class RawScene:
         return digest.hexdigest()
 
 
-def find_scenes(dataset_name, folder, flag_name, options=cubes.CubeOptions()):
+def find_scenes(dataset_name, folder, flag_name, options=CubeOptions()):
     """Raw scenes below a folder, {name: RawScene}.
 
     Args:

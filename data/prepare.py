@@ -7,7 +7,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from config import names
-from data import cubes, datasets, readers, store
+from data import datasets, readers, store
+from data.rasters import CubeOptions
 from utils import UserError, progress_bar, random_generator, say
 
 SPLITS = ("labelled", "unlabelled", "test")
@@ -40,7 +41,7 @@ def prepare(config):
     Returns:
         (stores, written): {split: path} of all, and the paths of those that were not up to date.
     """
-    options = cubes.CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
+    options = CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
     plan = _plan(config, options)
     out_dir = Path(config.out_dir).expanduser()
     attributes = {"dataset": config.dataset_name, "protocol": config.protocol, "program": PROGRAM}

@@ -98,7 +98,7 @@ def read_cave_scene(name, band_files):
         raise UserError(
             f"{folder}: scene {name} has a band {surplus[0]}, CAVE has {CAVE_BANDS}; is this another data set?"
         )
-    bands = [_read_grey(band_files[n]) for n in sorted(wanted)]
+    bands = [read_grey(band_files[n]) for n in sorted(wanted)]
     for number, band in enumerate(bands, start=1):
         if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
             raise UserError(
@@ -271,7 +271,8 @@ def check_whole_mat(path):
             f.seek(length, os.SEEK_CUR)
 
 
-def _read_grey(path):
+def read_grey(path):
+    """Read one band's picture, H x W, 8 or 16 bits; of grey with alpha, or equal colours, the first channel."""
     pixels = _read_image(path)
     if pixels.ndim == 3 and pixels.shape[2] == 2:
         # Grey with alpha.

@@ -150,7 +150,8 @@ def test_incomplete_test_commands_are_refused(flags, words):
 
 
 @pytest.mark.parametrize(
-    "name", ["PrepareConfig", "InfoConfig", "TrainConfig", "TestConfig", "TablesConfig", "DemoConfig"]
+    "name",
+    ["PrepareConfig", "InfoConfig", "TrainConfig", "TestConfig", "PredictConfig", "TablesConfig", "DemoConfig"],
 )
 def test_the_readme_lists_every_flag_as_it_is(name):
     assert config.flags_table(getattr(config, name)) in README.read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from mains import checked_arguments
     ("words", "sentence"),
     [
         (["trian"], "did you mean train?"),
-        (["xyz"], "give one of prepare, info, train, test, tables, demo"),
+        (["xyz"], "give one of prepare, info, train, test, predict, tables, demo"),
         (["train", "--UseRBG", "1"], "did you mean --UseRGB?"),
         (["train", "--zzzzzz", "1"], "--help lists the flags"),
         (["train", "stray"], "'stray' belongs to no flag"),
@@ -39,12 +39,12 @@ def test_odd_paths_come_through_the_whole_command_line(refused, path):
     assert f"--train_dir_mslabel {path}: no such file or folder" in sentence
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "test", "demo"])
+@pytest.mark.parametrize("command", ["prepare", "train", "test", "predict", "demo"])
 def test_help_shows_the_flags_with_their_meaning(command):
     done = subprocess.run([sys.executable, str(ROOT / "mains.py"), command, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "FLAGS" in done.stdout + done.stderr
-    assert "--seed" in done.stdout + done.stderr or command in ("prepare", "test")
+    assert "--seed" in done.stdout + done.stderr or command in ("prepare", "test", "predict")
 
 
 def test_without_a_command_the_commands_are_listed():

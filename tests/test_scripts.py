@@ -41,7 +41,11 @@ def test_an_ablation_runs_to_its_page_and_does_nothing_twice(stores, raw, tmp_pa
 
 def test_a_set_that_is_not_prepared_is_left_out_by_name(tmp_path):
     done = subprocess.run(
-        ["bash", "-c", f"cd {ROOT}; source() {{ python=false; }}; . scripts/rows.sh; unset -f source; stores_of harvard"],
+        [
+            "bash",
+            "-c",
+            f"cd {ROOT}; source() {{ python=false; }}; . scripts/rows.sh; unset -f source; stores_of harvard",
+        ],
         env={**os.environ, "STORES": str(tmp_path)},
         capture_output=True,
         text=True,

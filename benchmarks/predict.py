@@ -1,0 +1,180 @@
+"""What `predict` costs and gains, with some weights: python benchmarks/predict.py WEIGHTS STORE [PART ...]
+
+Parts (all without a name):
+    quality   dB that self-ensemble and back-projection gain on the test scenes of a store
+    tiles     how far tiles deviate from the whole scene, by their size and overlap, on pieces of the same scenes
+    sizes     time and peak memory for scenes that come out 512, 2048 and 8192 pixels square, streamed from ENVI to ENVI
+    memory    peak memory of one pass beside what tiling.bytes_needed says
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import checkpoint
+from data import store
+from data.imresize import degrade
+from metrics import quality_assessment
+from predict import super_resolve
+
+VARIANTS = {
+    "as it is": {},
+    "self-ensemble": {"self_ensemble": True},
+    "back-projection 1": {"back_projection": 1},
+    "back-projection 2": {"back_projection": 2},
+    "back-projection 3": {"back_projection": 3},
+    "self-ensemble, back-projection 1": {"self_ensemble": True, "back_projection": 1},
+}
+# Sizes and overlaps of tiles, in pixels of the image that is enlarged.
+TILES = [(size, overlap) for size in (64, 128, 192) for overlap in (0, 8, 16, 32, 64) if 2 * overlap <= size]
+# Edge of the pieces of scenes that are cut into them.
+TILED_EDGE = 384
+SIZES = (512, 2048, 8192)
+MEMORY_CASES = ((64, 31), (128, 31), (192, 31), (64, 128))
+
+
+def scenes_of(path):
+    """(name, H x W x C float32 in 0..1) of a store."""
+    for name in store.scene_names(path):
+        scene = store.read_scene(path, name)
+        yield name, scene.values()
+
+
+def lr_of(gt, n_scale):
+    return degrade(torch.from_numpy(gt).permute(2, 0, 1)[None], n_scale)[0][0].permute(1, 2, 0).numpy()
+
+
+def quality(weights, path):
+    model, architecture = checkpoint.load_network(weights)
+    rows = {title: [] for title in VARIANTS}
+    seconds = dict.fromkeys(VARIANTS, 0.0)
+    for _, gt in scenes_of(path):
+        lr = lr_of(gt, architecture["n_scale"])
+        for title, options in VARIANTS.items():
+            started = time.perf_counter()
+            sr = super_resolve(lr, model, **options)
+            seconds[title] += time.perf_counter() - started
+            row = quality_assessment(gt, sr, ratio=architecture["n_scale"])
+            degraded = lr_of(sr, architecture["n_scale"])
+            rows[title].append([row["MPSNR"], row["SAM"], row["ERGAS"], np.sqrt(np.mean((degraded - lr) ** 2))])
+    count = len(rows["as it is"])
+    print(f"\n{count} scenes of {Path(path).name}, x{architecture['n_scale']}, {Path(weights).name}")
+    print(
+        "| | MPSNR | gain (dB) | SAM | ERGAS | degraded again against LR, RMSE | time |\n|---|---|---|---|---|---|---|"
+    )
+    first = np.mean(rows["as it is"], axis=0)
+    for title, values in rows.items():
+        mean = np.mean(values, axis=0)
+        print(
+            f"| {title} | {mean[0]:.4f} | {mean[0] - first[0]:+.4f} | {mean[1]:.4f} | {mean[2]:.4f} | {mean[3]:.1e} "
+            f"| {seconds[title] / seconds['as it is']:.1f} times |"
+        )
+
+
+def tiles(weights, path, count=2):
+    model, architecture = checkpoint.load_network(weights)
+    deviations = {tile: [] for tile in TILES}
+    for _, image in list(scenes_of(path))[:count]:
+        image = image[:TILED_EDGE, :TILED_EDGE]
+        whole = super_resolve(image, model)
+        for size, overlap in TILES:
+            tiled = super_resolve(image, model, tile_size=size, tile_overlap=overlap)
+            error = tiled - whole
+            deviations[size, overlap].append([np.sqrt(np.mean(error**2)), np.abs(error).max()])
+    print(
+        f"\ntiles against the whole scene, {TILED_EDGE} pixels square of the first {count} scenes of {Path(path).name} as input, {Path(weights).name}"
+    )
+    print("| tile | overlap | RMSE | as PSNR (dB) | largest |\n|---|---|---|---|---|")
+    for (size, overlap), values in deviations.items():
+        rmse, largest = np.sqrt(np.mean(np.square(np.array(values)[:, 0]))), np.max(np.array(values)[:, 1])
+        print(f"| {size} | {overlap} | {rmse:.2e} | {-20 * np.log10(rmse):.1f} | {largest:.1e} |", flush=True)
+
+
+def sizes(weights):
+    _, architecture = checkpoint.load_network(weights)
+    bands, n_scale = architecture["n_colors"], architecture["n_scale"]
+    print(f"\n{Path(weights).name}, {bands} bands of 16 bits, ENVI to ENVI, {os.cpu_count()} cores")
+    print("| result | input | read and written | time | peak memory |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for size in SIZES:
+            edge = size // n_scale
+            write_scene(Path(folder, "scene.hdr"), edge, bands)
+            command = [sys.executable, str(ROOT / "mains.py"), "predict", f"--input={folder}/scene.hdr"]
+            command += [f"--output={folder}/out.hdr", f"--model_dir={weights}", "--overwrite=1", "--value_scale=65535"]
+            # More would not be kept for the largest one: the others fit.
+            command += ["--memory_limit=2"] if size == SIZES[-1] else []
+            started = time.perf_counter()
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            words = process.stdout.read()
+            _, status, used = os.wait4(process.pid, 0)
+            taken = time.perf_counter() - started
+            how = next((line.split(" (")[0] for line in words.splitlines() if " tiles of " in line), "whole")
+            moved = (edge**2 + size**2) * bands * 2 / 1e9
+            print(
+                f"| {size} x {size} | {edge} x {edge} | {moved:.2f} GB | {taken:.0f} s ({how}) "
+                f"| {used.ru_maxrss / 2**20:.2f} GB | {'' if status == 0 else 'failed'}",
+                flush=True,
+            )
+
+
+def write_scene(path, edge, bands):
+    """A synthetic scene, written row by row."""
+    from spectral.io import envi
+
+    metadata = {"lines": edge, "samples": edge, "bands": bands, "data type": 12, "interleave": "bil"}
+    pixels = envi.create_image(str(path), metadata, force=True).open_memmap(interleave="bip", writable=True)
+    generator = np.random.default_rng(0)
+    columns, spectrum = np.sin(np.arange(edge) / 9)[:, None], 0.5 + 0.4 * np.sin(np.arange(bands) / 5)
+    for row in range(edge):
+        values = spectrum * (0.5 + 0.3 * columns * np.sin(row / 7)) + 0.02 * generator.random((edge, bands))
+        pixels[row] = values * 60000
+
+
+def memory(weights):
+    _, architecture = checkpoint.load_network(weights)
+    print("\n| LR pixels | bands | peak memory of a pass | bytes_needed |\n|---|---|---|---|")
+    for edge, bands in MEMORY_CASES:
+        case = {**architecture, "n_colors": bands}
+        done = subprocess.run(
+            [sys.executable, __file__, "--pass", repr(case), str(edge)], capture_output=True, text=True
+        )
+        print(f"| {edge} x {edge} | {bands} | {done.stdout.strip()}", flush=True)
+
+
+def one_pass(case, edge):
+    from models import build_model
+    from tiling import bytes_needed
+
+    model = build_model(**case).eval()
+    image = np.random.default_rng(0).random((edge, edge, case["n_colors"]), dtype=np.float32)
+    super_resolve(image[:8, :8], model)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    super_resolve(image, model)
+    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    print(f"{taken / 1e9:.2f} GB | {bytes_needed(case, edge, edge) / 1e9:.2f} GB |")
+
+
+def main():
+    weights, path, *parts = sys.argv[1:]
+    for part in parts or ("quality", "tiles", "sizes", "memory"):
+        if part in ("quality", "tiles"):
+            globals()[part](weights, path)
+        else:
+            globals()[part](weights)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--pass":
+        one_pass(eval(sys.argv[2]), int(sys.argv[3]))
+    else:
+        main()

@@ -1,0 +1,57 @@
+"""Missing values: found by their mark, filled so that a network sees nothing of the hole."""
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+
+def missing_values(cube, nodata=None):
+    """Where an array has its mark for no data, or is no finite number; None where it is whole.
+
+    Args:
+        nodata: the mark, or None. One that the array's type cannot hold marks nothing.
+    """
+    missing = ~np.isfinite(cube) if cube.dtype.kind == "f" else None
+    if nodata is not None and np.isfinite(nodata):
+        mark = mark_in(cube.dtype, nodata)
+        marked = cube == mark if mark is not None else np.zeros(cube.shape, dtype=bool)
+        missing = marked if missing is None else missing | marked
+    return missing if missing is not None and missing.any() else None
+
+
+def mark_in(dtype, nodata):
+    """The mark for no data as a number type holds it, or None where it has no such number."""
+    if np.dtype(dtype).kind == "f":
+        return np.dtype(dtype).type(nodata)
+    info = np.iinfo(dtype)
+    return np.dtype(dtype).type(int(nodata)) if nodata == int(nodata) and info.min <= nodata <= info.max else None
+
+
+def filled(cube, missing):
+    """The cube with every missing value filled in.
+
+    A pixel that lacks all its bands gets the spectrum of the nearest pixel that does not; a band that is missing
+    alone the value of the nearest band that is there.
+
+    Args:
+        cube: H x W x C.
+        missing: H x W x C of bool, not all True.
+    """
+    cube = cube.copy()
+    empty = missing.all(axis=2)
+    partly = missing.any(axis=2) & ~empty
+    if partly.any():
+        spectra, gaps = cube[partly], missing[partly]
+        nearest = _nearest_there(~gaps)
+        cube[partly] = np.take_along_axis(spectra, nearest, axis=1)
+    if empty.any():
+        rows, cols = distance_transform_edt(empty, return_distances=False, return_indices=True)
+        cube[empty] = cube[rows[empty], cols[empty]]
+    return cube
+
+
+def _nearest_there(there):
+    """N x C of bool, at least one True a row -> for each place the index of the nearest True in its row."""
+    bands = np.arange(there.shape[1])
+    before = np.maximum.accumulate(np.where(there, bands, -len(bands) * 2), axis=1)
+    after = np.minimum.accumulate(np.where(there, bands, len(bands) * 3)[:, ::-1], axis=1)[:, ::-1]
+    return np.where(bands - before <= after - bands, before, after)

@@ -1,0 +1,244 @@
+"""Scenes in the formats people have: read by windows, and written back with what their files said of them.
+
+Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, ENVI (.hdr with its data file), multi-band TIFF and
+GeoTIFF, folders of one PNG a band.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from data.rasters import arrays, bands, envi, hdf5, tiff
+from data.rasters.base import CubeOptions, Raster, from_array, unreadable
+from data.rasters.raw import RawCube
+from utils import UserError
+
+__all__ = ["CubeOptions", "Output", "Raster", "from_array", "open_raster"]
+
+_OPEN = {
+    "mat5": arrays.open_mat5,
+    "hdf5": hdf5.open_raster,
+    "npy": arrays.open_npy,
+    "npz": arrays.open_npz,
+    "tiff": tiff.open_raster,
+    "envi": envi.open_raster,
+    "png": bands.open_raster,
+}
+_WRITE = {
+    "mat5": arrays.write_mat5,
+    "hdf5": hdf5.write,
+    "npy": arrays.write_npy,
+    "npz": arrays.write_npz,
+    "tiff": tiff.write,
+    "png": bands.write,
+}
+KINDS = tuple(_OPEN)
+KIND_OF_EXTENSION = {
+    **{".mat": "mat5", ".npy": "npy", ".npz": "npz", ".tif": "tiff", ".tiff": "tiff"},
+    **dict.fromkeys((".h5", ".hdf5", ".he5"), "hdf5"),
+    **dict.fromkeys((".hdr", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip"), "envi"),
+}
+# Extensions by which an input is known for a scene; of ENVI's files, its header.
+EXTENSIONS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5", ".hdr", ".tif", ".tiff")
+
+
+def format_of(path):
+    """mat5, hdf5, npy, npz, tiff or envi, by the first bytes; None for anything else."""
+    with open(path, "rb") as f:
+        head = f.read(128)
+    if head.startswith(b"\x89HDF") or head.startswith(b"MATLAB 7.3"):
+        return "hdf5"
+    if head.startswith(b"MATLAB 5.0") or head[126:128] in (b"IM", b"MI"):
+        return "mat5"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith(b"PK\x03\x04") and Path(path).suffix.lower() == ".npz":
+        return "npz"
+    if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
+        return "tiff"
+    if head.lstrip().startswith(b"ENVI"):
+        return "envi"
+    # An HDF5 file may begin with a block of its user's.
+    return "hdf5" if h5py.is_hdf5(path) else None
+
+
+def open_raster(path, options=CubeOptions()):
+    """Open a scene: a file of any known format (ENVI by its header or its data), or a folder of band pictures.
+
+    Raises:
+        UserError: for a damaged, empty or unknown file, no cube or several in it, an unclear band axis, values
+            that are no real numbers, a header that does not fit its data, or a package that is missing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return bands.open_raster(path, options)
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty (0 bytes); copy it again or take it away")
+    kind = format_of(path)
+    if kind is None and (header := envi.header_of(path)):
+        path, kind = header, "envi"
+    if kind is None:
+        raise UserError(f"{path}: not in the format of its name (nor in another known one); copy or export it again")
+    try:
+        return _OPEN[kind](path, options)
+    except UserError:
+        raise
+    # The formats' libraries meet damaged files with errors of nearly any type.
+    except Exception as error:
+        raise unreadable(path, kind) from error
+
+
+class Output:
+    """Where a scene's result goes: everything is made in a folder of its own beside it and moved out at the end.
+
+    Attributes:
+        path: the final file, ENVI header or folder of pictures.
+        kind: its format.
+        work: the folder `.NAME.partial`.
+        raw: the RawCube that the tiles are written to; for ENVI, the data file itself.
+    """
+
+    def __init__(self, path, like, scale):
+        self.path, self.like, self.scale = Path(path), like, scale
+        suffix = self.path.suffix.lower()
+        self.kind = KIND_OF_EXTENSION.get(suffix, like.kind)
+        if self.kind == "mat5" and like.kind == "hdf5" and like.details["matlab"]:
+            self.kind = "hdf5"
+        if self.kind == "envi":
+            self.path = self.path.with_suffix(".hdr")
+        self.shape = (like.shape[0] * scale, like.shape[1] * scale, like.shape[2])
+        self.dtype = like.dtype if self.kind == like.kind else like.dtype.newbyteorder("=")
+        self.work = self.path.with_name(f".{self.path.name}.partial")
+        self.raw = None
+        self._check()
+
+    @property
+    def nbytes(self):
+        """Bytes of the bare values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def _data_name(self):
+        return envi.data_name(self.path.stem, self.like) if self.kind == "envi" else "values.raw"
+
+    @property
+    def nbytes_on_disk(self):
+        """Bytes that are needed while it is made: ENVI's values are written once, the others' bare ones first."""
+        return self.nbytes if self.kind == "envi" else 2 * self.nbytes
+
+    def final_paths(self):
+        """The files, or the folder, that will stand there at the end."""
+        beside = [self.path.with_name(self._data_name)] if self.kind == "envi" else []
+        return [*beside, self.path]
+
+    def open_raw(self):
+        """Make, or go on with, the file of bare values."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        interleave = self.like.interleave if self.kind in (self.like.kind, "envi") else "bip"
+        self.raw = RawCube(self.work / self._data_name, self.shape, self.dtype, interleave)
+        return self.raw
+
+    def finish(self, cube):
+        """Write the result in its format from the values (an array, or `raw.cube`) and move it into place.
+
+        Returns:
+            The paths written.
+        """
+        if self.kind == "envi":
+            if self.raw is None:
+                self.open_raw().write(0, 0, cube)
+            self.raw.close()
+            envi.write_header(self.work / self.path.name, self.raw, self.like, self.scale)
+        else:
+            self.work.mkdir(parents=True, exist_ok=True)
+            _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
+        # The header, by which a scene is known, comes last.
+        for final in self.final_paths():
+            _sync(self.work / final.name)
+            _remove(final)
+            os.replace(self.work / final.name, final)
+        self.discard()
+        return self.final_paths()
+
+    def discard(self):
+        """Take the work away."""
+        if self.raw:
+            self.raw.abandon()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _check(self):
+        number = self.dtype.newbyteorder("=")
+        supported = {
+            "envi": envi.supports(number),
+            "png": number in (np.uint8, np.uint16),
+            "tiff": number != np.float16,
+            "mat5": number != np.float16,
+        }
+        if not supported.get(self.kind, True):
+            raise UserError(f"{self.path}: this format has no values of type {number}; write to .npy or .h5")
+        if self.kind == "mat5" and self.nbytes > arrays.LARGEST_MAT5:
+            raise UserError(
+                f"{self.path}: {self.nbytes / 1e9:.1f} GB, more than a v5 .mat holds (4.3 GB); write to .h5, .hdr or .tif"
+            )
+
+
+def output_name(path):
+    """The name that a result of the same kind has in a folder: its input's, or that of its header."""
+    path = Path(path)
+    header = None if path.is_dir() or path.suffix.lower() in EXTENSIONS else envi.header_of(path)
+    return header.name if header else path.name
+
+
+def is_band_folder(path):
+    """Whether a path is a folder of one picture a band."""
+    return Path(path).is_dir() and bool(bands.band_files(path))
+
+
+def holds_only_pictures(folder):
+    """Whether nothing but PNG files is in a folder."""
+    return all(p.is_file() and p.suffix.lower() == ".png" for p in Path(folder).iterdir())
+
+
+def scene_files(root):
+    """Files below a folder, at most three levels down, that are scenes by content or extension, sorted."""
+    found = []
+    for folder, names in folders_below(root):
+        for path in (folder / name for name in names):
+            if not path.name.startswith(".") and path.is_file():
+                if format_of(path) or path.suffix.lower() in EXTENSIONS:
+                    found.append(path)
+    return found
+
+
+def scenes_below(root):
+    """`scene_files`, and folders of band pictures."""
+    return sorted([*scene_files(root), *(folder for folder, _ in folders_below(root) if is_band_folder(folder))])
+
+
+def folders_below(root):
+    """(folder, sorted names of its files) of a folder and those below it, at most three levels down, each once."""
+    visited = set()
+    for place, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        if len(Path(place).relative_to(root).parts) >= 3 or os.path.realpath(place) in visited:
+            subfolders.clear()
+        if os.path.realpath(place) not in visited:
+            visited.add(os.path.realpath(place))
+            yield Path(place), sorted(files)
+
+
+def _sync(path):
+    """Have a file, or all files of a folder, safely on the disk."""
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with open(file, "rb") as f:
+            os.fsync(f.fileno())
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

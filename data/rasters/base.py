@@ -1,0 +1,270 @@
+"""What every format's reader gives: a scene read by windows, with what its file says of it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from utils import UserError, say
+
+# Writers pass a cube on in blocks of about this many bytes.
+BLOCK_BYTES = 2**26
+WAVELENGTH_NAMES = ("wavelength", "wavelengths", "bands")
+# Where HDF5 files keep, as attributes, the mark for no data and what stands for 1 (or its inverse).
+NODATA_NAMES = ("_FillValue", "missing_value", "Data_Ignore_Value", "nodata")
+SCALE_NAMES = ("Scale_Factor", "scale_factor", "reflectance_scale_factor")
+
+
+@dataclass(frozen=True)
+class CubeOptions:
+    """How to understand a cube where it does not say so itself.
+
+    Attributes:
+        key: name of the array in .mat, .npz and HDF5 files; the only cube without.
+        band_axis: 0, 1 or 2 as the file's owner counts (MATLAB's order for .mat); -1: find it.
+        value_scale: what stands for 1; 0: the integer type's maximum, or 1 for floating point.
+        wavelengths: "first,last" in nm for evenly spaced bands; "" where the file knows or nobody does.
+    """
+
+    key: str = ""
+    band_axis: int = -1
+    value_scale: float = 0.0
+    wavelengths: str = ""
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a raster lies.
+
+    Attributes:
+        crs: coordinate system as WKT.
+        transform: (a, b, c, d, e, f): x = a col + b row + c, y = d col + e row + f, from the upper left corner.
+    """
+
+    crs: str
+    transform: tuple
+
+    def finer(self, scale):
+        """The same ground in pixels `scale` times as small."""
+        a, b, c, d, e, f = self.transform
+        return Georeference(self.crs, (a / scale, b / scale, c, d / scale, e / scale, f))
+
+
+@dataclass
+class Raster:
+    """One scene, rows x columns x bands.
+
+    Attributes:
+        path: what the user named.
+        kind: its format, one of `rasters.KINDS`.
+        shape: (rows, columns, bands).
+        dtype: number type, in the file's own byte order.
+        source: function of two slices (rows, columns) that reads that window, h x w x C.
+        files: all files that it is made of.
+        wavelengths: C band centres in nm, or None.
+        band_names: C names, or None.
+        nodata: value that marks missing data, or None.
+        value_scale: what stands for 1, where the file says; None otherwise.
+        georeference: function without arguments that gives the `Georeference` or None; asked for only
+            when a file of another kind is to be written.
+        interleave: bip, bil or bsq: the order in which the format wants its values.
+        details: what the format's own writer needs to write its like.
+    """
+
+    path: Path
+    kind: str
+    shape: tuple
+    dtype: np.dtype
+    source: Callable
+    files: tuple = ()
+    wavelengths: np.ndarray = None
+    band_names: list = None
+    nodata: float = None
+    value_scale: float = None
+    georeference: Callable = lambda: None
+    interleave: str = "bip"
+    details: dict = field(default_factory=dict)
+
+    def read(self, rows=slice(None), cols=slice(None)):
+        """A window, h x w x C, in the machine's byte order.
+
+        Raises:
+            UserError: for a file that turns out to be damaged there.
+        """
+        try:
+            values = np.asarray(self.source(rows, cols))
+        except UserError:
+            raise
+        # The formats' libraries meet damaged files with errors of nearly any type.
+        except Exception as error:
+            raise unreadable(self.path, self.kind) from error
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def unreadable(path, kind):
+    """The error for a file that its format's library cannot read."""
+    return UserError(f"{path}: cannot be read (truncated or damaged {kind} file?); copy or export it again")
+
+
+def from_array(image, wavelengths=None, nodata=None):
+    """A rows x columns x bands array as a Raster."""
+    return Raster(
+        path=Path("image"),
+        kind="array",
+        shape=image.shape,
+        dtype=image.dtype,
+        source=lambda rows, cols: image[rows, cols],
+        wavelengths=wavelengths,
+        nodata=nodata,
+    )
+
+
+def windows_of(array, axes):
+    """A Raster's `source` over anything that is indexed like an array.
+
+    Args:
+        axes: which axes of the array are rows, columns and bands.
+    """
+
+    def read(rows, cols):
+        index = [slice(None)] * 3
+        index[axes[0]], index[axes[1]] = rows, cols
+        return np.transpose(array[tuple(index)], axes)
+
+    return read
+
+
+def axes_with_bands_at(band_axis):
+    """(rows, columns, bands) of an array whose bands are at that axis."""
+    return (*(k for k in range(3) if k != band_axis), band_axis)
+
+
+def interleave_of(axes):
+    """bip, bil or bsq for an array whose rows, columns and bands are at these axes."""
+    return ("bsq", "bil", "bip")[axes[2]]
+
+
+def checked_numbers(path, dtype):
+    """Refuse what is no real number."""
+    if dtype.kind not in "fiu":
+        raise UserError(
+            f"{path}: values of type {dtype}, where real numbers are needed; export the magnitude or reflectance"
+        )
+
+
+def layout(path, shape, options, wavelengths, band_axis=None):
+    """Where rows, columns and bands are, and the wavelengths, of an array as its owner counts its axes.
+
+    Returns:
+        (axes, wavelengths in nm or None).
+    """
+    if len(shape) != 3:
+        raise UserError(
+            f"{path}: an array of shape {tuple(shape)}, where rows x columns x bands are needed; name another by --key"
+        )
+    axis = options.band_axis if options.band_axis >= 0 else band_axis
+    if axis is None:
+        axis = find_band_axis(path, shape, wavelengths)
+    if wavelengths is None and options.wavelengths:
+        wavelengths = even_wavelengths(options.wavelengths, shape[axis])
+    if wavelengths is not None and len(wavelengths) != shape[axis]:
+        raise UserError(
+            f"{path}: {len(wavelengths)} wavelengths for {shape[axis]} bands; name the band axis by --band_axis"
+        )
+    return axes_with_bands_at(axis), wavelengths
+
+
+def find_band_axis(path, shape, wavelengths):
+    """Which axis holds the bands: as long as the wavelengths, or unlike two equal ones, or much the shortest."""
+    if wavelengths is not None and sum(n == len(wavelengths) for n in shape) == 1:
+        return shape.index(len(wavelengths))
+    unlike = [k for k in range(3) if shape.count(shape[k]) == 1]
+    if len(unlike) == 1:
+        return unlike[0]
+    order = sorted(range(3), key=lambda k: shape[k])
+    if 2 * shape[order[0]] <= shape[order[1]]:
+        return order[0]
+    raise UserError(
+        f"{path}: cannot tell which of {' x '.join(map(str, shape))} are the bands; name the axis by --band_axis 0, 1 or 2"
+    )
+
+
+def only_cube(path, shapes, key):
+    """The name of the array to read among {name: shape}."""
+    if key:
+        if key not in shapes:
+            raise UserError(f"{path}: has no array {key}, only {', '.join(shapes) or 'none'}; correct --key")
+        return key
+    cubes = [name for name, shape in shapes.items() if len(shape) == 3 and min(shape) > 1]
+    if len(cubes) != 1:
+        held = ", ".join(f"{n} {' x '.join(map(str, s))}" for n, s in shapes.items()) or "nothing"
+        raise UserError(f"{path}: {len(cubes) or 'no'} cubes in it (it holds {held}); name the array by --key")
+    return cubes[0]
+
+
+def is_per_pixel(shape, height, width):
+    """Whether an array of that shape has a value for each pixel, and so belongs to the old grid only."""
+    sides = (height, width)
+    return height * width in shape or (
+        shape.count(height) >= 2 if height == width else all(side in shape for side in sides)
+    )
+
+
+def say_left_out(path, names):
+    """Tell which arrays of the input are not in the output, since they belong to the old pixels."""
+    if names:
+        say(f"{path.name}: without {', '.join(names)}, which has a value for each pixel of the input")
+
+
+def nanometres(values, unit=""):
+    """Wavelengths in nm, or None for what is none; without a unit, values below 100 are micrometres."""
+    values = np.asarray(values, dtype=np.float64)
+    unit = unit.lower()
+    if any(word in unit for word in ("wavenumber", "index", "hz", "cm")):
+        return None
+    if "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and values.max() < 100):
+        values = values * 1000
+    return values if values.min() >= 100 else None
+
+
+def wavelengths_among(arrays, shape):
+    """Wavelengths in nm that a file holds beside its cube under a usual name, or None."""
+    by_name = {name.lower(): values for name, values in arrays.items()}
+    for name in WAVELENGTH_NAMES:
+        values = np.ravel(by_name[name]) if name in by_name else np.zeros(0)
+        if (
+            values.size in shape
+            and values.dtype.kind in "fiu"
+            and values.size > 1
+            and np.all(np.diff(values.astype(float)) > 0)
+        ):
+            found = nanometres(values)
+            if found is not None:
+                return found
+    return None
+
+
+def wavelengths_in_names(names):
+    """Wavelengths in nm out of band names such as "Band 3 (450.5 nm)", or None."""
+    found = [re.search(r"([\d.]+)\s*(nm|nanomet|um|µm|micromet)", name or "", re.IGNORECASE) for name in names]
+    if not all(found):
+        return None
+    return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found])
+
+
+def even_wavelengths(text, bands):
+    """Band centres from "first,last" in nm."""
+    try:
+        first, last = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--wavelengths takes first,last in nm, such as 400,700, not {text!r}") from error
+    return np.linspace(first, last, bands)
+
+
+def row_blocks(shape, itemsize, multiple=1):
+    """Slices of rows that hold about BLOCK_BYTES each, a multiple of some number of rows."""
+    height, width, bands = shape
+    rows = max(1, BLOCK_BYTES // (width * bands * itemsize) // multiple) * multiple
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]

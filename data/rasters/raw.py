@@ -1,0 +1,64 @@
+"""A cube as bare values in a file, written by windows in any order."""
+
+import contextlib
+
+import numpy as np
+
+# How rows, columns and bands follow each other in the file.
+AXES = {"bip": (0, 1, 2), "bil": (0, 2, 1), "bsq": (2, 0, 1)}
+
+
+class RawCube:
+    """rows x columns x bands values of one type, nothing else, in a file of their own.
+
+    Written plainly and not through a memory map: on a full disk a map ends the process without a word.
+
+    Args:
+        path: the file; made if it is not there, gone on with if it is.
+        shape, dtype: of the cube; the type's byte order is the file's.
+        interleave: bip, bil or bsq.
+    """
+
+    def __init__(self, path, shape, dtype, interleave="bip"):
+        self.path, self.shape, self.dtype, self.interleave = path, tuple(shape), np.dtype(dtype), interleave
+        self._file = open(path, "r+b" if path.exists() else "w+b")
+        self._file.truncate(int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
+
+    def write(self, top, left, values):
+        """Put an h x w x C window at its place."""
+        width, bands = self.shape[1:]
+        values = np.ascontiguousarray(values.transpose(AXES[self.interleave]), dtype=self.dtype)
+        # As outer x inner runs of values that follow each other in the file.
+        if self.interleave == "bip":
+            values = values.reshape(len(values), 1, -1)
+            inner, row_length, offset, starts = 1, width * bands, left * bands, (top, 0)
+        elif self.interleave == "bil":
+            inner, row_length, offset, starts = bands, width, left, (top, 0)
+        else:
+            inner, row_length, offset, starts = self.shape[0], width, left, (0, top)
+        whole_rows = values.shape[2] == row_length
+        for outer, runs in enumerate(values, start=starts[0]):
+            for k, run in [(0, runs)] if whole_rows else enumerate(runs):
+                position = ((outer * inner + starts[1] + k) * row_length + offset) * self.dtype.itemsize
+                self._file.seek(position)
+                self._file.write(run)
+
+    def flush(self):
+        """Hand everything to the operating system."""
+        self._file.flush()
+
+    def close(self):
+        self._file.close()
+
+    def abandon(self):
+        """Close after an error; what could not be written is lost."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    @property
+    def cube(self):
+        """The values as a rows x columns x bands array that stays on disk."""
+        self.flush()
+        axes = AXES[self.interleave]
+        mapped = np.memmap(self.path, self.dtype, mode="r", shape=tuple(self.shape[k] for k in axes))
+        return mapped.transpose(np.argsort(axes))
