@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 import checkpoint
 import report
@@ -25,6 +26,7 @@ from data import rasters
 from data.gaps import filled, mark_in, missing_values
 from data.imresize import enlarge, resize_batch
 from data.spectral import apply_along_bands
+from distributed import World
 from models.ensemble import SelfEnsemble
 from utils import Interrupted, UserError, free_memory, progress_bar, replacing, say, select_device, writing
 
@@ -449,20 +451,26 @@ def predict(config):
     if config.report:
         report.check_library()
     network = Network(config.model_dir, config)
+    world = World(network.device)
     if source.is_file() or rasters.is_band_folder(source):
+        # Of one scene each tile follows the one before: several processes share only folders.
+        if not world.is_main:
+            return []
         return _predict_scene(source, _target(config.output, source), network, config)
     scenes = rasters.scenes_below(source)
     if not scenes:
         raise UserError(f"--input {source}: no scene below it (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs)")
-    return _predict_scenes(scenes, source, Path(config.output), network, config)
+    return _predict_scenes(scenes, source, Path(config.output), network, config, world)
 
 
-def _predict_scenes(scenes, source, folder, network, config):
-    """Every scene of a folder into the same place of another; those that fail do not keep the others."""
+def _predict_scenes(scenes, source, folder, network, config, world):
+    """Every scene of a folder into the same place of another, shared among the processes; one that fails does
+    not keep the others.
+    """
     if folder.is_file():
         raise UserError(f"--output {folder}: a file, where a folder is needed for {len(scenes)} scenes")
     written, failed = [], []
-    for path in scenes:
+    for path in scenes[world.rank :: world.size]:
         target = folder / path.relative_to(source).with_name(rasters.output_name(path))
         if target.exists() and not config.overwrite:
             say(f"{target}: is there already; --overwrite 1 makes it anew")
@@ -471,9 +479,11 @@ def _predict_scenes(scenes, source, folder, network, config):
             written += _predict_scene(path, target, network, config)
         except UserError as error:
             failed.append(path.name)
-            say(f"failed: {error}")
-    if failed:
+            tqdm.write(f"failed: {error}")
+    written, failed = (sum(world.gather(share), []) for share in (written, failed))
+    if failed and world.is_main:
         print("\n".join(["wrote:", *(f"  {path}" for path in written)] if written else ["nothing to write"]))
+    if failed:
         raise UserError(
             f"{len(failed)} of {len(scenes)} scenes failed ({', '.join(failed)}), for the reasons above; repair or remove them"
         )

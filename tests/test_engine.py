@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -86,6 +87,26 @@ def test_another_number_of_processes_goes_on_at_the_same_place_of_the_epoch(run,
     assert code == 0, err
     assert "counted on from 18" in out + err
     assert rows_of(last.with_name("log.csv"))[-1]["epoch"] == "2"
+
+
+def test_two_processes_share_the_scenes_of_a_folder(tmp_path):
+    checkpoint.save_weights(build_model("DeepShare", 9, 2, n_feats=4, n_blocks=1), tmp_path / "w.pth", 2)
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        np.save(tmp_path / "in" / f"{k}.npy", np.random.default_rng(k).random((12, 10, 9), dtype=np.float32))
+    flags = {
+        "input": tmp_path / "in",
+        "output": tmp_path / "out",
+        "model_dir": tmp_path / "w.pth",
+        "cuda": 0,
+        "band_axis": 2,
+    }
+    process = torchrun("predict", **flags)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.npy", "1.npy", "2.npy"]
+    assert all(str(tmp_path / "out" / f"{k}.npy") in output for k in range(3))
+    assert np.load(tmp_path / "out" / "1.npy").shape == (24, 20, 9)
 
 
 def test_the_parts_of_a_batch_weigh_what_they_hold():

@@ -1,10 +1,8 @@
-import json
 import re
 import subprocess
 import sys
 
 import fixtures
-import h5py
 import numpy as np
 import pytest
 import scipy.io
