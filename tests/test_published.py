@@ -70,7 +70,7 @@ def test_the_published_experiment_differs_in_nothing():
             "450 labelled patches, fewer than 1,125",
         ),
         ({"patches": {**FULL["patches"], "rgb": 4900}}, "4,900 rgb patches, fewer than 100,000"),
-        ({"model_title": "MCNet", "n_feats": 16}, "n_feats 16 instead of 64"),
+        ({"model_title": "MCNet", "n_feats": 16, "n_blocks": 1, "loss": "l1"}, "n_feats 16 instead of 64"),
     ],
 )
 def test_each_difference_is_named(changes, reason):
@@ -82,7 +82,10 @@ def test_each_difference_is_named(changes, reason):
     [
         {"seed": 1, "save_dir": "elsewhere", "cuda": "0", "log_interval": 5, "max_iterations": 20000},
         {"UseRGB": False, "theta_rgb": 6},
-        {"model_title": "GDRRN", "n_feats": 128},
+        {
+            **{"model_title": "GDRRN", "n_feats": 128, "loss": "mse_sam", "weight_decay": 1e-4},
+            "clip_gradient": 0.005,
+        },
     ],
 )
 def test_what_cannot_change_the_result_is_no_difference(changes):

@@ -277,7 +277,7 @@ def test_a_peer_trains_resumes_and_is_tested_from_its_weights_alone(run, refused
     scored = {"test_dir": stores / "test.h5", "data_test_num": 1, "result_path": tmp_path / "results"}
     for path in (weights, run_dir / "last.pth"):
         assert run("test", **scored, model_dir=path)[0] == 0
-    results = [json.loads(p.read_text()) for p in (tmp_path / "results").iterdir()]
+    results = [json.loads(p.read_text()) for p in (tmp_path / "results").glob("*.json")]
     assert [(r["model"], r["n_scale"]) for r in results] == [(name, 4)] * 2
     assert results[0]["mean"] == results[1]["mean"]
     assert "--n_scale 8" in refused("test", **scored, model_dir=weights, n_scale=8)
