@@ -28,7 +28,17 @@ from data.imresize import enlarge, resize_batch
 from data.spectral import apply_along_bands
 from distributed import World
 from models.ensemble import SelfEnsemble
-from utils import Interrupted, UserError, free_memory, progress_bar, replacing, say, select_device, writing
+from utils import (
+    Interrupted,
+    UserError,
+    free_memory,
+    is_out_of_memory,
+    progress_bar,
+    replacing,
+    say,
+    select_device,
+    writing,
+)
 
 # Band centres that differ by no more than this, in nm, are the same.
 TOLERANCE = 2.0
@@ -376,8 +386,8 @@ class SceneJob:
             x = cropped(x)
             for _ in range(self.settings.back_projection):
                 y = y + resize_batch(x - resize_batch(y, Fraction(1, s)), s)
-        except RuntimeError as error:
-            if "out of memory" in str(error) or "allocate memory" in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
                 raise UserError(
                     f"{self.raster.path}: the memory is too small for {width} x {height} pixels at once; give a smaller --tile_size"
                 ) from error
@@ -473,7 +483,7 @@ def _predict_scenes(scenes, source, folder, network, config, world):
     for path in scenes[world.rank :: world.size]:
         target = folder / path.relative_to(source).with_name(rasters.output_name(path))
         if target.exists() and not config.overwrite:
-            say(f"{target}: is there already; --overwrite 1 makes it anew")
+            tqdm.write(f"{target}: is there already; --overwrite 1 makes it anew")
             continue
         try:
             written += _predict_scene(path, target, network, config)

@@ -9,6 +9,8 @@ from torch.utils.checkpoint import checkpoint
 # Without gradients, feature maps are worked on in strips of rows of at most so many values (32 MB of
 # float32): beside what a strip needs, a body then holds one map of the whole image.
 VALUES_PER_STRIP = 2**23
+# Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**24 float32 values are 64 MB.
+VALUES_PER_PORTION = 2**24
 
 
 def conv(in_channels, out_channels, kernel_size):
@@ -186,6 +188,24 @@ def add_in_strips_(x, function, alpha, halo=0):
         above = x[:, :, bottom - halo : bottom].clone() if halo else above
         x[:, :, top:bottom].add_(function(before)[:, :, height : height + bottom - top], alpha=alpha)
     return x
+
+
+def join_skip(trunk_output, skip, lms, final):
+    """final(trunk_output + skip(lms)), the end of a network with a skip convolution; final and skip are 3 x 3."""
+    if torch.is_grad_enabled():
+        return final(trunk_output + skip(lms))
+    return in_strips(lambda a, b: final(a + skip(b)), (trunk_output, lms), halo=2)
+
+
+def in_portions(function, groups, enlarged_values):
+    """function of a batch of band groups; without gradients a few groups at a time, for whole scenes' sake.
+
+    Args:
+        enlarged_values: values of a group's feature maps together, once they are enlarged.
+    """
+    if torch.is_grad_enabled():
+        return function(groups)
+    return torch.cat([function(part) for part in groups.split(max(1, VALUES_PER_PORTION // enlarged_values))])
 
 
 def group_starts(n_colors, n_subs, n_ovls):

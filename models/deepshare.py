@@ -3,13 +3,9 @@
 import torch
 from torch import nn
 
-from models.blocks import Branch, conv, gather_groups, group_starts, in_strips, merge_groups
+from models.blocks import Branch, conv, gather_groups, group_starts, in_portions, join_skip, merge_groups
 
 SCALES = (2, 3, 4, 6, 8, 16)
-
-# Values of one feature map of branch2's body, over all groups of a pass, that inference allows itself; further
-# groups wait for the next pass. 2**24 float32 values are 64 MB.
-INFERENCE_VALUES_PER_PASS = 2**24
 
 
 class DeepShare(nn.Module):
@@ -78,18 +74,13 @@ class DeepShare(nn.Module):
         """
         if modality == "spectral":
             y = merge_groups(self._enlarge_groups(ms), self.starts, self.n_colors)
-            y = self._finish(self.trunk, self.skip_conv, self.final, y, lms)
+            y = join_skip(self.trunk(y), self.skip_conv, lms, self.final)
         elif modality == "rgb":
             y = self._enlarge(ms, -1)
-            y = self._finish(self.trunk_RGB, self.skip_conv_RGB, self.final_RGB, y, lms)
+            y = join_skip(self.trunk_RGB(y), self.skip_conv_RGB, lms, self.final_RGB)
         else:
             raise ValueError(f"modality is 'spectral' or 'rgb', not {modality!r}")
         return y + lms if self.has_global_residual else y
-
-    def _finish(self, trunk, skip, final, y, lms):
-        if torch.is_grad_enabled():
-            return final(trunk(y) + skip(lms))
-        return in_strips(lambda a, b: final(a + skip(b)), (trunk(y), lms), halo=2)
 
     def _enlarge(self, groups, which):
         """Both branches: B x n_subs x h x w -> B x n_subs x s*h x s*w; which matters if none is shared."""
@@ -103,14 +94,8 @@ class DeepShare(nn.Module):
         if not self.use_share:
             per_group = groups.chunk(len(self.starts))
             return torch.cat([self._enlarge(group, g) for g, group in enumerate(per_group)])
-        if torch.is_grad_enabled():
-            return self._enlarge(groups, 0)
-        # A whole scene's feature maps would not fit for all groups at once. Without gradients the
-        # groups can go through in portions.
-        enlarged_once = ms.shape[2] * ms.shape[3] * self.branch1.up_scale**2
-        values_per_group = ms.shape[0] * self.skip_conv.out_channels * enlarged_once
-        portion = max(1, INFERENCE_VALUES_PER_PASS // values_per_group)
-        return torch.cat([self._enlarge(part, 0) for part in groups.split(portion)])
+        enlarged = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * self.branch1.up_scale**2
+        return in_portions(lambda part: self._enlarge(part, 0), groups, enlarged)
 
     @torch.no_grad()
     def init_identity(self, trunk_gain=0.1):

@@ -1,10 +1,9 @@
 """SSPSR: band groups through one shared branch, then a trunk (Jiang, Sun, Liu and Ma, TCI 2020)."""
 
-import torch
 from torch import nn
 
-from models.blocks import SSB, SSPN, Branch, conv, gather_groups, group_starts, in_strips, merge_groups
-from models.deepshare import INFERENCE_VALUES_PER_PASS, check_settings
+from models.blocks import SSB, SSPN, Branch, conv, gather_groups, group_starts, in_portions, join_skip, merge_groups
+from models.deepshare import check_settings
 from models.peer import Peer
 
 
@@ -31,19 +30,12 @@ class SSPSR(Peer):
 
     def _output(self, ms, lms):
         y = self.trunk(merge_groups(self._enlarge_groups(ms), self.starts, self.n_colors))
-        if torch.is_grad_enabled():
-            return self.final(y + self.skip_conv(lms))
-        return in_strips(lambda a, b: self.final(a + self.skip_conv(b)), (y, lms), halo=2)
+        return join_skip(y, self.skip_conv, lms, self.final)
 
     def _enlarge_groups(self, ms):
         groups = gather_groups(ms, self.starts, self.n_subs)
-        if torch.is_grad_enabled():
-            return self.branch(groups)
-        # As in DeepShare: a whole scene's feature maps would not fit for all groups at once.
-        enlarged = ms.shape[2] * ms.shape[3] * self.branch.up_scale**2
-        values_per_group = ms.shape[0] * self.skip_conv.out_channels * enlarged
-        portion = max(1, INFERENCE_VALUES_PER_PASS // values_per_group)
-        return torch.cat([self.branch(part) for part in groups.split(portion)])
+        enlarged = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * self.branch.up_scale**2
+        return in_portions(self.branch, groups, enlarged)
 
     def _last_parameters(self):
         return self.final.parameters()

@@ -82,4 +82,19 @@ with_rgb_ssl() { row "$1" DeepShare+RGB+SSL "${rgb[@]}" $(ssl_of "$1"); }
 with_mixup() { row "$1" DeepShare+Mixup "${mixup[@]}"; }
 with_all() { row "$1" DeepShare+RGB+SSL+Mixup "${rgb[@]}" "${mixup[@]}" $(ssl_of "$1"); }
 
+# Every method on every set that is prepared.
+published_table() {
+    local set network
+    for set in cave harvard ntire2020; do
+        stores_of "$set" >/dev/null || continue
+        bicubic "$set"
+        for network in GDRRN 3DFCNN SSPSR MCNet; do peer "$set" "$network"; done
+        plain "$set"
+        with_rgb "$set"
+        with_rgb_ssl "$set"
+        with_all "$set"
+    done
+    tables
+}
+
 tables() { "$python" mains.py tables "$RUNS"; }

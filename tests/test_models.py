@@ -3,7 +3,6 @@ import torch
 
 import checkpoint
 from models import blocks, build_model
-from models import deepshare as deepshare_room
 
 
 def test_outputs_equal_the_released_network(golden):
@@ -82,7 +81,7 @@ def test_portions_of_groups_change_nothing_at_inference(golden_x4, monkeypatch):
     model.load_state_dict(state)
     with torch.no_grad():
         at_once = model(golden_x4["ms"], golden_x4["lms"])
-        monkeypatch.setattr(deepshare_room, "INFERENCE_VALUES_PER_PASS", 1)
+        monkeypatch.setattr(blocks, "VALUES_PER_PORTION", 1)
         in_portions = model(golden_x4["ms"], golden_x4["lms"])
     torch.testing.assert_close(in_portions, at_once, rtol=0, atol=1e-6)
 

@@ -6,7 +6,6 @@ from torch.nn import functional
 import checkpoint
 from config import PUBLISHED
 from models import blocks, build_model, volumes
-from models import sspsr as sspsr_room
 
 PEERS = ("SSPSR", "GDRRN", "3DFCNN", "MCNet")
 # GDRRN always adds lms; the others do where asked.
@@ -123,7 +122,7 @@ def test_strips_and_portions_change_nothing_at_inference(name, settings, height,
     ms, lms = (x.double() for x in images(height=height))
     whole = model(ms, lms).detach()
     monkeypatch.setattr(blocks, "VALUES_PER_STRIP", 1)
-    monkeypatch.setattr(sspsr_room, "INFERENCE_VALUES_PER_PASS", 1)
+    monkeypatch.setattr("models.blocks.VALUES_PER_PORTION", 1)
     with torch.inference_mode():
         in_strips = model(ms, lms)
     torch.testing.assert_close(in_strips, whole, rtol=0, atol=1e-11)
