@@ -30,7 +30,10 @@ from samples import Samples
 from utils import Interrupted, UserError, progress_bar, random_generator, say, seed_everything, select_device, writing
 
 BRANCHES = ("labelled", "mixup", "rgb", "consistency")
-# A loss is taken to diverge when its mean over a log interval is so many times the lowest mean so far, both
+# Losses against something that stays. Both sides of the consistency loss are the network's: it is near zero as
+# long as the network adds nothing to the bicubic image, and grows as it learns.
+SUPERVISED = ("labelled", "mixup", "rgb")
+# Such a loss is taken to diverge when its mean over a log interval is so many times the lowest mean so far, both
 # over enough mini-batches for dark patches not to matter.
 DIVERGED, BATCHES_TO_JUDGE = 10, 20
 # What the processes of a run may tell each other between iterations, beside the number of a signal.
@@ -493,7 +496,7 @@ class Trainer:
                 f"is not finite; {remedy}"
             )
         for name, mean, lowest in zip(BRANCHES, means, self.losses.judged_against()):
-            if mean is not None and lowest is not None and mean > DIVERGED * lowest:
+            if name in SUPERVISED and None not in (mean, lowest) and mean > DIVERGED * lowest:
                 raise UserError(
                     f"the {name} loss diverges: {mean:.4g} in the mean of the iterations up to {self.iteration}, "
                     f"{lowest:.4g} before; {remedy}"

@@ -16,7 +16,8 @@ import checkpoint
 from config import TrainConfig
 from data.patches import Batch
 from models import build_model
-from trainer import Trainer
+from trainer import BRANCHES, Trainer
+from utils import UserError
 
 
 def losses_of(save_dir):
@@ -224,6 +225,22 @@ def test_a_loss_that_diverges_stops_the_run(run, refused, logged):
     run_dir = logged["save_dir"] / TITLE
     state, _ = checkpoint.load_weights(run_dir / "last.pth")
     assert max(t.abs().max() for t in state.values()) < 2
+
+
+@pytest.mark.parametrize(("branch", "stops"), [("labelled", True), ("rgb", True), ("consistency", False)])
+def test_only_losses_against_something_that_stays_can_diverge(tiny_flags, branch, stops):
+    trainer = Trainer(TrainConfig.from_flags({k: str(v) for k, v in tiny_flags.items()}))
+    # An interval of 20 mini-batches with a mean of 0.01, then one of 0.11: eleven times that.
+    for loss in (0.01, 0.11):
+        for k in range(20):
+            trainer.losses.add(BRANCHES.index(branch), torch.tensor(loss), k)
+        means = trainer.losses.means()
+        if loss == 0.11 and stops:
+            with pytest.raises(UserError, match=f"the {branch} loss diverges: 0.11 .* 0.01 before"):
+                trainer._check_losses(means)
+        else:
+            trainer._check_losses(means)
+        trainer.losses.begin_interval(means)
 
 
 def test_the_best_validation_is_kept(run, logged, stores):
