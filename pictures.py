@@ -48,6 +48,20 @@ def colour_errors(error, full_scale=ERROR_FULL_SCALE):
     return np.stack(channels, axis=2).round().astype(np.uint8)
 
 
+def title_of(path):
+    """(title, description) that a PNG file carries, as the reports of `predict` do.
+
+    Raises:
+        ValueError: for a file without them.
+        OSError: for one that is no picture.
+    """
+    with Image.open(path) as picture:
+        said = {**picture.info}
+    if not ("Title" in said and "Description" in said):
+        raise ValueError("no report of predict")
+    return said["Title"], said["Description"]
+
+
 def comparison(ms, lms, sr, gt, wavelengths=None):
     """One picture: LR, bicubic, SR and HR in false colour; under them the errors of bicubic and SR.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+import pictures
 import published
 import tables_html
 import tables_text
@@ -200,12 +201,22 @@ class Table:
         return f"every row but {others[0]}" if others else "every row"
 
 
+@dataclass(frozen=True)
+class OwnScene:
+    """What `predict --report 1` has drawn of a scene without ground truth."""
+
+    path: Path
+    title: str
+    description: str
+
+
 @dataclass
 class Report:
-    """Everything that is shown: the tables, the runs without results, and what was passed over and why."""
+    """Everything that is shown: tables, reports of own scenes, runs without results, what was passed over and why."""
 
     folder: Path
     tables: list
+    own_scenes: list = field(default_factory=list)
     unfinished: list = field(default_factory=list)
     unscored: list = field(default_factory=list)
     notes: list = field(default_factory=list)
@@ -224,7 +235,7 @@ def make_tables(config):
         Paths of the files written.
 
     Raises:
-        UserError: if there is no such folder, or no results in it.
+        UserError: if there is no such folder, or neither results nor reports of `predict` in it.
     """
     runs_dir = Path(config.runs_dir).expanduser()
     out_dir = Path(config.out_dir).expanduser() if config.out_dir else runs_dir / "tables"
@@ -247,7 +258,7 @@ def gather(runs_dir):
     """The Report of all results below a folder.
 
     Raises:
-        UserError: if there is no such folder, or no results in it.
+        UserError: if there is no such folder, or neither results nor reports of `predict` in it.
     """
     if not runs_dir.is_dir():
         raise UserError(f"{runs_dir}: no such folder; give the one under which runs and results are")
@@ -262,11 +273,16 @@ def gather(runs_dir):
         if path.parent.resolve() not in scored and (path.parent / "log.csv").is_file():
             finished = any(path.parent.glob("*_epoch_*.pth"))
             (report.unscored if finished else report.unfinished).append(_below(path.parent, runs_dir))
-    if not results:
+    for path in sorted(runs_dir.rglob("*_report.png")):
+        try:
+            report.own_scenes.append(OwnScene(path, *pictures.title_of(path)))
+        except (OSError, ValueError) as error:
+            report.notes.append(f"{_below(path, runs_dir)}: passed over, {_words(error)}")
+    if not results and not report.own_scenes:
         raise UserError(
             f"{runs_dir}: no results in it"
             + (f" that can be read ({report.notes[0]})" if report.notes else "")
-            + "; train with --test_dir, or test, and give the folder that holds the outcome"
+            + "; train with --test_dir, or test, or predict --report 1, and give the folder that holds the outcome"
         )
     # A row is called the same under both protocols.
     telling = {key: _telling(group) for key, group in _grouped(results, _same_method)}

@@ -18,6 +18,8 @@ HIGH_RES = charts.Style("#111111", "", 2.2)
 BICUBIC = charts.Style("#767676", "6 4", 1.8)
 # Pixels of a crop whose spectra are shown, how far apart they are, and how far from the border, in HR pixels.
 PIXELS, APART, BORDER = 3, 16, 6
+# Reports of own scenes that are shown; each takes about half a megabyte of the page.
+OWN_SCENES = 12
 # Columns of log.csv and validation.csv that are drawn.
 LOSSES = {
     "labelled": "Labelled loss",
@@ -44,6 +46,9 @@ def page(report):
     if report.shows_theta_rgb:
         title, head, numbers = text.theta_rgb_lines()
         sections.append(f"<section>{_published(title, ['theta_rgb', *head], {'RMSE': numbers})}</section>")
+    if report.own_scenes:
+        links.append('<a href="#own">Own scenes</a>')
+        sections.append(_own_scenes(report))
     asides = "".join(
         f"<section><h2>{_(title)}</h2><ul>{''.join(f'<li>{_(item)}</li>' for item in items)}</ul></section>"
         for title, items in text.asides(report)
@@ -57,8 +62,26 @@ def page(report):
     )
 
 
+def _own_scenes(report):
+    """The pictures that `predict --report 1` has drawn, the first of many."""
+    figures = [
+        f"<figure><h3>{_(scene.title)}</h3>{_embedded(scene.path.read_bytes(), f'report of {scene.title}', 'report')}"
+        f"<figcaption>{_(text.path_below(scene, report))}: {_(scene.description)}.</figcaption></figure>"
+        for scene in report.own_scenes[:OWN_SCENES]
+    ]
+    ((_title, items),) = text.own_scenes(report)
+    rest = "".join(f"<li>{_(item)}</li>" for item in items[OWN_SCENES:])
+    words = f"<p>Not shown, to keep the page small:</p><ul>{rest}</ul>" if rest else ""
+    return (
+        '<section id="own"><h2>Own scenes</h2><p>Made larger by <code>predict</code>; there is no ground truth to score '
+        f"them by.</p>{''.join(figures)}{words}</section>"
+    )
+
+
 def _summary(report):
     rows = [row for table in report.tables for row in table.rows]
+    if not rows:
+        return "No results of train or test."
     reduced = sum(row.is_reduced for row in rows)
     words = [f"{len(rows)} rows in {len(report.tables)} table{'s' if len(report.tables) > 1 else ''}."]
     if reduced:
@@ -346,8 +369,13 @@ def _tile(title, upper, lower, words, reduced=False):
 def _picture(pixels, description):
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, format="PNG", optimize=True)
-    data = base64.b64encode(content.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{_(description)}">'
+    return _embedded(content.getvalue(), description)
+
+
+def _embedded(png, description, css_class=""):
+    data = base64.b64encode(png).decode()
+    kind = f' class="{css_class}"' if css_class else ""
+    return f'<img{kind} src="data:image/png;base64,{data}" alt="{_(description)}">'
 
 
 def _marked(pixels, marks):
@@ -449,6 +477,7 @@ main ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 20px;padding:
 .tile{display:grid;grid-template-rows:subgrid;grid-row:span 4;gap:4px}
 .tile img,.bar,.note{width:100%;aspect-ratio:1;display:block;image-rendering:pixelated}
 .tile p{font-size:12px;margin:0;color:var(--soft);font-variant-numeric:tabular-nums}
+.report{width:100%;max-width:1000px;display:block}
 .note{font-size:12px;color:var(--soft);padding-top:6px}
 .bar{font-size:7.5px;fill:var(--ink)}
 .bar path{stroke:var(--ink);stroke-width:.6}

@@ -99,7 +99,7 @@ def theta_rgb_lines():
 
 def markdown(report):
     """The report as Markdown, its tables in even columns so that they read well in a terminal too."""
-    parts = [f"# Results below {report.folder.absolute().name}", SPREAD]
+    parts = [f"# Results below {report.folder.absolute().name}", *([SPREAD] if report.tables else [])]
     for table in report.tables:
         parts.append(f"## {table.title}\n\nProtocol: {protocol_in_words(table)}.")
         head = ["method", *(HEADINGS[m][0] for m in table.metrics), *FACTS]
@@ -124,9 +124,20 @@ def markdown(report):
         parts.append(
             f"### {PUBLISHED_APART}\n\n{title}\n\n" + _markdown_table(["theta_rgb", *head], [["RMSE", *numbers]])
         )
-    for title, items in asides(report):
+    for title, items in own_scenes(report) + asides(report):
         parts.append(f"{title}:\n\n" + "\n".join(f"- {item}" for item in items))
     return "\n\n".join(parts) + "\n"
+
+
+def own_scenes(report):
+    """(title, items) of the scenes that `predict` has made a report of; () without any."""
+    items = [f"{path_below(scene, report)}: {scene.title}; {scene.description}" for scene in report.own_scenes]
+    return [("Scenes without ground truth, made larger by `predict`", items)] if items else []
+
+
+def path_below(scene, report):
+    """Where the report of a scene is, as seen from the folder of all results."""
+    return scene.path.relative_to(report.folder).as_posix()
 
 
 def asides(report):
@@ -221,7 +232,7 @@ def latex(report):
     if report.shows_theta_rgb:
         title, head, numbers = theta_rgb_lines()
         parts.append(_tex_table(f"{PUBLISHED_APART}: {title}.", ["theta_rgb", *head], [_tex_line(["RMSE", *numbers])]))
-    for title, items in asides(report):
+    for title, items in own_scenes(report) + asides(report):
         parts.append(_tex(f"{title}: {'; '.join(items)}.") + "\n")
     return "\n".join([*parts, "\\end{document}\n"])
 

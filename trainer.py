@@ -27,7 +27,17 @@ from metrics import UnscoredBandWarning, quality_assessment
 from models import build_model
 from models.blocks import keep_fewer_activations
 from samples import Samples
-from utils import Interrupted, UserError, progress_bar, random_generator, say, seed_everything, select_device, writing
+from utils import (
+    Interrupted,
+    UserError,
+    cpu_computes_bf16,
+    progress_bar,
+    random_generator,
+    say,
+    seed_everything,
+    select_device,
+    writing,
+)
 
 BRANCHES = ("labelled", "mixup", "rgb", "consistency")
 # Losses against something that stays. Both sides of the consistency loss are the network's: it is near zero as
@@ -57,6 +67,8 @@ class Trainer:
         seed_everything(config.seed)
         self.device = select_device(config.cuda, config.gpus)
         self.world = World(self.device)
+        if config.precision == "bf16" and self.device.type == "cpu" and not cpu_computes_bf16():
+            say("--precision bf16: this CPU has no fast arithmetic for it, so steps take many times as long; fp32 is faster here")
         # The same seed shall give the same log, also where cuDNN has faster algorithms that do not.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = config.precision != "fp32"

@@ -108,6 +108,11 @@ def free_memory():
     return 0
 
 
+def cpu_computes_bf16():
+    """Whether torch's convolutions in bf16 are fast on this CPU; elsewhere they are many times slower than in fp32."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def is_out_of_memory(error):
     """Whether an error says that main memory or a device's memory was not enough."""
     words = str(error).lower()

@@ -13,6 +13,7 @@ from conftest import ROOT
 from test_trainer import TITLE, final_weights, rows_of, same
 
 import checkpoint
+import trainer
 from config import TrainConfig
 from data.patches import Batch
 from models import build_model
@@ -136,6 +137,14 @@ def test_bf16_is_near_and_its_weights_stay_float32(run, logged, tmp_path):
     for row, other in zip(a, b, strict=True):
         assert row == pytest.approx(other, rel=2e-2)
     assert all(t.dtype == torch.float32 for t in final_weights(tmp_path / "bf16" / TITLE).values())
+
+
+@pytest.mark.parametrize(("is_fast", "precision", "warned"), [(True, "bf16", 0), (False, "bf16", 1), (False, "fp32", 0)])
+def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast, precision, warned):
+    monkeypatch.setattr(trainer, "cpu_computes_bf16", lambda: is_fast)
+    code, out, _ = run("train", **logged, precision=precision, max_iterations=1)
+    assert code == 0
+    assert out.count("fp32 is faster here") == warned
 
 
 def test_learning_rates_worked_by_hand():

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from test_published import FULL
 
 import tables_html
@@ -362,3 +363,43 @@ def test_latex_lines_have_as_many_cells_as_their_tables_columns(tabulate, tmp_pa
         lines = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
     assert r"50\%\_stopped" in tex
+
+
+def test_reports_of_own_scenes_are_shown_with_the_results_or_without_any(run, tabulate, tmp_path):
+    pytest.importorskip("matplotlib")
+    scene = np.random.default_rng(0).random((20, 24, 31), dtype=np.float32)
+    axis = {"band_axis": 2, "model_dir": "cave_x4_small"}
+    for name in ("field", "lake"):
+        np.save(tmp_path / f"{name}.npy", scene)
+        output = tmp_path / "runs" / f"{name}.npy"
+        assert run("predict", input=tmp_path / f"{name}.npy", output=output, report=1, **axis)[0] == 0
+    Image.new("RGB", (8, 8)).save(tmp_path / "runs" / "other_report.png")
+    markdown, rows, page = tabulate()
+    assert rows == []
+    for text in (markdown, page):
+        assert "field.npy: 24 x 20 x 31 to 96 x 80" in text
+        assert "field_report.png" in text
+        assert "degraded again against the LR input, RMSE over all bands" in text
+        assert "other_report.png: passed over, no report of predict" in text
+    parser = Links()
+    parser.feed(page)
+    assert parser.open == []
+    assert len(parser.images) == 2
+    write_run(tmp_path / "runs" / "a")
+    markdown, rows, page = tabulate()
+    assert ours(rows)
+    assert "lake_report.png" in markdown
+
+
+def test_of_many_reports_the_first_are_shown_and_the_rest_named(tabulate, tmp_path):
+    about = PngInfo()
+    about.add_text("Title", "a scene")
+    about.add_text("Description", "RMSE 1e-3")
+    (tmp_path / "runs").mkdir()
+    for k in range(14):
+        Image.new("RGB", (8, 8)).save(tmp_path / "runs" / f"s{k:02}_report.png", pnginfo=about)
+    _, _, page = tabulate()
+    parser = Links()
+    parser.feed(page)
+    assert len(parser.images) == 12
+    assert all(f"s{k:02}_report.png" in page for k in range(14))
