@@ -4,6 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/rows.sh"
 bicubic cave
 plain cave
+plain_longer cave
 with_rgb cave
 with_rgb_ssl cave
 with_mixup cave
