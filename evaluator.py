@@ -21,7 +21,7 @@ from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from models import build_model
 from models.ensemble import SelfEnsemble
 from samples import Samples
-from utils import UserError, progress_bar, replacing, say, select_device, writing
+from utils import UserError, progress_bar, replacing, say, select_device, without_tf32, writing
 
 COLUMNS = {
     "MPSNR": ".4f",
@@ -146,7 +146,8 @@ def super_resolve(model, scene, device):
     was_training = model.training
     model.eval()
     try:
-        output = model(*inputs)
+        with without_tf32():
+            output = model(*inputs)
     finally:
         model.train(was_training)
     return as_image(output)
@@ -272,8 +273,6 @@ def test(config):
     """
     device = select_device(config.cuda, config.gpus)
     world = World(device)
-    # Scores shall not depend on the device: no TF32.
-    torch.backends.cudnn.allow_tf32 = False
     if config.model_title == "Bicubic":
         n_scale = config.n_scale or 4
         scenes = SceneSet(config.test_dir, "test_dir", n_scale, config.protocol, config.data_test_num)

@@ -37,6 +37,7 @@ from utils import (
     replacing,
     say,
     select_device,
+    without_tf32,
     writing,
 )
 
@@ -153,7 +154,8 @@ class Network:
     @torch.inference_mode()
     def __call__(self, ms, lms):
         ms, lms = (x.contiguous(memory_format=torch.channels_last) for x in (ms, lms))
-        return self.model(ms, lms)
+        with without_tf32():
+            return self.model(ms, lms)
 
     def free_memory(self, limit_gb):
         """Bytes at hand on the device: the limit, or what is free."""

@@ -68,7 +68,9 @@ class Trainer:
         self.device = select_device(config.cuda, config.gpus)
         self.world = World(self.device)
         if config.precision == "bf16" and self.device.type == "cpu" and not cpu_computes_bf16():
-            say("--precision bf16: this CPU has no fast arithmetic for it, so steps take many times as long; fp32 is faster here")
+            say(
+                "--precision bf16: this CPU has no fast arithmetic for it, so steps take many times as long; fp32 is faster here"
+            )
         # The same seed shall give the same log, also where cuDNN has faster algorithms that do not.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = config.precision != "fp32"

@@ -108,6 +108,17 @@ def free_memory():
     return 0
 
 
+@contextlib.contextmanager
+def without_tf32():
+    """Convolutions below are in full float32 on CUDA too: results shall not depend on the device."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def cpu_computes_bf16():
     """Whether torch's convolutions in bf16 are fast on this CPU; elsewhere they are many times slower than in fp32."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

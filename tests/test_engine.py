@@ -139,7 +139,9 @@ def test_bf16_is_near_and_its_weights_stay_float32(run, logged, tmp_path):
     assert all(t.dtype == torch.float32 for t in final_weights(tmp_path / "bf16" / TITLE).values())
 
 
-@pytest.mark.parametrize(("is_fast", "precision", "warned"), [(True, "bf16", 0), (False, "bf16", 1), (False, "fp32", 0)])
+@pytest.mark.parametrize(
+    ("is_fast", "precision", "warned"), [(True, "bf16", 0), (False, "bf16", 1), (False, "fp32", 0)]
+)
 def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast, precision, warned):
     monkeypatch.setattr(trainer, "cpu_computes_bf16", lambda: is_fast)
     code, out, _ = run("train", **logged, precision=precision, max_iterations=1)

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import fixtures
 import numpy as np
@@ -76,6 +77,23 @@ def test_the_result_is_that_of_the_test_command():
     result = super_resolve(image, model, cuda="0")
     assert (result.shape, result.dtype) == ((48, 64, 31), np.float32)
     np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def test_results_are_in_full_float32_and_the_callers_setting_stays(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def note(lms):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return 0 * lms
+
+    model = Stub(5, note)
+    image = fixtures.smooth_cube(6, 16, 16, 5)
+    super_resolve(image, model)
+    ms, lms, gt = (torch.zeros(1, 5, n, n) for n in (4, 8, 8))
+    evaluator.super_resolve(model, SimpleNamespace(ms=ms, lms=lms, gt=gt), torch.device("cpu"))
+    assert seen == [False, False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", ">u2"])
