@@ -109,7 +109,7 @@ def _converted(field, value):
             raise UserError(f"--{name} takes a {'whole ' if field.type is int else ''}number, not {value!r}")
         value = field.type(number)
     if limits["choices"] and value not in limits["choices"]:
-        raise UserError(f"--{name} takes {_one_of(limits['choices'])}, not {value!r}")
+        raise UserError(f"--{name} takes {_one_of(limits['choices'], field.default)}, not {value!r}")
     if limits["low"] is not None and value < limits["low"]:
         raise UserError(f"--{name} is at least {limits['low']}, not {value!r}")
     if limits["above"] is not None and value <= limits["above"]:
@@ -128,8 +128,9 @@ def _number(value):
     return number if abs(number) < float("inf") else None
 
 
-def _one_of(choices):
-    words = [str(c) for c in choices if c not in ("", 0)]
+def _one_of(choices, default):
+    # "" and 0 as a default say that nothing was chosen.
+    words = [str(c) for c in choices if c != "" and not (c == default == 0)]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 

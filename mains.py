@@ -8,6 +8,7 @@ Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 sto
 
 import dataclasses
 import difflib
+import errno
 import inspect
 import os
 import sys
@@ -201,6 +202,12 @@ def main(arguments=None):
         return _end(str(stop), stop.exit_code)
     except distributed.PeerLostError as error:
         return _end(f"error: {error}", 1)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _end(
+            f"error: {str(error.filename)[:40]}...: the name is too long for the file system; give a shorter one", 2
+        )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import time
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from config import PredictConfig, as_dict, existing
 from data import rasters
 from data.gaps import filled, mark_in, missing_values
 from data.imresize import enlarge, resize_batch
+from data.rasters.base import even_wavelengths
 from data.spectral import apply_along_bands
 from distributed import World
 from models.ensemble import SelfEnsemble
@@ -53,6 +55,8 @@ LARGEST_FLOAT = 2.0
 SAMPLES, SAMPLE_VALUES = 8, 2**22
 # Saving the state takes no more than one part in so many of the time.
 SAVING_SHARE = 20
+# What is noted of a scene that is half done.
+STATE = ("fingerprint", "tile_size", "overlap", "done", "clipped", "seams")
 # Settings on which the result depends; tiles done under others are not gone on with.
 SETTINGS_OF_RESULT = (
     *("value_scale", "nodata", "wavelengths", "key", "band_axis", "resample_bands", "self_ensemble"),
@@ -99,7 +103,7 @@ def super_resolve(
         UserError: for bands that do not fit the network, values that cannot be understood, unusable weights.
     """
     image = np.asarray(image)
-    if image.ndim != 3 or image.dtype.kind not in "fiu":
+    if image.ndim != 3 or image.size == 0 or image.dtype.kind not in "fiu":
         raise UserError(f"an image is rows x columns x bands of real numbers, got {image.dtype} of {image.shape}")
     settings = PredictConfig(
         value_scale=value_scale,
@@ -412,6 +416,9 @@ def _values_of(raster, settings, tell):
     scale = settings.value_scale or raster.value_scale
     by_type = not scale and raster.dtype.kind in "iu"
     low, high = _range_of(raster, nodata)
+    if low is None:
+        tell(f"{raster.path}: nothing but missing data where it was looked at")
+        low = high = 0.0
     if by_type:
         scale = float(np.iinfo(raster.dtype).max)
         if high < scale / 5:
@@ -435,7 +442,7 @@ def _values_of(raster, settings, tell):
 
 
 def _range_of(raster, nodata):
-    """Lowest and highest value in blocks of rows over the whole height (all of a small scene)."""
+    """Lowest and highest value in blocks of rows over the whole height (all of a small scene); None without any."""
     height, width, bands = raster.shape
     rows = max(1, SAMPLE_VALUES // (width * bands))
     lows, highs = [], []
@@ -446,7 +453,7 @@ def _range_of(raster, nodata):
             valid = block if missing is None else block[~missing]
             lows.append(float(valid.min()))
             highs.append(float(valid.max()))
-    return (min(lows), max(highs)) if lows else (0.0, 0.0)
+    return (min(lows), max(highs)) if lows else (None, None)
 
 
 def predict(config):
@@ -460,6 +467,8 @@ def predict(config):
         Interrupted: after Ctrl-C, when the tiles that are done are safe.
     """
     source = existing(config.input, "input")
+    if config.wavelengths:
+        even_wavelengths(config.wavelengths, 2)
     if config.report:
         report.check_library()
     network = Network(config.model_dir, config)
@@ -481,6 +490,10 @@ def _predict_scenes(scenes, source, folder, network, config, world):
     """
     if folder.is_file():
         raise UserError(f"--output {folder}: a file, where a folder is needed for {len(scenes)} scenes")
+    if folder.resolve() == source.resolve():
+        raise UserError(f"--output {folder}: that is the folder of the input itself; choose another")
+    # Results of an earlier call below the input are no input.
+    scenes = [path for path in scenes if folder.resolve() not in path.resolve().parents]
     written, failed = [], []
     for path in scenes[world.rank :: world.size]:
         target = folder / path.relative_to(source).with_name(rasters.output_name(path))
@@ -543,12 +556,12 @@ def _predict_scene(path, target, network, config):
                 cube = raw.cube
             say(_summary(raster, scene))
             drawn = report.draw(raster, cube, scene) if picture else None
-            files = output.finish(cube)
-        if picture:
+            if picture is None:
+                return output.finish(cube)
+            # The picture is on the disk before the result appears, and appears after it.
             with replacing(picture) as temporary:
                 temporary.write_bytes(drawn)
-            files = [*files, picture]
-        return files
+                return [*output.finish(cube), picture]
     except KeyboardInterrupt as stop:
         raise Interrupted(signal.SIGINT, progress.left_behind(scene)) from stop
     except BaseException:
@@ -559,7 +572,7 @@ def _predict_scene(path, target, network, config):
 def _refuse_standing(raster, output, picture, config):
     """Refuse to write over the input, over what is there already, or onto a disk without room for it."""
     inputs = {p.resolve() for p in (raster.path, *raster.files)}
-    for path in filter(None, [*output.final_paths(), picture]):
+    for path in filter(None, [*output.final_paths(), *output.stale_paths(), picture]):
         if path.resolve() in inputs:
             raise UserError(f"--output {path}: that is the input itself; choose another name or folder")
         if not path.exists():
@@ -572,11 +585,13 @@ def _refuse_standing(raster, output, picture, config):
     while not folder.exists():
         folder = folder.parent
     held = sum(p.stat().st_blocks * 512 for p in output.work.rglob("*") if p.is_file()) if output.work.exists() else 0
-    missing = output.nbytes_on_disk - held - shutil.disk_usage(folder).free
-    if missing > 0:
+    disk = shutil.disk_usage(folder)
+    missing = output.nbytes_on_disk - held - disk.free
+    # What has no size at all is no disk: writing there fails by itself.
+    if missing > 0 and disk.total:
         raise UserError(
-            f"--output {output.path}: the disk is too full by {missing / 1e9:.2f} GB "
-            f"(the result takes {output.nbytes_on_disk / 1e9:.2f} GB while it is made); free some space or choose another folder"
+            f"--output {output.path}: the disk is too full by {missing / 1e6:.1f} MB "
+            f"(the result takes {output.nbytes_on_disk / 1e6:.1f} MB while it is made); free some space or choose another folder"
         )
 
 
@@ -605,21 +620,31 @@ class Progress:
     def __init__(self, output, fingerprint):
         self.output, self.fingerprint = output, fingerprint
         self.path = output.work / "progress.json"
+        self.seams = None
         self.state = self._read()
         self.plan = (self.state["tile_size"], self.state["overlap"]) if self.state else None
         self._next_save = 0.0
 
     def _read(self):
+        """The state to go on with, or None; self.seams is then what goes with it."""
         if not self.path.is_file():
             return None
         try:
             state = json.loads(self.path.read_text())
-        except ValueError:
+            if state["fingerprint"] != self.fingerprint:
+                say(
+                    f"{self.output.work}: tiles of another input, other weights or settings; starting from the beginning"
+                )
+                return None
+            with np.load(self.output.work / state["seams"]) as seams:
+                self.seams = seams["below"], seams["right"]
+            if self.output.raw_path.stat().st_size != self.output.nbytes:
+                raise ValueError("values are missing")
+            return {name: state[name] for name in STATE}
+        # A damaged file of whatever kind.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+            say(f"{self.output.work}: the tiles that were kept are damaged; starting from the beginning")
             return None
-        if state.get("fingerprint") != self.fingerprint:
-            say(f"{self.output.work}: tiles of another input, other weights or settings; starting from the beginning")
-            return None
-        return state
 
     def begin(self, scene):
         """Make the work folder, or put a scene where it was left."""
@@ -627,8 +652,7 @@ class Progress:
             shutil.rmtree(self.output.work, ignore_errors=True)
             self.output.work.mkdir(parents=True)
             return
-        with np.load(self.output.work / self.state["seams"]) as seams:
-            scene.blender.below, scene.blender.right = seams["below"], seams["right"]
+        scene.blender.below, scene.blender.right = self.seams
         scene.done, scene.clipped = self.state["done"], self.state["clipped"]
         say(f"{self.output.path}: going on after {scene.done} of {len(scene.plan.tiles)} tiles")
 
@@ -640,14 +664,9 @@ class Progress:
         self.output.raw.flush()
         seams = f"seams_{scene.done}.npz"
         np.savez(self.output.work / seams, below=scene.blender.below, right=scene.blender.right)
-        state = {
-            "fingerprint": self.fingerprint,
-            "tile_size": scene.plan.tile_size,
-            "overlap": scene.plan.overlap,
-            "done": scene.done,
-            "clipped": scene.clipped,
-            "seams": seams,
-        }
+        plan = scene.plan
+        values = (self.fingerprint, plan.tile_size, plan.overlap, scene.done, scene.clipped, seams)
+        state = dict(zip(STATE, values, strict=True))
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(state))
         if self.state:

@@ -1,3 +1,4 @@
+import errno
 import re
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from types import SimpleNamespace
 import fixtures
 import numpy as np
 import pytest
+import rasterio
 import scipy.io
 import torch
 from conftest import ROOT
@@ -441,6 +443,29 @@ def test_a_stopped_run_goes_on_with_the_tiles_that_are_done(run, unlabelled_weig
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.parametrize("harm", ["values", "seams", "state"])
+def test_kept_tiles_that_are_damaged_are_made_again(run, unlabelled_weights, tmp_path, monkeypatch, harm):
+    monkeypatch.setattr(predict, "SAVING_SHARE", 0)
+    source = fixtures.write_own(tmp_path, "npy", CUBE)
+    flags = {"input": source, "output": tmp_path / "out.npy", "model_dir": unlabelled_weights, **TILES}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, KeyboardInterrupt())
+        assert run("predict", **flags)[0] == 130
+    work = tmp_path / ".out.npy.partial"
+    if harm == "values":
+        (work / "values.raw").unlink()
+    elif harm == "seams":
+        (seams,) = work.glob("seams_*")
+        seams.write_bytes(seams.read_bytes()[:100])
+    else:
+        (work / "progress.json").write_text("null")
+    code, out, _ = run("predict", **flags)
+    assert code == 0
+    assert "damaged; starting from the beginning" in out
+    assert run("predict", **{**flags, "output": tmp_path / "undisturbed.npy"})[0] == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(tmp_path / "undisturbed.npy"))
+
+
 def test_tiles_of_other_settings_are_not_gone_on_with(run, weights, tmp_path, monkeypatch):
     source = fixtures.write_own(tmp_path / "in", "npy", CUBE)
     flags = {"input": source, "output": tmp_path / "out.npy", "model_dir": weights, **TILES}
@@ -483,7 +508,7 @@ def test_a_disk_without_room_is_refused_before_any_work(refused, weights, tmp_pa
     usage = predict.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(predict.shutil, "disk_usage", lambda _: usage._replace(free=100000))
     sentence = refused("predict", input=source, output=tmp_path / "out" / "a.npy", model_dir=weights)
-    assert "the disk is too full by 0.00 GB" in sentence
+    assert "the disk is too full by 1.5 MB (the result takes 1.6 MB while it is made)" in sentence
     assert not (tmp_path / "out").exists()
 
 
@@ -505,6 +530,15 @@ def test_a_folder_of_scenes_with_one_that_is_bad(run, weights, tmp_path):
     assert out.count("is there already") == 3
 
 
+def test_results_below_a_folder_of_scenes_are_no_scenes(run, refused, weights, tmp_path):
+    fixtures.write_own(tmp_path / "in", "npy", CUBE, "a")
+    flags = {"input": tmp_path / "in", "output": tmp_path / "in" / "out", "model_dir": weights}
+    for _ in range(2):
+        assert run("predict", **flags)[0] == 0
+    assert [p.name for p in (tmp_path / "in").rglob("*.npy")] == ["a.npy", "a.npy"]
+    assert "the folder of the input itself" in refused("predict", **{**flags, "output": tmp_path / "in"})
+
+
 def broken(kind, change):
     def make(folder):
         path = fixtures.write_own(folder, kind, CUBE)
@@ -521,6 +555,29 @@ def replaced(old, new):
 def cut_data(path):
     data = path.with_suffix(".dat") if path.suffix == ".hdr" else path
     data.write_bytes(data.read_bytes()[:3000])
+
+
+def added(field, value):
+    """A header with a field more, or with another value of it."""
+
+    def change(path):
+        kept = [line for line in path.read_text().splitlines() if not line.startswith(f"{field} =")]
+        path.write_text("\n".join([*kept, f"{field} = {value}", ""]))
+
+    return change
+
+
+def tiff_without_end(folder):
+    """A GeoTIFF whose pixels are whole and whose tags are not."""
+    profile = {"driver": "GTiff", "height": 28, "width": 28, "count": 31, "dtype": "uint16", "compress": "deflate"}
+    with rasterio.open(folder / "a.tif", "w", **profile) as f:
+        f.write(CUBE.transpose(2, 0, 1))
+        # Written last, and found at the end of the file.
+        f.descriptions = [f"band {k}" for k in range(31)]
+        f.update_tags(note="x" * 2000)
+    path = folder / "a.tif"
+    path.write_bytes(path.read_bytes()[:-500])
+    return path
 
 
 def own(kind, cube):
@@ -540,6 +597,19 @@ WRONG = {
     "header that is cut off": (broken("envi", lambda p: p.write_text(p.read_text()[:150])), {}, "scene.hdr"),
     "missing data file": (broken("envi", lambda p: p.with_suffix(".dat").unlink()), {}, "data file is missing"),
     **{f"truncated {k}": (broken(k, cut_data), {}, "scene") for k in ("mat5", "mat73", "npy", "npz", "hdf5", "tiff", "envi")},
+    "unknown interleave": (broken("envi", added("interleave", "bxx")), {}, "interleave = bxx"),
+    "unknown byte order": (broken("envi", added("byte order", "2")), {}, "byte order = 2 cannot be understood"),
+    "impossible scale": (broken("envi", added("reflectance scale factor", "-10000")), {}, "reflectance scale factor = -10000"),
+    "short map info": (broken("envi", added("map info", "{UTM, 1.0}")), {}, "map info = UTM, 1.0 cannot"),
+    "words for a start": (broken("envi", added("x start", "left")), {}, "x start = left cannot"),
+    "one wavelength": (broken("envi", added("wavelength", "400")), {}, "1 wavelengths for 31 bands"),
+    "no wavelengths": (broken("envi", added("wavelength", "{" + ", ".join(["nan"] * 31) + "}")), {}, "wavelength = nan"),
+    "GeoTIFF without its end": (tiff_without_end, {}, "truncated or damaged tiff"),
+    "nothing in it": (own("npy", CUBE[:0]), {"band_axis": 2}, "0 x 28 x 31 values, none at all"),
+    "a name too long": (own("npy", CUBE), {"output": "n" * 300 + ".npy"}, "the name is too long"),
+    "wavelengths the wrong way round": (own("npy", CUBE), {"wavelengths": "700,400"}, "--wavelengths takes first,last"),
+    "micrometres": (own("npy", CUBE), {"wavelengths": "0.4,0.7"}, "first,last in nm"),
+    "a fourth axis": (own("npy", CUBE), {"band_axis": 3}, "--band_axis takes -1, 0, 1 or 2"),
     "complex": (own("npy", CUBE.astype(np.complex64)), {}, "complex64"),
     "complex ENVI": (complex_envi, {}, "complex64"),
     "one band": (own("npy", CUBE[:, :, 0]), {}, "rows x columns x bands"),
@@ -586,6 +656,31 @@ def test_what_is_there_already_is_not_written_over(run, refused, weights, tmp_pa
     (tmp_path / "home" / "letter.txt").write_text("mine")
     sentence = refused("predict", input=folder, output=tmp_path / "home", model_dir=weights, overwrite=1)
     assert "a folder with other things in it" in sentence
+
+
+def test_data_of_another_result_do_not_stand_beside_an_envi_header(run, refused, unlabelled_weights, tmp_path):
+    source = fixtures.write_own(tmp_path / "in", "envi", CUBE)
+    (tmp_path / "out").mkdir()
+    # Readers look for .img before .dat, which this result has.
+    (tmp_path / "out" / "scene.img").write_bytes(b"an older result")
+    flags = {"input": source, "output": tmp_path / "out" / "scene.hdr", "model_dir": unlabelled_weights}
+    assert "scene.img: is there already" in refused("predict", **flags)
+    assert run("predict", **flags, overwrite=1)[0] == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scene.dat", "scene.hdr"]
+    assert envi.open(str(tmp_path / "out" / "scene.hdr")).shape == (112, 112, 31)
+
+
+def test_a_report_that_cannot_be_written_keeps_the_result_back(refused, weights, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    source = fixtures.write_own(tmp_path, "npy", CUBE)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predict.Path, "write_bytes", full)
+    flags = {"input": source, "output": tmp_path / "out" / "a.npy", "model_dir": weights, "report": 1}
+    assert "a_report.png: the disk is full" in refused("predict", **flags)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_an_output_that_may_not_be_written_is_named(refused, weights, tmp_path, monkeypatch):

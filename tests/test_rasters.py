@@ -263,6 +263,32 @@ def test_hdf5(tmp_path, capsys, axis, compression):
     assert "out.h5: without site/latitude" in capsys.readouterr().out
 
 
+def test_hdf5_with_links_types_axes_and_a_poor_map_info(tmp_path, capsys):
+    cube = numbers("u2")
+    with h5py.File(tmp_path / "in.h5", "w") as f:
+        f["image"] = cube
+        f["gone"], f["elsewhere"], f["same"] = (
+            h5py.SoftLink("/none"),
+            h5py.ExternalLink("no.h5", "/x"),
+            h5py.SoftLink("/image"),
+        )
+        f["type"] = np.dtype("f8")
+        f.create_group("group")["up"] = f["/"]
+        f["map_info"] = "UTM, 1.0"
+        f["rows"], f["spectral"] = np.arange(7.0), np.arange(5.0)
+        for name in ("rows", "spectral"):
+            f[name].make_scale(name)
+        f["image"].dims[0].attach_scale(f["rows"])
+    there_and_back(tmp_path / "in.h5", tmp_path / "out.h5", False, CubeOptions(band_axis=2))
+    with h5py.File(tmp_path / "out.h5") as f:
+        np.testing.assert_array_equal(f["same"][()], larger(cube))
+        assert f.get("gone", getlink=True).path == "/none"
+        assert f.get("elsewhere", getlink=True).filename == "no.h5"
+        assert f["type"].dtype == np.float64
+        assert sorted(f) == ["elsewhere", "gone", "group", "image", "same", "spectral", "type"]
+    assert "without map_info, rows" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("version", ["5", "7.3"])
 def test_mat(tmp_path, version):
     cube = numbers("f8")
@@ -306,6 +332,16 @@ def test_npy(tmp_path, axis):
     raster, _ = there_and_back(tmp_path / "in.npy", tmp_path / "out.npy", axis == 0, CubeOptions(band_axis=axis))
     np.testing.assert_array_equal(raster.read(slice(2, 5), slice(1, 4)), cube[2:5, 1:4])
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.moveaxis(larger(cube), 2, axis))
+
+
+def test_arrays_beside_the_cube_that_are_no_numbers_or_have_long_names(tmp_path):
+    days, long = np.array(["2026-01-02", "2026-01-03"], "datetime64[D]"), "n" * 40
+    np.savez(tmp_path / "in.npz", cube=numbers("u2"), days=days)
+    there_and_back(tmp_path / "in.npz", tmp_path / "out.npz", False, CubeOptions(band_axis=2))
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["days"], days)
+    scipy.io.savemat(tmp_path / "in.mat", {"cube": numbers("u2"), "s": {long: 1.0}}, long_field_names=True)
+    there_and_back(tmp_path / "in.mat", tmp_path / "out.mat", False, CubeOptions(band_axis=2))
+    assert scipy.io.loadmat(tmp_path / "out.mat")["s"].dtype.names == (long,)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

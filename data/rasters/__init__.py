@@ -83,7 +83,10 @@ def open_raster(path, options=CubeOptions()):
     if kind is None:
         raise UserError(f"{path}: not in the format of its name (nor in another known one); copy or export it again")
     try:
-        return _OPEN[kind](path, options)
+        raster = _OPEN[kind](path, options)
+        if 0 in raster.shape:
+            raise UserError(f"{path}: {' x '.join(map(str, raster.shape))} values, none at all; export it again")
+        return raster
     except UserError:
         raise
     # The formats' libraries meet damaged files with errors of nearly any type.
@@ -125,6 +128,11 @@ class Output:
         return envi.data_name(self.path.stem, self.like) if self.kind == "envi" else "values.raw"
 
     @property
+    def raw_path(self):
+        """Where the tiles' bare values are kept."""
+        return self.work / self._data_name
+
+    @property
     def nbytes_on_disk(self):
         """Bytes that are needed while it is made: ENVI's values are written once, the others' bare ones first."""
         return self.nbytes if self.kind == "envi" else 2 * self.nbytes
@@ -134,11 +142,19 @@ class Output:
         beside = [self.path.with_name(self._data_name)] if self.kind == "envi" else []
         return [*beside, self.path]
 
+    def stale_paths(self):
+        """Files of another result, or of nobody's, that readers would take for this one's data."""
+        if self.kind != "envi":
+            return []
+        names = envi.readers_data_names(self.path.stem)
+        paths = [self.path.with_name(name) for name in names if name != self._data_name]
+        return [path for path in paths if path.is_file()]
+
     def open_raw(self):
         """Make, or go on with, the file of bare values."""
         self.work.mkdir(parents=True, exist_ok=True)
         interleave = self.like.interleave if self.kind in (self.like.kind, "envi") else "bip"
-        self.raw = RawCube(self.work / self._data_name, self.shape, self.dtype, interleave)
+        self.raw = RawCube(self.raw_path, self.shape, self.dtype, interleave)
         return self.raw
 
     def finish(self, cube):
@@ -155,6 +171,8 @@ class Output:
         else:
             self.work.mkdir(parents=True, exist_ok=True)
             _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
+        for stale in self.stale_paths():
+            _remove(stale)
         # The header, by which a scene is known, comes last.
         for final in self.final_paths():
             _sync(self.work / final.name)
@@ -174,7 +192,7 @@ class Output:
         supported = {
             "envi": envi.supports(number),
             "png": number in (np.uint8, np.uint16),
-            "tiff": number != np.float16,
+            "tiff": number != np.float16 and number.itemsize <= 8,
             "mat5": number != np.float16,
         }
         if not supported.get(self.kind, True):

@@ -100,7 +100,7 @@ def _write_npy(f, array):
     np.lib.format.write_array_header_1_0(f, header)
     step = max(1, BLOCK_BYTES // (array[0].size * array.dtype.itemsize))
     for first in range(0, len(array), step):
-        f.write(np.ascontiguousarray(array[first : first + step]).data)
+        f.write(np.ascontiguousarray(array[first : first + step]).tobytes())
 
 
 def write_npz(path, cube, like, scale):
@@ -128,7 +128,7 @@ def write_mat5(path, cube, like, scale):
     else:
         array = _in_own_axes(cube, like)
     with open(path, "wb") as f:
-        scipy.io.savemat(f, {details["key"]: array, **others}, do_compression=True)
+        scipy.io.savemat(f, {details["key"]: array, **others}, do_compression=True, long_field_names=True)
 
 
 def _wavelengths_of(like):

@@ -258,6 +258,8 @@ def even_wavelengths(text, bands):
     """Band centres from "first,last" in nm."""
     try:
         first, last = (float(part) for part in text.split(","))
+        if not 100 <= first < last < np.inf:
+            raise ValueError("no wavelengths of light in nm")
     except ValueError as error:
         raise UserError(f"--wavelengths takes first,last in nm, such as 400,700, not {text!r}") from error
     return np.linspace(first, last, bands)

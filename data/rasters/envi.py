@@ -7,11 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from data.rasters.base import Georeference, Raster, checked_numbers, even_wavelengths, nanometres
+from data.rasters.raw import AXES
 from utils import UserError
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
 # Fields that are about the bytes of one file.
 LAYOUT_FIELDS = ("samples", "lines", "bands", "header offset", "file type", "data type", "interleave", "byte order")
+
+
+# Fields that are about the pixel grid.
+FIELDS_OF_PIXELS = ("map info", "pixel size", "x start", "y start", "geo points")
+# Extensions of data files, beside those that name their interleave.
+DATA_EXTENSIONS = ("img", "dat", "sli", "hyspex", "raw", "bin")
 
 
 def header_of(path):
@@ -51,6 +58,7 @@ def open_raster(path, options):
     dtype = np.dtype(image.dtype)
     checked_numbers(path, dtype)
     header, shape = image.metadata, (image.nrows, image.ncols, image.nbands)
+    _check_fields(path, header)
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + image.offset
     held = Path(image.filename).stat().st_size
     # A file too long has other lines or samples than the header says: its image would be sheared.
@@ -60,9 +68,10 @@ def open_raster(path, options):
         )
     wavelengths = None
     if header.get("wavelength"):
-        wavelengths = nanometres([float(w) for w in header["wavelength"]], header.get("wavelength units", ""))
-        if wavelengths is not None and len(wavelengths) != shape[2]:
-            raise UserError(f"{path}: {len(wavelengths)} wavelengths for {shape[2]} bands; correct the header")
+        values = _listed(header["wavelength"])
+        if len(values) != shape[2]:
+            raise UserError(f"{path}: {len(values)} wavelengths for {shape[2]} bands; correct the header")
+        wavelengths = nanometres([float(w) for w in values], header.get("wavelength units", ""))
     elif options.wavelengths:
         wavelengths = even_wavelengths(options.wavelengths, shape[2])
     scale = header.get("reflectance scale factor")
@@ -83,6 +92,40 @@ def open_raster(path, options):
         interleave=header["interleave"].lower(),
         details={"header": header, "extension": Path(image.filename).suffix},
     )
+
+
+def _check_fields(path, header):
+    """Refuse a header with fields that cannot be understood, which libraries pass on as they are."""
+
+    checks = {
+        "interleave": lambda value: value.lower() in AXES,
+        "byte order": lambda value: int(value) in (0, 1),
+        "wavelength": lambda value: np.isfinite(np.array(_listed(value), dtype=float)).all(),
+        "reflectance scale factor": lambda value: float(value) > 0,
+        "data ignore value": lambda value: [float(value)],
+        # What is made of these for finer pixels must be possible before any work.
+        **dict.fromkeys(FIELDS_OF_PIXELS, None),
+    }
+    for name, check in checks.items():
+        if name not in header:
+            continue
+        try:
+            is_good = check(header[name]) if check else _finer({name: header[name]}, 2)
+        except (ValueError, IndexError, TypeError, AttributeError):
+            is_good = False
+        if not is_good:
+            value = header[name] if isinstance(header[name], str) else ", ".join(map(str, header[name]))
+            raise UserError(f"{path}: its field {name} = {value[:60]} cannot be understood; correct it or take it out")
+
+
+def _listed(value):
+    """A field's entries: the library gives one that stands without braces as bare text."""
+    return [value] if isinstance(value, str) else value
+
+
+def readers_data_names(stem):
+    """Names under which readers look for the data of a header of that stem, in their order."""
+    return [stem, *(f"{stem}.{case(e)}" for case in (str.lower, str.upper) for e in (*DATA_EXTENSIONS, *AXES))]
 
 
 def data_name(stem, like):
@@ -144,7 +187,7 @@ def _finer(header, scale):
         header["map info"] = finer_map_info(header["map info"], scale)
     if "pixel size" in header:
         header["pixel size"] = [
-            re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in header["pixel size"]
+            re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in _listed(header["pixel size"])
         ]
     for name in ("x start", "y start"):
         if name in header:

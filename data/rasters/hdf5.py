@@ -113,7 +113,7 @@ def _write_alike(path, cube, like, scale):
     with h5py.File(like.path, "r") as source:
         with h5py.File(path, "w", userblock_size=source.userblock_size) as target:
             left_out = []
-            _copy(source, target, cube, like, scale, left_out)
+            _copy(source, target, cube, like, scale, left_out, {_address(source)})
         if source.userblock_size:
             with open(like.path, "rb") as f:
                 header = f.read(source.userblock_size)
@@ -123,30 +123,60 @@ def _write_alike(path, cube, like, scale):
     say_left_out(path, left_out)
 
 
-def _copy(source, target, cube, like, scale, left_out):
-    """Copy a group with all below it, the cube in its new size; names that are not copied go to left_out."""
-    height, width, _ = like.shape
+def _address(item):
+    return h5py.h5o.get_info(item.id).addr
+
+
+def _copy(source, target, cube, like, scale, left_out, above):
+    """Copy a group with all below it, the cube in its new size; names that are not copied go to left_out.
+
+    Args:
+        above: addresses of the groups that it is in, which a link may lead back to.
+    """
     _copy_attributes(source, target)
-    for name, item in source.items():
+    for name in source:
+        link = source.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            target[name] = link
+            continue
+        item = source[name]
         path = item.name.lstrip("/")
-        if isinstance(item, h5py.Group):
+        if not isinstance(item, (h5py.Group, h5py.Dataset)):
+            source.copy(item, target, name)
+        elif isinstance(item, h5py.Group):
             # MATLAB's cells, which nothing can point to any more.
-            if name != "#refs#":
-                _copy(item, target.create_group(name), cube, like, scale, left_out)
+            if name != "#refs#" and _address(item) not in above:
+                _copy(item, target.create_group(name), cube, like, scale, left_out, above | {_address(item)})
         elif path == like.details["key"]:
             _copy_attributes(item, _write_cube(target, name, item, cube, like))
-        elif h5py.check_ref_dtype(item.dtype) or is_per_pixel(item.shape or (), height, width):
+        elif h5py.check_ref_dtype(item.dtype) or _is_of_pixels(item, like):
             left_out.append(path)
         elif name.lower() == "map_info":
-            _copy_attributes(item, target.create_dataset(name, data=_finer_text(item[()], scale)))
+            try:
+                finer = _finer_text(item[()], scale)
+            except (ValueError, IndexError):
+                left_out.append(path)
+            else:
+                _copy_attributes(item, target.create_dataset(name, data=finer))
         else:
             source.copy(item, target, name)
+
+
+def _is_of_pixels(item, like):
+    """Whether a dataset belongs to the old pixel grid: a value for each pixel, or for each row or column."""
+    height, width, bands = like.shape
+    shape = item.shape or ()
+    is_axis = item.is_scale and len(shape) == 1 and shape[0] in {height, width} - {bands}
+    return is_axis or is_per_pixel(shape, height, width)
 
 
 def _copy_attributes(source, target):
     for name, value in source.attrs.items():
         # References to other objects do not outlive their file.
-        if not h5py.check_ref_dtype(getattr(value, "dtype", np.dtype(int))) and name != "DIMENSION_LIST":
+        if not h5py.check_ref_dtype(getattr(value, "dtype", np.dtype(int))) and name not in (
+            "DIMENSION_LIST",
+            "REFERENCE_LIST",
+        ):
             target.attrs[name] = value
 
 

@@ -1,6 +1,7 @@
 """Multi-band TIFF and GeoTIFF: through rasterio where it is installed, plain TIFF without it through tifffile."""
 
 import errno
+import logging
 import warnings
 
 import numpy as np
@@ -29,9 +30,12 @@ def open_raster(path, options):
     Raises:
         UserError: for one that is cut off, a picture, or needs rasterio where that is missing.
     """
-    with tifffile.TiffFile(path) as f:
+    with _Complaints() as complaints, tifffile.TiffFile(path) as f:
         check_whole(path, f)
-        pages, series, tags = len(f.pages), f.series[0], f.pages[0].tags
+        pages, tags = len(f.pages), f.pages[0].tags
+        if complaints.heard:
+            raise unreadable(path, "tiff")
+        series = f.series[0]
         for_gdal = any(tag in tags for tag in GDAL_TAGS)
         picture = series.axes.endswith("S") and series.shape[-1] in (3, 4) and f.pages[0].photometric == 2
     if len(series.shape) != 3:
@@ -53,6 +57,31 @@ def open_raster(path, options):
         else:
             return _with_rasterio(path, options, rasterio)
     return _with_tifffile(path, options, series)
+
+
+class _Complaints(logging.Handler):
+    """Takes what tifffile says of damaged tags to its log, where it would go on without them.
+
+    Attributes:
+        heard: whether anything was said while it was entered.
+    """
+
+    def __enter__(self):
+        self.heard = False
+        log = logging.getLogger("tifffile")
+        self._before = log.propagate
+        log.propagate = False
+        log.addHandler(self)
+        return self
+        return self
+
+    def emit(self, record):
+        self.heard |= record.levelno >= logging.ERROR
+
+    def __exit__(self, *_):
+        log = logging.getLogger("tifffile")
+        log.removeHandler(self)
+        log.propagate = self._before
 
 
 def check_whole(path, f):
@@ -207,6 +236,9 @@ def _copy_tags(source, target, scale):
             tags = source.tags(band, ns=namespace or None)
             # Statistics were those of the old pixels.
             tags = {k: v for k, v in tags.items() if not k.startswith("STATISTICS_")}
+            # tifffile notes an array's shape there.
+            if tags.get("TIFFTAG_IMAGEDESCRIPTION", "").startswith('{"shape"'):
+                del tags["TIFFTAG_IMAGEDESCRIPTION"]
             if tags:
                 target.update_tags(band, ns=namespace or None, **tags)
     points, crs = source.gcps
