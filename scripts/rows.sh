@@ -12,10 +12,9 @@ recipe=(--n_scale "$SCALE")
 if [ "${REDUCED:-0}" = 1 ]; then
     FEATS=${FEATS:-32} EPOCHS=${EPOCHS:-2}
     size=$((8 * SCALE)) per_scene=64
-    recipe+=(--patch_size $size --patch_stride 64 --global_residual 1 --init identity --learning_rate 2e-3
+    recipe+=(--patch_size $size --patch_stride 64 --global_residual 1 --init identity --learning_rate 1e-3
         --clip_gradient 1 --schedule cosine --warmup_iterations 20 --ema_decay 0.99)
-    # One Adam step for the sum of the losses: every row takes as many, on as many labelled mini-batches.
-    thetas=(--theta_rgb 1 --theta_LabeledSpectralMixUp 1 --theta_unlabel 1 --joint_loss 1)
+    thetas=(--theta_rgb 1 --theta_LabeledSpectralMixUp 1 --theta_unlabel 1)
 else
     [ "$SCALE" = 8 ] && per_scene=169 || per_scene=225
     thetas=(--theta_rgb 3 --theta_LabeledSpectralMixUp 1 --theta_unlabel 3)
@@ -79,7 +78,7 @@ rgb=(--UseRGB 1 --train_dir_rgb "$RGB" "${thetas[@]}")
 mixup=(--UseLabeledSpectralMixUp 1 "${thetas[@]}")
 ssl_of() { echo --UseUnlabelConsistency 1 --train_dir_msunlabel "$(stores_of "$1")/unlabelled.h5"; }
 plain() { row "$1" DeepShare; }
-# About as long as with_all takes: are the components worth more than longer training? Reduced only, for its cost.
+# As many Adam steps as with_all takes: is a component more than longer training? Reduced only, for its cost.
 plain_longer() { [ "${REDUCED:-0}" = 1 ] && row "$1" DeepShare,longer --epochs $((4 * EPOCHS)) || true; }
 with_rgb() { row "$1" DeepShare+RGB "${rgb[@]}"; }
 with_rgb_ssl() { row "$1" DeepShare+RGB+SSL "${rgb[@]}" $(ssl_of "$1"); }
