@@ -164,6 +164,9 @@ def checked_arguments(arguments):
         if not word.startswith("-") and positional and not any(f"--{positional}=" in c for c in checked):
             checked.append(f"--{positional}={word!r}")
             continue
+        # Fire's help shows -i for --input where no other flag begins with an i.
+        if len(word) == 2 and len(found := [name for name in fields if word == f"-{name[0]}"]) == 1:
+            word = f"--{found[0]}"
         if not word.startswith("--") or word == "--":
             raise UserError(f"{word!r} belongs to no flag; flags are given as --name value (quote values with blanks)")
         flag, equals, value = word[2:].partition("=")

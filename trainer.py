@@ -469,7 +469,7 @@ class Trainer:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "device": torch.cuda.get_device_name()
             if self.device.type == "cuda"
-            else f"CPU, {torch.get_num_threads()} threads",
+            else f"CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}",
             "processes": self.world.size,
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
             "git_commit": runlog.git_commit(),

@@ -5,6 +5,7 @@ import pytest
 from conftest import ROOT
 
 from mains import checked_arguments
+from utils import UserError
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,14 @@ def test_words_reach_text_flags_as_they_are_typed():
         "train", "--train_dir_mslabel='1e5'", "--save_dir='a,b'", "--dataset_name='2020'", "--learning_rate='-1'",
         "--UseRGB='1'", "--seed='7'",
     ]  # fmt: skip
+
+
+def test_short_flags_that_the_help_shows_are_taken():
+    line = ["predict", "-i", "a", "-w", "400,700"]
+    assert checked_arguments(line) == ["predict", "--input='a'", "--wavelengths='400,700'"]
+    # --output or --overwrite?
+    with pytest.raises(UserError, match="'-o' belongs to no flag"):
+        checked_arguments([*line, "-o", "b"])
 
 
 @pytest.mark.parametrize("path", ["it's", "{x}", "#1", "a b", "True", "()", "ä/ö", '"quoted"', "1_000", "--"])
