@@ -572,7 +572,11 @@ def _predict_scene(path, target, network, config):
 def _refuse_standing(raster, output, picture, config):
     """Refuse to write over the input, over what is there already, or onto a disk without room for it."""
     inputs = {p.resolve() for p in (raster.path, *raster.files)}
-    for path in filter(None, [*output.final_paths(), *output.stale_paths(), picture]):
+    for path in output.misleading_paths():
+        raise UserError(
+            f"--output {output.path}: beside it stands {path.name}, which readers would take for its data; move that away, or choose another name"
+        )
+    for path in filter(None, [*output.final_paths(), *output.replaced_paths(), picture]):
         if path.resolve() in inputs:
             raise UserError(f"--output {path}: that is the input itself; choose another name or folder")
         if not path.exists():

@@ -658,16 +658,21 @@ def test_what_is_there_already_is_not_written_over(run, refused, weights, tmp_pa
     assert "a folder with other things in it" in sentence
 
 
-def test_data_of_another_result_do_not_stand_beside_an_envi_header(run, refused, unlabelled_weights, tmp_path):
+def test_an_envi_header_goes_with_its_data_and_no_other(run, refused, unlabelled_weights, tmp_path):
     source = fixtures.write_own(tmp_path / "in", "envi", CUBE)
-    (tmp_path / "out").mkdir()
-    # Readers look for .img before .dat, which this result has.
-    (tmp_path / "out" / "scene.img").write_bytes(b"an older result")
-    flags = {"input": source, "output": tmp_path / "out" / "scene.hdr", "model_dir": unlabelled_weights}
-    assert "scene.img: is there already" in refused("predict", **flags)
-    assert run("predict", **flags, overwrite=1)[0] == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scene.dat", "scene.hdr"]
-    assert envi.open(str(tmp_path / "out" / "scene.hdr")).shape == (112, 112, 31)
+    out = tmp_path / "out"
+    flags = {"input": source, "output": out / "scene.hdr", "model_dir": unlabelled_weights, "overwrite": 1}
+    # Readers look for .img before .dat, which this result has: somebody's own .img is not touched.
+    out.mkdir()
+    (out / "scene.img").write_bytes(b"no result")
+    assert "beside it stands scene.img" in refused("predict", **flags)
+    assert (out / "scene.img").read_bytes() == b"no result"
+    # One that belongs to a header there is replaced with it.
+    assert run("predict", **{**flags, "input": fixtures.write_own(tmp_path / "in2", "npy", CUBE)})[0] == 0
+    assert sorted(p.name for p in out.iterdir()) == ["scene.hdr", "scene.img"]
+    assert run("predict", **flags)[0] == 0
+    assert sorted(p.name for p in out.iterdir()) == ["scene.dat", "scene.hdr"]
+    assert envi.open(str(out / "scene.hdr")).shape == (112, 112, 31)
 
 
 def test_a_report_that_cannot_be_written_keeps_the_result_back(refused, weights, tmp_path, monkeypatch):

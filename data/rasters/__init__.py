@@ -142,13 +142,24 @@ class Output:
         beside = [self.path.with_name(self._data_name)] if self.kind == "envi" else []
         return [*beside, self.path]
 
-    def stale_paths(self):
-        """Files of another result, or of nobody's, that readers would take for this one's data."""
+    def replaced_paths(self):
+        """What stands there already and gives way: the final paths, and the data of an ENVI header among them."""
+        standing = [path for path in self.final_paths() if path.exists()]
+        data = self._data_candidates()[:1] if self.path in standing else []
+        return list(dict.fromkeys([*standing, *data]))
+
+    def misleading_paths(self):
+        """Files beside an ENVI header that readers would take for its data."""
+        candidates = self._data_candidates(before=self._data_name)
+        return [path for path in candidates if path not in self.replaced_paths()]
+
+    def _data_candidates(self, before=None):
+        """Files that readers take for an ENVI header's data, in their order, or those before one of that name."""
         if self.kind != "envi":
             return []
         names = envi.readers_data_names(self.path.stem)
-        paths = [self.path.with_name(name) for name in names if name != self._data_name]
-        return [path for path in paths if path.is_file()]
+        names = names[: names.index(before)] if before in names else names
+        return [path for path in map(self.path.with_name, names) if path.is_file()]
 
     def open_raw(self):
         """Make, or go on with, the file of bare values."""
@@ -171,8 +182,9 @@ class Output:
         else:
             self.work.mkdir(parents=True, exist_ok=True)
             _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
-        for stale in self.stale_paths():
-            _remove(stale)
+        for replaced in self.replaced_paths():
+            if replaced not in self.final_paths():
+                _remove(replaced)
         # The header, by which a scene is known, comes last.
         for final in self.final_paths():
             _sync(self.work / final.name)

@@ -73,7 +73,6 @@ class _Complaints(logging.Handler):
         log.propagate = False
         log.addHandler(self)
         return self
-        return self
 
     def emit(self, record):
         self.heard |= record.levelno >= logging.ERROR
