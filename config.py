@@ -27,7 +27,7 @@ PUBLISHED = {
     "MCNet": {"n_feats": 64, "n_blocks": 1, "loss": "l1"},
 }
 # Which settings of their architecture the networks have; the others are not used.
-_ARCHITECTURE = {
+ARCHITECTURE = {
     "DeepShare": ("n_blocks", "n_subs", "n_ovls", "n_feats"),
     "SSPSR": ("n_blocks", "n_subs", "n_ovls", "n_feats"),
     "GDRRN": ("n_feats",),
@@ -356,7 +356,7 @@ class TrainConfig(Config):
     def weights_title(self):
         """How the released weights' names begin: a network's settings, as far as it has them."""
         parts = {"n_blocks": "Blocks=", "n_subs": "Subs", "n_ovls": "Ovls", "n_feats": "Feats="}
-        settings = [parts[name] + str(getattr(self, name)) for name in _ARCHITECTURE[self.model_title]]
+        settings = [parts[name] + str(getattr(self, name)) for name in ARCHITECTURE[self.model_title]]
         return "_".join([self.dataset_name, self.model_title, *settings])
 
     def learning_rate_in(self, epoch):

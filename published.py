@@ -66,12 +66,15 @@ def components(run):
 def settings_of(run):
     """The settings of a run's config.json that its result depends on, {name: value}.
 
-    The numbers of mini-batches of components that are off are left out; what an older run did not record is
+    The numbers of mini-batches of components that are off, and what the network does not have, are left out; what an older run did not record is
     the default.
     """
     hidden = set(settings.TrainConfig.FREE_ON_RESUME) - _CHANGEABLE | _SHOWN_OTHERWISE
     hidden |= {switch for _, switch, _ in COMPONENTS}
     hidden |= {theta for name, _, theta in COMPONENTS if name not in components(run)}
+    # What the network does not have.
+    every = settings.ARCHITECTURE["DeepShare"]
+    hidden |= set(every) - set(settings.ARCHITECTURE.get(run.get("model_title"), every))
     fields = dataclasses.fields(settings.TrainConfig)
     return {f.name: run.get(f.name, f.default) for f in fields if f.name not in hidden}
 

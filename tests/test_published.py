@@ -53,6 +53,12 @@ def test_the_published_experiment_differs_in_nothing():
     assert published.components(FULL) == ["RGB", "SSL"]
 
 
+def test_what_a_network_does_not_have_is_no_difference():
+    peer = {**FULL, "model_title": "3DFCNN", "UseRGB": False, "UseUnlabelConsistency": False, "loss": "mse", "learning_rate": 5e-5}  # fmt: skip
+    assert published.differences({**peer, "n_feats": 32, "n_subs": 4}, "Cave", 4) == []
+    assert published.differences({**peer, "loss": "l1"}, "Cave", 4) == ["loss l1 instead of mse"]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
