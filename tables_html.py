@@ -65,8 +65,9 @@ def page(report):
 def _own_scenes(report):
     """The pictures that `predict --report 1` has drawn, the first of many."""
     figures = [
-        f"<figure><h3>{_(scene.title)}</h3>{_embedded(scene.path.read_bytes(), f'report of {scene.title}', 'report')}"
-        f"<figcaption>{_(text.path_below(scene, report))}: {_(scene.description)}.</figcaption></figure>"
+        f"<figure><h3>{_(scene.title)}</h3><div class='scroll'>"
+        f"{_embedded(scene.path.read_bytes(), f'report of {scene.title}', 'report')}</div><figcaption>"
+        f"{_(text.path_below(scene, report))}: {_(scene.description)}.</figcaption></figure>"
         for scene in report.own_scenes[:OWN_SCENES]
     ]
     ((_title, items),) = text.own_scenes(report)
@@ -477,7 +478,7 @@ main ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 20px;padding:
 .tile{display:grid;grid-template-rows:subgrid;grid-row:span 4;gap:4px}
 .tile img,.bar,.note{width:100%;aspect-ratio:1;display:block;image-rendering:pixelated}
 .tile p{font-size:12px;margin:0;color:var(--soft);font-variant-numeric:tabular-nums}
-.report{width:100%;max-width:1000px;display:block}
+.report{width:100%;min-width:700px;max-width:1000px;display:block}
 .note{font-size:12px;color:var(--soft);padding-top:6px}
 .bar{font-size:7.5px;fill:var(--ink)}
 .bar path{stroke:var(--ink);stroke-width:.6}
