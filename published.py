@@ -66,8 +66,8 @@ def components(run):
 def settings_of(run):
     """The settings of a run's config.json that its result depends on, {name: value}.
 
-    The numbers of mini-batches of components that are off, and what the network does not have, are left out; what an older run did not record is
-    the default.
+    The numbers of mini-batches of components that are off, and what the network does not have, are left out; what an
+    older run did not record is the default.
     """
     hidden = set(settings.TrainConfig.FREE_ON_RESUME) - _CHANGEABLE | _SHOWN_OTHERWISE
     hidden |= {switch for _, switch, _ in COMPONENTS}

@@ -79,7 +79,7 @@ mixup=(--UseLabeledSpectralMixUp 1 "${thetas[@]}")
 ssl_of() { echo --UseUnlabelConsistency 1 --train_dir_msunlabel "$(stores_of "$1")/unlabelled.h5"; }
 plain() { row "$1" DeepShare; }
 # As many Adam steps as with_all takes: is a component more than longer training? Reduced only, for its cost.
-plain_longer() { [ "${REDUCED:-0}" = 1 ] && row "$1" DeepShare,longer --epochs $((4 * EPOCHS)) || true; }
+plain_longer() { [ "${REDUCED:-0}" != 1 ] || row "$1" DeepShare,longer --epochs $((4 * EPOCHS)); }
 with_rgb() { row "$1" DeepShare+RGB "${rgb[@]}"; }
 with_rgb_ssl() { row "$1" DeepShare+RGB+SSL "${rgb[@]}" $(ssl_of "$1"); }
 with_mixup() { row "$1" DeepShare+Mixup "${mixup[@]}"; }
