@@ -16,7 +16,7 @@ import sys
 import fire
 
 import config
-import distributed
+from training import processes as distributed
 from utils import Interrupted, UserError, close_progress_bars, is_main_process, is_out_of_memory
 
 COMMANDS, CONFIG_OF = {}, {}
@@ -60,7 +60,7 @@ def prepare(**flags):
         if settings.format == "mat":
             written += export(stores, settings.n_scale, *config.patch_of(settings), settings.protocol)
         if settings.check:
-            from selfcheck import check_stores
+            from evaluation.bicubic_check import check_stores
 
             check_stores(stores, settings.dataset_name, settings.n_scale)
         return written
@@ -97,7 +97,7 @@ def test(**flags):
     settings = config.TestConfig.from_flags(flags)
 
     def run():
-        from evaluator import test as score
+        from evaluation.scoring import test as score
 
         return score(settings)
 

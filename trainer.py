@@ -15,18 +15,18 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-import checkpoint
 import config as settings
-import evaluator
-import runlog
 from data import patches, readers, store
 from data.spectral import conversion_for, convert_bands, draw_mixup_matrix, lift_matrix, spectral_mixup
-from distributed import PeerLostError, World, is_lost_peer
+from evaluation import scoring as evaluator
+from evaluation.samples import Samples
 from losses import hybrid_loss, loss_of
 from metrics import UnscoredBandWarning, quality_assessment
 from models import build_model
+from models import weights as checkpoint
 from models.blocks import keep_fewer_activations
-from samples import Samples
+from training import log as runlog
+from training.processes import PeerLostError, World, is_lost_peer
 from utils import (
     Interrupted,
     UserError,

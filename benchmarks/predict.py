@@ -21,10 +21,10 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-import checkpoint
 from data import store
 from data.imresize import degrade
 from metrics import quality_assessment
+from models import weights as checkpoint
 from predict import super_resolve
 
 VARIANTS = {
@@ -153,7 +153,7 @@ def memory(weights):
 
 def one_pass(case, edge):
     from models import build_model
-    from tiling import bytes_needed
+    from predict.tiles import bytes_needed
 
     model = build_model(**case).eval()
     image = np.random.default_rng(0).random((edge, edge, case["n_colors"]), dtype=np.float32)

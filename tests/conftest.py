@@ -1,19 +1,12 @@
 import json
-import sys
-from pathlib import Path
 
+import fixtures
 import numpy as np
 import pytest
 import torch
+from helpers import GOLDEN, TINY
 
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import fixtures  # noqa: E402
-
-import mains  # noqa: E402
-
-GOLDEN = Path(__file__).parent / "golden"
+import mains
 
 
 class Golden:
@@ -90,9 +83,6 @@ def refused(run):
         return sentences[0]
 
     return refused
-
-
-TINY = {"n_feats": 4, "patch_size": 16, "patch_stride": 16, "batch_size": 8}
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 from mains import checked_arguments
 from utils import UserError

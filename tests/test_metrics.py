@@ -3,7 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import GOLDEN
+from helpers import GOLDEN
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 

@@ -1,0 +1,45 @@
+import json
+
+import numpy as np
+import skimage.color
+
+import demo
+from data import store
+from data.spectral import colour_matching_functions
+from demo.scenes import MIRRORED, lift_photograph, spectrum_of_colour
+
+
+def test_lifted_spectra_have_the_colour_of_the_photograph_and_are_the_smoothest_such():
+    matrix, sensitivity = spectrum_of_colour(), colour_matching_functions()
+    np.testing.assert_allclose(sensitivity.T @ matrix, np.eye(3), atol=1e-9)
+    # Any other spectrum of the same colour is rougher.
+    spectrum = matrix @ [0.4, 0.5, 0.3]
+    unseen = np.linalg.svd(sensitivity.T)[2][3:]
+    roughness = np.sum(np.diff(spectrum, 2) ** 2)
+    for direction in unseen:
+        assert np.sum(np.diff(spectrum + 0.01 * direction, 2) ** 2) > roughness
+
+
+def test_lifted_photographs_are_16_bit_cubes_that_mirror_some_light():
+    pixels = np.array([[[0, 0, 0], [120, 130, 125]]], dtype=np.uint8)
+    cube = lift_photograph(pixels)
+    assert (cube.shape, cube.dtype) == ((1, 2, 31), np.uint16)
+    np.testing.assert_allclose(cube[0, 0] / 65535, MIRRORED, atol=1e-5)
+    plain = (cube[0, 1] / 65535 - MIRRORED) / (1 - MIRRORED)
+    np.testing.assert_allclose(plain @ colour_matching_functions(), skimage.color.rgb2xyz(pixels)[0, 1], atol=1e-4)
+
+
+def test_the_demo_runs_and_writes_what_it_says(run, tmp_path, monkeypatch):
+    short = {"n_feats": 4, "epochs": 1, "patch_size": 16, "patch_stride": 120}
+    monkeypatch.setattr(demo, "RECIPE", {**demo.RECIPE, **short})
+    code, out, _ = run("demo", out_dir=tmp_path / "demo")
+    assert code == 0
+    for name in ("comparison.png", "DeepShare_results.json", "bicubic_results.json"):
+        assert (tmp_path / "demo" / name).is_file()
+        assert str(tmp_path / "demo" / name) in out
+    results = json.loads((tmp_path / "demo" / "DeepShare_results.json").read_text())
+    assert list(results["scenes"]) == store.scene_names(tmp_path / "demo" / "data" / "test.h5")
+    assert f"{results['mean']['MPSNR']:.4f}" in out
+    assert "dB MPSNR" in out
+    trained = set(store.scene_names(tmp_path / "demo" / "data" / "labelled.h5"))
+    assert not trained & set(results["scenes"])

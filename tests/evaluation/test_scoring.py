@@ -1,0 +1,182 @@
+import json
+
+import fixtures
+import numpy as np
+import pytest
+import scipy.io
+from helpers import GOLDEN
+from PIL import Image
+
+from data.imresize import imresize
+from metrics import quality_assessment
+from models import build_model
+from models import weights as checkpoint
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("n_scale", [4, 8])
+@pytest.mark.parametrize("protocol", ["corrected", "published"])
+def test_bicubic_is_scored_as_by_hand(run, stores, tmp_path, n_scale, protocol):
+    flags = {"test_dir": stores / "test.h5", "n_scale": n_scale, "protocol": protocol, "result_path": tmp_path}
+    code, out, _ = run("test", model_title="Bicubic", **flags)
+    assert code == 0
+    results = read(tmp_path / f"Bicubic_x{n_scale}_results.json")
+    assert (results["model"], results["n_scale"], results["protocol"]) == ("Bicubic", n_scale, protocol)
+    for seed, name in ((4, "jelly_beans"), (5, "watercolors")):
+        eight_bit = name == "watercolors"
+        levels = 255 if eight_bit else 65535
+        scale = 65535 if protocol == "published" else levels
+        gt = ((fixtures.smooth_cube(seed) * levels).round() / scale).astype(np.float32)
+        lms = imresize(imresize(gt, 1 / n_scale).astype(np.float32), n_scale).astype(np.float32)
+        expected = quality_assessment(gt, lms, ratio=4 if protocol == "published" else n_scale)
+        assert results["scenes"][name] == pytest.approx(expected, rel=1e-4)
+        assert format(results["scenes"][name]["MPSNR"], ".4f") in out
+    for metric, mean in results["mean"].items():
+        assert mean == pytest.approx(np.mean([row[metric] for row in results["scenes"].values()]))
+    assert str(tmp_path / f"Bicubic_x{n_scale}_results.json") in out
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "tiny.pth"
+    checkpoint.save_weights(build_model("DeepShare", 31, 4, n_feats=4, n_blocks=1, n_ovls=3), path, 3)
+    return path
+
+
+def test_weights_alone_are_enough_and_pictures_are_drawn(run, stores, weights, tmp_path):
+    flags = {"test_dir": stores / "test.h5", "model_dir": weights, "result_path": tmp_path / "out"}
+    code, out, _ = run("test", **flags, save_images=1)
+    assert code == 0
+    results = read(tmp_path / "out" / "tiny_results.json")
+    assert list(results["scenes"]) == list(fixtures.TEST)
+    for name in fixtures.TEST:
+        cube = scipy.io.loadmat(tmp_path / "out" / "tiny_images" / f"{name}.mat")["sr"]
+        assert (cube.shape, cube.dtype) == ((fixtures.EDGE, fixtures.EDGE, 31), np.float32)
+        with Image.open(tmp_path / "out" / "tiny_images" / f"{name}.png") as picture:
+            assert picture.width > picture.height > fixtures.EDGE
+        assert str(tmp_path / "out" / "tiny_images" / f"{name}.mat") in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"n_feats": 8}, "--n_feats 8"),
+        ({"n_scale": 8}, "--n_scale 8"),
+        ({"n_colors": 128}, "--n_colors 128"),
+        ({"n_ovls": 2}, "--n_ovls 2: "),
+        ({"n_ovls": 0}, "--n_ovls 0"),
+        ({"n_blocks": 3}, "--n_blocks 3"),
+        ({"n_subs": 6}, "--n_subs 6"),
+    ],
+)
+def test_flags_that_contradict_the_weights_are_refused(refused, stores, weights, flags, words):
+    assert words in refused("test", test_dir=stores / "test.h5", model_dir=weights, **flags)
+
+
+@pytest.mark.parametrize("name", ["SSPSR", "MCNet"])
+def test_weights_of_another_network_than_named_are_refused(refused, stores, weights, name):
+    sentence = refused("test", test_dir=stores / "test.h5", model_dir=weights, model_title=name)
+    assert f"--model_title {name}: {weights} is a DeepShare" in sentence
+
+
+def test_released_weights_that_tell_no_scale_are_tested_with_the_flag(run, refused, stores, tmp_path):
+    flags = {"test_dir": stores / "test.h5", "model_dir": GOLDEN / "peers" / "gdrrn_31bands.pth"}
+    assert "give --n_scale" in refused("test", **flags)
+    assert run("test", **flags, n_scale=8, n_subs=8, data_test_num=1, result_path=tmp_path)[0] == 0
+    results = read(tmp_path / "gdrrn_31bands_results.json")
+    assert (results["model"], results["n_scale"]) == ("GDRRN", 8)
+    assert "--n_colors 8" in refused("test", **flags, n_scale=8, n_colors=8)
+
+
+def test_flags_that_agree_with_the_weights_pass(run, stores, weights, tmp_path):
+    agreeing = {
+        "n_feats": 4,
+        "n_scale": 4,
+        "n_colors": 31,
+        "n_ovls": 3,
+        "n_blocks": 1,
+        "n_subs": 8,
+        "model_title": "DeepShare",
+    }
+    assert run("test", test_dir=stores / "test.h5", model_dir=weights, result_path=tmp_path, **agreeing)[0] == 0
+
+
+@pytest.mark.parametrize("keys", [("gt",), ("gt", "ms"), ("gt", "ms", "ms_bicubic")])
+def test_folders_may_hold_ms_or_not(run, tmp_path, keys):
+    folder = fixtures.write_patches(tmp_path / "scenes", count=1, keys=keys)
+    assert run("test", model_title="Bicubic", test_dir=folder, result_path=tmp_path / "out")[0] == 0
+    arrays = fixtures.patch_arrays(50)
+    if "ms_bicubic" not in keys:
+        ms = arrays["ms"] if "ms" in keys else imresize(arrays["gt"], 1 / 4).astype(np.float32)
+        arrays["ms_bicubic"] = imresize(ms, 4).astype(np.float32)
+    expected = quality_assessment(arrays["gt"], arrays["ms_bicubic"])
+    row = read(tmp_path / "out" / "Bicubic_x4_results.json")["scenes"]["block_1"]
+    assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_only_the_first_scenes_are_scored_when_asked(run, stores, tmp_path):
+    code, out, err = run(
+        "test", model_title="Bicubic", test_dir=stores / "test.h5", data_test_num=1, result_path=tmp_path
+    )
+    assert code == 0
+    assert "first 1 of 2" in out + err
+    assert list(read(tmp_path / "Bicubic_x4_results.json")["scenes"]) == ["jelly_beans"]
+
+
+def test_a_band_without_light_is_named_and_its_ergas_kept_infinite(run, tmp_path):
+    cube = fixtures.smooth_cube(0).astype(np.float32)
+    cube[:, :, 3] = 0
+    ms = imresize(cube, 1 / 4)
+    ms[:, :, 3] = 0.01
+    fixtures.write_mat(tmp_path / "scenes" / "dark.mat", {"gt": cube, "ms": ms.astype(np.float32)})
+    code, out, err = run("test", model_title="Bicubic", test_dir=tmp_path / "scenes", result_path=tmp_path / "out")
+    assert code == 0
+    assert "dark: ERGAS is infinite: no light in band 4" in out + err
+    assert read(tmp_path / "out" / "Bicubic_x4_results.json")["mean"]["ERGAS"] == np.inf
+
+
+def test_scenes_that_cannot_be_scored_are_refused(refused, stores, weights, tmp_path):
+    assert "not divisible by --n_scale 16" in refused(
+        "test",
+        model_title="Bicubic",
+        n_scale=16,
+        test_dir=fixtures.write_patches(tmp_path / "a", edge=24, keys=("gt",)),
+    )
+    assert "30 bands" in refused("test", model_dir=weights, test_dir=fixtures.write_patches(tmp_path / "b", bands=30))
+    assert "LR image" in refused("test", model_title="Bicubic", test_dir=stores / "unlabelled.h5")
+    assert "too few" in refused(
+        "test", model_title="Bicubic", test_dir=fixtures.write_patches(tmp_path / "c", edge=4, keys=("gt",))
+    )
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unusable_result_path_is_refused_before_the_work(refused, stores, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr("evaluation.scoring.evaluate", lambda *_, **__: pytest.fail("scored first"))
+    flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5"}
+    assert "a file stands where a folder is needed" in refused("test", **flags, result_path=tmp_path / "file" / "sub")
+
+
+def test_results_of_a_run_are_named_after_its_folder(run, stores, tmp_path):
+    content = dict.fromkeys(checkpoint.RUN_KEYS, 0)
+    model = build_model("DeepShare", 31, 4, n_feats=4)
+    (tmp_path / "my_run").mkdir()
+    checkpoint.save({**content, "model": model.state_dict(), "config": {"n_ovls": 2}}, tmp_path / "my_run" / "last.pth")
+    flags = {"test_dir": stores / "test.h5", "model_dir": tmp_path / "my_run" / "last.pth"}
+    assert run("test", **flags, result_path=tmp_path)[0] == 0
+    assert (tmp_path / "my_run_results.json").is_file()
+
+
+def test_scenes_of_mixed_bands_are_refused_before_the_work(refused, weights, tmp_path):
+    fixtures.write_mat(tmp_path / "p" / "a.mat", {"gt": fixtures.smooth_cube(0)})
+    fixtures.write_mat(tmp_path / "p" / "b.mat", {"gt": fixtures.smooth_cube(0, bands=8)})
+    assert "b has 8 bands, the network 31" in refused("test", model_dir=weights, test_dir=tmp_path / "p")
+
+
+def test_released_weights_are_tested_from_their_file_alone(run, stores, golden_x4, tmp_path):
+    flags = {"test_dir": stores / "test.h5", "model_dir": golden_x4.weights_path, "result_path": tmp_path}
+    assert run("test", **flags, data_test_num=1)[0] == 0
+    assert read(tmp_path / "deepshare_x4_31bands_results.json")["model"] == "DeepShare"

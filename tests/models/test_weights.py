@@ -1,0 +1,183 @@
+import pytest
+import torch
+
+from models import build_model
+from models import weights as checkpoint
+from utils import UserError, replacing
+
+ARCHITECTURE = {
+    "name": "DeepShare",
+    "n_colors": 10,
+    "n_scale": 8,
+    "n_feats": 4,
+    "n_subs": 5,
+    "n_ovls": 3,
+    "n_blocks": 2,
+}
+
+
+@pytest.mark.parametrize("extra", [{}, {"use_share": False}, {"global_residual": True}, {"n_scale": 3}, {"n_scale": 2}])
+def test_the_architecture_is_read_off_the_weights(tmp_path, extra):
+    wanted = {"use_share": True, "global_residual": False, **ARCHITECTURE, **extra}
+    model = build_model(**wanted)
+    checkpoint.save_weights(model, tmp_path / "weights.pth", wanted["n_ovls"])
+    state, architecture = checkpoint.load_weights(tmp_path / "weights.pth")
+    assert architecture == wanted
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(state[name], tensor)
+
+
+def test_overlap_is_told_by_the_name_or_config_where_the_file_cannot(tmp_path):
+    state = dict(build_model(**ARCHITECTURE).state_dict())
+    torch.save(state, tmp_path / "Cave_DeepShare_Blocks=3_Subs8_Ovls3_Feats=256_epoch_10_x.pth")
+    assert checkpoint.load_weights(next(tmp_path.glob("*.pth")))[1]["n_ovls"] == 3
+    torch.save(state, tmp_path / "plain.pth")
+    assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 2
+    assert checkpoint.load_weights(tmp_path / "plain.pth", 4)[1]["n_ovls"] == 4
+    with pytest.raises(UserError, match="--n_ovls 4"):
+        checkpoint.load_weights(next(tmp_path.glob("Cave*.pth")), 4)
+    (tmp_path / "config.json").write_text("{bad")
+    assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 2
+    (tmp_path / "config.json").write_text('{"n_ovls": 1}')
+    assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 1
+
+
+@pytest.mark.parametrize("wrap", [lambda s: {f"module.{k}": v for k, v in s.items()}, lambda s: {"state_dict": s}])
+def test_prefixes_and_wrappers_of_others_are_taken_off(golden_x4, tmp_path, wrap):
+    released = torch.load(golden_x4.weights_path, weights_only=True)
+    torch.save(wrap(released), tmp_path / "wrapped.pth")
+    state, _ = checkpoint.load_weights(tmp_path / "wrapped.pth")
+    assert state.keys() == released.keys()
+
+
+def test_our_weights_are_a_plain_state_dict_under_the_released_names(golden_x4, tmp_path):
+    _, architecture = checkpoint.load_weights(golden_x4.weights_path)
+    model = build_model(**architecture).to(memory_format=torch.channels_last)
+    checkpoint.save_weights(model, tmp_path / "w.pth", 2)
+    ours = torch.load(tmp_path / "w.pth", weights_only=True)
+    released = torch.load(golden_x4.weights_path, weights_only=True)
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in released.items()}
+    assert all(v.is_contiguous() for v in ours.values())
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
+    state = build_model(**ARCHITECTURE).state_dict()
+    del state["final.bias"]
+    state["stray"] = torch.zeros(1)
+    with pytest.raises(UserError, match=r"1 missing \(final.bias\); 1 unknown \(stray\)"):
+        checkpoint.load_strictly(build_model(**ARCHITECTURE), state, "w.pth")
+    state = build_model(**{**ARCHITECTURE, "n_colors": 11}).state_dict()
+    with pytest.raises(UserError, match="of another shape"):
+        checkpoint.load_strictly(build_model(**ARCHITECTURE), state, "w.pth")
+    state = build_model(**ARCHITECTURE).state_dict()
+    state["final.bias"][0] = torch.nan
+    with pytest.raises(UserError, match=r"final\.bias has values that are not finite"):
+        checkpoint.load_strictly(build_model(**ARCHITECTURE), state, "w.pth")
+
+
+def whole_module(path):
+    torch.save(build_model(**ARCHITECTURE), path)
+
+
+def truncated(path):
+    checkpoint.save_weights(build_model(**ARCHITECTURE), path, 3)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def other_network(path):
+    torch.save({"conv.weight": torch.zeros(3)}, path)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def text(path):
+    path.write_text("weights")
+
+
+def number(path):
+    torch.save(3, path)
+
+
+@pytest.mark.parametrize("write", [whole_module, truncated, other_network, empty, text, number])
+def test_files_that_are_no_weights_are_refused(tmp_path, write):
+    write(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth"):
+        checkpoint.load_weights(tmp_path / "w.pth")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "file"
+    with replacing(path) as temporary:
+        temporary.write_text("first")
+    with pytest.raises(KeyError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert path.read_text() == "first"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="disk is full"), replacing(tmp_path / "file"), open("/dev/full", "w") as f:
+        f.write("x")
+        f.flush()
+
+
+PEERS = {
+    "SSPSR": {"n_feats": 4, "n_subs": 5, "n_ovls": 3, "n_blocks": 2, "global_residual": False},
+    "GDRRN": {"n_feats": 4},
+    "3DFCNN": {"global_residual": True},
+    "MCNet": {"n_feats": 4, "n_blocks": 2, "global_residual": True},
+}
+
+
+@pytest.mark.parametrize("n_scale", [3, 8])
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peers_architecture_is_read_off_its_weights(tmp_path, name, n_scale):
+    wanted = {"name": name, "n_colors": 10, "n_scale": n_scale, **PEERS[name]}
+    model = build_model(**wanted)
+    checkpoint.save_weights(model, tmp_path / "weights.pth", 3)
+    loaded, architecture = checkpoint.load_network(tmp_path / "weights.pth")
+    assert architecture == wanted
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(t, model.state_dict()[k]) for k, t in loaded.state_dict().items())
+
+
+def test_released_peers_are_recognised(golden_peer):
+    values = golden_peer.values
+    _, architecture = checkpoint.load_network(golden_peer.weights_path, n_scale=4)
+    assert architecture["name"] in golden_peer.weights_path.name.upper() or architecture["name"] == "MCNet"
+    for name in ("n_colors", "n_scale", "n_feats", "n_subs", "n_blocks"):
+        assert name not in values or architecture[name] == values[name]
+
+
+@pytest.mark.parametrize("name", ["GDRRN", "3DFCNN"])
+def test_a_scale_that_nothing_tells_is_asked_for(tmp_path, name):
+    torch.save(dict(build_model(name, 10, 4, n_feats=4).state_dict()), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="give --n_scale"):
+        checkpoint.load_weights(tmp_path / "w.pth")
+    assert checkpoint.load_weights(tmp_path / "w.pth", n_scale=8)[1]["n_scale"] == 8
+    (tmp_path / "config.json").write_text('{"n_scale": 2, "n_colors": 10}')
+    architecture = checkpoint.load_weights(tmp_path / "w.pth")[1]
+    assert (architecture["n_scale"], architecture["n_colors"]) == (2, 10)
+    with pytest.raises(UserError, match="--n_scale 8"):
+        checkpoint.load_weights(tmp_path / "w.pth", n_scale=8)
+
+
+def test_an_mcnet_without_band_means_has_those_of_the_released_one(tmp_path):
+    model = build_model("MCNet", 31, 4, n_feats=4)
+    state = dict(model.state_dict())
+    del state["band_means"]
+    torch.save(state, tmp_path / "w.pth")
+    loaded, _ = checkpoint.load_network(tmp_path / "w.pth")
+    assert loaded.band_means[[0, 15, 30]].tolist() == pytest.approx([0.0939, 0.1187, 0.1541])
+
+
+def test_part_of_a_peers_weights_is_refused(tmp_path):
+    for name, lost in (("SSPSR", "branch.head.weight"), ("MCNet", "tail.0.weight_v"), ("GDRRN", "input.weight")):
+        state = dict(build_model(name, 31, 4, n_feats=4).state_dict())
+        del state[lost]
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"w\.pth: not the weights of"):
+            checkpoint.load_network(tmp_path / "w.pth", n_scale=4)

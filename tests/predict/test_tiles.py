@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from predict.tiles import Blender, spans, tiles_of
+
+
+@pytest.mark.parametrize(
+    ("size", "tile_size", "overlap"),
+    [(320, 128, 32), (129, 128, 32), (1000, 64, 32), (77, 16, 0), (50, 24, 8), (12, 64, 8)],
+)
+def test_tiles_cover_an_axis_once_and_share_the_overlap(size, tile_size, overlap):
+    cut = spans(size, tile_size, overlap)
+    assert (cut[0].start, cut[0].done_start, cut[-1].stop, cut[-1].done_stop) == (0, 0, size, size)
+    assert max(s.stop - s.start for s in cut) <= tile_size
+    assert max(s.stop - s.start for s in cut) - min(s.stop - s.start for s in cut) <= 1
+    for a, b in zip(cut, cut[1:]):
+        assert a.stop - b.start == overlap
+        assert a.done_stop == b.done_start == b.blend_start
+        assert a.blend_stop - b.blend_start == overlap // 2
+        assert b.blend_start - b.start == a.stop - a.blend_stop == overlap // 4
+
+
+def test_a_scene_of_320_in_tiles_of_128_that_share_32():
+    assert [(s.start, s.stop) for s in spans(320, 128, 32)] == [(0, 128), (96, 224), (192, 320)]
+
+
+def stitched(image, network, tile_size, overlap, scale):
+    height, width, bands = image.shape
+    blender, out = Blender(width, bands, scale), np.full((height * scale, width * scale, bands), np.nan)
+    for tile in tiles_of(height, width, tile_size, overlap):
+        values = network(image[tile.rows.start : tile.rows.stop, tile.cols.start : tile.cols.stop])
+        finished = blender.add(tile, values)
+        rows, cols = (slice(x.done_start * scale, x.done_stop * scale) for x in (tile.rows, tile.cols))
+        assert np.isnan(out[rows, cols]).all()
+        out[rows, cols] = finished
+    return out
+
+
+def test_a_network_that_sees_a_quarter_of_the_overlap_gives_the_whole_scene_without_a_seam():
+    def network(x):
+        # Sees 4 pixels far, and differs at the borders of what it is given.
+        return scipy.ndimage.uniform_filter(x, (9, 9, 1), mode="constant").repeat(2, axis=0).repeat(2, axis=1)
+
+    image = np.random.default_rng(0).random((70, 51, 3))
+    np.testing.assert_allclose(stitched(image, network, 40, 16, 2), network(image), atol=1e-6)
+    # With less overlap the borders show.
+    assert np.abs(stitched(image, network, 40, 8, 2) - network(image)).max() > 1e-3
+
+
+def test_between_tiles_that_disagree_the_passage_is_smooth():
+    levels = iter([0.0, 1.0])
+    out = stitched(np.zeros((8, 48, 1)), lambda x: np.full(x.shape, next(levels)), 32, 16, 1)[:, :, 0]
+    # The tiles 0..32 and 16..48: their first and last 4 shared pixels count for one alone.
+    assert (out[:, :20] == 0).all() and (out[:, 28:] == 1).all()
+    np.testing.assert_allclose(out[0, 20:28], 0.5 - 0.5 * np.cos(np.pi * (np.arange(8) + 0.5) / 8), atol=1e-6)

@@ -1,0 +1,73 @@
+import re
+
+import numpy as np
+import pytest
+
+from tables.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, Style, legend, line_chart, style_of
+
+RED = Style("#ff0000")
+
+
+def chart(x, y, **options):
+    return line_chart("Title", [Line("a < b", RED, np.array(x, float), np.array(y, float))], "x", "y", **options)
+
+
+def words(svg):
+    """The texts of the y ticks."""
+    return re.findall(r'text-anchor="end">([^<]*)<', svg)
+
+
+def points(svg):
+    path = re.search(r'class="line"[^>]* d="([^"]*)"', svg)[1]
+    return [[tuple(map(float, p.split())) for p in piece.split("L")] for piece in path.split("M")[1:]]
+
+
+def test_lines_span_the_width_and_stay_within_the_axes():
+    ((first, middle, last),) = points(chart([0, 5, 10], [0, 1, 4]))
+    assert (first[0], middle[0], last[0]) == (LEFT, (LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT)
+    # 4 % of the range is left free above and below.
+    free = (HEIGHT - BOTTOM - TOP) * 0.04 / 1.08
+    assert first[1] == pytest.approx(HEIGHT - BOTTOM - free, abs=0.1)
+    assert last[1] == pytest.approx(TOP + free, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        ([0, 1], ["0.00", "0.25", "0.50", "0.75", "1.00"]),
+        ([38.2, 41.9], ["39", "40", "41", "42"]),
+        ([1200, 5100], ["2000", "3000", "4000", "5000"]),
+        ([0.0121, 0.0139], ["0.0125", "0.0130", "0.0135"]),
+    ],
+)
+def test_ticks_are_round_numbers(y, expected):
+    assert words(chart([0, 1], y)) == expected
+
+
+def test_whole_numbers_have_whole_ticks():
+    svg = chart([1, 2, 3, 4], [0, 1, 1, 1])
+    assert re.findall(r'<text x="[\d.]+" y="\d+" text-anchor="middle">(\d[^<]*)<', svg) == ["1", "2", "3", "4"]
+
+
+def test_logarithmic_ticks_are_1_2_and_5_times_powers_of_ten():
+    assert words(chart([0, 1], [0.004, 0.06], logarithmic=True)) == ["0.005", "0.01", "0.02", "0.05"]
+
+
+def test_what_is_not_finite_is_a_gap_and_a_lone_point_a_dot():
+    pieces = points(chart([0, 1, 2, 3, 4], [1, 2, np.nan, 3, np.inf]))
+    assert [len(piece) for piece in pieces] == [2, 2]
+    assert pieces[1][0] == pieces[1][1]
+
+
+@pytest.mark.parametrize("y", [[np.nan, np.nan], [2, 2], [0, -1]])
+def test_charts_of_nothing_or_of_a_constant_are_drawn(y):
+    for logarithmic in (False, True):
+        svg = chart([1, 1], y, logarithmic=logarithmic)
+        assert "nan" not in svg
+        assert "inf" not in svg
+
+
+def test_names_are_escaped_and_styles_differ():
+    assert "<title>a &lt; b</title>" in chart([0, 1], [0, 1])
+    assert "a &lt; b" in legend({"a < b": RED})
+    assert len({style_of(k) for k in range(24)}) == 24

@@ -1,0 +1,98 @@
+"""What a run writes about itself: config.json, log.csv, validation.csv and TensorBoard's events."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+from metrics import METRICS
+from utils import replacing, writing
+
+
+class RunLog:
+    """The logs of one run, opened when the run begins or goes on.
+
+    Args:
+        folder: the run's folder.
+        branches: names of the losses.
+        iteration: rows after this iteration, left by a run that was stopped, are dropped.
+        epoch: validations after this epoch likewise.
+        validates: whether there will be validations.
+        description: what config.json holds.
+    """
+
+    def __init__(self, folder, branches, iteration, epoch, validates, description):
+        self.branches = branches
+        self.path, self.validation_path = folder / "log.csv", folder / "validation.csv"
+        config_path = folder / "config.json"
+        with replacing(config_path) as temporary:
+            temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        header = ["epoch", "iteration", "lr", *branches]
+        _keep_rows(self.path, header, lambda row: int(row["iteration"]) <= iteration)
+        self.files = [self.path, config_path]
+        if validates:
+            _keep_rows(self.validation_path, ["epoch", *METRICS], lambda row: int(row["epoch"]) <= epoch)
+            self.files.append(self.validation_path)
+        self._tensorboard = _tensorboard(folder / "tensorboard", iteration)
+        if self._tensorboard:
+            self.files.append(folder / "tensorboard")
+
+    def losses(self, epoch, iteration, rate, means):
+        """Add a row of mean losses; None for a branch that took no part."""
+        _append(self.path, [epoch, iteration, rate, *("" if m is None else repr(m) for m in means)])
+        if self._tensorboard:
+            self._tensorboard.add_scalar("learning_rate", rate, iteration)
+            for name, mean in zip(self.branches, means):
+                if mean is not None:
+                    self._tensorboard.add_scalar(f"loss/{name}", mean, iteration)
+
+    def validation(self, epoch, iteration, row):
+        """Add the mean metrics of a validation."""
+        _append(self.validation_path, [epoch, *(repr(row[m]) for m in METRICS)])
+        if self._tensorboard:
+            for metric, value in row.items():
+                self._tensorboard.add_scalar(f"validation/{metric}", value, iteration)
+
+    def validations(self):
+        """[(epoch, MPSNR), ...] of the validations so far."""
+        with open(self.validation_path, newline="") as f:
+            return [(int(row["epoch"]), float(row["MPSNR"])) for row in csv.DictReader(f)]
+
+    def close(self):
+        """End what stands open."""
+        if self._tensorboard:
+            self._tensorboard.close()
+
+
+def git_commit():
+    """The commit of the program that runs, or None where git does not tell."""
+    command = ["git", "-C", str(Path(__file__).parent.parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _append(path, row):
+    with writing(path), open(path, "a", newline="") as f:
+        csv.writer(f).writerow(row)
+
+
+def _keep_rows(path, header, keep):
+    """Start a CSV with its header, or keep of an existing one the rows from before a checkpoint."""
+    rows = []
+    if path.is_file():
+        with open(path, newline="") as f:
+            rows = [row for row in csv.DictReader(f) if None not in row.values() and keep(row)]
+    with replacing(path) as temporary, open(temporary, "w", newline="") as f:
+        writer = csv.DictWriter(f, header)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _tensorboard(folder, iteration):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=iteration or None)
