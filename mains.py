@@ -196,7 +196,7 @@ def main(arguments=None):
                 print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
         return 0
     except UserError as error:
-        return _end(f"error: {error}", 2)
+        return _end(f"error: {error.on_command_line()}", 2)
     except KeyboardInterrupt:
         return _end("stopped", 130)
     except fire.core.FireExit as leaving:

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,23 @@ from tqdm import tqdm
 
 class UserError(Exception):
     """Something the user gave is wrong: one sentence saying what, the value received and the remedy."""
+
+    path: str | Path | None = None
+
+    def on_command_line(self) -> str:
+        """The sentence as the command line says it."""
+        return str(self)
+
+
+@contextlib.contextmanager
+def given_by(flag: str, path: str | Path) -> Iterator[None]:
+    """Name the flag that a path came by where an error below is about that very path."""
+    try:
+        yield
+    except UserError as error:
+        if error.path is None or Path(error.path).expanduser() != Path(path).expanduser():
+            raise
+        raise UserError(f"--{flag} {error.on_command_line()}") from error
 
 
 class Interrupted(Exception):

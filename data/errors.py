@@ -1,0 +1,31 @@
+"""What this room says of files and arrays that it cannot use."""
+
+import re
+from pathlib import Path
+
+from utils import UserError
+
+
+class DataError(UserError):
+    """Something read is not what is needed: one sentence of where, what and the remedy.
+
+    Args:
+        path: the file or folder.
+        what: what is wrong with it, with the value found.
+        remedy: what to do. Parameters of this room's functions stand in braces: "name the array by {key}".
+    """
+
+    def __init__(self, path: str | Path, what: str, remedy: str) -> None:
+        self.path, self.what, self.remedy = path, what, remedy
+        super().__init__(f"{path}: {what}; {self._remedy('')}")
+
+    def __reduce__(self) -> tuple:
+        """Errors come back from other processes by their three parts."""
+        return type(self), (self.path, self.what, self.remedy)
+
+    def on_command_line(self) -> str:
+        """The sentence with parameters as flags: "name the array by --key"."""
+        return f"{self.path}: {self.what}; {self._remedy('--')}"
+
+    def _remedy(self, dashes: str) -> str:
+        return re.sub(r"\{(\w+)\}", rf"{dashes}\1", self.remedy)
