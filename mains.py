@@ -58,7 +58,7 @@ def prepare(**flags):
 
         stores, written = write_stores(settings)
         if settings.format == "mat":
-            written += export(stores, settings.n_scale, *config.patch_of(settings), settings.protocol)
+            written += export(stores, settings.n_scale, *settings.patch, settings.protocol)
         if settings.check:
             from evaluation.bicubic_check import check_stores
 

@@ -6,7 +6,6 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from config import names
 from data import datasets, readers, store
 from data.rasters import CubeOptions
 from utils import UserError, progress_bar, random_generator, say
@@ -62,7 +61,7 @@ def _plan(config, options):
     found = datasets.find_scenes(config.dataset_name, config.raw_dir, "raw_dir", options) if config.raw_dir else {}
     if config.dataset_name == "DIV2K":
         return {"rgb": found}
-    asked = {split: names(getattr(config, split)) for split in SPLITS}
+    asked = {split: _names(getattr(config, split)) for split in SPLITS}
     lists = (
         asked if any(asked.values()) else published_split(config.dataset_name) or _drawn_split(config, sorted(found))
     )
@@ -182,3 +181,7 @@ def _lr_scale(scene, split, config):
         return 1
     quarter = config.dataset_name == "Cave" and scene.cube.shape[0] * config.n_scale == readers.CAVE_SIZE
     return config.n_scale if config.unlabelled_lr_dir or quarter else 1
+
+
+def _names(text):
+    return [n.strip() for n in text.split(",") if n.strip()]

@@ -11,7 +11,6 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from config import existing
 from data.spectral import conversion_matrix
 from data.store import Scene
 from utils import UserError
@@ -226,7 +225,9 @@ def read_conversion(path, n_colors, n_subs):
         raise UserError(
             f"--UseUnlabelConsistency 1: no conversion of {n_colors} bands is known without their wavelengths; give one by --conversionMat_path, or --UseUnlabelConsistency 0"
         )
-    path = existing(path, "conversionMat_path")
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise UserError(f"--conversionMat_path {path}: no such file or folder; check the path")
     try:
         if path.suffix.lower() == ".mat":
             arrays = [a for k, a in scipy.io.loadmat(path).items() if not k.startswith("__") and np.ndim(a) == 2]

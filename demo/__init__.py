@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 
-import config as settings
 import pictures
+from config import TrainConfig
 from demo.scenes import write_demo_data
 from evaluation import scoring as evaluator
-from models import build_model
-from models import weights as checkpoint
+from models import build_model, weights
 from trainer import Trainer
 from utils import replacing
 
@@ -50,7 +49,7 @@ def run_demo(config):
     print("2/3  training on 2 scenes with all four losses (a small network, a short run)", flush=True)
     flags = {**RECIPE, "seed": config.seed, "cuda": config.cuda, "gpus": config.gpus}
     trainer = Trainer(
-        settings.TrainConfig.from_flags(
+        TrainConfig.from_flags(
             {
                 **flags,
                 "train_dir_mslabel": str(labelled),
@@ -61,13 +60,10 @@ def run_demo(config):
         )
     )
     files = trainer.train()
-    weights = next(f for f in reversed(files) if f.suffix == ".pth")
+    trained = next(f for f in reversed(files) if f.suffix == ".pth")
     print("3/3  scoring on a scene that was not trained on", flush=True)
     scenes = evaluator.SceneSet(test, "test_dir", trainer.config.n_scale)
-    state, architecture = checkpoint.load_weights(weights)
-    model = build_model(**architecture)
-    checkpoint.load_strictly(model, state, weights)
-    model = model.to(trainer.device, memory_format=torch.channels_last)
+    model = weights.load(trained).model.to(trainer.device, memory_format=torch.channels_last)
     rows = {}
     for name, network in (("bicubic", build_model("Bicubic", trainer.n_colors, scenes.n_scale)), ("DeepShare", model)):
         rows[name], _ = evaluator.evaluate(network, scenes, trainer.device)

@@ -11,17 +11,18 @@ import scipy.io
 import torch
 from tqdm import tqdm
 
-import config as settings
 import pictures
 from data import readers, store
 from data.imresize import degrade, enlarge
 from evaluation.samples import Samples
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
-from models import build_model
-from models import weights as checkpoint
+from models import build_model, weights
 from models.ensemble import SelfEnsemble
 from training.processes import World
 from utils import UserError, progress_bar, replacing, say, select_device, without_tf32, writing
+
+# Files of a run that are called alike in every run's folder.
+RUN_WEIGHTS = ("last.pth", "previous.pth", "best.pth")
 
 COLUMNS = {
     "MPSNR": ".4f",
@@ -192,6 +193,17 @@ def evaluate(model, scenes, device, images_dir=None, description="test", world=N
     return rows, sorted(path for share in world.gather(files) for path in share)
 
 
+def rehearse(model, scenes, device, edge=16):
+    """Score one small piece, so that a broken evaluation fails now and not after the first epoch."""
+    scene = scenes.load(scenes.entries[0])
+    large = edge * scenes.n_scale
+    scene.ms = scene.ms[:, :, :edge, :edge]
+    scene.lms, scene.gt = scene.lms[:, :, :large, :large], scene.gt[:, :, :large, :large]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnscoredBandWarning)
+        quality_assessment(as_image(scene.gt), super_resolve(model, scene, device), ratio=scenes.ergas_ratio)
+
+
 def score(scene, output, ratio):
     """All metrics of one scene; bands that cannot be scored are named on the terminal."""
     with warnings.catch_warnings(record=True) as caught:
@@ -280,14 +292,15 @@ def test(config):
         model = build_model("Bicubic", 0, n_scale)
     else:
         n_ovls = config.n_ovls if config.n_ovls >= 0 else None
-        model, architecture = checkpoint.load_network(config.model_dir, n_ovls, config.n_scale or None)
+        loaded = weights.load(config.model_dir, n_ovls, config.n_scale or None)
+        model, architecture = loaded.model, loaded.architecture
         _refuse_contradictions(config, architecture)
         scenes = SceneSet(config.test_dir, "test_dir", architecture["n_scale"], config.protocol, config.data_test_num)
-        model_name, title = architecture["name"], _title_of(checkpoint.weights_path(config.model_dir).absolute())
+        model_name, title = architecture["name"], _title_of(loaded.path.absolute())
     result_path = Path(config.result_path).expanduser()
     with writing(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
-    scenes.check(getattr(model, "n_colors", None) or None)
+    scenes.check(model.n_colors or None)
     model = model.to(device, memory_format=torch.channels_last)
     if config.self_ensemble:
         model, title = SelfEnsemble(model), f"{title}_ensemble"
@@ -298,14 +311,14 @@ def test(config):
     if not world.is_main:
         return []
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{table(rows)}')
-    description = {**settings.as_dict(config), "seconds": round(time.monotonic() - started, 1)}
+    description = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
     path = write_results(result_path / f"{title}_results.json", model_name, scenes, rows, description, keep)
     return [path, *keep.write(path), *files]
 
 
 def _title_of(path):
     """What results are named after: the weights' file, or for a run's last.pth and the like its folder."""
-    return path.parent.name if path.name in (*checkpoint.RUN_FILES, "best.pth") else path.stem
+    return path.parent.name if path.name in RUN_WEIGHTS else path.stem
 
 
 def _refuse_contradictions(config, architecture):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+import objectives
 import pictures
-from config import TestConfig, as_dict
+from config import TestConfig, affecting
 from metrics import METRICS
 from tables import page as tables_html
 from tables import published
@@ -23,11 +24,6 @@ from utils import UserError, replacing
 # The tables' order of networks; others follow by name.
 NETWORKS = ("Bicubic", "GDRRN", "3DFCNN", "MCNet", "SSPSR", "DeepShare")
 LOWER_IS_BETTER = {"RMSE", "ERGAS", "SAM"}
-# Settings of `test` that cannot change a result, or that a table shows in another way.
-_INDIFFERENT_TO_TESTS = {
-    *("test_dir", "model_dir", "model_title", "result_path", "n_scale", "n_colors", "n_feats", "n_blocks", "n_subs"),
-    *("n_ovls", "data_test_num", "protocol", "save_images", "cuda", "gpus"),
-}
 
 
 @dataclass(frozen=True)
@@ -314,7 +310,7 @@ def _read(path, runs_dir):
     settings = {"test scenes": tuple(scenes), **asked}
     reasons = published.missing_scenes(dataset, scenes) + [f"tested with {_phrase(s)}" for s in asked.items()]
     if run:
-        method, origin = " + ".join([run["model_title"], *published.components(run)]), f"seed {run.get('seed')}"
+        method, origin = " + ".join([run["model_title"], *objectives.labels(run)]), f"seed {run.get('seed')}"
         partial = _partial(weights, run, run_dir)
         settings |= {**published.settings_of(run), "iterations": run.get("iterations")}
         settings |= {f"{stream} patches": count for stream, count in run.get("patches", {}).items()}
@@ -378,11 +374,9 @@ def _partial(weights, run, run_dir):
 
 def _test_settings(config):
     """What `test` was asked to do otherwise than usual, {flag: value}."""
-    usual = as_dict(TestConfig())
+    usual = {n: v for n, v in TestConfig().as_dict().items() if n in affecting(TestConfig, "result")}
     return {
-        name: config[name]
-        for name in usual
-        if name not in _INDIFFERENT_TO_TESTS and "model_dir" in config and config.get(name, usual[name]) != usual[name]
+        name: config[name] for name in usual if "model_dir" in config and config.get(name, usual[name]) != usual[name]
     }
 
 
@@ -457,7 +451,7 @@ def _phrase(setting):
 
 def _place(row):
     network, *components = row.method.split(" + ")
-    order = [name for name, _, _ in published.COMPONENTS]
+    order = [o.label for o in sorted(objectives.OBJECTIVES.values(), key=lambda o: o.rank)]
     known = NETWORKS.index(network) if network in NETWORKS else len(NETWORKS)
     return known, network, len(components), [order.index(c) for c in components], row.label
 

@@ -6,19 +6,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import config as settings
-from data.patches import AUGMENTATIONS
-from data.prepare import published_split
-
-# The published components in the order of the tables: name, switch, mini-batches per labelled one.
-COMPONENTS = (
-    ("RGB", "UseRGB", "theta_rgb"),
-    ("SSL", "UseUnlabelConsistency", "theta_unlabel"),
-    ("Mixup", "UseLabeledSpectralMixUp", "theta_LabeledSpectralMixUp"),
-)
-# Settings that cannot change what a finished run has learned, or that a table shows in another way.
-_SHOWN_OTHERWISE = {"dataset_name", "model_title", "n_scale", "protocol", "seed", "log_interval"}
-_CHANGEABLE = {"learning_rate", "clip_gradient", "precision"}
+import objectives
+from config import TrainConfig, affecting
+from data.facts import AUGMENTATIONS, DATASETS, published_patch, published_split
+from models import registry
 
 
 @dataclass(frozen=True)
@@ -58,25 +49,22 @@ def number(printed):
         return None
 
 
-def components(run):
-    """Names of the published components that a run's config.json switches on."""
-    return [name for name, switch, theta in COMPONENTS if run.get(switch) and run.get(theta, 1) > 0]
-
-
 def settings_of(run):
     """The settings of a run's config.json that its result depends on, {name: value}.
 
-    The numbers of mini-batches of components that are off, and what the network does not have, are left out; what an
+    The numbers of mini-batches of objectives that are off, and what the network does not have, are left out; what an
     older run did not record is the default.
     """
-    hidden = set(settings.TrainConfig.FREE_ON_RESUME) - _CHANGEABLE | _SHOWN_OTHERWISE
-    hidden |= {switch for _, switch, _ in COMPONENTS}
-    hidden |= {theta for name, _, theta in COMPONENTS if name not in components(run)}
-    # What the network does not have.
-    every = settings.ARCHITECTURE["DeepShare"]
-    hidden |= set(every) - set(settings.ARCHITECTURE.get(run.get("model_title"), every))
-    fields = dataclasses.fields(settings.TrainConfig)
-    return {f.name: run.get(f.name, f.default) for f in fields if f.name not in hidden}
+    shown = affecting(TrainConfig, "result", "remedy")
+    for objective in objectives.OBJECTIVES.values():
+        shown -= {objective.switch} if objective.is_on(run) else {objective.switch, objective.theta}
+    shown -= set(registry.all_settings()) - set(_network(run).settings)
+    fields = dataclasses.fields(TrainConfig)
+    return {f.name: run.get(f.name, f.default) for f in fields if f.name in shown}
+
+
+def _network(run):
+    return registry.network(run.get("model_title", "DeepShare"))
 
 
 def differences(run, dataset, n_scale):
@@ -88,12 +76,12 @@ def differences(run, dataset, n_scale):
     reasons = []
     if run.get("dataset_name", dataset) != dataset:
         reasons.append(f"trained on {run['dataset_name']}")
-    size, stride = settings.patch_of(settings.TrainConfig(dataset_name=dataset, n_scale=n_scale))
+    size, stride = published_patch(dataset, n_scale)
     usual = {"patch_size": size, "patch_stride": stride}
-    for field in dataclasses.fields(settings.TrainConfig):
+    for field in dataclasses.fields(TrainConfig):
         value = settings_of(run).get(field.name)
         # The flags' defaults are DeepShare's.
-        own = settings.PUBLISHED.get(run.get("model_title"), {})
+        own = _network(run).published
         expected = own.get(field.name, usual.get(field.name, field.default))
         if value is not None and value != expected:
             reasons.append(f"{field.name} {_shown(value)} instead of {_shown(expected)}")
@@ -129,7 +117,7 @@ def missing_scenes(dataset, names):
 
 def dataset_of_scenes(names):
     """The data set whose published test scenes have these names; None if no one's have."""
-    for dataset in settings.BANDS_OF_DATASET:
+    for dataset in DATASETS:
         split = published_split(dataset)
         if split and names and set(names) <= set(split["test"]):
             return dataset

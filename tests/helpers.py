@@ -23,7 +23,7 @@ def rows_of(path):
 
 
 def final_weights(run_dir):
-    return checkpoint.load_weights(next(run_dir.glob("*_epoch_*.pth")))[0]
+    return checkpoint.load_state(next(run_dir.glob("*_epoch_*.pth")))
 
 
 def same(a, b):

@@ -402,4 +402,4 @@ def test_the_self_check_compares_with_the_published_row_and_advises(run, raw, tm
 
 def test_the_published_patch_defaults_serve_the_export_too():
     c = config.PrepareConfig.from_flags({"raw_dir": "x", "out_dir": "y", "n_scale": 8, "dataset_name": "Chikusei"})
-    assert config.patch_of(c) == (128, 64)
+    assert c.patch == (128, 64)

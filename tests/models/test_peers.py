@@ -3,8 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from config import PUBLISHED
-from models import blocks, build_model, volumes
+from models import blocks, build_model, registry, volumes
 from models import weights as checkpoint
 
 PEERS = ("SSPSR", "GDRRN", "3DFCNN", "MCNet")
@@ -23,7 +22,7 @@ def images(n_colors=9, n_scale=4, height=5, width=6, batch=2):
 
 
 def test_outputs_equal_the_released_networks(golden_peer):
-    model, _ = checkpoint.load_network(golden_peer.weights_path, n_scale=4)
+    model = checkpoint.load(golden_peer.weights_path, n_scale=4).model
     assert (model(golden_peer["ms"], golden_peer["lms"]) - golden_peer["output"]).abs().max() < 1e-5
     with torch.no_grad():
         assert (model(golden_peer["ms"], golden_peer["lms"]) - golden_peer["output"]).abs().max() < 1e-5
@@ -42,7 +41,7 @@ def test_outputs_equal_the_released_networks(golden_peer):
     ],
 )
 def test_published_parameter_counts(name, parameters):
-    architecture = {k: v for k, v in PUBLISHED[name].items() if k in ("n_feats", "n_blocks")}
+    architecture = {k: v for k, v in registry.network(name).published.items() if k in ("n_feats", "n_blocks")}
     with torch.device("meta"):
         model = build_model(name, 31, 4, **architecture)
     assert sum(p.numel() for p in model.parameters()) == parameters

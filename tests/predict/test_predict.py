@@ -299,12 +299,12 @@ def test_the_ensemble_asks_eight_times():
 
 
 def test_weights_remember_their_wavelengths(weights, tmp_path, golden_x4):
-    np.testing.assert_array_equal(checkpoint.wavelengths_of(weights, 31), VISIBLE)
+    np.testing.assert_array_equal(checkpoint.load(weights).wavelengths, VISIBLE)
     checkpoint.save_weights(tiny_network(), tmp_path / "unknown.pth", 2)
-    assert checkpoint.wavelengths_of(tmp_path / "unknown.pth", 31) is None
+    assert checkpoint.load(tmp_path / "unknown.pth").wavelengths is None
     released = tmp_path / "Harvard_DeepShare_Blocks=3_Subs8_Ovls2_Feats=256_epoch_10_x.pth"
     released.write_bytes(golden_x4.weights_path.read_bytes())
-    np.testing.assert_array_equal(checkpoint.wavelengths_of(released, 31), VISIBLE)
+    np.testing.assert_array_equal(checkpoint.load(released).wavelengths, VISIBLE)
     assert checkpoint.wavelengths_of(released, 128) is None
 
 
@@ -320,7 +320,7 @@ def test_training_on_a_store_leaves_them_in_the_weights(run, tiny_flags):
         == 0
     )
     (path,) = tiny_flags["save_dir"].glob("*/Mine_*.pth")
-    np.testing.assert_array_equal(checkpoint.wavelengths_of(path, 31), VISIBLE)
+    np.testing.assert_array_equal(checkpoint.load(path).wavelengths, VISIBLE)
 
 
 def expected_of(cube, value_scale=65535.0):

@@ -97,12 +97,13 @@ def test_a_set_that_is_not_prepared_is_left_out_by_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["cave_x4_small", "cave_x8_small"])
 def test_weights_that_come_with_the_program_load_and_have_a_card(name):
-    model, architecture = checkpoint.load_network(name)
+    loaded = checkpoint.load(name)
+    model, architecture = loaded.model, loaded.architecture
     scale = architecture["n_scale"]
     with torch.no_grad():
         output = model(torch.rand(1, 31, 4, 5), torch.rand(1, 31, 4 * scale, 5 * scale))
     assert output.shape == (1, 31, 4 * scale, 5 * scale)
-    assert checkpoint.wavelengths_of(name, 31).tolist() == list(range(400, 701, 10))
+    assert checkpoint.load(name).wavelengths.tolist() == list(range(400, 701, 10))
     card = (ROOT / "pretrained" / "README.md").read_text(encoding="utf-8")
     assert f"`{name}`" in card
     assert f"{sum(p.numel() for p in model.parameters()):,}" in card

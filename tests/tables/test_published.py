@@ -1,6 +1,7 @@
 import pytest
 from helpers import FULL
 
+import objectives
 from data.prepare import published_split
 from tables import published
 
@@ -30,7 +31,7 @@ def test_every_published_row_has_a_number_or_nothing_in_each_column():
 
 def test_the_published_experiment_differs_in_nothing():
     assert published.differences(FULL, "Cave", 4) == []
-    assert published.components(FULL) == ["RGB", "SSL"]
+    assert objectives.labels(FULL) == ["RGB", "SSL"]
 
 
 def test_what_a_network_does_not_have_is_no_difference():

@@ -11,12 +11,13 @@ import pytest
 import torch
 from helpers import ROOT, TITLE, final_weights, rows_of, same
 
-import trainer
 from config import TrainConfig
 from data.patches import Batch
 from models import build_model
 from models import weights as checkpoint
-from trainer import BRANCHES, Trainer
+from trainer import Trainer
+from training import checkpoint as runs
+from training.schedule import learning_rate
 from utils import UserError
 
 
@@ -70,7 +71,7 @@ def test_a_killed_process_ends_the_other_and_one_process_goes_on(run, logged):
     os.kill(int(workers[1]), signal.SIGKILL)
     output = process.communicate(timeout=30)[0]
     assert "another process of the run has ended" in output
-    before = checkpoint.load_newest_run(run_dir)[0]["iteration"]
+    before = runs.load_newest_run(run_dir)[0]["iteration"]
     # The same data in an epoch: one process with the doubled batch.
     code, _, err = run("train", **{**flags, "batch_size": 8}, resume="last", max_iterations=before + 2)
     assert code == 0, err
@@ -81,7 +82,7 @@ def test_another_number_of_processes_goes_on_at_the_same_place_of_the_epoch(run,
     assert run("train", **logged, max_iterations=9)[0] == 0
     # What two processes with this batch would have left: half the iterations to an epoch.
     last = logged["save_dir"] / TITLE / "last.pth"
-    content = checkpoint.load_run(last)
+    content = runs.load_run(last)
     assert content["per_epoch"] == 18
     torch.save({**content, "per_epoch": 9, "processes": 2}, last)
     code, out, err = run("train", **logged, resume="last", max_iterations=20)
@@ -142,7 +143,7 @@ def test_bf16_is_near_and_its_weights_stay_float32(run, logged, tmp_path):
     ("is_fast", "precision", "warned"), [(True, "bf16", 0), (False, "bf16", 1), (False, "fp32", 0)]
 )
 def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast, precision, warned):
-    monkeypatch.setattr(trainer, "cpu_computes_bf16", lambda: is_fast)
+    monkeypatch.setattr("utils.cpu_computes_bf16", lambda: is_fast)
     code, out, _ = run("train", **logged, precision=precision, max_iterations=1)
     assert code == 0
     assert out.count("fp32 is faster here") == warned
@@ -151,7 +152,7 @@ def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast
 def test_learning_rates_worked_by_hand():
     def rates(iterations, **flags):
         config = TrainConfig.from_flags({"train_dir_mslabel": "x", "learning_rate": 1.0, "epochs": 10, **flags})
-        return [config.learning_rate_at(k, per_epoch=10) for k in iterations]
+        return [learning_rate(config, k, per_epoch=10) for k in iterations]
 
     # Epochs 1, 5, 9 and 10: 0.3^(e // 5), and 0.3 more in the last.
     assert rates((0, 39, 40, 89, 90)) == pytest.approx([1, 1, 0.3, 0.3, 0.027])
@@ -164,7 +165,7 @@ def test_the_running_mean_worked_by_hand(tiny_flags):
     trainer = Trainer(TrainConfig.from_flags({**flags, "ema_decay": 0.5}))
     weights, means = [trainer.model.final.bias.detach().clone()], []
     for _ in range(3):
-        trainer._iterate(epoch=1)
+        trainer.iterate(epoch=1)
         trainer.iteration += 1
         weights.append(trainer.model.final.bias.detach().clone())
         means.append(trainer.averaged.final.bias.detach().clone())
@@ -185,7 +186,7 @@ def test_a_run_with_a_running_mean_saves_it_and_resumes_to_the_bit(run, logged, 
         assert run("train", **there, max_iterations=9, resume="last")[0] == 0
         states.append(final_weights(tmp_path / name / TITLE))
     assert same(*states)
-    saved = checkpoint.load_run(tmp_path / "whole" / TITLE / "last.pth")
+    saved = runs.load_run(tmp_path / "whole" / TITLE / "last.pth")
     assert same(states[0], saved["averaged"])
     assert not same(states[0], saved["model"])
 
@@ -197,7 +198,7 @@ def test_gradients_are_clipped(tiny_flags):
     trainer.optimizer.step = lambda: norms.append(
         torch.cat([p.grad.flatten() for p in trainer.model.parameters()]).norm()
     )
-    trainer._iterate(epoch=1)
+    trainer.iterate(epoch=1)
     assert norms == [pytest.approx(0.001, rel=1e-3)]
 
 
@@ -233,7 +234,7 @@ def test_a_loss_that_diverges_stops_the_run(run, refused, logged):
     sentence = refused("train", **{**logged, "log_interval": 25}, resume="last", max_iterations=90, learning_rate=3.0)
     assert "diverges" in sentence or "is not finite" in sentence
     run_dir = logged["save_dir"] / TITLE
-    state, _ = checkpoint.load_weights(run_dir / "last.pth")
+    state = checkpoint.load_state(run_dir / "last.pth")
     assert max(t.abs().max() for t in state.values()) < 2
 
 
@@ -243,13 +244,13 @@ def test_only_losses_against_something_that_stays_can_diverge(tiny_flags, branch
     # An interval of 20 mini-batches with a mean of 0.01, then one of 0.11: eleven times that.
     for loss in (0.01, 0.11):
         for k in range(20):
-            trainer.losses.add(BRANCHES.index(branch), torch.tensor(loss), k)
+            trainer.losses.add(branch, torch.tensor(loss), k)
         means = trainer.losses.means()
         if loss == 0.11 and stops:
             with pytest.raises(UserError, match=f"the {branch} loss diverges: 0.11 .* 0.01 before"):
-                trainer._check_losses(means)
+                trainer.check_losses(means)
         else:
-            trainer._check_losses(means)
+            trainer.check_losses(means)
         trainer.losses.begin_interval(means)
 
 
@@ -268,7 +269,7 @@ def test_compiled_steps_have_the_same_losses(tiny_flags, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
     flags = {k: str(v) for k, v in tiny_flags.items()}
     trainer = Trainer(TrainConfig.from_flags({**flags, "compile": "1"}))
-    trainer._iterate(epoch=1)
+    trainer.iterate(epoch=1)
     assert compiled == [trainer.model]
     assert all(mean > 0 for mean in trainer.losses.means())
 

@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import signal
@@ -12,30 +11,29 @@ import pytest
 import torch
 from helpers import ROOT, TINY, TITLE, OneBatch, final_weights, rows_of, same
 
-from config import PUBLISHED, TrainConfig
-from data.patches import Batch
+from config import TrainConfig
 from data.readers import read_conversion
 from evaluation import scoring as evaluator
-from models import build_model
+from models import build_model, registry
 from models import weights as checkpoint
 from trainer import Trainer
+from training import checkpoint as runs
 from utils import UserError
 
 
 def test_two_iterations_give_the_released_losses(golden_x4, tiny_flags, monkeypatch):
     flags = {k: str(v) for k, v in tiny_flags.items()}
     trainer = Trainer(TrainConfig.from_flags({**flags, "n_feats": 32}))
-    state, architecture = checkpoint.load_weights(golden_x4.weights_path)
-    trainer.model.load_state_dict(state)
+    trainer.model.load_state_dict(checkpoint.load_state(golden_x4.weights_path))
     trainer.streams = {
         "labelled": OneBatch(golden_x4["ms"], golden_x4["lms"], golden_x4["gt"]),
         "rgb": OneBatch(golden_x4["rgb_ms"], golden_x4["rgb_lms"], golden_x4["rgb_gt"]),
         "unlabelled": OneBatch(golden_x4["ms"], golden_x4["lms"]),
     }
-    monkeypatch.setattr("trainer.draw_mixup_matrix", lambda *_: golden_x4["mixup_matrix"])
+    monkeypatch.setattr("objectives.draw_mixup_matrix", lambda *_: golden_x4["mixup_matrix"])
     losses = []
     for _ in range(2):
-        trainer._iterate(epoch=1)
+        trainer.iterate(epoch=1)
         losses += trainer.losses.means()
         trainer.losses.begin_interval([None] * 4)
     assert losses == pytest.approx(golden_x4.values["losses_two_iterations"], rel=1e-5)
@@ -150,7 +148,7 @@ def test_stopped_by_a_signal_the_checkpoint_is_safe(tiny_flags, tmp_path, undist
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "--resume last" in err.splitlines()[-1]
-    stopped_at = checkpoint.load_run(run_dir / "last.pth")["iteration"]
+    stopped_at = runs.load_run(run_dir / "last.pth")["iteration"]
     assert 5 <= stopped_at < 18
     assert subprocess.run(command({**flags, "resume": run_dir}), capture_output=True).returncode == 0
     assert same(final_weights(run_dir), undisturbed["weights"])
@@ -218,7 +216,7 @@ def test_the_joint_loss_makes_one_step_of_all_gradients(tiny_flags):
     trainer = Trainer(TrainConfig.from_flags(flags))
     steps = []
     trainer.optimizer.step = lambda: steps.append([p.grad for p in trainer.model.parameters()])
-    trainer._iterate(epoch=1)
+    trainer.iterate(epoch=1)
     assert len(steps) == 1
     assert all(g is not None for g in steps[0])
 
@@ -237,14 +235,16 @@ def test_a_peer_trains_resumes_and_is_tested_from_its_weights_alone(run, refused
     flags |= {"train_dir_mslabel": stores / "labelled.h5", "UseLabeledSpectralMixUp": 1}
     run_dir = tmp_path / f"{PEERS[name]}_x4"
     assert run("train", **flags, max_iterations=1)[0] == 0
-    before = checkpoint.load_run(run_dir / "last.pth")["model"]
+    before = runs.load_run(run_dir / "last.pth")["model"]
     assert run("train", **flags, max_iterations=2, resume="last")[0] == 0
     rows = rows_of(run_dir / "log.csv")
     assert [r["iteration"] for r in rows] == ["1", "2"]
     assert all(float(r[b]) > 0 for r in rows for b in ("labelled", "mixup"))
-    after = checkpoint.load_run(run_dir / "last.pth")["model"]
+    after = runs.load_run(run_dir / "last.pth")["model"]
     assert any(not torch.equal(after[k], before[k]) for k in before)
-    assert json.loads((run_dir / "config.json").read_text())["loss"] == PUBLISHED[name].get("loss", "hybrid")
+    assert json.loads((run_dir / "config.json").read_text())["loss"] == registry.network(name).published.get(
+        "loss", "hybrid"
+    )
 
     weights = next(run_dir.glob(f"{PEERS[name]}_epoch_1_*.pth"))
     scored = {"test_dir": stores / "test.h5", "data_test_num": 1, "result_path": tmp_path / "results"}
@@ -282,14 +282,14 @@ def test_mcnet_learns_the_band_means_of_the_labelled_images(run, stores, tmp_pat
 def test_the_loss_and_its_gradients_largest_norm_are_those_asked_for(tiny_flags):
     flags = {**{k: str(v) for k, v in tiny_flags.items()}, "loss": "mse", "clip_gradient": "1e-3"}
     trainer = Trainer(TrainConfig.from_flags(flags))
-    batch = trainer._batch("labelled", 0, 1)
+    batch = trainer.streams["labelled"].batch(0)
     error = trainer.model(batch.ms, batch.lms) - batch.gt
     assert trainer.labelled_loss(batch).item() == pytest.approx(error.square().mean().item())
     norms = []
     trainer.optimizer.step = lambda: norms.append(
         sum(p.grad.square().sum().item() for p in trainer.model.parameters() if p.grad is not None) ** 0.5
     )
-    trainer._iterate(epoch=1)
+    trainer.iterate(epoch=1)
     assert norms == pytest.approx([1e-3] * 4, rel=1e-3)
 
 
@@ -307,7 +307,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(run, refused, 
     assert "is not finite" in sentence
     assert "--learning_rate" in sentence
     for path in run_dir.glob("*.pth"):
-        assert all(torch.isfinite(t).all() for t in checkpoint.load_weights(path)[0].values())
+        assert all(torch.isfinite(t).all() for t in checkpoint.load_state(path).values())
 
 
 def test_a_full_disk_during_a_checkpoint_keeps_the_one_before(run, refused, tiny_flags, monkeypatch):
@@ -322,7 +322,7 @@ def test_a_full_disk_during_a_checkpoint_keeps_the_one_before(run, refused, tiny
     monkeypatch.setattr(torch, "save", full)
     assert "disk is full" in refused("train", **tiny_flags, max_iterations=6, resume="last")
     monkeypatch.undo()
-    assert checkpoint.load_run(run_dir / "last.pth")["iteration"] == 3
+    assert runs.load_run(run_dir / "last.pth")["iteration"] == 3
     assert not list(run_dir.glob(".*"))
 
 
@@ -414,7 +414,7 @@ def test_a_failed_validation_loses_no_checkpoint(tiny_flags, stores, monkeypatch
     monkeypatch.setattr(evaluator, "evaluate", out_of_memory)
     assert "--accumulate 2" in refused("train", **flags)
     run_dir = tiny_flags["save_dir"] / TITLE
-    assert checkpoint.load_run(run_dir / "last.pth")["iteration"] == 18
+    assert runs.load_run(run_dir / "last.pth")["iteration"] == 18
     monkeypatch.setattr(evaluator, "evaluate", evaluate)
     assert run("train", **flags, resume="last")[0] == 0
     assert [r["epoch"] for r in rows_of(run_dir / "validation.csv")] == ["1", "2"]
