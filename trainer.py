@@ -12,10 +12,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import objectives
 from config import TrainConfig
-from data.patches import Batch, band_means
+from data.sources import band_means
+from data.stream import Batch
 from evaluation import scoring
 from evaluation.samples import Samples
-from evaluation.scoring import SceneSet
+from evaluation.scenes import SceneSet
 from models import build_model, registry
 from models.blocks import keep_fewer_activations
 from models.network import Network

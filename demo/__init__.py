@@ -9,6 +9,7 @@ import pictures
 from config import TrainConfig
 from demo.scenes import write_demo_data
 from evaluation import scoring as evaluator
+from evaluation.scenes import SceneSet
 from models import build_model, weights
 from trainer import Trainer
 from utils import replacing
@@ -62,7 +63,7 @@ def run_demo(config):
     files = trainer.train()
     trained = next(f for f in reversed(files) if f.suffix == ".pth")
     print("3/3  scoring on a scene that was not trained on", flush=True)
-    scenes = evaluator.SceneSet(test, "test_dir", trainer.config.n_scale)
+    scenes = SceneSet(test, "test_dir", trainer.config.n_scale)
     model = weights.load(trained).model.to(trainer.device, memory_format=torch.channels_last)
     rows = {}
     for name, network in (("bicubic", build_model("Bicubic", trainer.n_colors, scenes.n_scale)), ("DeepShare", model)):

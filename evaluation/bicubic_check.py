@@ -2,7 +2,9 @@
 
 import torch
 
+from data import facts
 from evaluation import scoring as evaluator
+from evaluation.scenes import SceneSet
 from models import build_model
 from tables import published
 
@@ -10,7 +12,7 @@ from tables import published
 PUBLISHED = {
     (t.dataset, t.scale): tuple(map(float, t.rows["Bicubic"])) for t in published.TABLES if t.protocol == "published"
 }
-TEST_SCENES = {"Cave": 12, "Harvard": 10, "NTIRE2020": 40}
+TEST_SCENES = {name: len(split["test"]) for name in facts.DATASETS if (split := facts.published_split(name))}
 # One 8-bit scene of CAVE's twelve divided by 255 instead of 65535 lowers the mean by this many dB.
 WATERCOLORS_SHIFT = 4.0166
 
@@ -30,7 +32,7 @@ def self_check(test_store, dataset_name, n_scale, device):
         (agrees, text): whether MPSNR agrees to 1e-3 dB and ERGAS to 1e-3 (None where nothing is published or
         the scenes are not all there), and the comparison with advice for the reader.
     """
-    scenes = evaluator.SceneSet(test_store, "out_dir", n_scale, "published")
+    scenes = SceneSet(test_store, "out_dir", n_scale, "published")
     rows, _ = evaluator.evaluate(build_model("Bicubic", 0, n_scale), scenes, device, description="check")
     mean = evaluator.mean_row(rows)
     ours = f"bicubic x{n_scale} on {len(rows)} scenes: RMSE {mean['RMSE']:.4f}  MPSNR {mean['MPSNR']:.4f}  ERGAS {mean['ERGAS']:.4f}"

@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,9 @@ import torch
 from tqdm import tqdm
 
 import pictures
-from data import readers, store
-from data.imresize import degrade, enlarge
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
 from training.processes import World
-from utils import UserError, progress_bar, replacing, say, without_tf32
+from utils import UserError, progress_bar, replacing, without_tf32
 
 COLUMNS = {
     "MPSNR": ".4f",
@@ -26,111 +23,6 @@ COLUMNS = {
     "CrossCorrelation": ".4f",
     "RMSE": ".5f",
 }
-
-
-@dataclass
-class TestScene:
-    """One scene ready for a network: ms 1 x C x h x w, lms and gt 1 x C x s*h x s*w, float32 in 0..1."""
-
-    __test__ = False
-
-    name: str
-    ms: torch.Tensor
-    lms: torch.Tensor
-    gt: torch.Tensor
-    band_names: list
-    wavelengths: np.ndarray = None
-
-
-class SceneSet:
-    """The scenes of a store or of a folder of .mat files, loaded one by one.
-
-    A folder's files hold gt, and may hold ms and ms_bicubic, which are made from gt otherwise.
-
-    Args:
-        path, flag_name: the user's store or folder, and the flag it came by.
-        n_scale: enlargement.
-        protocol: "corrected", "published" or "": the store's own, "corrected" for a folder.
-        limit: only the first so many scenes; 0 for all.
-    """
-
-    def __init__(self, path, flag_name, n_scale, protocol="", limit=0):
-        self.path, self.n_scale = Path(path), n_scale
-        self.is_store = store.is_store(path)
-        if self.is_store:
-            self.entries = store.scene_names(path)
-            self.protocol = protocol or store.protocol_of(path)
-        else:
-            self.entries = readers.find_mats(path, flag_name)
-            self.protocol = protocol or "corrected"
-        if not self.entries:
-            raise UserError(
-                f"--{flag_name} {path}: neither a scene store nor a folder of .mat files; make a store with the command prepare"
-            )
-        if limit and limit < len(self.entries):
-            say(f"{path}: the first {limit} of {len(self.entries)} scenes are used, as asked")
-            self.entries = self.entries[:limit]
-
-    def __len__(self):
-        return len(self.entries)
-
-    def __iter__(self):
-        return map(self.load, self.entries)
-
-    @property
-    def dataset(self):
-        """The data set that a store says it is of; "" for a folder."""
-        return store.dataset_of(self.path) if self.is_store else ""
-
-    @property
-    def ergas_ratio(self):
-        """The published tables were all made with 4, at x8 too."""
-        return 4 if self.protocol == "published" else self.n_scale
-
-    def check(self, n_colors=None):
-        """Load every scene once, so that nothing can be wrong with them after hours of training."""
-        for scene in progress_bar(self, desc=f"check {self.path.name}", unit="scene", leave=False):
-            if n_colors not in (None, scene.gt.shape[1]):
-                raise UserError(
-                    f"{self.path}: {scene.name} has {scene.gt.shape[1]} bands, the network {n_colors}; give scenes of the same bands"
-                )
-
-    def load(self, entry):
-        """Load a scene and make, where they are not there, its LR image and bicubic enlargement.
-
-        Raises:
-            UserError: for a scene that is no HR image, not divisible by the scale, or damaged.
-        """
-        if self.is_store:
-            scene = store.read_scene(self.path, entry)
-            if scene.lr_scale != 1:
-                raise UserError(f"{self.path}: {scene.name} is an LR image without HR; it cannot be scored")
-            arrays, name = {"gt": scene.values(self.protocol)}, scene.name
-            band_names, wavelengths = scene.band_names, scene.wavelengths
-        else:
-            arrays, name = readers.read_mat(entry, ("gt",), ("ms", "ms_bicubic")), entry.stem
-            band_names, wavelengths = [f"band {k + 1}" for k in range(arrays["gt"].shape[2])], None
-        height, width, _ = arrays["gt"].shape
-        if min(height, width) < 7:
-            raise UserError(f"{self.path}: {name} has {width} x {height} pixels, too few to be scored (7 x 7)")
-        if height % self.n_scale or width % self.n_scale:
-            raise UserError(
-                f"{self.path}: {name} has {width} x {height} pixels, not divisible by --n_scale {self.n_scale}; crop it"
-            )
-        tensors = {key: torch.from_numpy(a).permute(2, 0, 1)[None] for key, a in arrays.items()}
-        gt = tensors["gt"]
-        if "ms" in tensors:
-            ms = tensors["ms"]
-            if ms.shape != (1, gt.shape[1], height // self.n_scale, width // self.n_scale):
-                raise UserError(
-                    f"{entry}: ms is {tuple(arrays['ms'].shape)} and gt {tuple(arrays['gt'].shape)}, not x{self.n_scale}; give the files' --n_scale"
-                )
-            lms = tensors.get("ms_bicubic")
-            if lms is None or lms.shape != gt.shape:
-                lms = enlarge(ms, self.n_scale)
-        else:
-            ms, lms = degrade(gt, self.n_scale)
-        return TestScene(name, ms, lms, gt, band_names, wavelengths)
 
 
 @torch.inference_mode()

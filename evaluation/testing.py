@@ -10,7 +10,7 @@ from torch import nn
 
 from evaluation import scoring
 from evaluation.samples import Samples
-from evaluation.scoring import SceneSet
+from evaluation.scenes import SceneSet
 from models import build_model, weights
 from models.ensemble import SelfEnsemble
 from training.processes import World

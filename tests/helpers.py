@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from data.patches import Batch
+from data.store import Store
+from data.stream import Batch
 from models import weights as checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -62,3 +63,15 @@ FULL = {
     "seed": 3000,
     "save_dir": "anywhere",
 }
+
+
+def scene_names(path):
+    """Names of a store's scenes, in its order."""
+    with Store(path) as store:
+        return store.names
+
+
+def read_scene(path, name):
+    """One scene of a store."""
+    with Store(path) as store:
+        return store.read(name)

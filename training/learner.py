@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from config import TrainConfig
-from data.patches import Batch
+from data.stream import Batch
 from losses import loss_of
 from objectives import Objective
 

@@ -13,7 +13,7 @@ from helpers import FULL
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from data.prepare import published_split
+from data.facts import published_split
 from evaluation.samples import Sample
 from tables import page as tables_html
 

@@ -12,7 +12,7 @@ import torch
 from helpers import ROOT, TITLE, final_weights, rows_of, same
 
 from config import TrainConfig
-from data.patches import Batch
+from data.stream import Batch
 from models import build_model
 from models import weights as checkpoint
 from trainer import Trainer

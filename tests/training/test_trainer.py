@@ -12,7 +12,7 @@ import torch
 from helpers import ROOT, TINY, TITLE, OneBatch, final_weights, rows_of, same
 
 from config import TrainConfig
-from data.readers import read_conversion
+from data.spectral import read_conversion
 from evaluation import scoring as evaluator
 from models import build_model, registry
 from models import weights as checkpoint
@@ -339,7 +339,7 @@ WRONG_DATA = {
     "wrong scale": (lambda d: {"train_dir_mslabel": fixtures.write_patches(d / "p", n_scale=8)}, "not x4"),
     "not a number": (lambda d: {"train_dir_mslabel": nan_patch(d)}, "NaN or infinite"),
     "other sizes": (lambda d: {"train_dir_mslabel": mixed_sizes(d)}, "of one size"),
-    "large batch": (lambda d: {"batch_size": 1000}, "--batch_size 1000"),
+    "large batch": (lambda d: {"batch_size": 1000}, "batch_size 1000"),
     "unlabelled bands": (lambda d: {"train_dir_msunlabel": fixtures.write_patches(d / "p", bands=8)}, "8 bands, the labelled images have 31"),
     "rgb channels": (lambda d: {"train_dir_rgb": fixtures.write_patches(d / "p", bands=3)}, "3 channels"),
     "rgb folder": (lambda d: {"train_dir_rgb": (d / "e").mkdir() or d / "e"}, "empty"),
