@@ -61,8 +61,10 @@ def prepare(**flags):
             written += export(stores, settings.n_scale, *settings.patch, settings.protocol)
         if settings.check:
             from evaluation.bicubic_check import check_stores
+            from tables.published import bicubic_row
 
-            check_stores(stores, settings.dataset_name, settings.n_scale)
+            row = bicubic_row(settings.dataset_name, settings.n_scale)
+            check_stores(stores, settings.dataset_name, settings.n_scale, row)
         return written
 
     return Job(run)
