@@ -120,6 +120,8 @@ def contact_sheet(tiles: Sequence[tuple[np.ndarray, str]], columns: int, gap: in
         left = gap + k % columns * (width + gap)
         top = gap + k // columns * (height + title_height + gap)
         draw.text((left, top), title, fill="black", font=font)
-        picture = Image.fromarray(pixels).resize((pixels.shape[1] * factor, pixels.shape[0] * factor), Image.NEAREST)
+        picture = Image.fromarray(pixels).resize(
+            (pixels.shape[1] * factor, pixels.shape[0] * factor), Image.Resampling.NEAREST
+        )
         sheet.paste(picture, (left, top + title_height))
     return sheet

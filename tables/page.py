@@ -82,7 +82,8 @@ def _styles(report: Report) -> dict[str, Style]:
 
 
 def _table_section(table: Table) -> str:
-    best = {m: (row := table.best(m)) and METRICS[m].text(row.mean(m)) for m in table.metrics}
+    rows = {m: table.best(m) for m in table.metrics}
+    best = {m: METRICS[m].text(row.mean(m)) for m, row in rows.items() if row}
     lines = []
     for kind, row, cells in words.lines_of(table):
         if kind == "ours":
@@ -90,7 +91,7 @@ def _table_section(table: Table) -> str:
         else:
             shown = [*map(escaped, cells), *[""] * len(words.FACTS)]
             lines.append(line(escaped(words.name_in(kind, table, row)), shown, kind))
-    bold = " Bold: the best of the column." if any(best.values()) else ""
+    bold = " Bold: the best of the column." if best else ""
     why = [f"<b>{escaped(who)}</b>: {escaped(', '.join(reasons))}" for who, reasons in table.reasons()]
     published = "".join(
         _published(theirs.source, ["Method", *words.headings(theirs.columns)], rows)
@@ -104,11 +105,11 @@ def _table_section(table: Table) -> str:
     )
 
 
-def _own_line(table: Table, row: Row, cells: Sequence[str], best: Mapping[str, str | None]) -> str:
+def _own_line(table: Table, row: Row, cells: Sequence[str], best: Mapping[str, str]) -> str:
     """A line of ours, what is best of its column in bold."""
     shown = []
     for metric, cell in zip(table.metrics, cells, strict=True):
-        is_best = best[metric] == METRICS[metric].text(row.mean(metric))
+        is_best = best.get(metric) == METRICS[metric].text(row.mean(metric))
         shown.append(f"<b>{small(cell)}</b>" if is_best else small(cell))
     name = escaped(row.label) + (REDUCED_MARK if row.is_reduced else "")
     return line(name, [*shown, *map(small, words.facts_of(row))], "ours")

@@ -1,14 +1,11 @@
 import pytest
-from helpers import FULL
 
-import objectives
-from data.prepare import published_split
 from tables import published
 
 
 def bicubic(dataset, scale, protocol):
     (table,) = published.tables_of(dataset, scale, protocol)
-    return dict(zip(table.columns, map(float, table.rows["Bicubic"])))
+    return dict(zip(table.columns, map(float, table.rows["Bicubic"]), strict=True))
 
 
 def test_both_protocols_tables_agree_where_they_must():
@@ -29,67 +26,13 @@ def test_every_published_row_has_a_number_or_nothing_in_each_column():
     assert [published.number(n) for n in ("", "3.0128?", "2.065")] == [None, None, 2.065]
 
 
-def test_the_published_experiment_differs_in_nothing():
-    assert published.differences(FULL, "Cave", 4) == []
-    assert objectives.labels(FULL) == ["RGB", "SSL"]
-
-
-def test_what_a_network_does_not_have_is_no_difference():
-    peer = {**FULL, "model_title": "3DFCNN", "UseRGB": False, "UseUnlabelConsistency": False, "loss": "mse", "learning_rate": 5e-5}  # fmt: skip
-    assert published.differences({**peer, "n_feats": 32, "n_subs": 4}, "Cave", 4) == []
-    assert published.differences({**peer, "loss": "l1"}, "Cave", 4) == ["loss l1 instead of mse"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"n_feats": 8}, "n_feats 8 instead of 256"),
-        ({"epochs": 5, "iterations": 5625}, "epochs 5 instead of 10"),
-        ({"iterations": 600}, "600 of 11,250 iterations"),
-        ({"theta_rgb": 6}, "theta_rgb 6 instead of 3"),
-        ({"patch_size": 32}, "patch_size 32 instead of 64"),
-        ({"global_residual": True}, "global_residual 1 instead of 0"),
-        ({"init": "identity"}, "init identity instead of default"),
-        ({"learning_rate": 0.001}, "learning_rate 0.001 instead of 0.0001"),
-        ({"dataset_name": "Harvard"}, "trained on Harvard"),
-        (
-            {"patches": {**FULL["patches"], "labelled": 450}, "iterations": 4500},
-            "450 labelled patches, fewer than 1,125",
-        ),
-        ({"patches": {**FULL["patches"], "rgb": 4900}}, "4,900 rgb patches, fewer than 100,000"),
-        ({"model_title": "MCNet", "n_feats": 16, "n_blocks": 1, "loss": "l1"}, "n_feats 16 instead of 64"),
-    ],
-)
-def test_each_difference_is_named(changes, reason):
-    assert published.differences({**FULL, **changes}, "Cave", 4) == [reason]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"seed": 1, "save_dir": "elsewhere", "cuda": "0", "log_interval": 5, "max_iterations": 20000},
-        {"UseRGB": False, "theta_rgb": 6},
-        {
-            **{"model_title": "GDRRN", "n_feats": 128, "loss": "mse_sam", "weight_decay": 1e-4},
-            "clip_gradient": 0.005,
-        },
-    ],
-)
-def test_what_cannot_change_the_result_is_no_difference(changes):
-    assert published.differences({**FULL, **changes}, "Cave", 4) == []
-
-
-def test_the_published_patches_depend_on_the_scale():
-    x8 = {"patch_size": 128, "patches": {"labelled": 845, "unlabelled": 2535, "rgb": 400000}, "iterations": 8450}
-    assert published.differences({**FULL, **x8}, "Cave", 8) == []
-
-
-def test_missing_and_foreign_test_scenes_are_told():
-    scenes = published_split("Cave")["test"]
-    assert published.missing_scenes("Cave", scenes) == []
-    assert published.missing_scenes("Cave", scenes[:6]) == ["6 of 12 test scenes"]
-    assert published.missing_scenes("Cave", [*scenes, "balloons"]) == ["1 scenes that are no published test scenes"]
-    assert published.missing_scenes("Mine", ["a"]) == []
+def test_data_sets_are_told_by_their_test_scenes():
     assert published.dataset_of_scenes(["sponges", "superballs"]) == "Cave"
     assert published.dataset_of_scenes(["imga1"]) == "Harvard"
     assert published.dataset_of_scenes(["block_1"]) is None
+
+
+def test_the_bicubic_row_of_the_published_protocol_is_in_numbers():
+    assert published.bicubic_row("Cave", 4) == {"RMSE": 0.0185, "MPSNR": 38.738, "ERGAS": 5.2719}
+    assert published.bicubic_row("NTIRE2020", 8) == {"RMSE": 0.0396, "MPSNR": 29.9589, "ERGAS": 5.4594}
+    assert published.bicubic_row("Chikusei", 4) is None
