@@ -7,6 +7,7 @@ import torch
 
 from data.facts import published_split
 from evaluation import scoring
+from evaluation.published import bicubic_row
 from evaluation.results import mean_row
 from models import build_model
 
@@ -17,12 +18,13 @@ WATERCOLORS_SHIFT = 4.0166
 PublishedRow = Mapping[str, float] | None
 
 
-def check_stores(stores: Mapping[str, Path], dataset_name: str, n_scale: int, published: PublishedRow) -> None:
+def check_stores(stores: Mapping[str, Path], dataset_name: str, n_scale: int) -> None:
     """Print the check of the test store among {split: path}, or why there is none."""
     if "test" not in stores:
         print("check: there are no test scenes to check")
         return
-    print(self_check(stores["test"], dataset_name, n_scale, torch.device("cpu"), published)[1])
+    row = bicubic_row(dataset_name, n_scale)
+    print(self_check(stores["test"], dataset_name, n_scale, torch.device("cpu"), row)[1])
 
 
 def self_check(

@@ -7,9 +7,9 @@ from typing import Any
 
 from config import TestConfig, TrainConfig, affecting
 from data.facts import AUGMENTATIONS, published_patch, published_split
+from evaluation import published
 from models import registry
 from objectives import OBJECTIVES
-from tables import published
 
 # The content of a run's config.json.
 Run = Mapping[str, Any]

@@ -7,9 +7,9 @@ from typing import Any
 
 import objectives
 import pictures
-from evaluation import results
+from evaluation import published, results
 from evaluation.results import SceneResults
-from tables import differences, published
+from tables import differences
 from tables.labels import grouped, label, phrase, place, telling_traits
 from tables.rows import OwnScene, Report, Result, Row, Table
 from tables.runs import Run, is_finished, run_of

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from evaluation import published
 from objectives import OBJECTIVES
-from tables import published
 from tables.rows import Result, Row
 
 Item = TypeVar("Item")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from evaluation import published
+from evaluation.published import PublishedTable
 from evaluation.results import Rows
 from metrics import METRICS
-from tables import published
-from tables.published import PublishedTable
 
 # The metrics in the order of the tables' columns.
 SHOWN = ("RMSE", "MPSNR", "ERGAS", "SAM", "MSSIM", "MSSIM_gaussian", "CrossCorrelation")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from evaluation.published import THETA_RGB
 from metrics import METRICS
-from tables.published import THETA_RGB
 from tables.rows import Report, Row, Table
 
 FACTS = ("scenes", "seeds", "iterations", "training time", "parameters", "device")

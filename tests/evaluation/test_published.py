@@ -1,6 +1,6 @@
 import pytest
 
-from tables import published
+from evaluation import published
 
 
 def bicubic(dataset, scale, protocol):
