@@ -14,7 +14,7 @@ import objectives
 from config import TrainConfig
 from data.sources import band_means
 from data.stream import Batch
-from evaluation import scoring
+from evaluation import results, scoring
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
 from models import build_model, registry
@@ -293,7 +293,7 @@ class Trainer:
         )
         if not self.world.is_main:
             return
-        mean = scoring.mean_row(rows)
+        mean = results.mean_row(rows)
         say(f"epoch {epoch}: MPSNR {mean['MPSNR']:.4f}  SAM {mean['SAM']:.4f}  ERGAS {mean['ERGAS']:.4f}")
         if all(mean["MPSNR"] > best for _, best in self.log.validations()):
             self._save_weights(self.run_dir / "best.pth")
@@ -328,8 +328,8 @@ class Trainer:
             return
         description = {**self._description(), "training_seconds": round(self.seconds, 1)}
         path = self.run_dir / "results.json"
-        scoring.write_results(path, self.config.model_title, scenes, rows, description, keep)
-        print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{scoring.table(rows)}')
+        results.write(path, self.config.model_title, scenes, rows, description, keep)
+        print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{results.table(rows)}')
         self.files += [path, *keep.write(path)]
 
 

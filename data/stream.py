@@ -117,7 +117,7 @@ class PatchStream:
             raise DataError(
                 source.origin,
                 f"{len(source)} patches and their flips make {items}, fewer than batch_size {batch_size}{times}",
-                "set a smaller one",
+                "set a smaller {batch_size}",
             )
         self.batches_per_pass = -(-items // self.batch_size) if keep_last else items // self.batch_size
         self._order: tuple[int, np.ndarray] | None = None

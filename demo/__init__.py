@@ -8,6 +8,7 @@ import torch
 import pictures
 from config import TrainConfig
 from demo.scenes import write_demo_data
+from evaluation import results
 from evaluation import scoring as evaluator
 from evaluation.scenes import SceneSet
 from models import build_model, weights
@@ -68,23 +69,19 @@ def run_demo(config):
     rows = {}
     for name, network in (("bicubic", build_model("Bicubic", trainer.n_colors, scenes.n_scale)), ("DeepShare", model)):
         rows[name], _ = evaluator.evaluate(network, scenes, trainer.device)
-    lines = [["scene", "method", *evaluator.COLUMNS]]
+    lines = [["scene", "method", *results.PRINTED]]
     for scene in rows["bicubic"]:
         for name in rows:
-            row = rows[name][scene]
-            lines.append([scene, name, *(format(row[m], spec) for m, spec in evaluator.COLUMNS.items())])
-    means = {name: evaluator.mean_row(r) for name, r in rows.items()}
-    print(evaluator.in_columns(lines))
+            lines.append([scene, name, *results.cells(rows[name][scene])])
+    means = {name: results.mean_row(r) for name, r in rows.items()}
+    print(results.in_columns(lines))
     gain = means["DeepShare"]["MPSNR"] - means["bicubic"]["MPSNR"]
     angle = means["bicubic"]["SAM"] - means["DeepShare"]["SAM"]
     print(
         f"x{scenes.n_scale}: {gain:+.2f} dB MPSNR and {-angle:+.2f} degrees SAM against bicubic, after {trainer.iteration} iterations"
     )
     description = {**dataclasses.asdict(config), "iterations": trainer.iteration}
-    files += [
-        evaluator.write_results(out_dir / f"{name}_results.json", name, scenes, rows[name], description)
-        for name in rows
-    ]
+    files += [results.write(out_dir / f"{name}_results.json", name, scenes, rows[name], description) for name in rows]
     picture = out_dir / "comparison.png"
     scene = scenes.load(scenes.entries[0])
     output = evaluator.super_resolve(model, scene, trainer.device)

@@ -1,6 +1,5 @@
 """A network over whole scenes: metrics per scene and in the mean, as a table, a file and pictures."""
 
-import json
 import warnings
 from pathlib import Path
 
@@ -10,19 +9,9 @@ import torch
 from tqdm import tqdm
 
 import pictures
-from metrics import METRICS, UnscoredBandWarning, quality_assessment
+from metrics import UnscoredBandWarning, quality_assessment
 from training.processes import World
 from utils import UserError, progress_bar, replacing, without_tf32
-
-COLUMNS = {
-    "MPSNR": ".4f",
-    "MSSIM": ".4f",
-    "MSSIM_gaussian": ".4f",
-    "SAM": ".4f",
-    "ERGAS": ".4f",
-    "CrossCorrelation": ".4f",
-    "RMSE": ".5f",
-}
 
 
 @torch.inference_mode()
@@ -97,54 +86,6 @@ def score(scene, output, ratio):
     for warning in caught:
         tqdm.write(f"{scene.name}: {warning.message}")
     return row
-
-
-def mean_row(rows):
-    """Mean of each metric over the scenes."""
-    return {metric: float(np.mean([row[metric] for row in rows.values()])) for metric in METRICS}
-
-
-def table(rows, title_of_mean="mean"):
-    """The rows and their mean as text in columns."""
-    lines = [["scene", *COLUMNS]]
-    for name, row in {**rows, title_of_mean: mean_row(rows)}.items():
-        lines.append([name, *(format(row[metric], spec) for metric, spec in COLUMNS.items())])
-    return in_columns(lines, rule_before_last=True)
-
-
-def in_columns(lines, rule_before_last=False):
-    """Rows of words as a table: the first column to the left, the others to the right."""
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    rows = [
-        "  ".join([line[0].ljust(widths[0]), *(w.rjust(n) for w, n in zip(line[1:], widths[1:]))]) for line in lines
-    ]
-    rule = "-" * len(rows[0])
-    rows.insert(1, rule)
-    if rule_before_last:
-        rows.insert(-1, rule)
-    return "\n".join(rows)
-
-
-def write_results(path, model_name, scenes, rows, config, keep=None):
-    """Write results.json: model, n_scale, protocol, mean and per-scene metrics, config; infinity as Infinity.
-
-    With a Samples as keep, also each band's PSNR.
-    """
-    results = {
-        "model": model_name,
-        "n_scale": scenes.n_scale,
-        "protocol": scenes.protocol,
-        "dataset": scenes.dataset,
-        "ergas_ratio": scenes.ergas_ratio,
-        "mean": mean_row(rows),
-        "scenes": rows,
-        "config": config,
-    }
-    if keep is not None:
-        results |= {"wavelengths": keep.wavelengths, "bands": keep.bands}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return Path(path)
 
 
 def save_images(folder, scene, output):

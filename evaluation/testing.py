@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from evaluation import scoring
+from evaluation import results, scoring
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
 from models import build_model, weights
@@ -82,10 +82,10 @@ def test(config: TestSettings) -> list[Path]:
     rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
     if not world.is_main:
         return []
-    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{scoring.table(rows)}')
+    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
     description = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
     path = result_path / f"{title}_results.json"
-    scoring.write_results(path, method.name, scenes, rows, description, keep)
+    results.write(path, method.name, scenes, rows, description, keep)
     return [path, *keep.write(path), *files]
 
 

@@ -14,7 +14,6 @@ from data.facts import published_split
 from data.imresize import imresize
 from data.spectral import conversion_for, conversion_matrix
 from data.store import Store
-from evaluation import bicubic_check as selfcheck
 
 FORMATS = ("mat5", "mat73", "npy", "npz", "hdf5", "tiff", "envi")
 
@@ -372,35 +371,6 @@ def test_training_on_a_sensor_of_ones_own(run, raw, tmp_path, wavelengths, goes_
     assert ("no blue band" in out + err) == goes_on_without
     row = (next((tmp_path / "runs").glob("*/log.csv"))).read_text().splitlines()[1].split(",")
     assert (row[5] == row[6] == "") == goes_on_without
-
-
-def test_the_self_check_compares_with_the_published_row_and_advises(run, raw, tmp_path, monkeypatch, capsys):
-    flags = {"raw_dir": raw / "cave", "out_dir": tmp_path, "test": "jelly_beans,watercolors", "check": 1}
-    code, out, _ = run("prepare", **flags)
-    assert code == 0
-    assert "12 scenes, so they cannot be compared" in out
-    gts = [(fixtures.smooth_cube(k) * m).round() / 65535 for k, m in ((4, 65535), (5, 255))]
-    scores = []
-    for gt in (g.astype(np.float32) for g in gts):
-        error = imresize(imresize(gt, 1 / 4).astype(np.float32), 4).astype(np.float32).astype(np.float64) - gt
-        mse = (error**2).mean(axis=(0, 1))
-        scores.append(
-            (
-                np.sqrt(mse.mean()),
-                np.mean(10 * np.log10(1 / mse)),
-                25 * np.sqrt(np.mean(mse / gt.astype(np.float64).mean(axis=(0, 1)) ** 2)),
-            )
-        )
-    row = tuple(np.mean(scores, axis=0))
-    monkeypatch.setitem(selfcheck.TEST_SCENES, "Cave", 2)
-    for published, words in (
-        (row, "agrees"),
-        ((row[0], row[1] + 4.0166, row[2]), "watercolors"),
-        ((row[0] / 20, row[1] + 20 * np.log10(20), row[2]), "20 times what they should be"),
-        ((row[0], row[1] + 1, row[2] + 1), "other scenes"),
-    ):
-        monkeypatch.setitem(selfcheck.PUBLISHED, ("Cave", 4), published)
-        assert words in run("prepare", **flags)[1]
 
 
 def test_the_published_patch_defaults_serve_the_export_too():
