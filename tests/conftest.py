@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import GOLDEN, everything_on, words_of
+from hypothesis import settings
 
 import mains
+
+# Property tests: few examples, the same ones in every run, however slow the machine is.
+settings.register_profile("few", max_examples=25, deadline=None, derandomize=True, database=None)
+settings.load_profile("few")
 
 
 class Golden:

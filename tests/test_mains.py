@@ -47,12 +47,12 @@ def test_odd_paths_come_through_the_whole_command_line(refused, path):
     assert f"--train_dir_mslabel {path}: no such file or folder" in sentence
 
 
-@pytest.mark.parametrize("command", ["prepare", "info", "train", "test", "predict", "tables", "demo"])
+@pytest.mark.parametrize("command", mains.COMMANDS)
 def test_help_shows_the_flags_with_their_meaning(run, command):
     code, out, err = run(command, "--help")
     assert code == 0
     assert "FLAGS" in out + err
-    for field in dataclasses.fields(mains.CONFIG_OF[command]):
+    for field in dataclasses.fields(mains.COMMANDS[command][0]):
         assert f"--{field.name}" in out + err
         # The help wraps its lines.
         assert field.metadata["help"].split()[0] in out + err

@@ -173,7 +173,7 @@ def test_the_running_mean_worked_by_hand(tiny_flags):
         means.append(trainer.averaged.final.bias.detach().clone())
     # Decays 1/10, 2/11 and 3/12 while the mean is young (below 0.5).
     expected = weights[0]
-    for decay, new, mean in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], means):
+    for decay, new, mean in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], means, strict=True):
         expected = decay * expected + (1 - decay) * new
         torch.testing.assert_close(mean, expected)
 

@@ -12,12 +12,12 @@ import torch
 from helpers import ROOT, TINY, TITLE, OneBatch, everything_on, final_weights, rows_of, same, words_of
 
 import mains
-import objectives
 from config import TrainConfig
 from data.readers import read_conversion
 from evaluation import scoring as evaluator
 from models import build_model, registry
 from models import weights as checkpoint
+from objectives import labelled_loss
 from trainer import Trainer
 from training import checkpoint as runs
 from training.log import RunLog
@@ -301,7 +301,7 @@ def test_the_loss_and_its_gradients_largest_norm_are_those_asked_for(tiny_flags)
     trainer = Trainer(TrainConfig.from_flags(flags))
     batch = trainer.streams["labelled"].batch(0)
     error = trainer.model(batch.ms, batch.lms) - batch.gt
-    assert objectives.labelled_loss(trainer.learner, batch).item() == pytest.approx(error.square().mean().item())
+    assert labelled_loss(trainer.learner, batch).item() == pytest.approx(error.square().mean().item())
     norms = []
     trainer.optimizer.step = lambda: norms.append(
         sum(p.grad.square().sum().item() for p in trainer.model.parameters() if p.grad is not None) ** 0.5
