@@ -100,3 +100,18 @@ def test_public_functions_say_their_types():
             if function.returns is None or any(a.annotation is None for a in named):
                 untyped.append(f"{path.relative_to(ROOT)}:{function.lineno} {function.name}")
     assert not untyped, "\n".join(untyped)
+
+
+def test_tests_import_no_other_test_and_call_nothing_private():
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [getattr(node, "module", None) or "", *(a.name for a in getattr(node, "names", []))]
+            imports_test = isinstance(node, (ast.Import, ast.ImportFrom)) and any("test_" in m for m in modules)
+            # A named tuple's _replace is public.
+            is_private = isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr != "_replace"
+            if is_private and ast.unparse(node.value) == "self":
+                is_private = False
+            if imports_test or (is_private and not node.attr.endswith("__")):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not wrong, "\n".join(wrong)
