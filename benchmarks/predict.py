@@ -93,7 +93,8 @@ def tiles(weights, path, count=2):
             error = tiled - whole
             deviations[size, overlap].append([np.sqrt(np.mean(error**2)), np.abs(error).max()])
     print(
-        f"\ntiles against the whole scene, {TILED_EDGE} pixels square of the first {count} scenes of {Path(path).name} as input, {Path(weights).name}"
+        f"\ntiles against the whole scene, {TILED_EDGE} pixels square of the first {count} scenes of {Path(path).name} "
+        f"as input, {Path(weights).name}"
     )
     print("| tile | overlap | RMSE | as PSNR (dB) | largest |\n|---|---|---|---|---|")
     for (size, overlap), values in deviations.items():

@@ -21,6 +21,26 @@ TINY = {"n_feats": 4, "patch_size": 16, "patch_stride": 16, "batch_size": 8}
 TITLE = "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4_x4"
 
 
+def everything_on(stores, raw):
+    """Flags of a training run with all four losses that takes a second or two; save_dir is left to the caller."""
+    return {
+        **TINY,
+        "train_dir_mslabel": stores / "labelled.h5",
+        "train_dir_msunlabel": stores / "unlabelled.h5",
+        "train_dir_rgb": raw / "rgb",
+        "UseRGB": 1,
+        "theta_rgb": 1,
+        "UseLabeledSpectralMixUp": 1,
+        "UseUnlabelConsistency": 1,
+        "theta_unlabel": 1,
+    }
+
+
+def words_of(flags):
+    """Flags as the words of a command line."""
+    return [f"--{name}={value}" for name, value in flags.items()]
+
+
 def rows_of(path):
     with open(path, newline="") as f:
         return list(csv.DictReader(f))
