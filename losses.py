@@ -56,7 +56,7 @@ def spectral_angle(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     norms = [torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (pred, target)]
     lit = (norms[0] > DARK) & (norms[1] > DARK)
     # Dark spectra are replaced by equal ones, and take no part in the gradient.
-    u, v = (torch.where(lit, x / norm.clamp(min=DARK), 1) for x, norm in zip((pred, target), norms))
+    u, v = (torch.where(lit, x / norm.clamp(min=DARK), 1) for x, norm in zip((pred, target), norms, strict=True))
     difference, total = (torch.linalg.vector_norm(x, dim=1) for x in (u - v, u + v))
     return 2 * torch.atan2(difference, total).mean()
 

@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[type[config.Config], str]] = {
     "test": (config.TestConfig, "evaluation.testing:test"),
     "predict": (config.PredictConfig, "predict:predict"),
     "tables": (config.TablesConfig, "tables:make_tables"),
-    "demo": (config.DemoConfig, "demo:run_demo"),
+    "demo": (config.DemoConfig, "demo.run:run_demo"),
 }
 
 

@@ -12,13 +12,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import objectives
 from config import TrainConfig
-from data.sources import band_means
 from data.stream import Batch
 from evaluation import results, scoring
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
-from models import build_model, registry
-from models.blocks import keep_fewer_activations
 from models.network import Network
 from models.weights import load_strictly, save_weights
 from objectives import Objective
@@ -27,10 +24,11 @@ from training.inputs import open_inputs
 from training.learner import Learner, LossModule
 from training.log import RunLog, description_of
 from training.meters import LossMeter
-from training.processes import PeerLostError, World, is_lost_peer
+from training.network import build_network
+from training.processes import World, naming_lost_peers
 from training.schedule import learning_rate
 from training.signals import StopSignals
-from utils import Interrupted, UserError, prepare_arithmetic, progress_bar, say, seed_everything, select_device
+from utils import Interrupted, prepare_arithmetic, progress_bar, say, seed_everything, select_device
 
 # What the processes of a run may tell each other between iterations, beside the number of a signal.
 CHECKPOINT_DUE = 1
@@ -61,7 +59,7 @@ class Trainer:
         self.total = min(config.epochs * self.per_epoch, config.max_iterations or config.epochs * self.per_epoch)
         self.eval_scenes = self._open_scenes("eval_dir_ms", config.data_eval_num)
         self.test_scenes = self._open_scenes("test_dir", config.data_test_num)
-        self.model = self._build_model()
+        self.model = build_network(self.inputs, self.device)
         # The weights' running mean, where one is kept, is what is scored and saved.
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         self.optimizer = torch.optim.Adam(
@@ -91,19 +89,12 @@ class Trainer:
             UserError: for a loss that is not finite or diverges, a full disk, or data that cannot be read.
             PeerLostError: where another process of the run has ended.
         """
-        try:
+        with naming_lost_peers(self.world, lambda: self.iteration):
             self._open_log()
             if self._validation_is_missing():
                 self._validate(self.iteration // self.per_epoch)
             self._loop()
             self._finish()
-        except RuntimeError as error:
-            if self.world.size > 1 and is_lost_peer(error):
-                raise PeerLostError(
-                    f"another process of the run has ended at iteration {self.iteration}; its own message says why; "
-                    "the same command with --resume last goes on from the last checkpoint"
-                ) from error
-            raise
         return self.files
 
     def _loop(self) -> None:
@@ -191,20 +182,6 @@ class Trainer:
         scenes = SceneSet(path, flag, self.config.n_scale, self.config.protocol, limit)
         scenes.check(self.n_colors)
         return scenes
-
-    def _build_model(self) -> Network:
-        config = self.config
-        known = {name: getattr(config, name) for name in registry.all_settings()}
-        try:
-            model = build_model(config.model_title, self.n_colors, config.n_scale, **known)
-            if config.init == "identity":
-                model.init_identity()
-        except ValueError as error:
-            raise UserError(f"{error}; change that flag") from error
-        if model.takes_band_means:
-            model.set_band_means(band_means(self.streams["labelled"].source))
-        keep_fewer_activations(model, config.activation_checkpointing)
-        return model.to(self.device, memory_format=torch.channels_last)
 
     @property
     def network(self) -> Network:

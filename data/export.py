@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import scipy.io
@@ -14,7 +16,7 @@ from data.store import Store
 from utils import progress_bar, writing
 
 
-def export(stores, n_scale, size, stride, protocol):
+def export(stores: Mapping[str, Path], n_scale: int, size: int, stride: int, protocol: str) -> list[Path]:
     """Write <split>_x<scale>/ beside each store: patches of gt, ms and ms_bicubic, H x W x C single.
 
     Test scenes are written whole. A folder appears when it is whole; one that is there and was made from

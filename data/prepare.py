@@ -5,6 +5,7 @@ import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from data import raw, store
 from data.errors import DataError
@@ -18,7 +19,7 @@ PROGRAM = "hsi-super-resolution 1"
 FEWEST_FOR_WORKERS = 12
 
 
-def prepare(config):
+def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
     """Write the stores of a PrepareConfig.
 
     What is already there and unchanged is not read again; what is interrupted goes on from the last

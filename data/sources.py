@@ -113,7 +113,7 @@ class ScenePatches:
     def batch(self, numbers: Sequence[int], modes: Sequence[int]) -> Batch:
         """The patches of these numbers, each in its flip or rotation, as a Batch on the device."""
         high, low, where = [], [], []
-        for number, mode in zip(numbers, modes):
+        for number, mode in zip(numbers, modes, strict=True):
             scene, i, j = self.positions[number]
             edge, lr_scale = self.sizes[scene]
             patch = self.cubes[scene][i : i + edge, j : j + edge]
@@ -165,7 +165,7 @@ class MatPatches:
             self._checked(f)
             for f in progress_bar(self.files, desc=f"check {Path(folder).name}", unit="file", leave=False)
         ]
-        for path, shape in zip(self.files, shapes):
+        for path, shape in zip(self.files, shapes, strict=True):
             if shape != shapes[0]:
                 raise DataError(
                     path,
@@ -201,7 +201,7 @@ class MatPatches:
     def batch(self, numbers: Sequence[int], modes: Sequence[int]) -> Batch:
         """The patches of these numbers, each in its flip or rotation, as a Batch on the CPU."""
         stacks = {key: [] for key in self.keys}
-        for number, mode in zip(numbers, modes):
+        for number, mode in zip(numbers, modes, strict=True):
             arrays = self.held[number] if self.held else self._read(self.files[number])
             for key in self.keys:
                 stacks[key].append(augment(torch.from_numpy(arrays[key]), int(mode)))

@@ -90,7 +90,7 @@ class Samples:
         self.kept = kept[: self._limit(len(kept[0].gt))]
 
     @staticmethod
-    def _limit(n_colors):
+    def _limit(n_colors) -> int:
         # Cubes of many bands are large: fewer of them are kept.
         return max(1, SCENES * BANDS // n_colors)
 

@@ -6,16 +6,19 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 import torch
+from torch import nn
 from tqdm import tqdm
 
 import pictures
+from evaluation.samples import Samples
+from evaluation.scenes import SceneSet, TestScene
 from metrics import UnscoredBandWarning, quality_assessment
 from training.processes import World
 from utils import UserError, progress_bar, replacing, without_tf32
 
 
 @torch.inference_mode()
-def super_resolve(model, scene, device):
+def super_resolve(model: nn.Module, scene: TestScene, device: torch.device) -> np.ndarray:
     """The network's output for a TestScene as H x W x C float32, not clipped."""
     inputs = [x.to(device, memory_format=torch.channels_last) for x in (scene.ms, scene.lms)]
     was_training = model.training
@@ -28,12 +31,20 @@ def super_resolve(model, scene, device):
     return as_image(output)
 
 
-def as_image(x):
+def as_image(x: torch.Tensor) -> np.ndarray:
     """1 x C x H x W tensor -> H x W x C array."""
     return x[0].permute(1, 2, 0).float().cpu().numpy()
 
 
-def evaluate(model, scenes, device, images_dir=None, description="test", world=None, keep=None):
+def evaluate(
+    model: nn.Module,
+    scenes: SceneSet,
+    device: torch.device,
+    images_dir: Path | None = None,
+    description: str = "test",
+    world: World | None = None,
+    keep: Samples | None = None,
+) -> tuple[dict[str, dict[str, float]], list[Path]]:
     """Score a network on every scene; several processes share the scenes.
 
     Args:
@@ -67,7 +78,7 @@ def evaluate(model, scenes, device, images_dir=None, description="test", world=N
     return rows, sorted(path for share in world.gather(files) for path in share)
 
 
-def rehearse(model, scenes, device, edge=16):
+def rehearse(model: nn.Module, scenes: SceneSet, device: torch.device, edge: int = 16) -> None:
     """Score one small piece, so that a broken evaluation fails now and not after the first epoch."""
     scene = scenes.load(scenes.entries[0])
     large = edge * scenes.n_scale
@@ -78,7 +89,7 @@ def rehearse(model, scenes, device, edge=16):
         quality_assessment(as_image(scene.gt), super_resolve(model, scene, device), ratio=scenes.ergas_ratio)
 
 
-def score(scene, output, ratio):
+def score(scene: TestScene, output: np.ndarray, ratio: int) -> dict[str, float]:
     """All metrics of one scene; bands that cannot be scored are named on the terminal."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnscoredBandWarning)
@@ -88,7 +99,7 @@ def score(scene, output, ratio):
     return row
 
 
-def save_images(folder, scene, output):
+def save_images(folder: Path, scene: TestScene, output: np.ndarray) -> list[Path]:
     """Write <scene>.mat (key sr, H x W x C single) and <scene>.png: LR, bicubic, SR, HR and the errors."""
     cube_path, picture_path = folder / f"{scene.name}.mat", folder / f"{scene.name}.png"
     # Given a path, savemat would add an extension of its own.

@@ -14,7 +14,8 @@ from models.network import State
 # Without gradients, feature maps are worked on in strips of rows of at most so many values (32 MB of
 # float32): beside what a strip needs, a body then holds one map of the whole image.
 VALUES_PER_STRIP = 2**23
-# Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**24 float32 values are 64 MB.
+# Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**24 float32
+# values are 64 MB.
 VALUES_PER_PORTION = 2**24
 
 
@@ -259,7 +260,7 @@ def merge_groups(groups: torch.Tensor, starts: Sequence[int], n_colors: int) -> 
     n_subs = groups.shape[1]
     merged = groups.new_zeros(per_group[0].shape[0], n_colors, *groups.shape[2:])
     coverage = groups.new_zeros(n_colors, 1, 1)
-    for start, group in zip(starts, per_group):
+    for start, group in zip(starts, per_group, strict=True):
         merged[:, start : start + n_subs] += group
         coverage[start : start + n_subs] += 1
     return merged / coverage

@@ -74,13 +74,23 @@ def legend(styles: Mapping[str, Style]) -> str:
 class _Axis:
     """Maps values from low to high onto pixels from start to end; about so many ticks, whole numbers if asked."""
 
-    def __init__(self, low, high, start, end, about, logarithmic=False, margin=0.0, whole=False):
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        start: float,
+        end: float,
+        about: int,
+        logarithmic: bool = False,
+        margin: float = 0.0,
+        whole: bool = False,
+    ) -> None:
         self.start, self.end, self.about, self.logarithmic, self.whole = start, end, about, logarithmic, whole
         low, high = (math.log10(low), math.log10(high)) if logarithmic else (low, high)
         room = (high - low) * margin or (0 if high > low else max(abs(high) * 0.05, 0.05))
         self.low, self.high = low - room, high + room
 
-    def __call__(self, value):
+    def __call__(self, value: float) -> float:
         value = np.log10(value) if self.logarithmic else value
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 

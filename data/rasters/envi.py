@@ -2,13 +2,14 @@
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data.errors import DataError
-from data.rasters.base import Georeference, Raster, checked_numbers, even_wavelengths, nanometres
-from data.rasters.raw import AXES
+from data.rasters.base import CubeOptions, Georeference, Raster, checked_numbers, even_wavelengths, nanometres
+from data.rasters.raw import AXES, RawCube
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
 # Fields that are about the bytes of one file.
@@ -21,7 +22,7 @@ FIELDS_OF_PIXELS = ("map info", "pixel size", "x start", "y start", "geo points"
 DATA_EXTENSIONS = ("img", "dat", "sli", "hyspex", "raw", "bin")
 
 
-def header_of(path):
+def header_of(path: str | Path) -> Path | None:
     """The header of an ENVI file that may be named by its header or by its data; None without one."""
     path = Path(path)
     beside = [path.with_name(path.name + e) for e in HEADER_EXTENSIONS] + [
@@ -35,7 +36,7 @@ def header_of(path):
     return None
 
 
-def open_raster(path, options):
+def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Open an ENVI scene by its header.
 
     Raises:
@@ -94,7 +95,6 @@ def open_raster(path, options):
 
 def _check_fields(path, header):
     """Refuse a header with fields that cannot be understood, which libraries pass on as they are."""
-
     checks = {
         "interleave": lambda value: value.lower() in AXES,
         "byte order": lambda value: int(value) in (0, 1),
@@ -121,17 +121,17 @@ def _listed(value):
     return [value] if isinstance(value, str) else value
 
 
-def readers_data_names(stem):
+def readers_data_names(stem: str) -> list[str]:
     """Names under which readers look for the data of a header of that stem, in their order."""
     return [stem, *(f"{stem}.{case(e)}" for case in (str.lower, str.upper) for e in (*DATA_EXTENSIONS, *AXES))]
 
 
-def data_name(stem, like):
+def data_name(stem: str, like: Raster) -> str:
     """The data file's name for a header of that stem."""
     return stem + (like.details["extension"] if like.kind == "envi" else ".img")
 
 
-def write_header(path, raw, like, scale):
+def write_header(path: Path, raw: RawCube, like: Raster, scale: int) -> None:
     """Write the header of a RawCube: the one that it is made from, with finer pixels, or a new one.
 
     Args:
@@ -159,14 +159,14 @@ def write_header(path, raw, like, scale):
     envi.write_envi_header(str(path), fields)
 
 
-def supports(dtype):
+def supports(dtype: np.dtype) -> bool:
     """Whether ENVI has this number type."""
     return np.dtype(dtype).newbyteorder("=") in [
         np.dtype(t) for t in ("u1", "i2", "i4", "f4", "f8", "u2", "u4", "i8", "u8")
     ]
 
 
-def finer_map_info(fields, scale):
+def finer_map_info(fields: Sequence[str], scale: int) -> list[str]:
     """The entries of a "map info" field for pixels `scale` times as small.
 
     Its reference pixel counts from 1 at the upper left corner of the first pixel.

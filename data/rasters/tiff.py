@@ -3,12 +3,14 @@
 import errno
 import logging
 import warnings
+from pathlib import Path
 
 import numpy as np
 import tifffile
 
 from data.errors import DataError
 from data.rasters.base import (
+    CubeOptions,
     Georeference,
     Raster,
     checked_numbers,
@@ -24,7 +26,7 @@ GDAL_TAGS = (34735, 33550, 33922, 34264, 42112, 42113)
 CREATION_OPTIONS = ("compress", "tiled", "blockxsize", "blockysize", "interleave", "photometric")
 
 
-def open_raster(path, options):
+def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Open a TIFF of several bands.
 
     Raises:
@@ -66,7 +68,7 @@ class _Complaints(logging.Handler):
         heard: whether anything was said while it was entered.
     """
 
-    def __enter__(self):
+    def __enter__(self) -> "_Complaints":
         self.heard = False
         log = logging.getLogger("tifffile")
         self._before = log.propagate
@@ -74,20 +76,20 @@ class _Complaints(logging.Handler):
         log.addHandler(self)
         return self
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.heard |= record.levelno >= logging.ERROR
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         log = logging.getLogger("tifffile")
         log.removeHandler(self)
         log.propagate = self._before
 
 
-def check_whole(path, f):
+def check_whole(path: Path, f: tifffile.TiffFile) -> None:
     """Refuse a TIFF whose last strips or tiles lie behind the end of the file."""
     size = path.stat().st_size
     for page in f.pages:
-        ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts)]
+        ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
         if max(ends, default=0) > size:
             raise DataError(path, f"truncated ({size} bytes, at least {max(ends)} are needed)", "copy it again")
 
@@ -101,7 +103,7 @@ def _with_rasterio(path, options, rasterio):
     scales = set(f.scales)
     scale = 1 / f.scales[0] if len(scales) == 1 and 0 < f.scales[0] < 1 else None
 
-    def read(rows, cols):
+    def read(rows: slice, cols: slice) -> np.ndarray:
         (top, bottom, _), (left, right, _) = rows.indices(f.height), cols.indices(f.width)
         return f.read(window=((top, bottom), (left, right))).transpose(1, 2, 0)
 
@@ -176,7 +178,7 @@ def _index(axes, rows, cols):
     return tuple(index)
 
 
-def write(path, cube, like, scale):
+def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as a TIFF like the one it was made from, or a new one.
 
     Raises:

@@ -83,7 +83,8 @@ def read_scene(name: str, files: dict[int, Path]) -> Scene:
         if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
             raise DataError(
                 files[number],
-                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but band 1 has {bands[0].shape[1]}x{bands[0].shape[0]} of {bands[0].dtype}",
+                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but band 1 has "
+                f"{bands[0].shape[1]}x{bands[0].shape[0]} of {bands[0].dtype}",
                 "copy the scene again",
             )
     cube = np.stack(bands, axis=-1)

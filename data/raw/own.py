@@ -12,10 +12,10 @@ import numpy as np
 from data.errors import DataError
 from data.folders import files_below
 from data.rasters import CubeOptions, open_raster, scene_files
+from data.rasters.base import DEFAULTS
 from data.raw.scene import RawScene
 from data.store import Scene
 
-DEFAULTS = CubeOptions()
 # Values this far below zero, in parts of the value scale, are taken for noise; further ones for no-data marks.
 LARGEST_NOISE = 0.05
 

@@ -26,7 +26,7 @@ def plain_resize_axis(values, scale):
         reach = int(np.ceil(2 / shrink)) + 1
         taps = range(int(np.floor(centre)) - reach, int(np.floor(centre)) + reach + 1)
         weights = [shrink * keys_kernel(shrink * (centre - tap)) for tap in taps]
-        total = sum(w * values[mirrored[tap % (2 * size)]] for w, tap in zip(weights, taps))
+        total = sum(w * values[mirrored[tap % (2 * size)]] for w, tap in zip(weights, taps, strict=False))
         out.append(total / sum(weights))
     return np.array(out)
 

@@ -28,7 +28,7 @@ def test_a_batch_is_the_patches_cut_and_degraded_one_by_one(stores):
     assert len(source) == 2 * 5 * 5
     numbers, modes = [0, 7, 49, 26], [0, 3, 6, 1]
     batch = source.batch(numbers, modes)
-    for k, (number, mode) in enumerate(zip(numbers, modes)):
+    for k, (number, mode) in enumerate(zip(numbers, modes, strict=False)):
         scene, place = divmod(number, 25)
         i, j = 8 * (place // 5), 8 * (place % 5)
         cube = read_scene(stores / "labelled.h5", fixtures.LABELLED[scene]).values()
@@ -142,7 +142,7 @@ class Numbers:
         return self
 
     def batch(self, numbers, modes):
-        items = torch.tensor([8 * n + m for n, m in zip(numbers, modes)], dtype=torch.float32)
+        items = torch.tensor([8 * n + m for n, m in zip(numbers, modes, strict=False)], dtype=torch.float32)
         items = items.reshape(-1, 1, 1, 1)
         return Batch(items, items)
 
