@@ -5,4 +5,4 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 install installed-dev requirements-dev.txt
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec "$python" -m pytest -q -n 2 "$@"
+exec "$python" -m pytest -q -n 2 --dist worksteal "$@"

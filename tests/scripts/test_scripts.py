@@ -196,7 +196,7 @@ def test_the_demo_and_the_tests_pass_their_words_on(program):
         "mains.py", "demo", "--out_dir", "a b", "--seed", "7",
     ]  # fmt: skip
     shutil.copy(ROOT / "requirements-dev.txt", program.root / ".venv/installed-dev")
-    assert program.calls("test.sh", "-k", "x") == [["-m", "pytest", "-q", "-n", "2", "-k", "x"]]
+    assert program.calls("test.sh", "-k", "x") == [["-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-k", "x"]]
 
 
 def test_the_set_up_makes_the_environment_with_all_requirements_once(program):
