@@ -76,4 +76,10 @@ def mse_sam_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def loss_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The loss that --loss names: hybrid, l1, mse or mse_sam."""
-    return {"hybrid": hybrid_loss, "l1": functional.l1_loss, "mse": functional.mse_loss, "mse_sam": mse_sam_loss}[name]
+    losses: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+        "hybrid": hybrid_loss,
+        "l1": functional.l1_loss,
+        "mse": functional.mse_loss,
+        "mse_sam": mse_sam_loss,
+    }
+    return losses[name]

@@ -8,20 +8,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import objectives
 from config import TrainConfig
 from data.stream import Batch
 from evaluation import results, scoring
-from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
+from evaluation.testing import score_run
 from models.network import Network
 from models.weights import load_strictly, save_weights
 from objectives import Objective
 from training import checkpoint
 from training.inputs import open_inputs
-from training.learner import Learner, LossModule
+from training.learner import Learner, LossModule, synchronised, update_mean
 from training.log import RunLog, description_of
 from training.meters import LossMeter
 from training.network import build_network
@@ -72,7 +71,7 @@ class Trainer:
             self._restore(*checkpoint.load_newest_run(run_dir))
         forward = torch.compile(self.model) if config.compile else self.model
         self.learner = Learner(forward, config, self.inputs.conversion)
-        self._loss_module = self._synchronised(LossModule(self.model, self.learner))
+        self._loss_module = synchronised(LossModule(self.model, self.learner), self.world)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)
         self.run_dir: Path = self.world.from_main(run_dir or checkpoint.new_run(config))
@@ -136,9 +135,7 @@ class Trainer:
         if self.config.joint_loss:
             self._step()
         if self.averaged:
-            # A young mean follows faster, so that it forgets the weights of the start.
-            decay = min(self.config.ema_decay, (1 + self.iteration) / (10 + self.iteration))
-            get_ema_multi_avg_fn(decay)(list(self.averaged.parameters()), list(self.model.parameters()), None)
+            update_mean(self.averaged, self.model, self.config.ema_decay, self.iteration)
 
     def _batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
         k = self.iteration if objective.shares_batches else self.iteration * repeats + repeat
@@ -167,13 +164,6 @@ class Trainer:
         if self.config.clip_gradient:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient)
         self.optimizer.step()
-
-    def _synchronised(self, module: LossModule) -> nn.Module:
-        """The module with its gradients averaged over the processes, where there are several."""
-        if self.world.size == 1:
-            return module
-        # Each loss uses other parts of the network; what none of the processes used keeps no gradient.
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
 
     def _open_scenes(self, flag: str, limit: int) -> SceneSet | None:
         path = getattr(self.config, flag)
@@ -265,6 +255,7 @@ class Trainer:
         self.losses.check(means, self.iteration, self.per_epoch, remedy)
 
     def _validate(self, epoch: int) -> None:
+        assert self.eval_scenes is not None
         rows, _ = scoring.evaluate(
             self.network, self.eval_scenes, self.device, description="validate", world=self.world
         )
@@ -293,21 +284,13 @@ class Trainer:
             self._save_weights(weights)
             self.files += [*checkpoint.run_files(self.run_dir), *self.run_dir.glob("best.pth"), weights]
         if self.test_scenes:
-            self._test(self.test_scenes)
+            about = {**self._description(), "training_seconds": round(self.seconds, 1)}
+            self.files += score_run(
+                self.network, self.test_scenes, self.device, self.world, self.run_dir, self.config.model_title, about
+            )
         self.inputs.close()
         if self.world.is_main:
             self.log.close()
-
-    def _test(self, scenes: SceneSet) -> None:
-        keep = Samples(scenes.n_scale)
-        rows, _ = scoring.evaluate(self.network, scenes, self.device, world=self.world, keep=keep)
-        if not self.world.is_main:
-            return
-        description = {**self._description(), "training_seconds": round(self.seconds, 1)}
-        path = self.run_dir / "results.json"
-        results.write(path, self.config.model_title, scenes, rows, description, keep)
-        print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{results.table(rows)}')
-        self.files += [path, *keep.write(path)]
 
 
 def train(config: TrainConfig) -> list[Path]:

@@ -16,7 +16,7 @@ from data.store import Store
 from utils import progress_bar, writing
 
 
-def export(stores: Mapping[str, Path], n_scale: int, size: int, stride: int, protocol: str) -> list[Path]:
+def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], protocol: str) -> list[Path]:
     """Write <split>_x<scale>/ beside each store: patches of gt, ms and ms_bicubic, H x W x C single.
 
     Test scenes are written whole. A folder appears when it is whole; one that is there and was made from
@@ -24,11 +24,14 @@ def export(stores: Mapping[str, Path], n_scale: int, size: int, stride: int, pro
 
     Args:
         stores: {split: path of its store}.
-        size, stride: of the patches, in HR pixels.
+        n_scale: enlargement.
+        patch: (size, stride) of the patches, in HR pixels.
+        protocol: under which values are scaled.
 
     Returns:
         Paths of the folders written.
     """
+    size, stride = patch
     folders = []
     for split, path in stores.items():
         folder = path.with_name(f"{split}_x{n_scale}")

@@ -40,7 +40,8 @@ def read_grey(path: Path) -> np.ndarray:
 
 def _read_image(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
             if image.mode in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV"):
                 image = image.convert("RGB")
             pixels = np.array(image)

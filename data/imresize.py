@@ -44,7 +44,7 @@ def resize_batch(x: torch.Tensor, scale: float | Fraction) -> torch.Tensor:
     made with; the two agree to rounding.
     """
     ratio = Fraction(scale).limit_denominator(64)
-    if ratio <= 0 or abs(float(ratio) - scale) > 1e-9 * abs(scale):
+    if ratio <= 0 or abs(float(ratio) - float(scale)) > 1e-9 * abs(float(scale)):
         raise ValueError(f"scale is a positive ratio of small whole numbers, e.g. 4 or 1/4, not {scale}")
     if max(x.shape[2:]) > LARGEST_PATCH:
         return interpolate(x, ratio)

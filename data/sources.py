@@ -14,7 +14,7 @@ from data.imresize import degrade, enlarge
 from data.mat import mat_shapes, read_mat
 from data.spectral import lift_rgb
 from data.store import ChunkedCube, Store, is_store
-from data.stream import Batch, augment
+from data.stream import Batch, PatchSource, augment
 from utils import free_memory, progress_bar, say
 
 Cube = np.ndarray | ChunkedCube
@@ -110,9 +110,11 @@ class ScenePatches:
             self.cubes = [cube.to(self.device) if fits else cube.pin_memory() for cube in self.cubes]
         return self
 
-    def batch(self, numbers: Sequence[int], modes: Sequence[int]) -> Batch:
+    def batch(self, numbers: Any, modes: Any) -> Batch:
         """The patches of these numbers, each in its flip or rotation, as a Batch on the device."""
-        high, low, where = [], [], []
+        high: list[tuple[torch.Tensor, float]] = []
+        low: list[tuple[torch.Tensor, float]] = []
+        where = []
         for number, mode in zip(numbers, modes, strict=True):
             scene, i, j = self.positions[number]
             edge, lr_scale = self.sizes[scene]
@@ -126,8 +128,8 @@ class ScenePatches:
             ms, lms = degrade(gt, self.n_scale, self.resize_dtype)
             return Batch(ms, lms, gt if self.labelled else None)
         # Unlabelled HR scenes and LR images may stand in one batch.
-        degraded = degrade(self._bands_first(high), self.n_scale, self.resize_dtype)[0] if high else None
         taken = self._bands_first(low)
+        degraded = degrade(self._bands_first(high), self.n_scale, self.resize_dtype)[0] if high else taken
         ms = torch.stack([(degraded if is_hr else taken)[k] for is_hr, k in where])
         ms = ms.contiguous(memory_format=torch.channels_last)
         return Batch(ms, enlarge(ms, self.n_scale, self.resize_dtype))
@@ -198,9 +200,9 @@ class MatPatches:
         """Nothing to move: batches are made on the CPU."""
         return self
 
-    def batch(self, numbers: Sequence[int], modes: Sequence[int]) -> Batch:
+    def batch(self, numbers: Any, modes: Any) -> Batch:
         """The patches of these numbers, each in its flip or rotation, as a Batch on the CPU."""
-        stacks = {key: [] for key in self.keys}
+        stacks: dict[str, list[torch.Tensor]] = {key: [] for key in self.keys}
         for number, mode in zip(numbers, modes, strict=True):
             arrays = self.held[number] if self.held else self._read(self.files[number])
             for key in self.keys:
@@ -316,12 +318,14 @@ def _spectral_source(
     return MatPatches(path, mats, n_scale, labelled, limit)
 
 
-def band_means(source: Source) -> torch.Tensor:
+def band_means(source: PatchSource) -> torch.Tensor:
     """Mean of each band over all patches of a labelled source, as a float64 tensor of C values."""
     total = torch.zeros(source.n_colors, dtype=torch.float64)
     for start in progress_bar(range(0, len(source), 16), desc="band means", unit="batch", leave=False):
         numbers = range(start, min(start + 16, len(source)))
-        total = total + source.batch(numbers, [0] * len(numbers)).gt.double().mean((2, 3)).sum(0)
+        gt = source.batch(numbers, [0] * len(numbers)).gt
+        assert gt is not None, "a labelled source"
+        total = total + gt.double().mean((2, 3)).sum(0)
     return total / len(source)
 
 

@@ -4,11 +4,11 @@ Batch k of a stream depends on nothing but the source, the seed and k, so a resu
 position or generator to be kept, and batches can be read ahead in another thread.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -43,7 +43,8 @@ class Batch:
         size, parts = len(self.ms), []
         n = min(n, size)
         for rows in np.array_split(np.arange(size), n):
-            part = self.map(lambda x, rows=rows: x[rows[0] : rows[-1] + 1])
+            cut = slice(rows[0], rows[-1] + 1)
+            part = Batch(self.ms[cut], self.lms[cut], None if self.gt is None else self.gt[cut])
             part.weight = self.weight * len(rows) * n / size
             parts.append(part)
         return parts
@@ -64,10 +65,13 @@ class PatchSource(Protocol):
 
     Attributes:
         origin: file or folder, for messages.
-        reads_files: whether batches are read from disk each time.
+        size: HR pixels along a patch's edge.
+        n_colors: bands of its batches.
     """
 
     origin: str | Path
+    size: int
+    n_colors: int
 
     @property
     def reads_files(self) -> bool:
@@ -79,7 +83,7 @@ class PatchSource(Protocol):
     def to(self, device: str | torch.device) -> "PatchSource":
         """Make batches on this device where that is quicker."""
 
-    def batch(self, numbers: Sequence[int], modes: Sequence[int]) -> Batch:
+    def batch(self, numbers: Any, modes: Any) -> Batch:
         """The patches of these numbers, each in its flip or rotation."""
 
 

@@ -52,7 +52,7 @@ def run_demo(config: DemoConfig) -> list[Path]:
     trained = next(f for f in reversed(files) if f.suffix == ".pth")
     print("3/3  scoring on a scene that was not trained on", flush=True)
     scenes = SceneSet(data[2], "test_dir", trainer.config.n_scale)
-    model = weights.load(trained).model.to(trainer.device, memory_format=torch.channels_last)
+    model = weights.load(trained).model.placed_on(trainer.device)
     methods = {"bicubic": build_model("Bicubic", trainer.n_colors, scenes.n_scale), "DeepShare": model}
     rows = {name: scoring.evaluate(network, scenes, trainer.device)[0] for name, network in methods.items()}
     _show(rows, f"x{scenes.n_scale}", trainer.iteration)

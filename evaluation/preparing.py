@@ -14,7 +14,7 @@ def prepare(config: Any) -> list[Path]:
     with given_by("raw_dir", config.raw_dir), given_by("unlabelled_lr_dir", config.unlabelled_lr_dir):
         stores, written = write_stores(config)
     if config.format == "mat":
-        written += export(stores, config.n_scale, *config.patch, config.protocol)
+        written += export(stores, config.n_scale, config.patch, config.protocol)
     if config.check:
         check_stores(stores, config.dataset_name, config.n_scale)
     return written

@@ -58,8 +58,8 @@ class ResidualBlock(nn.Module):
             return add_in_strips_(x, self.body, self.res_scale, halo=2)
         # The attention needs the mean of its whole input. That input is the last convolution's output,
         # which is 1 x 1: the mean of its input is enough.
-        *first, last, attention = self.body
-        first = nn.Sequential(*first)
+        *layers, last, attention = self.body
+        first = nn.Sequential(*layers)
         sums = 0
         for top, bottom in strips(x):
             sums = sums + first(x[:, :, top:bottom]).sum((2, 3), keepdim=True)
@@ -196,10 +196,10 @@ def in_strips(
     function: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor], halo: int, scale: int = 1, growth: int = 1
 ) -> torch.Tensor:
     """function(*inputs) computed strip by strip; see `apply_to_rows`; growth as in `strips`."""
-    output = None
+    output = inputs[0]
     for top, bottom in strips(inputs[0], growth):
         rows = apply_to_rows(function, inputs, top, bottom, halo, scale)
-        if output is None:
+        if top == 0:
             shape = (*rows.shape[:2], inputs[0].shape[2] * scale, rows.shape[3])
             output = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)
         output[:, :, top * scale : bottom * scale] = rows

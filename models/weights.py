@@ -6,7 +6,7 @@ import io
 import json
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Weights:
     fingerprint: str
 
 
-def save_weights(model: Network, path: str | Path, n_ovls: int, wavelengths: Sequence[float] | None = None) -> None:
+def save_weights(model: Network, path: str | Path, n_ovls: int, wavelengths: Iterable[float] | None = None) -> None:
     """Save a plain state_dict that the released code can load too.
 
     What cannot be told from the tensors travels in the state_dict's metadata: the overlap of the band groups

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,7 +133,9 @@ def _with_conversion(
             f"{config.train_dir_mslabel}: {error}; RGB images and the consistency loss need the visible bands, or a "
             "matrix of your own by --conversionMat_path: training goes on without the two"
         )
-        off = {o.switch: False for o in objectives.OBJECTIVES.values() if o.switch and "rgb" in o.modalities}
+        off: dict[str, Any] = {
+            o.switch: False for o in objectives.OBJECTIVES.values() if o.switch and "rgb" in o.modalities
+        }
         return dataclasses.replace(config, **off), None
 
 

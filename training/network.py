@@ -27,4 +27,4 @@ def build_network(inputs: Inputs, device: torch.device) -> Network:
     if model.takes_band_means:
         model.set_band_means(band_means(inputs.streams["labelled"].source))
     keep_fewer_activations(model, config.activation_checkpointing)
-    return model.to(device, memory_format=torch.channels_last)
+    return model.placed_on(device)

@@ -116,7 +116,7 @@ class Output:
         self.shape = (like.shape[0] * scale, like.shape[1] * scale, like.shape[2])
         self.dtype = like.dtype if self.kind == like.kind else like.dtype.newbyteorder("=")
         self.work = self.path.with_name(f".{self.path.name}.partial")
-        self.raw = None
+        self.raw: RawCube | None = None
         self._check()
 
     @property
@@ -176,10 +176,12 @@ class Output:
             The paths written.
         """
         if self.kind == "envi":
-            if self.raw is None:
-                self.open_raw().write(0, 0, cube)
-            self.raw.close()
-            envi.write_header(self.work / self.path.name, self.raw, self.like, self.scale)
+            raw = self.raw
+            if raw is None:
+                raw = self.open_raw()
+                raw.write(0, 0, cube)
+            raw.close()
+            envi.write_header(self.work / self.path.name, raw, self.like, self.scale)
         else:
             self.work.mkdir(parents=True, exist_ok=True)
             _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)

@@ -18,7 +18,7 @@ FEWEST_BANDS = 4
 
 def band_files(folder: str | Path) -> dict[int, Path]:
     """The band pictures of a folder by their number: {number: path}; empty where it is no such folder."""
-    stems = {}
+    stems: dict[str, dict[int, Path]] = {}
     for path in sorted(Path(folder).iterdir()):
         if path.is_file() and (match := _BAND_FILE.fullmatch(path.name)):
             stems.setdefault(match[1], {})[int(match[2])] = path

@@ -84,10 +84,10 @@ class Raster:
     dtype: np.dtype
     source: Callable
     files: tuple = ()
-    wavelengths: np.ndarray = None
-    band_names: list = None
-    nodata: float = None
-    value_scale: float = None
+    wavelengths: np.ndarray | None = None
+    band_names: list | None = None
+    nodata: float | None = None
+    value_scale: float | None = None
     georeference: Callable = lambda: None
     interleave: str = "bip"
     details: dict = field(default_factory=dict)
@@ -231,7 +231,7 @@ def say_left_out(path: Path, names: Sequence[str]) -> None:
         say(f"{path.name}: without {', '.join(names)}, which has a value for each pixel of the input")
 
 
-def nanometres(values: Sequence[float], unit: str = "") -> np.ndarray | None:
+def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
     """Wavelengths in nm, or None for what is none; without a unit, values below 100 are micrometres."""
     values = np.asarray(values, dtype=np.float64)
     unit = unit.lower()
@@ -264,7 +264,7 @@ def wavelengths_in_names(names: Sequence[str | None]) -> np.ndarray | None:
     found = [re.search(r"([\d.]+)\s*(nm|nanomet|um|µm|micromet)", name or "", re.IGNORECASE) for name in names]
     if not all(found):
         return None
-    return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found])
+    return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found if m])
 
 
 def even_wavelengths(text: str, bands: int) -> np.ndarray:

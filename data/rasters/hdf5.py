@@ -30,7 +30,7 @@ MAT_HEADER_BYTES = 512
 def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Open the cube of an HDF5 file, which stays on disk."""
     f = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
-    arrays = {}
+    arrays: dict[str, h5py.Dataset] = {}
     f.visititems(lambda name, item: arrays.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
     # MATLAB writes its axes in reverse, and marks what it wrote.
     reverse = any("MATLAB_class" in a.attrs for a in arrays.values())

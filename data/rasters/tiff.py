@@ -34,12 +34,12 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     """
     with _Complaints() as complaints, tifffile.TiffFile(path) as f:
         check_whole(path, f)
-        pages, tags = len(f.pages), f.pages[0].tags
+        pages, tags = len(f.pages), f.pages.first.tags
         if complaints.heard:
             raise unreadable(path, "tiff")
         series = f.series[0]
         for_gdal = any(tag in tags for tag in GDAL_TAGS)
-        picture = series.axes.endswith("S") and series.shape[-1] in (3, 4) and f.pages[0].photometric == 2
+        picture = series.axes.endswith("S") and series.shape[-1] in (3, 4) and f.pages.first.photometric == 2
     if len(series.shape) != 3:
         raise DataError(
             path, f"a picture of shape {series.shape}, where several bands are needed", "take it out of the folder"
