@@ -153,7 +153,7 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         if found is None or (field.type is int and (found % 1 or abs(found) > 2**53)):
             raise UserError(f"--{name} takes a {'whole ' if field.type is int else ''}number, not {value!r}")
         value = field.type(found)
-    choices = limits["choices"]
+    choices: Any = limits["choices"]
     if callable(choices):
         choices = choices()
     if choices and value not in choices:

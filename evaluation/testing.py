@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from evaluation import results, scoring
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
