@@ -330,3 +330,8 @@ class Trainer:
         scoring.write_results(path, self.config.model_title, scenes, rows, description, keep)
         print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{scoring.table(rows)}')
         self.files += [path, *keep.write(path)]
+
+
+def train(config: TrainConfig) -> list[Path]:
+    """Run a config to its end; see `Trainer.train`."""
+    return Trainer(config).train()

@@ -5,7 +5,7 @@ docs/flags.md is made from them, and a run's config.json is one written out.
 """
 
 from config.demo import DemoConfig
-from config.fields import Config, affecting, flags_table, names
+from config.fields import Config, affecting, flags_table, names, unknown_flag
 from config.info import InfoConfig
 from config.predict import PredictConfig
 from config.prepare import PrepareConfig
@@ -26,4 +26,5 @@ __all__ = [
     "affecting",
     "flags_table",
     "names",
+    "unknown_flag",
 ]

@@ -264,3 +264,8 @@ def _scene(dataset, path):
 def _safe(name):
     # HDF5 takes a slash for a path and a lone dot for the group itself; a letter in front keeps both out.
     return "s_" + name.replace("/", "\u2215")
+
+
+def show(config) -> None:
+    """Print what a store holds, as an `InfoConfig` asks."""
+    print(describe(config.store, config.verify))

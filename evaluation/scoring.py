@@ -1,7 +1,6 @@
 """A network over whole scenes: metrics per scene and in the mean, as a table, a file and pictures."""
 
 import json
-import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,9 @@ from tqdm import tqdm
 import pictures
 from data import readers, store
 from data.imresize import degrade, enlarge
-from evaluation.samples import Samples
 from metrics import METRICS, UnscoredBandWarning, quality_assessment
-from models import build_model, weights
-from models.ensemble import SelfEnsemble
 from training.processes import World
-from utils import UserError, progress_bar, replacing, say, select_device, without_tf32, writing
-
-# Files of a run that are called alike in every run's folder.
-RUN_WEIGHTS = ("last.pth", "previous.pth", "best.pth")
+from utils import UserError, progress_bar, replacing, say, without_tf32
 
 COLUMNS = {
     "MPSNR": ".4f",
@@ -272,64 +265,3 @@ def save_images(folder, scene, output):
     with replacing(picture_path) as temporary:
         panels.save(temporary, format="PNG")
     return [cube_path, picture_path]
-
-
-def test(config):
-    """Run a TestConfig: score the weights (or Bicubic) on the test scenes, print the table, write it.
-
-    Returns:
-        Paths of the files written.
-
-    Raises:
-        UserError: for weights or scenes that cannot be used, or flags that contradict the weights.
-    """
-    device = select_device(config.cuda, config.gpus)
-    world = World(device)
-    if config.model_title == "Bicubic":
-        n_scale = config.n_scale or 4
-        scenes = SceneSet(config.test_dir, "test_dir", n_scale, config.protocol, config.data_test_num)
-        model_name, title = "Bicubic", f"Bicubic_x{n_scale}"
-        model = build_model("Bicubic", 0, n_scale)
-    else:
-        n_ovls = config.n_ovls if config.n_ovls >= 0 else None
-        loaded = weights.load(config.model_dir, n_ovls, config.n_scale or None)
-        model, architecture = loaded.model, loaded.architecture
-        _refuse_contradictions(config, architecture)
-        scenes = SceneSet(config.test_dir, "test_dir", architecture["n_scale"], config.protocol, config.data_test_num)
-        model_name, title = architecture["name"], _title_of(loaded.path.absolute())
-    result_path = Path(config.result_path).expanduser()
-    with writing(result_path):
-        result_path.mkdir(parents=True, exist_ok=True)
-    scenes.check(model.n_colors or None)
-    model = model.to(device, memory_format=torch.channels_last)
-    if config.self_ensemble:
-        model, title = SelfEnsemble(model), f"{title}_ensemble"
-    images_dir = result_path / f"{title}_images" if config.save_images else None
-    started = time.monotonic()
-    keep = Samples(scenes.n_scale)
-    rows, files = evaluate(model, scenes, device, images_dir, world=world, keep=keep)
-    if not world.is_main:
-        return []
-    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{table(rows)}')
-    description = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
-    path = write_results(result_path / f"{title}_results.json", model_name, scenes, rows, description, keep)
-    return [path, *keep.write(path), *files]
-
-
-def _title_of(path):
-    """What results are named after: the weights' file, or for a run's last.pth and the like its folder."""
-    return path.parent.name if path.name in RUN_WEIGHTS else path.stem
-
-
-def _refuse_contradictions(config, architecture):
-    if config.model_title not in ("", architecture["name"]):
-        raise UserError(
-            f"--model_title {config.model_title}: {config.model_dir} is a {architecture['name']}; leave the flag out, or give other weights"
-        )
-    for name in ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs"):
-        asked = getattr(config, name)
-        # What a network has not, or has in any number (0), contradicts nothing.
-        if asked and architecture.get(name) and asked != architecture[name]:
-            raise UserError(
-                f"--{name} {asked}: {config.model_dir} has {architecture[name]}; leave the flag out, or give other weights"
-            )

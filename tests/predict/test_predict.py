@@ -16,7 +16,7 @@ from spectral.io import envi
 from torch import nn
 
 import predict
-from data import gaps, rasters
+from data import facts, gaps, rasters
 from data.imresize import degrade, imresize
 from evaluation import scoring as evaluator
 from models import build_model
@@ -305,7 +305,7 @@ def test_weights_remember_their_wavelengths(weights, tmp_path, golden_x4):
     released = tmp_path / "Harvard_DeepShare_Blocks=3_Subs8_Ovls2_Feats=256_epoch_10_x.pth"
     released.write_bytes(golden_x4.weights_path.read_bytes())
     np.testing.assert_array_equal(checkpoint.load(released).wavelengths, VISIBLE)
-    assert checkpoint.wavelengths_of(released, 128) is None
+    assert facts.wavelengths_of("Harvard", 128) is None
 
 
 def test_training_on_a_store_leaves_them_in_the_weights(run, tiny_flags):

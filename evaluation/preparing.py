@@ -1,0 +1,18 @@
+"""The command `prepare`: stores written, exported and checked, as asked."""
+
+from pathlib import Path
+from typing import Any
+
+from data.export import export
+from data.prepare import prepare as write_stores
+from evaluation.bicubic_check import check_stores
+
+
+def prepare(config: Any) -> list[Path]:
+    """Do what a `config.PrepareConfig` asks; returns the paths of the files written."""
+    stores, written = write_stores(config)
+    if config.format == "mat":
+        written += export(stores, config.n_scale, *config.patch, config.protocol)
+    if config.check:
+        check_stores(stores, config.dataset_name, config.n_scale)
+    return written
