@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[type[config.Config], str]] = {
     "info": (config.InfoConfig, "data.store:show"),
     "train": (config.TrainConfig, "trainer:train"),
     "test": (config.TestConfig, "evaluation.testing:test"),
-    "predict": (config.PredictConfig, "predict:predict"),
+    "predict": (config.PredictConfig, "predict.files:predict"),
     "tables": (config.TablesConfig, "tables:make_tables"),
     "demo": (config.DemoConfig, "demo.run:run_demo"),
 }

@@ -207,7 +207,10 @@ def pickled(folder):
 OWN_DAMAGE = {
     **{f"truncated {kind}": (cut(kind, 300), "scene") for kind in FORMATS},
     **{f"zero bytes {e}": (raw_bytes(f"scene.{e}", b""), "0 bytes") for e in ("mat", "npy", "npz", "h5", "tif", "hdr")},
-    **{f"text as {e}": (raw_bytes(f"scene.{e}", b"not a cube, just words " * 20), "not in the format") for e in ("mat", "npy", "h5", "tif", "hdr")},
+    **{
+        f"text as {e}": (raw_bytes(f"scene.{e}", b"not a cube, just words " * 20), "not in the format")
+        for e in ("mat", "npy", "h5", "tif", "hdr")
+    },
     "NaN": (own("npy", marked(np.nan)), "1 values are NaN or infinite"),
     "infinite": (own("mat5", marked(np.inf)), "NaN or infinite"),
     "no-data mark": (own("npy", marked(-9999)), "-9999 (a mark for no data?)"),
@@ -226,9 +229,14 @@ OWN_DAMAGE = {
     "sparse": (own_mat(a=scipy.sparse.csc_matrix(np.eye(5))), "no cubes in it"),
     "text only": (own_mat(a="words"), "no cubes in it"),
     "empty HDF5": (empty_hdf5, "no cubes in it"),
-    "RGB TIFF": (lambda d: tifffile.imwrite(d / "a.tif", np.zeros((8, 9, 3), np.uint8), photometric="rgb"), "RGB picture"),
+    "RGB TIFF": (
+        lambda d: tifffile.imwrite(d / "a.tif", np.zeros((8, 9, 3), np.uint8), photometric="rgb"),
+        "RGB picture",
+    ),
     "RGBA TIFF": (
-        lambda d: tifffile.imwrite(d / "a.tif", np.zeros((8, 9, 4), np.uint8), photometric="rgb", extrasamples=["unassalpha"]),
+        lambda d: tifffile.imwrite(
+            d / "a.tif", np.zeros((8, 9, 4), np.uint8), photometric="rgb", extrasamples=["unassalpha"]
+        ),
         "RGB picture",
     ),
     "grey TIFF": (lambda d: tifffile.imwrite(d / "a.tif", np.zeros((8, 9), np.uint8)), "several bands"),
@@ -365,7 +373,8 @@ def test_training_on_a_sensor_of_ones_own(run, raw, tmp_path, wavelengths, goes_
     flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "out_dir": tmp_path, "wavelengths": wavelengths}
     assert run("prepare", **flags, labelled="s0", unlabelled="s1")[0] == 0
     code, out, err = run(
-        "train", dataset_name="Mine", train_dir_mslabel=tmp_path / "labelled.h5", train_dir_msunlabel=tmp_path / "unlabelled.h5",
+        "train", dataset_name="Mine", train_dir_mslabel=tmp_path / "labelled.h5",
+        train_dir_msunlabel=tmp_path / "unlabelled.h5",
         train_dir_rgb=raw / "rgb", UseRGB=1, UseUnlabelConsistency=1, n_feats=4, patch_size=16, patch_stride=16,
         max_iterations=1, log_interval=1, save_dir=tmp_path / "runs",
     )  # fmt: skip

@@ -1,3 +1,5 @@
+from data.rasters.base import DEFAULTS
+
 """Every format there and back, read again by the libraries that own the formats."""
 
 import importlib.util
@@ -35,7 +37,7 @@ def larger(cube):
     return cube.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
 
 
-def there_and_back(path, out, in_tiles=False, options=CubeOptions()):
+def there_and_back(path, out, in_tiles=False, options=DEFAULTS):
     """Open a file, write it SCALE times as large; returns (raster, paths written)."""
     raster = open_raster(path, options)
     output = Output(out, raster, SCALE)
@@ -61,7 +63,7 @@ def write_envi(path, cube, offset=0, ext="dat", **options):
         "data ignore value": 7,
         "reflectance scale factor": 10000,
         "sensor type": "AVIRIS",
-        "map info": ["UTM", "1.5", "2", "500000.0", "4100000.0", "20.0", "10.0", "11", "North", "WGS-84", "units=Meters"],
+        "map info": "UTM,1.5,2,500000.0,4100000.0,20.0,10.0,11,North,WGS-84,units=Meters".split(","),
         "x start": 3,
     }  # fmt: skip
     envi.save_image(str(path), cube, dtype=cube.dtype, ext=ext, metadata=metadata, **options)
