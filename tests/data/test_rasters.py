@@ -1,5 +1,3 @@
-from data.rasters.base import DEFAULTS
-
 """Every format there and back, read again by the libraries that own the formats."""
 
 import importlib.util
@@ -15,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from data.rasters import CubeOptions, Output, open_raster
+from data.rasters.base import DEFAULTS
 from data.rasters.raw import RawCube
 from utils import UserError
 
