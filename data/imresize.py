@@ -31,7 +31,8 @@ def imresize(image: np.ndarray, scale: float | Fraction) -> np.ndarray:
     image = np.asarray(image, dtype=np.float64)
     if image.ndim not in (2, 3):
         raise ValueError(f"imresize takes an H x W or H x W x C image, got shape {image.shape}")
-    bands_first = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
+    # A copy in any case: torch takes no negative strides, which single pixels keep otherwise.
+    bands_first = torch.from_numpy(np.array(np.atleast_3d(image).transpose(2, 0, 1), order="C"))
     resized = resize_batch(bands_first[None], scale)[0].numpy().transpose(1, 2, 0)
     return np.ascontiguousarray(resized[:, :, 0] if image.ndim == 2 else resized)
 

@@ -34,6 +34,10 @@ class ScenePatches:
         lift: 3 x K matrix that turns RGB into one band group, or None.
         origin: file or folder, for messages.
         limit: use only so many patches, scene by scene, row by row; 0 for all.
+        wavelengths: band centres in nm, or None.
+
+    Raises:
+        DataError: for scenes that do not fit each other or the scale, or are all smaller than a patch.
     """
 
     def __init__(
@@ -83,8 +87,8 @@ class ScenePatches:
         if lr_scale not in (1, self.n_scale):
             raise DataError(
                 self.origin,
-                f"{name} is an LR image for x{lr_scale}, n_scale is {self.n_scale}",
-                f"prepare LR images of x{self.n_scale}",
+                f"{name} is an LR image for x{lr_scale}",
+                f"{{n_scale}} is {self.n_scale}: prepare LR images of x{self.n_scale}",
             )
         if self.labelled and lr_scale != 1:
             raise DataError(
@@ -152,7 +156,17 @@ class MatPatches:
     """A folder of released-style .mat patches: gt, ms, ms_bicubic, H x W x C; unlabelled ones need no gt.
 
     All are checked first. They are held in memory where a quarter of the free memory is enough, else
-    read at need.
+    read at need. They tell no wavelengths.
+
+    Args:
+        folder: for messages.
+        files: its .mat files.
+        n_scale: enlargement.
+        labelled: whether batches have gt.
+        limit: use only the first so many; 0 for all.
+
+    Raises:
+        DataError: for patches that are damaged, not square, of several sizes or of another scale.
     """
 
     wavelengths = None
@@ -274,12 +288,9 @@ def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.
     """
     if is_store(path):
         store = Store(path)
-        read = _scenes_of(store)
-        if read[0][1].shape[2] != 3:
-            raise DataError(
-                path, f"scenes of {read[0][1].shape[2]} bands, where RGB is needed", "give rgb.h5 or pictures"
-            )
-        return ScenePatches(read, size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
+        if store.n_colors != 3:
+            raise DataError(path, f"scenes of {store.n_colors} bands, where RGB is needed", "give rgb.h5 or pictures")
+        return ScenePatches(_scenes_of(store), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
     pictures, mats = find_pictures(path), find_mats(path)
     if pictures and mats:
         raise DataError(path, f"{len(pictures)} pictures and {len(mats)} .mat patches", "keep one kind in the folder")
@@ -291,8 +302,8 @@ def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.
     if source.n_colors != lift.shape[1]:
         raise DataError(
             path,
-            f"patches of {source.n_colors} channels, n_subs is {lift.shape[1]}",
-            f"give pictures, or patches of {lift.shape[1]} channels",
+            f"patches of {source.n_colors} channels",
+            f"{{n_subs}} is {lift.shape[1]}: give pictures, or patches of {lift.shape[1]} channels",
         )
     return source
 

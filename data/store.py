@@ -20,6 +20,8 @@ from data.errors import DataError
 from utils import replacing
 
 FORMAT = "hsi-scenes-1"
+# Rows and columns of the pieces in which a scene is packed.
+CHUNK = 64
 
 
 @dataclass
@@ -69,7 +71,7 @@ def write_part(path: Path, scene: Scene) -> None:
         dataset = f.create_dataset(
             "scene",
             data=scene.cube,
-            chunks=(min(64, height), min(64, width), bands),
+            chunks=(min(CHUNK, height), min(CHUNK, width), bands),
             compression="gzip",
             compression_opts=1,
             shuffle=True,
@@ -107,7 +109,7 @@ def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any])
     """
     needed = sum(Path(part).stat().st_size for part in parts) * 1.02 + 2**20
     if shutil.disk_usage(Path(path).parent).free < needed:
-        raise DataError(path, "the disk is full", f"free {needed / 1000000.0:.0f} MB and run the same command again")
+        raise DataError(path, "the disk is full", f"free {needed / 1e6:.0f} MB and run the same command again")
     with replacing(path) as temporary, h5py.File(temporary, "w") as store:
         store.attrs.update({"format": FORMAT, **attributes})
         group = store.create_group("scenes", track_order=True)
@@ -126,6 +128,7 @@ class Store:
         names: of its scenes, in its order.
         hashes: {scene: source hash}.
         wavelengths: centres in nm of the first scene's bands, or None where they are not known.
+        n_colors: bands of the first scene; 0 for a store without scenes.
         nbytes: that all scenes take in memory.
 
     Raises:
@@ -134,15 +137,20 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = _opened(path)
-        self.attributes = dict(self._file.attrs)
-        self.dataset, self.protocol = self.attributes["dataset"], self.attributes["protocol"]
-        self._held = {d.attrs["name"]: d for d in self._file["scenes"].values()}
+        try:
+            self._file = _opened(path)
+            self.attributes = dict(self._file.attrs)
+            self.dataset, self.protocol = self.attributes["dataset"], self.attributes["protocol"]
+            self._held = {d.attrs["name"]: d for d in self._file["scenes"].values()}
+            self.hashes = {name: d.attrs["source_sha256"] for name, d in self._held.items()}
+        # What HDF5 says of a damaged file depends on where it is damaged.
+        except (OSError, RuntimeError, KeyError) as error:
+            raise DataError(path, "not a scene store, or damaged", "make it with the command prepare") from error
         self.names = list(self._held)
-        self.hashes = {name: d.attrs["source_sha256"] for name, d in self._held.items()}
         self.nbytes = sum(d.nbytes for d in self._held.values())
         first = next(iter(self._held.values()), None)
         self.wavelengths = None if first is None else first.attrs.get("wavelengths")
+        self.n_colors = 0 if first is None else first.shape[2]
 
     def __enter__(self) -> "Store":
         return self
@@ -234,8 +242,8 @@ class ChunkedCube:
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether a path is a scene store: any HDF5 file is taken for one, and refused when it is opened if it is none."""
-    return Path(path).is_file()
+    """Whether a path is a scene store: any file is taken for one, and refused when it is opened if it is none."""
+    return Path(path).expanduser().is_file()
 
 
 def describe(path: str | Path, verify: bool = False) -> str:
@@ -269,10 +277,7 @@ def show(config: Any) -> None:
 
 
 def _opened(path: str | Path) -> h5py.File:
-    try:
-        f = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(path, "not a scene store, or damaged", "make it with the command prepare") from error
+    f = h5py.File(Path(path).expanduser(), "r")
     if f.attrs.get("format") != FORMAT:
         f.close()
         raise DataError(path, "an HDF5 file, but no scene store", "make one with the command prepare")

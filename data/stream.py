@@ -120,8 +120,8 @@ class PatchStream:
             times = f" times {world_size} processes" if world_size > 1 else ""
             raise DataError(
                 source.origin,
-                f"{len(source)} patches and their flips make {items}, fewer than batch_size {batch_size}{times}",
-                "set a smaller {batch_size}",
+                f"{len(source)} patches and their flips make {items}",
+                f"fewer than {{batch_size}} {batch_size}{times}: set a smaller one",
             )
         self.batches_per_pass = -(-items // self.batch_size) if keep_last else items // self.batch_size
         self._order: tuple[int, np.ndarray] | None = None

@@ -6,13 +6,13 @@ GeoTIFF, folders of one PNG a band.
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from data.errors import DataError
+from data.folders import folders_below
 from data.rasters import arrays, bands, envi, hdf5, tiff
 from data.rasters.base import DEFAULTS, CubeOptions, Raster, from_array, unreadable
 from data.rasters.raw import RawCube
@@ -215,7 +215,7 @@ class Output:
         if self.kind == "mat5" and self.nbytes > arrays.LARGEST_MAT5:
             raise DataError(
                 self.path,
-                f"{self.nbytes / 1000000000.0:.1f} GB, more than a v5 .mat holds (4.3 GB)",
+                f"{self.nbytes / 1e9:.1f} GB, more than a v5 .mat holds (4.3 GB)",
                 "write to .h5, .hdr or .tif",
             )
 
@@ -251,18 +251,6 @@ def scene_files(root: Path) -> list[Path]:
 def scenes_below(root: Path) -> list[Path]:
     """`scene_files`, and folders of band pictures."""
     return sorted([*scene_files(root), *(folder for folder, _ in folders_below(root) if is_band_folder(folder))])
-
-
-def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """(folder, sorted names of its files) of a folder and those below it, at most three levels down, each once."""
-    visited = set()
-    for place, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        if len(Path(place).relative_to(root).parts) >= 3 or os.path.realpath(place) in visited:
-            subfolders.clear()
-        if os.path.realpath(place) not in visited:
-            visited.add(os.path.realpath(place))
-            yield Path(place), sorted(files)
 
 
 def _sync(path):

@@ -1,7 +1,6 @@
 """CAVE: a folder a scene, with one PNG a band."""
 
 import functools
-import os
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from data import images
 from data.errors import DataError
 from data.facts import VISIBLE
-from data.folders import files_below
+from data.folders import files_below, folders_below
 from data.raw.scene import RawScene
 from data.store import Scene
 
@@ -36,18 +35,10 @@ def band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
     files_below(raw_dir)
     root = Path(raw_dir).expanduser()
     scenes: dict[str, dict[int, Path]] = {}
-    visited = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        if len(Path(folder).relative_to(root).parts) >= 3:
-            subfolders.clear()
-        if (real := os.path.realpath(folder)) in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders.sort()
+    for folder, files in folders_below(root):
         bands: dict[str, dict[int, Path]] = {}
-        for match in filter(None, map(_BAND_FILE.fullmatch, sorted(files))):
-            bands.setdefault(match[1], {})[int(match[2])] = Path(folder, match[0])
+        for match in filter(None, map(_BAND_FILE.fullmatch, files)):
+            bands.setdefault(match[1], {})[int(match[2])] = folder / match[0]
         for name, files_of_scene in bands.items():
             if name in scenes:
                 first = scenes[name][min(scenes[name])].parent

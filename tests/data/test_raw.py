@@ -2,41 +2,32 @@ import fixtures
 import h5py
 import numpy as np
 import pytest
-import scipy.io
 import scipy.sparse
 import tifffile
-import torch
-from helpers import read_scene, scene_names
 
-import config
-from data import sources
-from data.facts import published_split
+from data.images import read_picture
 from data.imresize import imresize
-from data.spectral import conversion_for, conversion_matrix
+from data.raw import find_scenes
+from data.sources import labelled_source, rgb_source
+from data.spectral import lift_matrix
 from data.store import Store
 
 FORMATS = ("mat5", "mat73", "npy", "npz", "hdf5", "tiff", "envi")
 
 
-def test_published_splits_have_their_numbers_of_scenes():
-    counts = {name: [len(s) for s in published_split(name).values()] for name in ("Cave", "Harvard", "NTIRE2020")}
-    assert counts == {"Cave": [5, 15, 12], "Harvard": [10, 30, 10], "NTIRE2020": [105, 315, 40]}
-    assert published_split("Mine") is None
-
-
 def test_harvard_is_multiplied_by_20(run, tmp_path):
     raw = fixtures.write_harvard(tmp_path / "raw")
     assert run("prepare", dataset_name="Harvard", raw_dir=raw, out_dir=tmp_path, allow_missing=1)[0] == 0
-    scene = read_scene(tmp_path / "labelled.h5", "img1")
+    scene = Store(tmp_path / "labelled.h5").read("img1")
     np.testing.assert_allclose(scene.values(), fixtures.smooth_cube(30, 40, 48), rtol=1e-6)
-    assert scene_names(tmp_path / "unlabelled.h5") == ["img2"]
-    assert scene_names(tmp_path / "test.h5") == ["imga1"]
+    assert Store(tmp_path / "unlabelled.h5").names == ["img2"]
+    assert Store(tmp_path / "test.h5").names == ["imga1"]
 
 
 def test_ntire_is_turned_round_and_cut_to_a_multiple_of_8(run, tmp_path):
     raw = fixtures.write_ntire(tmp_path / "raw")
     assert run("prepare", dataset_name="NTIRE2020", raw_dir=raw, out_dir=tmp_path, allow_missing=1)[0] == 0
-    scene = read_scene(tmp_path / "labelled.h5", "ARAD_HS_0005")
+    scene = Store(tmp_path / "labelled.h5").read("ARAD_HS_0005")
     np.testing.assert_allclose(scene.values(), fixtures.smooth_cube(40, 42, 48)[:40], rtol=1e-6)
 
 
@@ -45,21 +36,19 @@ def test_chikusei_is_cut_into_images_over_its_global_maximum(run, tmp_path):
     flags = {"dataset_name": "Chikusei", "raw_dir": raw, "out_dir": tmp_path, "fractions": "0.25,0.75,0"}
     assert run("prepare", **flags)[0] == 0
     # A quarter of the rows, as 512 are of 2048 columns: 40; training images half as large.
-    assert scene_names(tmp_path / "test.h5") == ["test_1", "test_2", "test_3"]
-    test = read_scene(tmp_path / "test.h5", "test_2")
+    assert Store(tmp_path / "test.h5").names == ["test_1", "test_2", "test_3"]
+    test = Store(tmp_path / "test.h5").read("test_2")
     np.testing.assert_array_equal(test.cube, cube[:40, 40:80])
     np.testing.assert_allclose(test.values(), cube[:40, 40:80] / cube.max(), rtol=1e-6)
-    names = scene_names(tmp_path / "labelled.h5") + scene_names(tmp_path / "unlabelled.h5")
+    names = Store(tmp_path / "labelled.h5").names + Store(tmp_path / "unlabelled.h5").names
     assert len(names) == len(set(names)) == 6 * 6
-    assert len(scene_names(tmp_path / "labelled.h5")) == 9
-    scene = read_scene(tmp_path / "labelled.h5", scene_names(tmp_path / "labelled.h5")[0])
+    assert len(Store(tmp_path / "labelled.h5").names) == 9
+    scene = Store(tmp_path / "labelled.h5").read(Store(tmp_path / "labelled.h5").names[0])
     i, j = (int(part) - 1 for part in scene.name.split("_")[1:])
     np.testing.assert_array_equal(scene.cube, cube[40 + 20 * i : 60 + 20 * i, 20 * j : 20 * j + 20])
 
 
 def test_chikusei_of_the_published_size_is_cut_as_published(tmp_path):
-    from data.raw import find_scenes
-
     with h5py.File(tmp_path / "c.mat", "w") as f:
         # Never written, so it takes no room; one value inside the crop, a larger one outside.
         f.create_dataset("chikusei", (2, 2335, 2517), "f4", chunks=(1, 2335, 100))
@@ -75,15 +64,12 @@ def test_chikusei_of_the_published_size_is_cut_as_published(tmp_path):
 
 
 def test_div2k_becomes_an_rgb_store_of_half_the_size(run, tmp_path):
-    from data.images import read_picture
-    from data.spectral import lift_matrix
-
     raw = fixtures.write_pictures(tmp_path / "raw")
     assert run("prepare", dataset_name="DIV2K", raw_dir=raw, out_dir=tmp_path)[0] == 0
-    scene = read_scene(tmp_path / "rgb.h5", "picture0")
+    scene = Store(tmp_path / "rgb.h5").read("picture0")
     expected = np.clip(np.rint(imresize(read_picture(raw / "picture0.png"), 0.5)), 0, 255)
     np.testing.assert_array_equal(scene.cube, expected)
-    source = sources.rgb_source(tmp_path / "rgb.h5", 16, 4, 4, lift_matrix(8))
+    source = rgb_source(tmp_path / "rgb.h5", 16, 4, 4, lift_matrix(8))
     assert source.batch([0], [0]).gt.shape == (1, 8, 16, 16)
 
 
@@ -95,11 +81,11 @@ def test_own_cubes_are_read_from_every_format(run, tmp_path, kind, dtype):
     cube = (cube * highest).astype(dtype)
     fixtures.write_own(tmp_path / "raw", kind, cube)
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
-    scene = read_scene(tmp_path / "labelled.h5", "scene")
+    scene = Store(tmp_path / "labelled.h5").read("scene")
     assert scene.cube.dtype == dtype
     np.testing.assert_array_equal(scene.cube, cube)
     assert scene.value_scale == highest
-    batch = sources.labelled_source(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
+    batch = labelled_source(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
     np.testing.assert_allclose(batch.gt[0].permute(1, 2, 0), cube[:16, :16] / highest, rtol=1e-6)
     if kind in ("npz", "hdf5", "envi"):
         np.testing.assert_allclose(scene.wavelengths, np.linspace(400, 1000, 9))
@@ -109,7 +95,7 @@ def test_the_content_decides_not_the_name(run, tmp_path):
     cube = fixtures.smooth_cube(0, 24, 20, 9).astype(np.float32)
     fixtures.write_own(tmp_path / "raw", "npy", cube).rename(tmp_path / "raw" / "scene.tif")
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
-    np.testing.assert_array_equal(read_scene(tmp_path / "labelled.h5", "scene").cube, cube)
+    np.testing.assert_array_equal(Store(tmp_path / "labelled.h5").read("scene").cube, cube)
 
 
 def test_the_unmixing_form_of_cubes_is_understood(run, tmp_path):
@@ -119,35 +105,9 @@ def test_the_unmixing_form_of_cubes_is_understood(run, tmp_path):
     fixtures.write_mat(tmp_path / "raw" / "jasper.mat", arrays)
     flags = {"raw_dir": tmp_path / "raw", "out_dir": tmp_path, "fractions": "1,0,0", "value_scale": 5000}
     assert run("prepare", dataset_name="Mine", **flags)[0] == 0
-    scene = read_scene(tmp_path / "labelled.h5", "jasper")
+    scene = Store(tmp_path / "labelled.h5").read("jasper")
     np.testing.assert_array_equal(scene.cube, cube)
     assert scene.values().max() == pytest.approx(cube.max() / 5000)
-
-
-def test_a_split_of_own_cubes_is_drawn_by_the_seed(run, tmp_path):
-    for k in range(10):
-        fixtures.write_own(tmp_path / "raw", "npy", fixtures.smooth_cube(k, 12, 10, 5).astype(np.float32), f"s{k}")
-    drawn = []
-    for number, seed in enumerate((1, 1, 2)):
-        out = tmp_path / str(number)
-        assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=out, seed=seed, n_scale=2)[0] == 0
-        drawn.append([scene_names(out / f"{split}.h5") for split in ("labelled", "unlabelled", "test")])
-        assert [len(names) for names in drawn[-1]] == [6, 2, 2]
-        assert sorted(sum(drawn[-1], [])) == [f"s{k}" for k in range(10)]
-    assert drawn[0] == drawn[1] != drawn[2]
-
-
-def test_many_scenes_are_read_by_several_processes_with_the_same_result(run, tmp_path):
-    for k in range(12):
-        fixtures.write_own(tmp_path / "raw", "npy", fixtures.smooth_cube(k, 12, 10, 5).astype(np.float32), f"s{k:02d}")
-    flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "fractions": "1,0,0", "n_scale": 2}
-    for workers in (1, 2):
-        assert run("prepare", **flags, workers=workers, out_dir=tmp_path / str(workers))[0] == 0
-    one, two = (Store(tmp_path / workers / "labelled.h5") for workers in ("1", "2"))
-    assert (one.attributes, one.hashes) == (two.attributes, two.hashes)
-    for name in scene_names(tmp_path / "1" / "labelled.h5"):
-        a, b = (read_scene(tmp_path / w / "labelled.h5", name).cube for w in ("1", "2"))
-        np.testing.assert_array_equal(a, b)
 
 
 CUBE = fixtures.smooth_cube(0, 24, 20, 9).astype(np.float32)
@@ -199,18 +159,20 @@ def own_mat(**arrays):
     return lambda d: fixtures.write_mat(d / "scene.mat", arrays)
 
 
+def picture_tiff(shape, **options):
+    return lambda d: tifffile.imwrite(d / "a.tif", np.zeros(shape, np.uint8), **options)
+
+
 def pickled(folder):
     np.save(folder / "scene.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
 
 
+WORDS = b"not a cube, just words " * 20
 # What is wrong, and a word of the sentence that says so.
 OWN_DAMAGE = {
     **{f"truncated {kind}": (cut(kind, 300), "scene") for kind in FORMATS},
     **{f"zero bytes {e}": (raw_bytes(f"scene.{e}", b""), "0 bytes") for e in ("mat", "npy", "npz", "h5", "tif", "hdr")},
-    **{
-        f"text as {e}": (raw_bytes(f"scene.{e}", b"not a cube, just words " * 20), "not in the format")
-        for e in ("mat", "npy", "h5", "tif", "hdr")
-    },
+    **{f"text as {e}": (raw_bytes(f"a.{e}", WORDS), "not in the format") for e in ("mat", "npy", "h5", "tif", "hdr")},
     "NaN": (own("npy", marked(np.nan)), "1 values are NaN or infinite"),
     "infinite": (own("mat5", marked(np.inf)), "NaN or infinite"),
     "no-data mark": (own("npy", marked(-9999)), "-9999 (a mark for no data?)"),
@@ -229,17 +191,9 @@ OWN_DAMAGE = {
     "sparse": (own_mat(a=scipy.sparse.csc_matrix(np.eye(5))), "no cubes in it"),
     "text only": (own_mat(a="words"), "no cubes in it"),
     "empty HDF5": (empty_hdf5, "no cubes in it"),
-    "RGB TIFF": (
-        lambda d: tifffile.imwrite(d / "a.tif", np.zeros((8, 9, 3), np.uint8), photometric="rgb"),
-        "RGB picture",
-    ),
-    "RGBA TIFF": (
-        lambda d: tifffile.imwrite(
-            d / "a.tif", np.zeros((8, 9, 4), np.uint8), photometric="rgb", extrasamples=["unassalpha"]
-        ),
-        "RGB picture",
-    ),
-    "grey TIFF": (lambda d: tifffile.imwrite(d / "a.tif", np.zeros((8, 9), np.uint8)), "several bands"),
+    "RGB TIFF": (picture_tiff((8, 9, 3), photometric="rgb"), "RGB picture"),
+    "RGBA TIFF": (picture_tiff((8, 9, 4), photometric="rgb", extrasamples=["unassalpha"]), "RGB picture"),
+    "grey TIFF": (picture_tiff((8, 9)), "several bands"),
     "no data file": (no_data_file, "data file is missing"),
     "header that lies": (lying_header, "its header speaks of"),
     "same name twice": (twice, "there twice"),
@@ -267,13 +221,13 @@ def test_unusual_names_come_through(run, tmp_path, name):
         "prepare", dataset_name="Mine", raw_dir=tmp_path / "ra w", out_dir=tmp_path / "öut", fractions="1,0,0"
     )
     assert code == 0
-    np.testing.assert_array_equal(read_scene(tmp_path / "öut" / "labelled.h5", name).cube, CUBE)
+    np.testing.assert_array_equal(Store(tmp_path / "öut" / "labelled.h5").read(name).cube, CUBE)
 
 
 def test_small_negative_noise_is_cut_at_zero(run, tmp_path):
     fixtures.write_own(tmp_path / "raw", "npy", marked(-0.01))
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
-    assert read_scene(tmp_path / "labelled.h5", "scene").cube[3, 4, 5] == 0
+    assert Store(tmp_path / "labelled.h5").read("scene").cube[3, 4, 5] == 0
 
 
 @pytest.mark.parametrize(
@@ -306,84 +260,3 @@ def test_wrong_downloads_are_refused(refused, tmp_path, dataset, write, words):
         "prepare", dataset_name=dataset, raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", allow_missing=1
     )
     assert not list((tmp_path / "out").rglob("*.h5"))
-
-
-def test_info_shows_and_verifies_a_store(run, refused, stores, tmp_path):
-    code, out, _ = run("info", stores / "test.h5", verify=1)
-    assert code == 0
-    assert "watercolors: 48 x 48 x 31 uint8 / 255 (published: / 65535), HR, 400..700 nm" in out
-    assert "every scene was read and is sound" in out
-    code, out, _ = run("info", stores / "unlabelled.h5")
-    assert "LR of a x4 camera" in out
-    content = bytearray((stores / "test.h5").read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
-    (tmp_path / "damaged.h5").write_bytes(content)
-    assert "damaged" in refused("info", tmp_path / "damaged.h5", verify=1)
-    assert "no such file" in refused("info", tmp_path / "none.h5")
-    assert "which store" in refused("info")
-
-
-def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
-    cut_as = {"patch_size": 16, "patch_stride": 16}
-    flags = {
-        "raw_dir": raw / "cave",
-        "out_dir": tmp_path,
-        "labelled": "balloons",
-        "unlabelled": "cd",
-        "test": "hairs",
-        **cut_as,
-    }
-    code, out, _ = run("prepare", **flags, format="mat")
-    assert code == 0
-    assert str(tmp_path / "labelled_x4") in out
-    streamed = sources.labelled_source(tmp_path / "labelled.h5", 16, 16, 4)
-    exported = sources.labelled_source(tmp_path / "labelled_x4", 16, 16, 4)
-    assert len(streamed) == len(exported) == 9
-    everything = range(9), [3] * 9
-    for a, b in zip(
-        vars(streamed.batch(*everything)).values(), vars(exported.batch(*everything)).values(), strict=False
-    ):
-        # The stream turns patches before it degrades them, a reader of files after: float32 rounding.
-        torch.testing.assert_close(a, b, rtol=0, atol=5e-7)
-    torch.testing.assert_close(streamed.batch(*everything).gt, exported.batch(*everything).gt, rtol=0, atol=0)
-    scene = scipy.io.loadmat(tmp_path / "test_x4" / "hairs.mat")
-    assert (scene["gt"].shape, scene["ms"].shape, scene["gt"].dtype) == ((48, 48, 31), (12, 12, 31), np.float32)
-    np.testing.assert_allclose(scene["ms"], imresize(scene["gt"], 1 / 4), atol=6e-8)
-    assert not (set(scipy.io.loadmat(next((tmp_path / "unlabelled_x4").glob("*.mat")))) & {"gt"})
-    code, out, _ = run("prepare", **flags, format="mat")
-    assert "nothing to write" in out
-
-
-def test_conversions_by_wavelength_follow_the_released_rule():
-    np.testing.assert_array_equal(conversion_for(np.arange(400, 701, 10)), conversion_matrix())
-    wavelengths = np.linspace(363, 1018, 128)
-    matrix = conversion_for(wavelengths)
-    assert matrix.shape == (128, 8)
-    assert (matrix[(wavelengths < 400) | (wavelengths > 700)] == 0).all()
-    # A flat spectrum comes out as it does from 31 bands.
-    np.testing.assert_allclose(matrix.sum(axis=0), conversion_matrix().sum(axis=0), rtol=1e-6)
-    with pytest.raises(ValueError, match="no blue band"):
-        conversion_for(np.linspace(900, 2500, 100))
-
-
-@pytest.mark.parametrize(("wavelengths", "goes_on_without"), [("400,1000", False), ("900,2500", True)])
-def test_training_on_a_sensor_of_ones_own(run, raw, tmp_path, wavelengths, goes_on_without):
-    for k in range(2):
-        fixtures.write_own(tmp_path / "raw", "npy", fixtures.smooth_cube(k, 32, 48, 12).astype(np.float32), f"s{k}")
-    flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "out_dir": tmp_path, "wavelengths": wavelengths}
-    assert run("prepare", **flags, labelled="s0", unlabelled="s1")[0] == 0
-    code, out, err = run(
-        "train", dataset_name="Mine", train_dir_mslabel=tmp_path / "labelled.h5",
-        train_dir_msunlabel=tmp_path / "unlabelled.h5",
-        train_dir_rgb=raw / "rgb", UseRGB=1, UseUnlabelConsistency=1, n_feats=4, patch_size=16, patch_stride=16,
-        max_iterations=1, log_interval=1, save_dir=tmp_path / "runs",
-    )  # fmt: skip
-    assert code == 0
-    assert ("no blue band" in out + err) == goes_on_without
-    row = (next((tmp_path / "runs").glob("*/log.csv"))).read_text().splitlines()[1].split(",")
-    assert (row[5] == row[6] == "") == goes_on_without
-
-
-def test_the_published_patch_defaults_serve_the_export_too():
-    c = config.PrepareConfig.from_flags({"raw_dir": "x", "out_dir": "y", "n_scale": 8, "dataset_name": "Chikusei"})
-    assert c.patch == (128, 64)
