@@ -1,5 +1,7 @@
 """The training losses: L1 with squared total variation (SSPSR's hybrid loss), and those of the peers."""
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional
 
@@ -10,7 +12,7 @@ SPECTRAL_ANGLE_WEIGHT = 0.1
 DARK = 1e-4
 
 
-def spatial_tv(x):
+def spatial_tv(x: torch.Tensor) -> torch.Tensor:
     """Squared total variation along rows and columns of B x C x H x W, mean over the batch (a scalar)."""
     batch, bands, height, width = x.shape
     dh = (x[:, :, 1:] - x[:, :, :-1]).square().sum() / max(1, bands * (height - 1) * width)
@@ -18,14 +20,14 @@ def spatial_tv(x):
     return (dh + dw) / batch
 
 
-def spectral_tv(x):
+def spectral_tv(x: torch.Tensor) -> torch.Tensor:
     """Twice the squared total variation along the bands of B x C x H x W, mean over the batch."""
     batch, bands, height, width = x.shape
     dc = (x[:, 1:] - x[:, :-1]).square().sum() / max(1, (bands - 1) * height * width)
     return 2 * dc / batch
 
 
-def hybrid_loss(pred, target):
+def hybrid_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """mean |pred - target| + 1e-3 * spatial_tv(pred) + 1e-3 * spectral_tv(pred).
 
     Args:
@@ -39,7 +41,7 @@ def hybrid_loss(pred, target):
     return l1 + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
 
 
-def spectral_angle(pred, target):
+def spectral_angle(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean over the pixels of the angle in radians between two spectra, 0 where either is dark.
 
     2 atan(|u - v| / |u + v|) of the unit spectra u and v: unlike the arc cosine it is exact for small angles,
@@ -59,7 +61,7 @@ def spectral_angle(pred, target):
     return 2 * torch.atan2(difference, total).mean()
 
 
-def mse_sam_loss(pred, target):
+def mse_sam_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """GDRRN's loss: half the squared error of an image, summed over its values, + 0.1 * spectral_angle.
 
     Args:
@@ -72,6 +74,6 @@ def mse_sam_loss(pred, target):
     return half_error + SPECTRAL_ANGLE_WEIGHT * spectral_angle(pred, target)
 
 
-def loss_of(name):
+def loss_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The loss that --loss names: hybrid, l1, mse or mse_sam."""
     return {"hybrid": hybrid_loss, "l1": functional.l1_loss, "mse": functional.mse_loss, "mse_sam": mse_sam_loss}[name]

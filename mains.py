@@ -9,138 +9,60 @@ Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 sto
 import dataclasses
 import difflib
 import errno
+import importlib
 import inspect
 import os
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import fire
 
 import config
-from training import processes as distributed
+from training import processes
 from utils import Interrupted, UserError, close_progress_bars, is_main_process, is_out_of_memory
 
-COMMANDS, CONFIG_OF = {}, {}
+# What each command takes, and the function that does it: it is imported when it is called, and gives the files written.
+COMMANDS: dict[str, tuple[type[config.Config], str]] = {
+    "prepare": (config.PrepareConfig, "evaluation.preparing:prepare"),
+    "info": (config.InfoConfig, "data.store:show"),
+    "train": (config.TrainConfig, "trainer:train"),
+    "test": (config.TestConfig, "evaluation.testing:test"),
+    "predict": (config.PredictConfig, "predict:predict"),
+    "tables": (config.TablesConfig, "tables:make_tables"),
+    "demo": (config.DemoConfig, "demo:run_demo"),
+}
 
 
-def command(config_class):
-    """Make a function a command, with the flags of a config class as its signature and help text."""
-
-    def decorate(function):
-        fields = dataclasses.fields(config_class)
-        function.__signature__ = inspect.Signature(
-            [
-                inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
-                for f in fields
-            ]
-        )
-        arguments = "\n".join(f"    {f.name}: {f.metadata['help']}" for f in fields)
-        function.__doc__ = f"{config_class.__doc__}\n\nArgs:\n{arguments}\n"
-        COMMANDS[function.__name__], CONFIG_OF[function.__name__] = function, config_class
-        return function
-
-    return decorate
-
-
-class Job:
+class Deferred:
     """A validated command that waits until the whole command line has been understood."""
 
-    def __init__(self, run):
-        self._run = run
+    def __init__(self, place: str, settings: config.Config) -> None:
+        self._place, self._config = place, settings
+
+    # Not public: fire takes public methods for sub-commands.
+    def _run(self) -> list | None:
+        module, _, function = self._place.partition(":")
+        return getattr(importlib.import_module(module), function)(self._config)
 
 
-@command(config.PrepareConfig)
-def prepare(**flags):
-    settings = config.PrepareConfig.from_flags(flags)
+def fire_command(name: str) -> Callable[..., Deferred]:
+    """The function that fire calls for a command, with the config's fields as its signature and help text."""
+    config_class, place = COMMANDS[name]
+    fields = dataclasses.fields(config_class)
 
-    def run():
-        from data.export import export
-        from data.prepare import prepare as write_stores
+    def command(**flags: Any) -> Deferred:
+        return Deferred(place, config_class.from_flags(flags))
 
-        stores, written = write_stores(settings)
-        if settings.format == "mat":
-            written += export(stores, settings.n_scale, *config.patch_of(settings), settings.protocol)
-        if settings.check:
-            from evaluation.bicubic_check import check_stores
-
-            check_stores(stores, settings.dataset_name, settings.n_scale)
-        return written
-
-    return Job(run)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    arguments = "\n".join(f"    {f.name}: {f.metadata['help']}" for f in fields)
+    command.__name__, command.__doc__ = name, f"{config_class.__doc__}\n\nArgs:\n{arguments}\n"
+    return command
 
 
-@command(config.InfoConfig)
-def info(**flags):
-    settings = config.InfoConfig.from_flags(flags)
-
-    def run():
-        from data.store import describe
-
-        print(describe(settings.store, settings.verify))
-
-    return Job(run)
-
-
-@command(config.TrainConfig)
-def train(**flags):
-    settings = config.TrainConfig.from_flags(flags)
-
-    def run():
-        from trainer import Trainer
-
-        return Trainer(settings).train()
-
-    return Job(run)
-
-
-@command(config.TestConfig)
-def test(**flags):
-    settings = config.TestConfig.from_flags(flags)
-
-    def run():
-        from evaluation.scoring import test as score
-
-        return score(settings)
-
-    return Job(run)
-
-
-@command(config.PredictConfig)
-def predict(**flags):
-    settings = config.PredictConfig.from_flags(flags)
-
-    def run():
-        from predict import predict as super_resolve_files
-
-        return super_resolve_files(settings)
-
-    return Job(run)
-
-
-@command(config.TablesConfig)
-def tables(**flags):
-    settings = config.TablesConfig.from_flags(flags)
-
-    def run():
-        from tables import make_tables
-
-        return make_tables(settings)
-
-    return Job(run)
-
-
-@command(config.DemoConfig)
-def demo(**flags):
-    settings = config.DemoConfig.from_flags(flags)
-
-    def run():
-        from demo import run_demo
-
-        return run_demo(settings)
-
-    return Job(run)
-
-
-def checked_arguments(arguments):
+def checked_arguments(arguments: Sequence[str]) -> list[str]:
     """The command line as fire shall see it, with unknown commands, flags and stray words refused first.
 
     Fire runs a command before it finds a mistyped flag, and reads text such as 1e5, 2020 or a,b as
@@ -155,12 +77,12 @@ def checked_arguments(arguments):
         raise UserError(f"{name} is not a command; {remedy}")
     if "-h" in words or "--help" in words:
         return [name, "--help"]
-    fields = {f.name: f for f in dataclasses.fields(CONFIG_OF[name])}
-    positional = getattr(CONFIG_OF[name], "POSITIONAL", None)
-    checked, position = [name], 0
-    while position < len(words):
-        word = words[position]
-        position += 1
+    config_class = COMMANDS[name][0]
+    fields = {f.name: f for f in dataclasses.fields(config_class)}
+    checked, words = [name], list(words)
+    while words:
+        word = words.pop(0)
+        positional = config_class.POSITIONAL
         if not word.startswith("-") and positional and not any(f"--{positional}=" in c for c in checked):
             checked.append(f"--{positional}={word!r}")
             continue
@@ -173,27 +95,29 @@ def checked_arguments(arguments):
         flag = flag.replace("-", "_")
         if flag not in fields:
             raise UserError(config.unknown_flag(flag, fields))
-        if not equals:
-            if position < len(words) and not words[position].startswith("--"):
-                value = words[position]
-                position += 1
-            elif fields[flag].type is bool:
-                value = "1"
-            else:
-                raise UserError(f"--{flag} has no value; give one behind it")
+        value = value if equals else _value_of(fields[flag], words)
         checked.append(f"--{flag}={value!r}")
     return checked
 
 
-def main(arguments=None):
+def _value_of(field: dataclasses.Field, words: list[str]) -> str:
+    """The value that follows a flag, taken off the words; a switch needs none."""
+    if words and not words[0].startswith("--"):
+        return words.pop(0)
+    if field.type is bool:
+        return "1"
+    raise UserError(f"--{field.name} has no value; give one behind it")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        arguments = checked_arguments(sys.argv[1:] if arguments is None else list(arguments))
-        job = fire.Fire(COMMANDS, command=arguments, name="mains.py", serialize=lambda _: None)
-        if isinstance(job, Job):
-            files = job._run()
-            if files is not None and is_main_process():
-                print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
+        checked = checked_arguments(arguments)
+        commands = {name: fire_command(name) for name in COMMANDS}
+        deferred = fire.Fire(commands, command=checked, name="mains.py", serialize=lambda _: None)
+        if isinstance(deferred, Deferred):
+            _name_files(deferred._run())
         return 0
     except UserError as error:
         return _end(f"error: {error.on_command_line()}", 2)
@@ -203,7 +127,7 @@ def main(arguments=None):
         return leaving.code
     except Interrupted as stop:
         return _end(str(stop), stop.exit_code)
-    except distributed.PeerLostError as error:
+    except processes.PeerLostError as error:
         return _end(f"error: {error}", 1)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
@@ -214,12 +138,17 @@ def main(arguments=None):
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return _end(f"error: the memory is not enough; {CONFIG_OF[arguments[0]].IF_MEMORY_FAILS}", 2)
+        return _end(f"error: the memory is not enough; {COMMANDS[arguments[0]][0].IF_MEMORY_FAILS}", 2)
     finally:
-        distributed.leave()
+        processes.leave()
 
 
-def _end(sentence, exit_code):
+def _name_files(files: list | None) -> None:
+    if files is not None and is_main_process():
+        print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
+
+
+def _end(sentence: str, exit_code: int) -> int:
     close_progress_bars()
     process = "" if is_main_process() else f"process {os.environ['RANK']}: "
     print(f"{process}{sentence}", file=sys.stderr)

@@ -7,8 +7,9 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,22 +37,25 @@ def given_by(flag: str, path: str | Path) -> Iterator[None]:
         raise UserError(f"--{flag} {error.on_command_line()}") from error
 
 
+SAFE = "the checkpoint is safe; the same command with --resume last goes on"
+
+
 class Interrupted(Exception):
     """The run was told to stop by a signal and what it did is safe; `exit_code` is the shell's for the signal."""
 
-    def __init__(self, signal_number, state="the checkpoint is safe; the same command with --resume last goes on"):
+    def __init__(self, signal_number: int, state: str = SAFE) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}, {state}")
         self.exit_code = 128 + signal_number
 
 
-def seed_everything(seed):
+def seed_everything(seed: int) -> None:
     """Seed every global generator (the program's own draws come from `random_generator`)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
-def random_generator(seed, purpose, *counters):
+def random_generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """A numpy Generator that depends on nothing but its arguments.
 
     Every random draw in training comes from one of these, told apart by purpose (a word) and counters
@@ -61,7 +65,7 @@ def random_generator(seed, purpose, *counters):
     return np.random.default_rng([seed, *purpose.encode(), *counters])
 
 
-def select_device(cuda, gpus):
+def select_device(cuda: str, gpus: str) -> torch.device:
     """The torch device for the flags --cuda (auto, 1 or 0) and --gpus ("0", "1", "0,1": first one used).
 
     Of processes started by torchrun each takes the device of its LOCAL_RANK.
@@ -73,7 +77,7 @@ def select_device(cuda, gpus):
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     if torch.cuda.is_available():
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         if local_rank >= torch.cuda.device_count():
             raise UserError(
                 f"process {local_rank} of this machine has no CUDA device ({torch.cuda.device_count()} found); "
@@ -87,7 +91,7 @@ def select_device(cuda, gpus):
     return torch.device("cpu")
 
 
-def progress_bar(iterable=None, **options):
+def progress_bar(iterable: Iterable | None = None, **options: Any) -> tqdm:
     """A tqdm bar with the time left; in a log file it writes a line now and then, not many a second.
 
     Of several processes only the first one shows it.
@@ -97,24 +101,24 @@ def progress_bar(iterable=None, **options):
     return tqdm(iterable, dynamic_ncols=True, mininterval=interval, **options)
 
 
-def say(text):
+def say(text: str) -> None:
     """Write a line to the terminal above the progress bar; of several processes only the first one does."""
     if is_main_process():
         tqdm.write(text)
 
 
-def is_main_process():
+def is_main_process() -> bool:
     """Whether this is the only process, or the first of those that torchrun has started."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def close_progress_bars():
+def close_progress_bars() -> None:
     """End what bars stand open, so that a message gets a line of its own."""
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
 
 
-def free_memory():
+def free_memory() -> int:
     """Bytes of main memory that can still be taken without swapping (0 where the system does not say)."""
     try:
         with open("/proc/meminfo") as f:
@@ -127,7 +131,7 @@ def free_memory():
 
 
 @contextlib.contextmanager
-def without_tf32():
+def without_tf32() -> Iterator[None]:
     """Convolutions below are in full float32 on CUDA too: results shall not depend on the device."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -137,12 +141,23 @@ def without_tf32():
         torch.backends.cudnn.allow_tf32 = before
 
 
-def cpu_computes_bf16():
+def cpu_computes_bf16() -> bool:
     """Whether torch's convolutions in bf16 are fast on this CPU; elsewhere they are many times slower than in fp32."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def is_out_of_memory(error):
+def prepare_arithmetic(precision: str, device: torch.device) -> None:
+    """Set how a run computes: the same seed shall give the same log, also where cuDNN has faster ways that do not."""
+    if precision == "bf16" and device.type == "cpu" and not cpu_computes_bf16():
+        say(
+            "--precision bf16: this CPU has no fast arithmetic for it, so steps take many times as long; fp32 is "
+            "faster here"
+        )
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that main memory or a device's memory was not enough."""
     words = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
@@ -151,7 +166,7 @@ def is_out_of_memory(error):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | Path) -> Iterator[Path]:
     """Write a file whole or not at all: yields a temporary path beside it, moved into place at the end.
 
     Raises:
@@ -172,7 +187,7 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: str | Path) -> Iterator[None]:
     """Turn a failed write below into the sentence that says which file and what to do."""
     try:
         yield
@@ -189,7 +204,7 @@ def writing(path):
         raise
 
 
-def _is_disk_full(error, path):
+def _is_disk_full(error: BaseException | None, path: str | Path) -> bool:
     """Whether a failed write found the disk full. HDF5 and torch keep only the words, or lose them too."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):

@@ -55,7 +55,8 @@ def lr_of(gt, n_scale):
 
 
 def quality(weights, path):
-    model, architecture = checkpoint.load_network(weights)
+    found = checkpoint.load(weights)
+    model, architecture = found.model, found.architecture
     rows = {title: [] for title in VARIANTS}
     seconds = dict.fromkeys(VARIANTS, 0.0)
     for _, gt in scenes_of(path):
@@ -82,7 +83,7 @@ def quality(weights, path):
 
 
 def tiles(weights, path, count=2):
-    model, architecture = checkpoint.load_network(weights)
+    model = checkpoint.load(weights).model
     deviations = {tile: [] for tile in TILES}
     for _, image in list(scenes_of(path))[:count]:
         image = image[:TILED_EDGE, :TILED_EDGE]
@@ -92,7 +93,8 @@ def tiles(weights, path, count=2):
             error = tiled - whole
             deviations[size, overlap].append([np.sqrt(np.mean(error**2)), np.abs(error).max()])
     print(
-        f"\ntiles against the whole scene, {TILED_EDGE} pixels square of the first {count} scenes of {Path(path).name} as input, {Path(weights).name}"
+        f"\ntiles against the whole scene, {TILED_EDGE} pixels square of the first {count} scenes of {Path(path).name} "
+        f"as input, {Path(weights).name}"
     )
     print("| tile | overlap | RMSE | as PSNR (dB) | largest |\n|---|---|---|---|---|")
     for (size, overlap), values in deviations.items():
@@ -101,7 +103,7 @@ def tiles(weights, path, count=2):
 
 
 def sizes(weights):
-    _, architecture = checkpoint.load_network(weights)
+    architecture = checkpoint.load(weights).architecture
     bands, n_scale = architecture["n_colors"], architecture["n_scale"]
     print(f"\n{Path(weights).name}, {bands} bands of 16 bits, ENVI to ENVI, {os.cpu_count()} cores")
     print("| result | input | read and written | time | peak memory |\n|---|---|---|---|---|")
@@ -141,7 +143,7 @@ def write_scene(path, edge, bands):
 
 
 def memory(weights):
-    _, architecture = checkpoint.load_network(weights)
+    architecture = checkpoint.load(weights).architecture
     print("\n| LR pixels | bands | peak memory of a pass | bytes_needed |\n|---|---|---|---|")
     for edge, bands in MEMORY_CASES:
         case = {**architecture, "n_colors": bands}

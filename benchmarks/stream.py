@@ -39,7 +39,7 @@ class OneFileAPatch:
 
     def batch(self, numbers, modes):
         stacks = {"gt": [], "ms": [], "ms_bicubic": []}
-        for number, mode in zip(numbers, modes):
+        for number, mode in zip(numbers, modes, strict=True):
             arrays = scipy.io.loadmat(self.files[number])
             for key, patches_of_key in stacks.items():
                 augmented = np.ascontiguousarray(patches.augment(arrays[key], int(mode)).transpose(2, 0, 1))
@@ -86,7 +86,8 @@ def main():
             size = sum(p.stat().st_size for p in files.files)
             print(
                 f"{title:19s} {files_rate:6.0f} patches/s   {size / 1e6:8.1f} MB   "
-                f"the stream is {stream_rate / files_rate:.1f} times as fast, the files {size / path.stat().st_size:.1f} times as large"
+                f"the stream is {stream_rate / files_rate:.1f} times as fast, "
+                f"the files {size / path.stat().st_size:.1f} times as large"
             )
 
 

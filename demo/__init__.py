@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 
-import config as settings
 import pictures
+from config import TrainConfig
 from demo.scenes import write_demo_data
+from evaluation import results
 from evaluation import scoring as evaluator
-from models import build_model
-from models import weights as checkpoint
+from evaluation.scenes import SceneSet
+from models import build_model, weights
 from trainer import Trainer
 from utils import replacing
 
@@ -50,7 +51,7 @@ def run_demo(config):
     print("2/3  training on 2 scenes with all four losses (a small network, a short run)", flush=True)
     flags = {**RECIPE, "seed": config.seed, "cuda": config.cuda, "gpus": config.gpus}
     trainer = Trainer(
-        settings.TrainConfig.from_flags(
+        TrainConfig.from_flags(
             {
                 **flags,
                 "train_dir_mslabel": str(labelled),
@@ -61,33 +62,26 @@ def run_demo(config):
         )
     )
     files = trainer.train()
-    weights = next(f for f in reversed(files) if f.suffix == ".pth")
+    trained = next(f for f in reversed(files) if f.suffix == ".pth")
     print("3/3  scoring on a scene that was not trained on", flush=True)
-    scenes = evaluator.SceneSet(test, "test_dir", trainer.config.n_scale)
-    state, architecture = checkpoint.load_weights(weights)
-    model = build_model(**architecture)
-    checkpoint.load_strictly(model, state, weights)
-    model = model.to(trainer.device, memory_format=torch.channels_last)
+    scenes = SceneSet(test, "test_dir", trainer.config.n_scale)
+    model = weights.load(trained).model.to(trainer.device, memory_format=torch.channels_last)
     rows = {}
     for name, network in (("bicubic", build_model("Bicubic", trainer.n_colors, scenes.n_scale)), ("DeepShare", model)):
         rows[name], _ = evaluator.evaluate(network, scenes, trainer.device)
-    lines = [["scene", "method", *evaluator.COLUMNS]]
+    lines = [["scene", "method", *results.PRINTED]]
     for scene in rows["bicubic"]:
         for name in rows:
-            row = rows[name][scene]
-            lines.append([scene, name, *(format(row[m], spec) for m, spec in evaluator.COLUMNS.items())])
-    means = {name: evaluator.mean_row(r) for name, r in rows.items()}
-    print(evaluator.in_columns(lines))
+            lines.append([scene, name, *results.cells(rows[name][scene])])
+    means = {name: results.mean_row(r) for name, r in rows.items()}
+    print(results.in_columns(lines))
     gain = means["DeepShare"]["MPSNR"] - means["bicubic"]["MPSNR"]
     angle = means["bicubic"]["SAM"] - means["DeepShare"]["SAM"]
     print(
         f"x{scenes.n_scale}: {gain:+.2f} dB MPSNR and {-angle:+.2f} degrees SAM against bicubic, after {trainer.iteration} iterations"
     )
     description = {**dataclasses.asdict(config), "iterations": trainer.iteration}
-    files += [
-        evaluator.write_results(out_dir / f"{name}_results.json", name, scenes, rows[name], description)
-        for name in rows
-    ]
+    files += [results.write(out_dir / f"{name}_results.json", name, scenes, rows[name], description) for name in rows]
     picture = out_dir / "comparison.png"
     scene = scenes.load(scenes.entries[0])
     output = evaluator.super_resolve(model, scene, trainer.device)

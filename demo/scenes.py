@@ -13,7 +13,7 @@ import skimage.data
 from PIL import Image
 
 from data import store
-from data.readers import CAVE_WAVELENGTHS
+from data.facts import VISIBLE
 from data.spectral import colour_matching_functions
 from utils import replacing
 
@@ -57,7 +57,7 @@ def write_demo_data(folder):
                 name=name,
                 cube=lift_photograph(_piece(name, corner)),
                 value_scale=65535.0,
-                wavelengths=CAVE_WAVELENGTHS,
+                wavelengths=VISIBLE,
                 source=f"skimage.data.{name}, lifted to 31 bands",
             )
             parts.append(folder / f".{split}_{name}.h5")

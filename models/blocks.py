@@ -1,10 +1,15 @@
 """Building blocks shared by the networks: spatial-spectral blocks, upsampler, band groups."""
 
 import math
+import re
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from data.facts import SCALES
+from models.network import State
 
 # Without gradients, feature maps are worked on in strips of rows of at most so many values (32 MB of
 # float32): beside what a strip needs, a body then holds one map of the whole image.
@@ -13,7 +18,7 @@ VALUES_PER_STRIP = 2**23
 VALUES_PER_PORTION = 2**24
 
 
-def conv(in_channels, out_channels, kernel_size):
+def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
     """Convolution with bias and "same" zero padding, as everywhere in the method."""
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
@@ -21,19 +26,20 @@ def conv(in_channels, out_channels, kernel_size):
 class ChannelAttention(nn.Module):
     """Scales each feature map by a weight learned from the maps' global means (RCAN's CA layer)."""
 
-    def __init__(self, n_feats, reduction=16):
+    def __init__(self, n_feats: int, reduction: int = 16) -> None:
         super().__init__()
         squeezed = max(1, n_feats // reduction)
         self.conv_du = nn.Sequential(conv(n_feats, squeezed, 1), nn.ReLU(), conv(squeezed, n_feats, 1), nn.Sigmoid())
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w -> B x C' x h' x w'."""
         return x * self.conv_du(x.mean((2, 3), keepdim=True))
 
 
 class ResidualBlock(nn.Module):
     """x + res_scale * body(x); body is conv-ReLU-conv, with channel attention behind it if asked."""
 
-    def __init__(self, n_feats, kernel_size, attention=False, res_scale=0.1):
+    def __init__(self, n_feats: int, kernel_size: int, attention: bool = False, res_scale: float = 0.1) -> None:
         super().__init__()
         layers = [conv(n_feats, n_feats, kernel_size), nn.ReLU(), conv(n_feats, n_feats, kernel_size)]
         if attention:
@@ -41,10 +47,11 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(*layers)
         self.res_scale = res_scale
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w -> B x C' x h' x w'."""
         return torch.add(x, self.body(x), alpha=self.res_scale)
 
-    def add_to_(self, x):
+    def add_to_(self, x: torch.Tensor) -> torch.Tensor:
         """forward in place and in strips, for inference."""
         if not isinstance(self.body[-1], ChannelAttention):
             return add_in_strips_(x, self.body, self.res_scale, halo=2)
@@ -62,15 +69,16 @@ class ResidualBlock(nn.Module):
 class SSB(nn.Module):
     """Spatial-spectral block: a 3x3 residual block, then a 1x1 one with channel attention."""
 
-    def __init__(self, n_feats):
+    def __init__(self, n_feats: int) -> None:
         super().__init__()
         self.spa = ResidualBlock(n_feats, 3)
         self.spc = ResidualBlock(n_feats, 1, attention=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w -> B x C' x h' x w'."""
         return self.spc(self.spa(x))
 
-    def add_to_(self, x):
+    def add_to_(self, x: torch.Tensor) -> torch.Tensor:
         """forward in place and in strips, for inference."""
         return self.spc.add_to_(self.spa.add_to_(x))
 
@@ -78,13 +86,14 @@ class SSB(nn.Module):
 class SSPN(nn.Module):
     """n_blocks spatial-spectral blocks, named net1, net2, ..., around which the input is added."""
 
-    def __init__(self, n_feats, n_blocks):
+    def __init__(self, n_feats: int, n_blocks: int) -> None:
         super().__init__()
         self.recomputes = False
         for k in range(1, n_blocks + 1):
             self.add_module(f"net{k}", SSB(n_feats))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w -> B x C' x h' x w'."""
         y = x
         for block in self.children():
             y = checkpoint(block, y, use_reentrant=False) if self.recomputes else block(y)
@@ -94,7 +103,7 @@ class SSPN(nn.Module):
 class Upsampler(nn.Sequential):
     """Sub-pixel enlargement by 3 or by a power of two; scale 1 has no layers and changes nothing."""
 
-    def __init__(self, scale, n_feats):
+    def __init__(self, scale: int, n_feats: int) -> None:
         if scale == 3:
             layers = [conv(n_feats, 9 * n_feats, 3), nn.PixelShuffle(3)]
         else:
@@ -111,7 +120,14 @@ class Branch(nn.Module):
     Maps B x in_channels x h x w to B x (out_channels or n_feats) x up_scale*h x up_scale*w.
     """
 
-    def __init__(self, in_channels, n_feats, n_blocks, up_scale=None, out_channels=None):
+    def __init__(
+        self,
+        in_channels: int,
+        n_feats: int,
+        n_blocks: int,
+        up_scale: int | None = None,
+        out_channels: int | None = None,
+    ) -> None:
         super().__init__()
         self.up_scale = up_scale
         self.head = conv(in_channels, n_feats, 3)
@@ -119,7 +135,8 @@ class Branch(nn.Module):
         self.upsample = Upsampler(up_scale, n_feats) if up_scale else None
         self.tail = conv(n_feats, out_channels, 3) if out_channels else None
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w -> B x C' x h' x w'."""
         if not torch.is_grad_enabled():
             return self._forward_in_strips(x)
         x = self.body(self.head(x))
@@ -141,21 +158,28 @@ class Branch(nn.Module):
         return in_strips(nn.Sequential(*ends), (y,), halo=3, scale=self.up_scale, growth=self.up_scale**2)
 
 
-def keep_fewer_activations(model, on):
+def keep_fewer_activations(model: nn.Module, on: bool) -> None:
     """Have a network's blocks computed again in the backward pass, so that training keeps fewer maps."""
     for module in model.modules():
         if isinstance(module, SSPN):
             module.recomputes = on
 
 
-def strips(x, growth=1):
+def strips(x: torch.Tensor, growth: int = 1) -> list[tuple[int, int]]:
     """(top, bottom) rows of the strips that B x C x H x W is worked on in; growth: values made of each of its."""
     values_per_row = x.shape[0] * x.shape[1] * x.shape[3] * growth
     rows = max(8, VALUES_PER_STRIP // values_per_row)
     return [(top, min(top + rows, x.shape[2])) for top in range(0, x.shape[2], rows)]
 
 
-def apply_to_rows(function, inputs, top, bottom, halo, scale=1):
+def apply_to_rows(
+    function: Callable[..., torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    top: int,
+    bottom: int,
+    halo: int,
+    scale: int = 1,
+) -> torch.Tensor:
     """What function(*inputs) has in the rows that come of rows top..bottom of the inputs.
 
     Args:
@@ -167,7 +191,9 @@ def apply_to_rows(function, inputs, top, bottom, halo, scale=1):
     return output[:, :, (top - first) * scale : (bottom - first) * scale]
 
 
-def in_strips(function, inputs, halo, scale=1, growth=1):
+def in_strips(
+    function: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor], halo: int, scale: int = 1, growth: int = 1
+) -> torch.Tensor:
     """function(*inputs) computed strip by strip; see `apply_to_rows`; growth as in `strips`."""
     output = None
     for top, bottom in strips(inputs[0], growth):
@@ -179,7 +205,9 @@ def in_strips(function, inputs, halo, scale=1, growth=1):
     return output
 
 
-def add_in_strips_(x, function, alpha, halo=0):
+def add_in_strips_(
+    x: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor], alpha: float, halo: int = 0
+) -> torch.Tensor:
     """x += alpha * function(x) strip by strip, function looking halo rows up and down; returns x."""
     above = x[:, :, :0]
     for top, bottom in strips(x):
@@ -190,14 +218,16 @@ def add_in_strips_(x, function, alpha, halo=0):
     return x
 
 
-def join_skip(trunk_output, skip, lms, final):
+def join_skip(trunk_output: torch.Tensor, skip: nn.Module, lms: torch.Tensor, final: nn.Module) -> torch.Tensor:
     """final(trunk_output + skip(lms)), the end of a network with a skip convolution; final and skip are 3 x 3."""
     if torch.is_grad_enabled():
         return final(trunk_output + skip(lms))
     return in_strips(lambda a, b: final(a + skip(b)), (trunk_output, lms), halo=2)
 
 
-def in_portions(function, groups, enlarged_values):
+def in_portions(
+    function: Callable[[torch.Tensor], torch.Tensor], groups: torch.Tensor, enlarged_values: int
+) -> torch.Tensor:
     """function of a batch of band groups; without gradients a few groups at a time, for whole scenes' sake.
 
     Args:
@@ -208,7 +238,7 @@ def in_portions(function, groups, enlarged_values):
     return torch.cat([function(part) for part in groups.split(max(1, VALUES_PER_PORTION // enlarged_values))])
 
 
-def group_starts(n_colors, n_subs, n_ovls):
+def group_starts(n_colors: int, n_subs: int, n_ovls: int) -> list[int]:
     """First band of each group of n_subs bands; neighbours share n_ovls, the last ends at n_colors.
 
     31 bands in groups of 8 that share 2: [0, 6, 12, 18, 23].
@@ -218,12 +248,12 @@ def group_starts(n_colors, n_subs, n_ovls):
     return [min(g * step, n_colors - n_subs) for g in range(n_groups)]
 
 
-def gather_groups(x, starts, n_subs):
+def gather_groups(x: torch.Tensor, starts: Sequence[int], n_subs: int) -> torch.Tensor:
     """B x C x h x w -> (G*B) x n_subs x h x w: all groups of all images as one batch, group-major."""
     return torch.cat([x[:, s : s + n_subs] for s in starts])
 
 
-def merge_groups(groups, starts, n_colors):
+def merge_groups(groups: torch.Tensor, starts: Sequence[int], n_colors: int) -> torch.Tensor:
     """(G*B) x n_subs x H x W -> B x n_colors x H x W: the mean, band by band, of the groups over it."""
     per_group = groups.chunk(len(starts))
     n_subs = groups.shape[1]
@@ -233,3 +263,33 @@ def merge_groups(groups, starts, n_colors):
         merged[:, start : start + n_subs] += group
         coverage[start : start + n_subs] += 1
     return merged / coverage
+
+
+def check_settings(n_colors: int, n_scale: int, n_feats: int, n_subs: int, n_ovls: int, n_blocks: int) -> None:
+    """Refuse settings of which no network of band groups can be made.
+
+    Raises:
+        ValueError: naming the setting that cannot be.
+    """
+    if n_scale not in SCALES:
+        raise ValueError(f"n_scale is one of {', '.join(map(str, SCALES))}, not {n_scale}")
+    if n_colors < n_subs:
+        raise ValueError(f"n_subs ({n_subs}) is at most the number of bands ({n_colors})")
+    if not 0 <= n_ovls < n_subs:
+        raise ValueError(f"n_ovls ({n_ovls}) is at least 0 and below n_subs ({n_subs})")
+    if n_feats < 1 or n_blocks < 1:
+        raise ValueError(f"n_feats ({n_feats}) and n_blocks ({n_blocks}) are at least 1")
+
+
+def enlargement(state: State, branch: str, n_feats: int) -> int:
+    """The scale of a branch's upsampler: each of its convolutions makes scale**2 maps of one."""
+    scale = 1
+    for name, tensor in state.items():
+        if re.fullmatch(rf"{re.escape(branch)}upsample\.\d+\.weight", name):
+            scale *= round((tensor.shape[0] / n_feats) ** 0.5)
+    return scale
+
+
+def count_blocks(state: State, pattern: str) -> int:
+    """How many different blocks the tensors' names have, by the pattern's group."""
+    return len({m[1] for m in (re.match(pattern, name) for name in state) if m})

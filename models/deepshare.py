@@ -1,19 +1,45 @@
 """DeepShare: one network for hyperspectral and RGB super-resolution (arXiv 2101.07589, section 3)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
-from models.blocks import Branch, conv, gather_groups, group_starts, in_portions, join_skip, merge_groups
+from models.blocks import (
+    Branch,
+    check_settings,
+    conv,
+    count_blocks,
+    enlargement,
+    gather_groups,
+    group_starts,
+    in_portions,
+    join_skip,
+    merge_groups,
+)
+from models.network import Network, State
+from models.registry import register
 
-SCALES = (2, 3, 4, 6, 8, 16)
 
-
-class DeepShare(nn.Module):
+@register(
+    "DeepShare",
+    settings={
+        "n_feats": 256,
+        "n_subs": 8,
+        "n_ovls": 2,
+        "n_blocks": 3,
+        "use_share": True,
+        "global_residual": False,
+    },
+    mark="branch1.",
+)
+class DeepShare(Network):
     """Two branches shared by all band groups and by RGB images, one trunk for each modality.
 
     Args:
         n_colors: bands of the hyperspectral images, at least n_subs.
-        n_scale: enlargement, one of SCALES.
+        n_scale: enlargement, one of `data.facts.SCALES`.
         n_feats: width F of all feature maps.
         n_subs, n_ovls: bands in a group, bands shared by neighbouring groups.
         n_blocks: spatial-spectral blocks in each body.
@@ -26,26 +52,29 @@ class DeepShare(nn.Module):
     The names in its state_dict are those of the released checkpoints.
     """
 
+    modalities = ("spectral", "rgb")
+    identity_needs_residual = False
+
     def __init__(
         self,
-        n_colors,
-        n_scale,
-        n_feats=256,
-        n_subs=8,
-        n_ovls=2,
-        n_blocks=3,
-        use_share=True,
-        global_residual=False,
-    ):
-        super().__init__()
+        n_colors: int,
+        n_scale: int,
+        n_feats: int = 256,
+        n_subs: int = 8,
+        n_ovls: int = 2,
+        n_blocks: int = 3,
+        use_share: bool = True,
+        global_residual: bool = False,
+    ) -> None:
+        super().__init__(n_colors, n_scale, n_feats)
         check_settings(n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks)
         # branch1 enlarges by half the scale, branch2 by two; an odd scale is left to branch2.
         first, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
-        self.n_colors, self.n_scale, self.n_subs = n_colors, n_scale, n_subs
+        self.n_subs = n_subs
         self.starts = group_starts(n_colors, n_subs, n_ovls)
         self.use_share = use_share
 
-        def branches(make):
+        def branches(make: Callable[[], Branch]) -> nn.Module:
             return make() if use_share else nn.ModuleList([make() for _ in range(len(self.starts) + 1)])
 
         self.branch1 = branches(lambda: Branch(n_subs, n_feats, n_blocks, up_scale=first))
@@ -60,7 +89,7 @@ class DeepShare(nn.Module):
         if global_residual:
             self.register_buffer("global_residual", torch.ones(()))
 
-    def forward(self, ms, lms, modality="spectral"):
+    def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """Super-resolve a batch.
 
         Args:
@@ -98,7 +127,7 @@ class DeepShare(nn.Module):
         return in_portions(lambda part: self._enlarge(part, 0), groups, enlarged)
 
     @torch.no_grad()
-    def init_identity(self, trunk_gain=0.1):
+    def init_identity(self, trunk_gain: float = 0.1) -> None:
         """Start so that the network's output is near `lms`. Not in the publication, for short runs.
 
         With a global residual, where `lms` is already added, the final convolutions start at zero.
@@ -127,18 +156,18 @@ class DeepShare(nn.Module):
             trunk.head.weight.mul_(trunk_gain)
             trunk.head.bias.mul_(trunk_gain)
 
-
-def check_settings(n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks):
-    """Whether a network of band groups can be made of these.
-
-    Raises:
-        ValueError: naming the setting that cannot be.
-    """
-    if n_scale not in SCALES:
-        raise ValueError(f"n_scale is one of {', '.join(map(str, SCALES))}, not {n_scale}")
-    if n_colors < n_subs:
-        raise ValueError(f"n_subs ({n_subs}) is at most the number of bands ({n_colors})")
-    if not 0 <= n_ovls < n_subs:
-        raise ValueError(f"n_ovls ({n_ovls}) is at least 0 and below n_subs ({n_subs})")
-    if n_feats < 1 or n_blocks < 1:
-        raise ValueError(f"n_feats ({n_feats}) and n_blocks ({n_blocks}) are at least 1")
+    @classmethod
+    def settings_from(cls, state: State) -> dict[str, Any]:
+        """Everything that it is made with but the overlap of its groups."""
+        shared = "branch1.head.weight" in state
+        first, second = ("branch1.", "branch2.") if shared else ("branch1.0.", "branch2.0.")
+        n_feats, n_subs = state[f"{first}head.weight"].shape[:2]
+        return {
+            "n_colors": state["trunk.head.weight"].shape[1],
+            "n_scale": enlargement(state, first, n_feats) * enlargement(state, second, n_feats),
+            "n_feats": n_feats,
+            "n_subs": n_subs,
+            "n_blocks": count_blocks(state, r"trunk\.body\.(net\d+)\."),
+            "use_share": shared,
+            "global_residual": "global_residual" in state,
+        }

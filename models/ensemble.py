@@ -10,11 +10,11 @@ class SelfEnsemble(nn.Module):
     Takes eight times as long and the memory of one pass more. Called as the network is.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, ms, lms, modality="spectral"):
+    def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
         total = torch.zeros_like(lms)
         for turns in range(4):

@@ -1,16 +1,27 @@
 """3DFCNN: four 3-D convolutions on the bicubic image (Mei, Yuan, Ji, Zhang, Wan and Du, Remote Sensing 2017)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import relu
 
 from models.blocks import in_strips
+from models.network import State
+from models.registry import register
 from models.volumes import VolumePeer, conv_volume
 
 # Rows up and down that an output row depends on: 4 by the first kernel, 2 by the last.
 HALO = 6
 
 
+# Its widths are fixed: n_feats says what the published tables have.
+@register(
+    "3DFCNN",
+    settings={"global_residual": False},
+    training={"n_feats": 64, "loss": "mse", "learning_rate": 5e-5},
+    mark="conv4.",
+)
 class FCNN3D(VolumePeer):
     """9 x 9 x 7 to 64 maps, 1 x 1 x 1 to 32 and to 9, 5 x 5 x 3 to the image, with ReLUs between.
 
@@ -22,8 +33,8 @@ class FCNN3D(VolumePeer):
         global_residual: see `Peer`.
     """
 
-    def __init__(self, n_colors, n_scale, global_residual=False):
-        super().__init__(n_colors, n_scale, global_residual)
+    def __init__(self, n_colors: int, n_scale: int, global_residual: bool = False) -> None:
+        super().__init__(n_colors, n_scale, global_residual=global_residual)
         self.conv1 = nn.Conv3d(1, 64, (7, 9, 9))
         self.conv2 = nn.Conv3d(64, 32, 1)
         self.conv3 = nn.Conv3d(32, 9, 1)
@@ -33,7 +44,8 @@ class FCNN3D(VolumePeer):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def _output(self, ms, lms):
+    def make_output(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
+        """See `Peer`."""
         if torch.is_grad_enabled():
             return self._of_rows(lms)
         # growth is what a strip would take, 64, less what wide strips save of their halos.
@@ -46,5 +58,11 @@ class FCNN3D(VolumePeer):
             x = relu(conv_volume(x, layer.weight, layer.bias, n_bands), inplace=True)
         return conv_volume(x, self.conv4.weight, self.conv4.bias, n_bands).reshape(lms.shape)
 
-    def _last_parameters(self):
-        return self.conv4.parameters()
+    def last_parameters(self) -> list[nn.Parameter]:
+        """See `Peer`."""
+        return list(self.conv4.parameters())
+
+    @classmethod
+    def settings_from(cls, state: State) -> dict[str, Any]:
+        """These tensors tell neither bands nor scale."""
+        return {"global_residual": "global_residual" in state}

@@ -1,15 +1,24 @@
 """GDRRN: a recursion of grouped convolutions on the bicubic image (Li, Zhang, Ding, Wei and Zhang, IJCNN 2018)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import relu
 
 from models.blocks import in_strips
-from models.peer import Peer
+from models.network import Peer, State
+from models.registry import register
 
 RECURSIONS, GROUPS = 9, 2
 
 
+@register(
+    "GDRRN",
+    settings={"n_feats": 128},
+    training={"loss": "mse_sam", "weight_decay": 1e-4, "clip_gradient": 0.005},
+    mark="input.",
+)
 class GDRRN(Peer):
     """Nine times the same two grouped convolutions, each time with the first features added; plus `lms`.
 
@@ -25,8 +34,10 @@ class GDRRN(Peer):
     would change nothing.
     """
 
-    def __init__(self, n_colors, n_scale, n_feats=128):
-        super().__init__(n_colors, n_scale)
+    identity_needs_residual = False
+
+    def __init__(self, n_colors: int, n_scale: int, n_feats: int = 128) -> None:
+        super().__init__(n_colors, n_scale, n_feats)
         self.adds_to_lms = True
         if n_feats < 1 or n_feats % GROUPS:
             raise ValueError(f"n_feats ({n_feats}) of GDRRN is a multiple of its {GROUPS} groups")
@@ -41,7 +52,8 @@ class GDRRN(Peer):
         self.conv2 = conv(n_feats, n_feats, GROUPS)
         self.output = conv(n_feats, n_colors)
 
-    def _output(self, ms, lms):
+    def make_output(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
+        """See `Peer`."""
         lms = relu(lms)
         x = first = relu(self.input(lms))
         for _ in range(RECURSIONS):
@@ -51,5 +63,12 @@ class GDRRN(Peer):
     def _recursion(self, x, first):
         return self.conv2(relu(self.conv1(relu(x)), inplace=True)) + first
 
-    def _last_parameters(self):
-        return self.output.parameters()
+    def last_parameters(self) -> list[nn.Parameter]:
+        """See `Peer`."""
+        return list(self.output.parameters())
+
+    @classmethod
+    def settings_from(cls, state: State) -> dict[str, Any]:
+        """Bands and width; these tensors do not tell the scale."""
+        n_feats, n_colors = state["input.weight"].shape[:2]
+        return {"n_colors": n_colors, "n_feats": n_feats}

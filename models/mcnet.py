@@ -1,10 +1,14 @@
 """MCNet: modules of 2-D and 3-D convolutions (Li, Wang and Li, Remote Sensing 2020)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from models.blocks import in_strips
+from models.blocks import count_blocks, in_strips
+from models.network import State
+from models.registry import register
 from models.volumes import VolumePeer, conv_volume, enlarge_volume
 
 # Band means of the training data for which the released network was made (CAVE); its weights have none.
@@ -15,6 +19,12 @@ CAVE_BAND_MEANS = (
 )
 
 
+@register(
+    "MCNet",
+    settings={"n_feats": 64, "n_blocks": 1, "global_residual": False},
+    training={"loss": "l1"},
+    mark="SSRM1.",
+)
 class MCNet(VolumePeer):
     """Four mixed 2-D/3-D modules at low resolution, then a transposed 3-D convolution; of `ms` alone.
 
@@ -29,8 +39,12 @@ class MCNet(VolumePeer):
     the input and added to the output.
     """
 
-    def __init__(self, n_colors, n_scale, n_feats=64, n_blocks=1, global_residual=False):
-        super().__init__(n_colors, n_scale, global_residual)
+    takes_band_means = True
+
+    def __init__(
+        self, n_colors: int, n_scale: int, n_feats: int = 64, n_blocks: int = 1, global_residual: bool = False
+    ) -> None:
+        super().__init__(n_colors, n_scale, n_feats, global_residual)
         if n_scale < 2 or n_feats < 1 or n_blocks < 1:
             raise ValueError(
                 f"n_scale ({n_scale}) of MCNet is at least 2, n_feats ({n_feats}) and n_blocks ({n_blocks}) at least 1"
@@ -45,11 +59,12 @@ class MCNet(VolumePeer):
         )
 
     @torch.no_grad()
-    def set_band_means(self, values):
+    def set_band_means(self, values: torch.Tensor) -> None:
         """Take these, one value for each band: the means of the data that it will be trained with."""
         self.band_means.copy_(torch.as_tensor(values))
 
-    def _output(self, ms, lms):
+    def make_output(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
+        """See `Peer`."""
         means = self.band_means.view(-1, 1, 1)
         first = self._in_strips(self.head, (ms - means).reshape(-1, 1, *ms.shape[2:]), 1, self.head.weight_g.numel())
         x = first
@@ -63,9 +78,29 @@ class MCNet(VolumePeer):
     def _in_strips(self, layer, x, halo, growth=1, scale=1):
         return layer(x) if torch.is_grad_enabled() else in_strips(layer, (x,), halo, scale, growth)
 
-    def _last_parameters(self):
+    def last_parameters(self) -> list[nn.Parameter]:
+        """See `Peer`."""
         last = self.tail[1]
-        return last.weight_g, last.bias
+        return [last.weight_g, last.bias]
+
+    @classmethod
+    def settings_from(cls, state: State) -> dict[str, Any]:
+        """Everything that it is made with."""
+        return {
+            "n_colors": len(state["band_means"]),
+            "n_scale": state["tail.0.weight_v"].shape[-1] - 2,
+            "n_feats": len(state["head.weight_g"]),
+            "n_blocks": count_blocks(state, r"SSRM1\.Block1\.(\d+)\."),
+            "global_residual": "global_residual" in state,
+        }
+
+    @classmethod
+    def completed(cls, state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
+        """Released weights hold no band means."""
+        if "band_means" in state or "SSRM1.gamma" not in state:
+            return state, ""
+        remark = "holds no band means; those of the released MCNet, of CAVE, are taken"
+        return {**state, "band_means": torch.tensor(CAVE_BAND_MEANS)}, remark
 
 
 class _MixedModule(nn.Module):

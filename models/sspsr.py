@@ -1,12 +1,33 @@
 """SSPSR: band groups through one shared branch, then a trunk (Jiang, Sun, Liu and Ma, TCI 2020)."""
 
+from typing import Any
+
+import torch
 from torch import nn
 
-from models.blocks import SSB, SSPN, Branch, conv, gather_groups, group_starts, in_portions, join_skip, merge_groups
-from models.deepshare import check_settings
-from models.peer import Peer
+from models.blocks import (
+    SSB,
+    SSPN,
+    Branch,
+    check_settings,
+    conv,
+    count_blocks,
+    enlargement,
+    gather_groups,
+    group_starts,
+    in_portions,
+    join_skip,
+    merge_groups,
+)
+from models.network import Peer, State
+from models.registry import register
 
 
+@register(
+    "SSPSR",
+    settings={"n_feats": 256, "n_subs": 8, "n_ovls": 2, "n_blocks": 3, "global_residual": False},
+    mark="branch.",
+)
 class SSPSR(Peer):
     """One branch for all band groups enlarges by half the scale, the trunk of all bands by two.
 
@@ -17,8 +38,17 @@ class SSPSR(Peer):
     The names in its state_dict are those of the released network.
     """
 
-    def __init__(self, n_colors, n_scale, n_feats=256, n_subs=8, n_ovls=2, n_blocks=3, global_residual=False):
-        super().__init__(n_colors, n_scale, global_residual)
+    def __init__(
+        self,
+        n_colors: int,
+        n_scale: int,
+        n_feats: int = 256,
+        n_subs: int = 8,
+        n_ovls: int = 2,
+        n_blocks: int = 3,
+        global_residual: bool = False,
+    ) -> None:
+        super().__init__(n_colors, n_scale, n_feats, global_residual)
         check_settings(n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks)
         # As in DeepShare, an odd scale is left to the second enlargement.
         first, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
@@ -28,7 +58,8 @@ class SSPSR(Peer):
         self.skip_conv = conv(n_colors, n_feats, 3)
         self.final = conv(n_feats, n_colors, 3)
 
-    def _output(self, ms, lms):
+    def make_output(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
+        """See `Peer`."""
         y = self.trunk(merge_groups(self._enlarge_groups(ms), self.starts, self.n_colors))
         return join_skip(y, self.skip_conv, lms, self.final)
 
@@ -37,8 +68,22 @@ class SSPSR(Peer):
         enlarged = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * self.branch.up_scale**2
         return in_portions(self.branch, groups, enlarged)
 
-    def _last_parameters(self):
-        return self.final.parameters()
+    def last_parameters(self) -> list[nn.Parameter]:
+        """See `Peer`."""
+        return list(self.final.parameters())
+
+    @classmethod
+    def settings_from(cls, state: State) -> dict[str, Any]:
+        """Everything that it is made with but the overlap of its groups."""
+        n_feats, n_subs = state["branch.head.weight"].shape[:2]
+        return {
+            "n_colors": state["trunk.head.weight"].shape[1],
+            "n_scale": enlargement(state, "branch.", n_feats) * enlargement(state, "trunk.", n_feats),
+            "n_feats": n_feats,
+            "n_subs": n_subs,
+            "n_blocks": count_blocks(state, r"trunk\.body\.net\.(\d+)\."),
+            "global_residual": "global_residual" in state,
+        }
 
 
 class _Branch(Branch):

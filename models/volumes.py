@@ -5,31 +5,33 @@ band of each image. In channels_last this is B x F x D x h x w in channels_last_
 on a CPU its 2-D convolutions take half to two thirds of the time of torch's 3-D ones.
 """
 
+from typing import Any
+
 import torch
 from torch.nn import functional
 
-from models.peer import Peer
+from models.network import Peer
 
 
 class VolumePeer(Peer):
     """A peer with 3-D kernels."""
 
-    def to(self, *args, memory_format=None, **kwargs):
+    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> "VolumePeer":
         """As of any module, but without a memory format: those of images are refused by 3-D kernels."""
         return super().to(*args, **kwargs)
 
 
-def fold(x):
+def fold(x: torch.Tensor) -> torch.Tensor:
     """B x F x D x h x w -> (B*D) x F x h x w."""
     return x.transpose(1, 2).reshape(-1, x.shape[1], *x.shape[3:])
 
 
-def unfold(x, n_bands):
+def unfold(x: torch.Tensor, n_bands: int) -> torch.Tensor:
     """(B*D) x F x h x w -> B x F x D x h x w, a view."""
     return x.unflatten(0, (-1, n_bands)).transpose(1, 2)
 
 
-def conv_volume(x, weight, bias, n_bands):
+def conv_volume(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, n_bands: int) -> torch.Tensor:
     """Convolve with a kernel F' x F x k x m x m (k bands, m pixels, both odd) and "same" zero padding.
 
     (B*D) x F x h x w -> (B*D) x F' x h x w.
@@ -56,7 +58,7 @@ def conv_volume(x, weight, bias, n_bands):
     return y if bias is None else y + bias.view(-1, 1, 1)
 
 
-def enlarge_volume(x, weight, bias, n_bands, scale):
+def enlarge_volume(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, n_bands: int, scale: int) -> torch.Tensor:
     """Transposed convolution with a kernel F x F' x 3 x (s+2) x (s+2): (B*D) x F x h x w -> (B*D) x F' x s*h x s*w."""
     weight = weight.contiguous(memory_format=torch.channels_last_3d)
     y = functional.conv_transpose3d(unfold(x, n_bands), weight, bias, stride=(1, scale, scale), padding=1)

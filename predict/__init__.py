@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from config import PredictConfig, as_dict, existing
+from config import PredictConfig, affecting
 from data import rasters
 from data.gaps import filled, mark_in, missing_values
 from data.imresize import enlarge, resize_batch
 from data.rasters.base import even_wavelengths
 from data.spectral import apply_along_bands
-from models import weights as checkpoint
+from models import weights
 from models.ensemble import SelfEnsemble
 from predict import report
 from predict import tiles as tiling
@@ -57,11 +57,6 @@ SAMPLES, SAMPLE_VALUES = 8, 2**22
 SAVING_SHARE = 20
 # What is noted of a scene that is half done.
 STATE = ("fingerprint", "tile_size", "overlap", "done", "clipped", "seams")
-# Settings on which the result depends; tiles done under others are not gone on with.
-SETTINGS_OF_RESULT = (
-    *("value_scale", "nodata", "wavelengths", "key", "band_axis", "resample_bands", "self_ensemble"),
-    *("back_projection", "tile_size", "tile_overlap"),
-)
 
 
 def super_resolve(
@@ -84,7 +79,7 @@ def super_resolve(
 
     Args:
         image: rows x columns x bands, any integer or floating-point type.
-        model: name or path of weights, or a network as `checkpoint.load_network` gives it (with n_colors, n_scale).
+        model: name or path of weights, or a network as `models.weights.load` gives it (with n_colors, n_scale).
         wavelengths: band centres in nm; None where they are not known.
         value_scale: what stands for 1; 0: the integer type's maximum, 1 for floating point.
         nodata: value that marks missing data; NaN always does.
@@ -143,14 +138,13 @@ class Network:
         self.device = select_device(settings.cuda, settings.gpus)
         if isinstance(model, torch.nn.Module):
             self.fingerprint, self.wavelengths = "", getattr(model, "wavelengths", None)
-            self.architecture = {name: getattr(model, name) for name in ("n_colors", "n_scale")}
-            # As wide as a DeepShare is, and nothing for a network of other parts.
-            self.architecture["n_feats"] = getattr(getattr(model, "skip_conv", None), "out_channels", 0)
+            self.architecture = {"n_colors": model.n_colors, "n_scale": model.n_scale}
+            # A network of somebody's own need not say how wide it is.
+            self.architecture["n_feats"] = getattr(model, "n_feats", 0)
         else:
-            path = checkpoint.weights_path(model)
-            model, self.architecture = checkpoint.load_network(path)
-            self.wavelengths = checkpoint.wavelengths_of(path, self.architecture["n_colors"])
-            self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+            loaded = weights.load(model)
+            model, self.architecture = loaded.model, loaded.architecture
+            self.wavelengths, self.fingerprint = loaded.wavelengths, loaded.fingerprint
         self.n_colors, self.n_scale = self.architecture["n_colors"], self.architecture["n_scale"]
         model = model.to(self.device, memory_format=torch.channels_last).eval()
         self.model = SelfEnsemble(model) if settings.self_ensemble else model
@@ -466,7 +460,9 @@ def predict(config):
         UserError: for what cannot be read, understood or written; of a folder, at the end, when the others are done.
         Interrupted: after Ctrl-C, when the tiles that are done are safe.
     """
-    source = existing(config.input, "input")
+    source = Path(config.input).expanduser()
+    if not source.exists():
+        raise UserError(f"--input {source}: no such file or folder; check the path")
     if config.wavelengths:
         even_wavelengths(config.wavelengths, 2)
     if config.report:
@@ -602,7 +598,8 @@ def _refuse_standing(raster, output, picture, config):
 def _fingerprint(raster, network, config):
     """What the tiles of a scene depend on."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
-    settings = {name: value for name, value in as_dict(config).items() if name in SETTINGS_OF_RESULT}
+    of_result = affecting(PredictConfig, "result")
+    settings = {name: value for name, value in config.as_dict().items() if name in of_result}
     content = json.dumps([files, network.fingerprint, settings], default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 

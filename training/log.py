@@ -2,10 +2,17 @@
 
 import csv
 import json
+import platform
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 from metrics import METRICS
+from training.inputs import Inputs
 from utils import replacing, writing
 
 
@@ -14,20 +21,28 @@ class RunLog:
 
     Args:
         folder: the run's folder.
-        branches: names of the losses.
+        objectives: names of the losses.
         iteration: rows after this iteration, left by a run that was stopped, are dropped.
         epoch: validations after this epoch likewise.
         validates: whether there will be validations.
         description: what config.json holds.
     """
 
-    def __init__(self, folder, branches, iteration, epoch, validates, description):
-        self.branches = branches
+    def __init__(
+        self,
+        folder: Path,
+        objectives: Sequence[str],
+        iteration: int,
+        epoch: int,
+        validates: bool,
+        description: Mapping[str, Any],
+    ) -> None:
+        self.objectives = objectives
         self.path, self.validation_path = folder / "log.csv", folder / "validation.csv"
         config_path = folder / "config.json"
         with replacing(config_path) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        header = ["epoch", "iteration", "lr", *branches]
+        header = ["epoch", "iteration", "lr", *objectives]
         _keep_rows(self.path, header, lambda row: int(row["iteration"]) <= iteration)
         self.files = [self.path, config_path]
         if validates:
@@ -37,34 +52,57 @@ class RunLog:
         if self._tensorboard:
             self.files.append(folder / "tensorboard")
 
-    def losses(self, epoch, iteration, rate, means):
-        """Add a row of mean losses; None for a branch that took no part."""
+    def losses(self, epoch: int, iteration: int, rate: float, means: Sequence[float | None]) -> None:
+        """Add a row of mean losses; None for an objective that took no part."""
         _append(self.path, [epoch, iteration, rate, *("" if m is None else repr(m) for m in means)])
         if self._tensorboard:
             self._tensorboard.add_scalar("learning_rate", rate, iteration)
-            for name, mean in zip(self.branches, means):
+            for name, mean in zip(self.objectives, means, strict=True):
                 if mean is not None:
                     self._tensorboard.add_scalar(f"loss/{name}", mean, iteration)
 
-    def validation(self, epoch, iteration, row):
+    def validation(self, epoch: int, iteration: int, row: Mapping[str, float]) -> None:
         """Add the mean metrics of a validation."""
         _append(self.validation_path, [epoch, *(repr(row[m]) for m in METRICS)])
         if self._tensorboard:
             for metric, value in row.items():
                 self._tensorboard.add_scalar(f"validation/{metric}", value, iteration)
 
-    def validations(self):
+    def validations(self) -> list[tuple[int, float]]:
         """[(epoch, MPSNR), ...] of the validations so far."""
         with open(self.validation_path, newline="") as f:
             return [(int(row["epoch"]), float(row["MPSNR"])) for row in csv.DictReader(f)]
 
-    def close(self):
+    def close(self) -> None:
         """End what stands open."""
         if self._tensorboard:
             self._tensorboard.close()
 
 
-def git_commit():
+def description_of(
+    inputs: Inputs, iterations: int, model: torch.nn.Module, device: torch.device, processes: int
+) -> dict[str, Any]:
+    """What config.json holds: every setting as resolved, and what the run ran on."""
+    config = inputs.config
+    _, stride = config.patch
+    threads = torch.get_num_threads()
+    on_cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return {
+        **config.as_dict(),
+        "patch_size": inputs.streams["labelled"].source.size,
+        "patch_stride": stride,
+        "n_colors": inputs.n_colors,
+        "iterations": iterations,
+        "patches": inputs.patch_counts,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else on_cpu,
+        "processes": processes,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
     """The commit of the program that runs, or None where git does not tell."""
     command = ["git", "-C", str(Path(__file__).parent.parent), "rev-parse", "HEAD"]
     try:
@@ -73,12 +111,12 @@ def git_commit():
         return None
 
 
-def _append(path, row):
+def _append(path: Path, row: Sequence[Any]) -> None:
     with writing(path), open(path, "a", newline="") as f:
         csv.writer(f).writerow(row)
 
 
-def _keep_rows(path, header, keep):
+def _keep_rows(path: Path, header: Sequence[str], keep: Callable[[dict[str, str]], bool]) -> None:
     """Start a CSV with its header, or keep of an existing one the rows from before a checkpoint."""
     rows = []
     if path.is_file():

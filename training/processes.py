@@ -1,9 +1,12 @@
 """The processes that train or test together: one, or those that torchrun has started."""
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
+
+CPU = torch.device("cpu")
 
 
 class PeerLostError(Exception):
@@ -20,18 +23,18 @@ class World:
         rank, size: this process's number, and how many there are.
     """
 
-    def __init__(self, device=torch.device("cpu")):
-        self.size = int(os.environ.get("WORLD_SIZE", 1))
-        self.rank = int(os.environ.get("RANK", 0)) if self.size > 1 else 0
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0")) if self.size > 1 else 0
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
 
     @property
-    def is_main(self):
+    def is_main(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def largest(self, number):
+    def largest(self, number: int) -> int:
         """The largest of a whole number that each process gives."""
         if self.size == 1:
             return number
@@ -39,13 +42,13 @@ class World:
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
 
-    def sum_(self, tensor):
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a tensor by its sum over the processes."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def from_main(self, value):
+    def from_main(self, value: Any) -> Any:
         """What the main process gives here."""
         if self.size == 1:
             return value
@@ -53,7 +56,7 @@ class World:
         dist.broadcast_object_list(values)
         return values[0]
 
-    def gather(self, value):
+    def gather(self, value: Any) -> list[Any]:
         """What every process gives here, as a list by rank."""
         if self.size == 1:
             return [value]
@@ -62,13 +65,13 @@ class World:
         return values
 
 
-def leave():
+def leave() -> None:
     """Close the process group, where there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
-def is_lost_peer(error):
+def is_lost_peer(error: BaseException) -> bool:
     """Whether an error is the end of another process, as the group's backends report it."""
     if not dist.is_initialized():
         return False

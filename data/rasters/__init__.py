@@ -11,10 +11,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data.errors import DataError
 from data.rasters import arrays, bands, envi, hdf5, tiff
 from data.rasters.base import CubeOptions, Raster, from_array, unreadable
 from data.rasters.raw import RawCube
-from utils import UserError
 
 __all__ = ["CubeOptions", "Output", "Raster", "from_array", "open_raster"]
 
@@ -69,25 +69,25 @@ def open_raster(path, options=CubeOptions()):
     """Open a scene: a file of any known format (ENVI by its header or its data), or a folder of band pictures.
 
     Raises:
-        UserError: for a damaged, empty or unknown file, no cube or several in it, an unclear band axis, values
+        DataError: for a damaged, empty or unknown file, no cube or several in it, an unclear band axis, values
             that are no real numbers, a header that does not fit its data, or a package that is missing.
     """
     path = Path(path)
     if path.is_dir():
         return bands.open_raster(path, options)
     if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty (0 bytes); copy it again or take it away")
+        raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
     kind = format_of(path)
     if kind is None and (header := envi.header_of(path)):
         path, kind = header, "envi"
     if kind is None:
-        raise UserError(f"{path}: not in the format of its name (nor in another known one); copy or export it again")
+        raise DataError(path, "not in the format of its name (nor in another known one)", "copy or export it again")
     try:
         raster = _OPEN[kind](path, options)
         if 0 in raster.shape:
-            raise UserError(f"{path}: {' x '.join(map(str, raster.shape))} values, none at all; export it again")
+            raise DataError(path, f"{' x '.join(map(str, raster.shape))} values, none at all", "export it again")
         return raster
-    except UserError:
+    except DataError:
         raise
     # The formats' libraries meet damaged files with errors of nearly any type.
     except Exception as error:
@@ -208,10 +208,12 @@ class Output:
             "mat5": number != np.float16,
         }
         if not supported.get(self.kind, True):
-            raise UserError(f"{self.path}: this format has no values of type {number}; write to .npy or .h5")
+            raise DataError(self.path, f"this format has no values of type {number}", "write to .npy or .h5")
         if self.kind == "mat5" and self.nbytes > arrays.LARGEST_MAT5:
-            raise UserError(
-                f"{self.path}: {self.nbytes / 1e9:.1f} GB, more than a v5 .mat holds (4.3 GB); write to .h5, .hdr or .tif"
+            raise DataError(
+                self.path,
+                f"{self.nbytes / 1000000000.0:.1f} GB, more than a v5 .mat holds (4.3 GB)",
+                "write to .h5, .hdr or .tif",
             )
 
 

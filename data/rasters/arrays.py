@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import scipy.io
 
+from data.mat import check_whole_mat
 from data.rasters.base import (
     BLOCK_BYTES,
     Raster,
@@ -17,7 +18,6 @@ from data.rasters.base import (
     wavelengths_among,
     windows_of,
 )
-from data.readers import check_whole_mat
 
 # A variable of a v5 file may not be larger.
 LARGEST_MAT5 = 2**32 - 2**16

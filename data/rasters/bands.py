@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data import readers
+from data.errors import DataError
+from data.facts import VISIBLE
+from data.images import read_grey
 from data.rasters.base import Raster, even_wavelengths
-from utils import UserError
 
 _BAND_FILE = re.compile(r"([^.].*?)_?(\d+)\.png", re.IGNORECASE)
 # Fewer numbered pictures are a series of photographs.
@@ -30,22 +31,23 @@ def open_raster(path, options):
     path = Path(path)
     files = band_files(path)
     if not files:
-        raise UserError(f"{path}: no folder of band pictures; expected names like balloons_ms_01.png, ..._02.png")
+        raise DataError(path, "no folder of band pictures", "expected names like balloons_ms_01.png, ..._02.png")
     numbers = sorted(files)
     if gaps := sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)):
-        raise UserError(f"{path}: band {gaps[0]} of {numbers[0]}..{numbers[-1]} is missing; copy the scene again")
-    pixels = [readers.read_grey(files[n]) for n in numbers]
+        raise DataError(path, f"band {gaps[0]} of {numbers[0]}..{numbers[-1]} is missing", "copy the scene again")
+    pixels = [read_grey(files[n]) for n in numbers]
     for number, band in zip(numbers, pixels):
         if band.shape != pixels[0].shape or band.dtype != pixels[0].dtype:
-            raise UserError(
-                f"{files[number]}: {band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but the first band has "
-                f"{pixels[0].shape[1]}x{pixels[0].shape[0]} of {pixels[0].dtype}; copy the scene again"
+            raise DataError(
+                files[number],
+                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but the first band has {pixels[0].shape[1]}x{pixels[0].shape[0]} of {pixels[0].dtype}",
+                "copy the scene again",
             )
     cube = np.stack(pixels, axis=2)
     wavelengths = even_wavelengths(options.wavelengths, len(numbers)) if options.wavelengths else None
-    is_cave = len(numbers) == readers.CAVE_BANDS and "_ms_" in files[numbers[0]].name.lower()
+    is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()
     if wavelengths is None and is_cave:
-        wavelengths = readers.CAVE_WAVELENGTHS
+        wavelengths = VISIBLE
     return Raster(
         path=path,
         kind="png",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import UserError, say
+from data.errors import DataError
+from utils import say
 
 # Writers pass a cube on in blocks of about this many bytes.
 BLOCK_BYTES = 2**26
@@ -91,11 +92,11 @@ class Raster:
         """A window, h x w x C, in the machine's byte order.
 
         Raises:
-            UserError: for a file that turns out to be damaged there.
+            DataError: for a file that turns out to be damaged there.
         """
         try:
             values = np.asarray(self.source(rows, cols))
-        except UserError:
+        except DataError:
             raise
         # The formats' libraries meet damaged files with errors of nearly any type.
         except Exception as error:
@@ -105,7 +106,7 @@ class Raster:
 
 def unreadable(path, kind):
     """The error for a file that its format's library cannot read."""
-    return UserError(f"{path}: cannot be read (truncated or damaged {kind} file?); copy or export it again")
+    return DataError(path, f"cannot be read (truncated or damaged {kind} file?)", "copy or export it again")
 
 
 def from_array(image, wavelengths=None, nodata=None):
@@ -149,8 +150,8 @@ def interleave_of(axes):
 def checked_numbers(path, dtype):
     """Refuse what is no real number."""
     if dtype.kind not in "fiu":
-        raise UserError(
-            f"{path}: values of type {dtype}, where real numbers are needed; export the magnitude or reflectance"
+        raise DataError(
+            path, f"values of type {dtype}, where real numbers are needed", "export the magnitude or reflectance"
         )
 
 
@@ -161,8 +162,8 @@ def layout(path, shape, options, wavelengths, band_axis=None):
         (axes, wavelengths in nm or None).
     """
     if len(shape) != 3:
-        raise UserError(
-            f"{path}: an array of shape {tuple(shape)}, where rows x columns x bands are needed; name another by --key"
+        raise DataError(
+            path, f"an array of shape {tuple(shape)}, where rows x columns x bands are needed", "name another by {key}"
         )
     axis = options.band_axis if options.band_axis >= 0 else band_axis
     if axis is None:
@@ -170,8 +171,8 @@ def layout(path, shape, options, wavelengths, band_axis=None):
     if wavelengths is None and options.wavelengths:
         wavelengths = even_wavelengths(options.wavelengths, shape[axis])
     if wavelengths is not None and len(wavelengths) != shape[axis]:
-        raise UserError(
-            f"{path}: {len(wavelengths)} wavelengths for {shape[axis]} bands; name the band axis by --band_axis"
+        raise DataError(
+            path, f"{len(wavelengths)} wavelengths for {shape[axis]} bands", "name the band axis by {band_axis}"
         )
     return axes_with_bands_at(axis), wavelengths
 
@@ -186,8 +187,10 @@ def find_band_axis(path, shape, wavelengths):
     order = sorted(range(3), key=lambda k: shape[k])
     if 2 * shape[order[0]] <= shape[order[1]]:
         return order[0]
-    raise UserError(
-        f"{path}: cannot tell which of {' x '.join(map(str, shape))} are the bands; name the axis by --band_axis 0, 1 or 2"
+    raise DataError(
+        path,
+        f"cannot tell which of {' x '.join(map(str, shape))} are the bands",
+        "name the axis by {band_axis} 0, 1 or 2",
     )
 
 
@@ -195,12 +198,12 @@ def only_cube(path, shapes, key):
     """The name of the array to read among {name: shape}."""
     if key:
         if key not in shapes:
-            raise UserError(f"{path}: has no array {key}, only {', '.join(shapes) or 'none'}; correct --key")
+            raise DataError(path, f"has no array {key}, only {', '.join(shapes) or 'none'}", "correct {key}")
         return key
     cubes = [name for name, shape in shapes.items() if len(shape) == 3 and min(shape) > 1]
     if len(cubes) != 1:
         held = ", ".join(f"{n} {' x '.join(map(str, s))}" for n, s in shapes.items()) or "nothing"
-        raise UserError(f"{path}: {len(cubes) or 'no'} cubes in it (it holds {held}); name the array by --key")
+        raise DataError(path, f"{len(cubes) or 'no'} cubes in it (it holds {held})", "name the array by {key}")
     return cubes[0]
 
 
@@ -261,7 +264,9 @@ def even_wavelengths(text, bands):
         if not 100 <= first < last < np.inf:
             raise ValueError("no wavelengths of light in nm")
     except ValueError as error:
-        raise UserError(f"--wavelengths takes first,last in nm, such as 400,700, not {text!r}") from error
+        raise DataError(
+            text, "no two wavelengths of light", "give {wavelengths} as first,last in nm, such as 400,700"
+        ) from error
     return np.linspace(first, last, bands)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.errors import DataError
 from data.rasters.base import Georeference, Raster, checked_numbers, even_wavelengths, nanometres
 from data.rasters.raw import AXES
-from utils import UserError
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
 # Fields that are about the bytes of one file.
@@ -39,7 +39,7 @@ def open_raster(path, options):
     """Open an ENVI scene by its header.
 
     Raises:
-        UserError: without the package `spectral`, for a header that cannot be used or does not fit its data.
+        DataError: without the package `spectral`, for a header that cannot be used or does not fit its data.
     """
     envi = _library(path)
     with warnings.catch_warnings():
@@ -48,13 +48,11 @@ def open_raster(path, options):
         try:
             image = envi.open(str(path))
         except envi.EnviDataFileNotFoundError as error:
-            raise UserError(
-                f"{path}: its data file is missing; put it beside the header under the same name"
-            ) from error
+            raise DataError(path, "its data file is missing", "put it beside the header under the same name") from error
         except envi.EnviException as error:
-            raise UserError(f"{path}: its header cannot be used ({error}); correct it") from error
+            raise DataError(path, f"its header cannot be used ({error})", "correct it") from error
     if isinstance(image, envi.SpectralLibrary):
-        raise UserError(f"{path}: a spectral library, where an image is needed; give the header of an image")
+        raise DataError(path, "a spectral library, where an image is needed", "give the header of an image")
     dtype = np.dtype(image.dtype)
     checked_numbers(path, dtype)
     header, shape = image.metadata, (image.nrows, image.ncols, image.nbands)
@@ -63,14 +61,14 @@ def open_raster(path, options):
     held = Path(image.filename).stat().st_size
     # A file too long has other lines or samples than the header says: its image would be sheared.
     if held != needed:
-        raise UserError(
-            f"{image.filename}: {held} bytes, its header speaks of {needed}; copy the data again or correct the header"
+        raise DataError(
+            image.filename, f"{held} bytes, its header speaks of {needed}", "copy the data again or correct the header"
         )
     wavelengths = None
     if header.get("wavelength"):
         values = _listed(header["wavelength"])
         if len(values) != shape[2]:
-            raise UserError(f"{path}: {len(values)} wavelengths for {shape[2]} bands; correct the header")
+            raise DataError(path, f"{len(values)} wavelengths for {shape[2]} bands", "correct the header")
         wavelengths = nanometres([float(w) for w in values], header.get("wavelength units", ""))
     elif options.wavelengths:
         wavelengths = even_wavelengths(options.wavelengths, shape[2])
@@ -115,7 +113,7 @@ def _check_fields(path, header):
             is_good = False
         if not is_good:
             value = header[name] if isinstance(header[name], str) else ", ".join(map(str, header[name]))
-            raise UserError(f"{path}: its field {name} = {value[:60]} cannot be understood; correct it or take it out")
+            raise DataError(path, f"its field {name} = {value[:60]} cannot be understood", "correct it or take it out")
 
 
 def _listed(value):
@@ -248,5 +246,5 @@ def _library(path):
     try:
         import spectral.io.envi as envi
     except ImportError as error:
-        raise UserError(f"{path}: ENVI files need the package spectral; pip install spectral") from error
+        raise DataError(path, "ENVI files need the package spectral", "pip install spectral") from error
     return envi

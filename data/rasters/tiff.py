@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import tifffile
 
+from data.errors import DataError
 from data.rasters.base import (
     Georeference,
     Raster,
@@ -17,7 +18,6 @@ from data.rasters.base import (
     unreadable,
     wavelengths_in_names,
 )
-from utils import UserError
 
 # Tags that hold coordinates, or what GDAL says of a file: GeoKeys, pixel scale, tie points, metadata, no data.
 GDAL_TAGS = (34735, 33550, 33922, 34264, 42112, 42113)
@@ -28,7 +28,7 @@ def open_raster(path, options):
     """Open a TIFF of several bands.
 
     Raises:
-        UserError: for one that is cut off, a picture, or needs rasterio where that is missing.
+        DataError: for one that is cut off, a picture, or needs rasterio where that is missing.
     """
     with _Complaints() as complaints, tifffile.TiffFile(path) as f:
         check_whole(path, f)
@@ -39,11 +39,11 @@ def open_raster(path, options):
         for_gdal = any(tag in tags for tag in GDAL_TAGS)
         picture = series.axes.endswith("S") and series.shape[-1] in (3, 4) and f.pages[0].photometric == 2
     if len(series.shape) != 3:
-        raise UserError(
-            f"{path}: a picture of shape {series.shape}, where several bands are needed; take it out of the folder"
+        raise DataError(
+            path, f"a picture of shape {series.shape}, where several bands are needed", "take it out of the folder"
         )
     if picture:
-        raise UserError(f"{path}: an RGB picture, where a cube of many bands is needed; take it out of the folder")
+        raise DataError(path, "an RGB picture, where a cube of many bands is needed", "take it out of the folder")
     checked_numbers(path, series.dtype)
     # GDAL takes pages for separate pictures.
     if pages == 1 and options.band_axis < 0:
@@ -51,8 +51,8 @@ def open_raster(path, options):
             import rasterio
         except ImportError as error:
             if for_gdal:
-                raise UserError(
-                    f"{path}: a GeoTIFF needs the package rasterio, to keep its coordinates; pip install rasterio"
+                raise DataError(
+                    path, "a GeoTIFF needs the package rasterio, to keep its coordinates", "pip install rasterio"
                 ) from error
         else:
             return _with_rasterio(path, options, rasterio)
@@ -89,7 +89,7 @@ def check_whole(path, f):
     for page in f.pages:
         ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts)]
         if max(ends, default=0) > size:
-            raise UserError(f"{path}: truncated ({size} bytes, at least {max(ends)} are needed); copy it again")
+            raise DataError(path, f"truncated ({size} bytes, at least {max(ends)} are needed)", "copy it again")
 
 
 def _with_rasterio(path, options, rasterio):
@@ -180,7 +180,7 @@ def write(path, cube, like, scale):
     """Write a rows x columns x bands array as a TIFF like the one it was made from, or a new one.
 
     Raises:
-        UserError: where that needs rasterio, which is missing.
+        DataError: where that needs rasterio, which is missing.
     """
     if like.kind == "tiff" and "tifffile" in like.details:
         return _write_with_tifffile(path, cube, like)
@@ -188,7 +188,7 @@ def write(path, cube, like, scale):
         import rasterio
     except ImportError as error:
         if like.georeference():
-            raise UserError(f"{path}: a GeoTIFF needs the package rasterio; pip install rasterio") from error
+            raise DataError(path, "a GeoTIFF needs the package rasterio", "pip install rasterio") from error
         return _write_with_tifffile(path, cube, like)
     profile = {"driver": "GTiff", "height": cube.shape[0], "width": cube.shape[1], "count": cube.shape[2]}
     profile |= {"dtype": cube.dtype.name, "nodata": like.nodata, "BIGTIFF": "IF_SAFER"}
@@ -219,7 +219,7 @@ def write(path, cube, like, scale):
         with tifffile.TiffFile(path) as f:
             check_whole(path, f)
     # GDAL does not say what kept it from writing.
-    except (rasterio.errors.RasterioError, tifffile.TiffFileError, UserError) as error:
+    except (rasterio.errors.RasterioError, tifffile.TiffFileError, DataError) as error:
         raise OSError(errno.ENOSPC, f"{path} was not written") from error
 
 

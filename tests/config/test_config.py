@@ -1,12 +1,12 @@
 import pytest
 from helpers import ROOT
 
-import config
-import models
+import mains
+import objectives
 from config import TestConfig, TrainConfig
+from config.page import CONFIGS, flags_page
+from training.schedule import published_rate
 from utils import UserError
-
-README = ROOT / "README.md"
 
 
 def train_config(**flags):
@@ -63,10 +63,6 @@ def test_runs_are_called_by_what_their_network_has(name, title):
     assert train_config(model_title=name).run_title == title
 
 
-def test_the_flags_name_the_networks_there_are():
-    assert models.MODEL_NAMES == (*config.NETWORKS, "Bicubic")
-
-
 @pytest.mark.parametrize(
     ("flags", "patch"),
     [
@@ -83,18 +79,25 @@ def test_patches_are_the_published_ones(flags, patch):
 
 def test_learning_rate_falls_every_5_epochs_and_in_the_last():
     c = train_config(epochs=12)
-    rates = [c.learning_rate_in(e) for e in range(1, 13)]
+    rates = [published_rate(c, e) for e in range(1, 13)]
     assert rates == pytest.approx([1e-4] * 4 + [3e-5] * 5 + [9e-6] * 2 + [2.7e-6])
 
 
 def test_consistency_is_on_in_epochs_1_to_6_of_10():
     c = train_config(UseUnlabelConsistency=1, train_dir_msunlabel="y")
-    assert [e for e in range(1, 11) if c.consistency_is_on(e)] == [1, 2, 3, 4, 5, 6]
+    assert [e for e in range(1, 11) if any(o.name == "consistency" for o, _ in objectives.active(c, e))] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
 def test_switching_mixup_on_does_something():
-    assert train_config(UseLabeledSpectralMixUp=1).uses_mixup
-    assert not train_config(UseLabeledSpectralMixUp=1, theta_LabeledSpectralMixUp=0).uses_mixup
+    assert objectives.MIXUP.is_on(train_config(UseLabeledSpectralMixUp=1))
+    assert not objectives.MIXUP.is_on(train_config(UseLabeledSpectralMixUp=1, theta_LabeledSpectralMixUp=0))
 
 
 @pytest.mark.parametrize(
@@ -148,9 +151,6 @@ def test_incomplete_test_commands_are_refused(flags, words):
         TestConfig.from_flags(flags)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["PrepareConfig", "InfoConfig", "TrainConfig", "TestConfig", "PredictConfig", "TablesConfig", "DemoConfig"],
-)
-def test_the_readme_lists_every_flag_as_it_is(name):
-    assert config.flags_table(getattr(config, name)) in README.read_text(encoding="utf-8")
+def test_the_page_of_flags_is_as_they_are():
+    assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == flags_page()
+    assert list(CONFIGS) == list(mains.COMMANDS)

@@ -6,13 +6,14 @@ import scipy.io
 import scipy.sparse
 import tifffile
 import torch
+from helpers import read_scene, scene_names
 
 import config
-from data import patches, store
+from data import sources
+from data.facts import published_split
 from data.imresize import imresize
-from data.prepare import published_split
 from data.spectral import conversion_for, conversion_matrix
-from evaluation import bicubic_check as selfcheck
+from data.store import Store
 
 FORMATS = ("mat5", "mat73", "npy", "npz", "hdf5", "tiff", "envi")
 
@@ -26,16 +27,16 @@ def test_published_splits_have_their_numbers_of_scenes():
 def test_harvard_is_multiplied_by_20(run, tmp_path):
     raw = fixtures.write_harvard(tmp_path / "raw")
     assert run("prepare", dataset_name="Harvard", raw_dir=raw, out_dir=tmp_path, allow_missing=1)[0] == 0
-    scene = store.read_scene(tmp_path / "labelled.h5", "img1")
+    scene = read_scene(tmp_path / "labelled.h5", "img1")
     np.testing.assert_allclose(scene.values(), fixtures.smooth_cube(30, 40, 48), rtol=1e-6)
-    assert store.scene_names(tmp_path / "unlabelled.h5") == ["img2"]
-    assert store.scene_names(tmp_path / "test.h5") == ["imga1"]
+    assert scene_names(tmp_path / "unlabelled.h5") == ["img2"]
+    assert scene_names(tmp_path / "test.h5") == ["imga1"]
 
 
 def test_ntire_is_turned_round_and_cut_to_a_multiple_of_8(run, tmp_path):
     raw = fixtures.write_ntire(tmp_path / "raw")
     assert run("prepare", dataset_name="NTIRE2020", raw_dir=raw, out_dir=tmp_path, allow_missing=1)[0] == 0
-    scene = store.read_scene(tmp_path / "labelled.h5", "ARAD_HS_0005")
+    scene = read_scene(tmp_path / "labelled.h5", "ARAD_HS_0005")
     np.testing.assert_allclose(scene.values(), fixtures.smooth_cube(40, 42, 48)[:40], rtol=1e-6)
 
 
@@ -44,27 +45,27 @@ def test_chikusei_is_cut_into_images_over_its_global_maximum(run, tmp_path):
     flags = {"dataset_name": "Chikusei", "raw_dir": raw, "out_dir": tmp_path, "fractions": "0.25,0.75,0"}
     assert run("prepare", **flags)[0] == 0
     # A quarter of the rows, as 512 are of 2048 columns: 40; training images half as large.
-    assert store.scene_names(tmp_path / "test.h5") == ["test_1", "test_2", "test_3"]
-    test = store.read_scene(tmp_path / "test.h5", "test_2")
+    assert scene_names(tmp_path / "test.h5") == ["test_1", "test_2", "test_3"]
+    test = read_scene(tmp_path / "test.h5", "test_2")
     np.testing.assert_array_equal(test.cube, cube[:40, 40:80])
     np.testing.assert_allclose(test.values(), cube[:40, 40:80] / cube.max(), rtol=1e-6)
-    names = store.scene_names(tmp_path / "labelled.h5") + store.scene_names(tmp_path / "unlabelled.h5")
+    names = scene_names(tmp_path / "labelled.h5") + scene_names(tmp_path / "unlabelled.h5")
     assert len(names) == len(set(names)) == 6 * 6
-    assert len(store.scene_names(tmp_path / "labelled.h5")) == 9
-    scene = store.read_scene(tmp_path / "labelled.h5", store.scene_names(tmp_path / "labelled.h5")[0])
+    assert len(scene_names(tmp_path / "labelled.h5")) == 9
+    scene = read_scene(tmp_path / "labelled.h5", scene_names(tmp_path / "labelled.h5")[0])
     i, j = (int(part) - 1 for part in scene.name.split("_")[1:])
     np.testing.assert_array_equal(scene.cube, cube[40 + 20 * i : 60 + 20 * i, 20 * j : 20 * j + 20])
 
 
 def test_chikusei_of_the_published_size_is_cut_as_published(tmp_path):
-    from data.datasets import find_scenes
+    from data.raw import find_scenes
 
     with h5py.File(tmp_path / "c.mat", "w") as f:
         # Never written, so it takes no room; one value inside the crop, a larger one outside.
         f.create_dataset("chikusei", (2, 2335, 2517), "f4", chunks=(1, 2335, 100))
         f["chikusei"][1, 200, 150] = 0.5
         f["chikusei"][1, 0, 0] = 9
-    scenes = find_scenes("Chikusei", tmp_path, "raw_dir")
+    scenes = find_scenes("Chikusei", tmp_path)
     assert [n for n in scenes if n.startswith("test")] == ["test_1", "test_2", "test_3", "test_4"]
     # 2304 rows less 512, 2048 columns: 7 x 8 images of 256.
     assert sum(n.startswith("train") for n in scenes) == 56
@@ -74,15 +75,15 @@ def test_chikusei_of_the_published_size_is_cut_as_published(tmp_path):
 
 
 def test_div2k_becomes_an_rgb_store_of_half_the_size(run, tmp_path):
-    from data.readers import read_picture
+    from data.images import read_picture
     from data.spectral import lift_matrix
 
     raw = fixtures.write_pictures(tmp_path / "raw")
     assert run("prepare", dataset_name="DIV2K", raw_dir=raw, out_dir=tmp_path)[0] == 0
-    scene = store.read_scene(tmp_path / "rgb.h5", "picture0")
+    scene = read_scene(tmp_path / "rgb.h5", "picture0")
     expected = np.clip(np.rint(imresize(read_picture(raw / "picture0.png"), 0.5)), 0, 255)
     np.testing.assert_array_equal(scene.cube, expected)
-    source = patches.rgb_source(tmp_path / "rgb.h5", 16, 4, 4, lift_matrix(8))
+    source = sources.rgb_source(tmp_path / "rgb.h5", 16, 4, 4, lift_matrix(8))
     assert source.batch([0], [0]).gt.shape == (1, 8, 16, 16)
 
 
@@ -94,11 +95,11 @@ def test_own_cubes_are_read_from_every_format(run, tmp_path, kind, dtype):
     cube = (cube * highest).astype(dtype)
     fixtures.write_own(tmp_path / "raw", kind, cube)
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
-    scene = store.read_scene(tmp_path / "labelled.h5", "scene")
+    scene = read_scene(tmp_path / "labelled.h5", "scene")
     assert scene.cube.dtype == dtype
     np.testing.assert_array_equal(scene.cube, cube)
     assert scene.value_scale == highest
-    batch = patches.labelled_source(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
+    batch = sources.labelled_source(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
     np.testing.assert_allclose(batch.gt[0].permute(1, 2, 0), cube[:16, :16] / highest, rtol=1e-6)
     if kind in ("npz", "hdf5", "envi"):
         np.testing.assert_allclose(scene.wavelengths, np.linspace(400, 1000, 9))
@@ -108,7 +109,7 @@ def test_the_content_decides_not_the_name(run, tmp_path):
     cube = fixtures.smooth_cube(0, 24, 20, 9).astype(np.float32)
     fixtures.write_own(tmp_path / "raw", "npy", cube).rename(tmp_path / "raw" / "scene.tif")
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
-    np.testing.assert_array_equal(store.read_scene(tmp_path / "labelled.h5", "scene").cube, cube)
+    np.testing.assert_array_equal(read_scene(tmp_path / "labelled.h5", "scene").cube, cube)
 
 
 def test_the_unmixing_form_of_cubes_is_understood(run, tmp_path):
@@ -118,7 +119,7 @@ def test_the_unmixing_form_of_cubes_is_understood(run, tmp_path):
     fixtures.write_mat(tmp_path / "raw" / "jasper.mat", arrays)
     flags = {"raw_dir": tmp_path / "raw", "out_dir": tmp_path, "fractions": "1,0,0", "value_scale": 5000}
     assert run("prepare", dataset_name="Mine", **flags)[0] == 0
-    scene = store.read_scene(tmp_path / "labelled.h5", "jasper")
+    scene = read_scene(tmp_path / "labelled.h5", "jasper")
     np.testing.assert_array_equal(scene.cube, cube)
     assert scene.values().max() == pytest.approx(cube.max() / 5000)
 
@@ -130,7 +131,7 @@ def test_a_split_of_own_cubes_is_drawn_by_the_seed(run, tmp_path):
     for number, seed in enumerate((1, 1, 2)):
         out = tmp_path / str(number)
         assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=out, seed=seed, n_scale=2)[0] == 0
-        drawn.append([store.scene_names(out / f"{split}.h5") for split in ("labelled", "unlabelled", "test")])
+        drawn.append([scene_names(out / f"{split}.h5") for split in ("labelled", "unlabelled", "test")])
         assert [len(names) for names in drawn[-1]] == [6, 2, 2]
         assert sorted(sum(drawn[-1], [])) == [f"s{k}" for k in range(10)]
     assert drawn[0] == drawn[1] != drawn[2]
@@ -142,9 +143,10 @@ def test_many_scenes_are_read_by_several_processes_with_the_same_result(run, tmp
     flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "fractions": "1,0,0", "n_scale": 2}
     for workers in (1, 2):
         assert run("prepare", **flags, workers=workers, out_dir=tmp_path / str(workers))[0] == 0
-    assert store.contents(tmp_path / "1" / "labelled.h5") == store.contents(tmp_path / "2" / "labelled.h5")
-    for name in store.scene_names(tmp_path / "1" / "labelled.h5"):
-        a, b = (store.read_scene(tmp_path / w / "labelled.h5", name).cube for w in ("1", "2"))
+    one, two = (Store(tmp_path / workers / "labelled.h5") for workers in ("1", "2"))
+    assert (one.attributes, one.hashes) == (two.attributes, two.hashes)
+    for name in scene_names(tmp_path / "1" / "labelled.h5"):
+        a, b = (read_scene(tmp_path / w / "labelled.h5", name).cube for w in ("1", "2"))
         np.testing.assert_array_equal(a, b)
 
 
@@ -257,13 +259,13 @@ def test_unusual_names_come_through(run, tmp_path, name):
         "prepare", dataset_name="Mine", raw_dir=tmp_path / "ra w", out_dir=tmp_path / "öut", fractions="1,0,0"
     )
     assert code == 0
-    np.testing.assert_array_equal(store.read_scene(tmp_path / "öut" / "labelled.h5", name).cube, CUBE)
+    np.testing.assert_array_equal(read_scene(tmp_path / "öut" / "labelled.h5", name).cube, CUBE)
 
 
 def test_small_negative_noise_is_cut_at_zero(run, tmp_path):
     fixtures.write_own(tmp_path / "raw", "npy", marked(-0.01))
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
-    assert store.read_scene(tmp_path / "labelled.h5", "scene").cube[3, 4, 5] == 0
+    assert read_scene(tmp_path / "labelled.h5", "scene").cube[3, 4, 5] == 0
 
 
 @pytest.mark.parametrize(
@@ -326,8 +328,8 @@ def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
     code, out, _ = run("prepare", **flags, format="mat")
     assert code == 0
     assert str(tmp_path / "labelled_x4") in out
-    streamed = patches.labelled_source(tmp_path / "labelled.h5", 16, 16, 4)
-    exported = patches.labelled_source(tmp_path / "labelled_x4", 16, 16, 4)
+    streamed = sources.labelled_source(tmp_path / "labelled.h5", 16, 16, 4)
+    exported = sources.labelled_source(tmp_path / "labelled_x4", 16, 16, 4)
     assert len(streamed) == len(exported) == 9
     everything = range(9), [3] * 9
     for a, b in zip(vars(streamed.batch(*everything)).values(), vars(exported.batch(*everything)).values()):
@@ -371,35 +373,6 @@ def test_training_on_a_sensor_of_ones_own(run, raw, tmp_path, wavelengths, goes_
     assert (row[5] == row[6] == "") == goes_on_without
 
 
-def test_the_self_check_compares_with_the_published_row_and_advises(run, raw, tmp_path, monkeypatch, capsys):
-    flags = {"raw_dir": raw / "cave", "out_dir": tmp_path, "test": "jelly_beans,watercolors", "check": 1}
-    code, out, _ = run("prepare", **flags)
-    assert code == 0
-    assert "12 scenes, so they cannot be compared" in out
-    gts = [(fixtures.smooth_cube(k) * m).round() / 65535 for k, m in ((4, 65535), (5, 255))]
-    scores = []
-    for gt in (g.astype(np.float32) for g in gts):
-        error = imresize(imresize(gt, 1 / 4).astype(np.float32), 4).astype(np.float32).astype(np.float64) - gt
-        mse = (error**2).mean(axis=(0, 1))
-        scores.append(
-            (
-                np.sqrt(mse.mean()),
-                np.mean(10 * np.log10(1 / mse)),
-                25 * np.sqrt(np.mean(mse / gt.astype(np.float64).mean(axis=(0, 1)) ** 2)),
-            )
-        )
-    row = tuple(np.mean(scores, axis=0))
-    monkeypatch.setitem(selfcheck.TEST_SCENES, "Cave", 2)
-    for published, words in (
-        (row, "agrees"),
-        ((row[0], row[1] + 4.0166, row[2]), "watercolors"),
-        ((row[0] / 20, row[1] + 20 * np.log10(20), row[2]), "20 times what they should be"),
-        ((row[0], row[1] + 1, row[2] + 1), "other scenes"),
-    ):
-        monkeypatch.setitem(selfcheck.PUBLISHED, ("Cave", 4), published)
-        assert words in run("prepare", **flags)[1]
-
-
 def test_the_published_patch_defaults_serve_the_export_too():
     c = config.PrepareConfig.from_flags({"raw_dir": "x", "out_dir": "y", "n_scale": 8, "dataset_name": "Chikusei"})
-    assert config.patch_of(c) == (128, 64)
+    assert c.patch == (128, 64)

@@ -54,7 +54,7 @@ def test_enlarging_an_impulse_gives_the_kernel_worked_by_hand():
 @pytest.mark.parametrize("ratio", [Fraction(1, 4), Fraction(4), Fraction(1, 8)])
 def test_matrices_and_interpolation_agree(ratio):
     x = torch.rand(2, 3, 48, 40, dtype=torch.float64)
-    torch.testing.assert_close(resize_batch(x, ratio), room._interpolate(x, ratio), rtol=0, atol=1e-14)
+    torch.testing.assert_close(resize_batch(x, ratio), room.interpolate(x, ratio), rtol=0, atol=1e-14)
 
 
 def test_large_images_take_the_other_way_with_the_same_result(monkeypatch):

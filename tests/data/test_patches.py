@@ -2,19 +2,20 @@ import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import GOLDEN
+from helpers import GOLDEN, read_scene
 
-from data import patches, store
+from data import sources
 from data.imresize import imresize
 from data.spectral import RGB_TO_CHANNELS, lift_matrix
+from data.stream import Batch, PatchStream, augment
 from utils import UserError
 
 
 def test_augmentations_equal_the_released_ones_in_their_order():
     arrays = np.load(GOLDEN / "augmentation.npz")
     for mode in range(8):
-        np.testing.assert_array_equal(patches.augment(arrays["image"], mode), arrays[f"mode{mode}"])
-        torch_result = patches.augment(torch.from_numpy(arrays["image"]), mode)
+        np.testing.assert_array_equal(augment(arrays["image"], mode), arrays[f"mode{mode}"])
+        torch_result = augment(torch.from_numpy(arrays["image"]), mode)
         np.testing.assert_array_equal(torch_result.numpy(), arrays[f"mode{mode}"])
 
 
@@ -23,15 +24,15 @@ def bands_first(image):
 
 
 def test_a_batch_is_the_patches_cut_and_degraded_one_by_one(stores):
-    source = patches.labelled_source(stores / "labelled.h5", 16, 8, 4)
+    source = sources.labelled_source(stores / "labelled.h5", 16, 8, 4)
     assert len(source) == 2 * 5 * 5
     numbers, modes = [0, 7, 49, 26], [0, 3, 6, 1]
     batch = source.batch(numbers, modes)
     for k, (number, mode) in enumerate(zip(numbers, modes)):
         scene, place = divmod(number, 25)
         i, j = 8 * (place // 5), 8 * (place % 5)
-        cube = store.read_scene(stores / "labelled.h5", fixtures.LABELLED[scene]).values()
-        gt = patches.augment(cube[i : i + 16, j : j + 16], mode)
+        cube = read_scene(stores / "labelled.h5", fixtures.LABELLED[scene]).values()
+        gt = augment(cube[i : i + 16, j : j + 16], mode)
         ms = imresize(gt, 1 / 4).astype(np.float32)
         lms = imresize(ms, 4).astype(np.float32)
         np.testing.assert_array_equal(batch.gt[k].numpy(), bands_first(gt))
@@ -43,25 +44,25 @@ def test_a_batch_is_the_patches_cut_and_degraded_one_by_one(stores):
 
 
 def test_unlabelled_lr_images_are_taken_as_they_are(stores):
-    source = patches.unlabelled_source(stores / "unlabelled.h5", 16, 16, 4)
+    source = sources.unlabelled_source(stores / "unlabelled.h5", 16, 16, 4)
     assert len(source) == 2 * 3 * 3
     batch = source.batch([4], [0])
-    cube = store.read_scene(stores / "unlabelled.h5", "beads").values()
+    cube = read_scene(stores / "unlabelled.h5", "beads").values()
     assert batch.gt is None
     np.testing.assert_array_equal(batch.ms[0].numpy(), bands_first(cube[4:8, 4:8]))
     np.testing.assert_allclose(batch.lms[0].numpy(), bands_first(imresize(cube[4:8, 4:8], 4)), atol=1e-6)
 
 
 def test_unlabelled_hr_scenes_are_degraded(stores):
-    labelled = patches.labelled_source(stores / "labelled.h5", 16, 16, 4).batch([1, 5], [2, 0])
-    unlabelled = patches.unlabelled_source(stores / "labelled.h5", 16, 16, 4).batch([1, 5], [2, 0])
+    labelled = sources.labelled_source(stores / "labelled.h5", 16, 16, 4).batch([1, 5], [2, 0])
+    unlabelled = sources.unlabelled_source(stores / "labelled.h5", 16, 16, 4).batch([1, 5], [2, 0])
     torch.testing.assert_close(unlabelled.ms, labelled.ms, rtol=0, atol=0)
     assert unlabelled.gt is None
 
 
 def test_hr_scenes_and_lr_images_may_share_a_batch():
     hr, lr = fixtures.smooth_cube(0, 16, 16, 9), fixtures.smooth_cube(1, 4, 4, 9)
-    source = patches.ScenePatches([("hr", hr, 1, 1), ("lr", lr, 1, 4)], 16, 16, 4, "both", labelled=False)
+    source = sources.ScenePatches([("hr", hr, 1, 1), ("lr", lr, 1, 4)], 16, 16, 4, "both", labelled=False)
     batch = source.batch([1, 0, 1], [0, 0, 0])
     np.testing.assert_allclose(batch.ms[1].numpy(), bands_first(imresize(hr, 1 / 4)), atol=1e-6)
     for k in (0, 2):
@@ -69,9 +70,9 @@ def test_hr_scenes_and_lr_images_may_share_a_batch():
 
 
 def test_pictures_are_lifted_red_first(raw):
-    from data.readers import read_picture
+    from data.images import read_picture
 
-    source = patches.rgb_source(raw / "rgb", 16, 16, 4, lift_matrix(8))
+    source = sources.rgb_source(raw / "rgb", 16, 16, 4, lift_matrix(8))
     batch = source.batch([0], [0])
     pixels = read_picture(raw / "rgb" / "picture0.png")[:16, :16] / 255
     np.testing.assert_allclose(batch.gt[0].numpy(), bands_first(pixels @ RGB_TO_CHANNELS), atol=1e-6)
@@ -80,20 +81,20 @@ def test_pictures_are_lifted_red_first(raw):
 @pytest.mark.parametrize("version", ["5", "7.3"])
 def test_released_style_folders_are_taken_as_they_are(tmp_path, version):
     folder = fixtures.write_patches(tmp_path / "patches", version=version)
-    source = patches.labelled_source(folder, 64, 32, 4)
+    source = sources.labelled_source(folder, 64, 32, 4)
     assert len(source) == 3
     batch = source.batch([2, 0], [5, 0])
     for k, (number, mode) in enumerate(((2, 5), (0, 0))):
         arrays = fixtures.patch_arrays(50 + number)
         for tensor, key in ((batch.gt, "gt"), (batch.ms, "ms"), (batch.lms, "ms_bicubic")):
-            np.testing.assert_array_equal(tensor[k].numpy(), bands_first(patches.augment(arrays[key], mode)))
+            np.testing.assert_array_equal(tensor[k].numpy(), bands_first(augment(arrays[key], mode)))
 
 
 def test_files_read_at_need_give_the_same_batches(tmp_path, monkeypatch):
     folder = fixtures.write_patches(tmp_path / "patches")
-    held = patches.PatchStream(patches.labelled_source(folder, 64, 32, 4), 4, 0, "labelled")
-    monkeypatch.setattr(patches, "free_memory", lambda: 0)
-    read = patches.PatchStream(patches.labelled_source(folder, 64, 32, 4), 4, 0, "labelled")
+    held = PatchStream(sources.labelled_source(folder, 64, 32, 4), 4, 0, "labelled")
+    monkeypatch.setattr(sources, "free_memory", lambda: 0)
+    read = PatchStream(sources.labelled_source(folder, 64, 32, 4), 4, 0, "labelled")
     assert read.source.reads_files
     assert not held.source.reads_files
     for k in (0, 1, 2, 5, 3, 4):
@@ -104,11 +105,11 @@ def test_files_read_at_need_give_the_same_batches(tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", ["labelled", "unlabelled", "test"])
 def test_scenes_left_on_disk_give_the_same_batches(stores, monkeypatch, split):
     def stream():
-        make = patches.unlabelled_source if split == "unlabelled" else patches.labelled_source
-        return patches.PatchStream(make(stores / f"{split}.h5", 16, 16, 4), 8, 0, split)
+        make = sources.unlabelled_source if split == "unlabelled" else sources.labelled_source
+        return PatchStream(make(stores / f"{split}.h5", 16, 16, 4), 8, 0, split)
 
     held = stream()
-    monkeypatch.setattr(patches, "free_memory", lambda: 0)
+    monkeypatch.setattr(sources, "free_memory", lambda: 0)
     chunked = stream()
     assert chunked.source.reads_files
     assert not held.source.reads_files
@@ -119,10 +120,10 @@ def test_scenes_left_on_disk_give_the_same_batches(stores, monkeypatch, split):
 
 def test_unlabelled_folders_need_no_gt(tmp_path):
     folder = fixtures.write_patches(tmp_path / "patches", keys=("ms", "ms_bicubic"))
-    batch = patches.unlabelled_source(folder, 64, 32, 4).batch([1], [0])
+    batch = sources.unlabelled_source(folder, 64, 32, 4).batch([1], [0])
     assert batch.gt is None
     with pytest.raises(UserError, match="has no gt"):
-        patches.labelled_source(folder, 64, 32, 4)
+        sources.labelled_source(folder, 64, 32, 4)
 
 
 class Numbers:
@@ -143,7 +144,7 @@ class Numbers:
     def batch(self, numbers, modes):
         items = torch.tensor([8 * n + m for n, m in zip(numbers, modes)], dtype=torch.float32)
         items = items.reshape(-1, 1, 1, 1)
-        return patches.Batch(items, items)
+        return Batch(items, items)
 
 
 def items_of(stream, ks):
@@ -151,7 +152,7 @@ def items_of(stream, ks):
 
 
 def test_an_epoch_has_every_patch_in_its_8_positions_once():
-    stream = patches.PatchStream(Numbers(3), 10, 0, "labelled", keep_last=True)
+    stream = PatchStream(Numbers(3), 10, 0, "labelled", keep_last=True)
     assert stream.batches_per_pass == 3
     for first in (0, 3):
         batches = items_of(stream, range(first, first + 3))
@@ -160,38 +161,38 @@ def test_an_epoch_has_every_patch_in_its_8_positions_once():
 
 
 def test_auxiliary_streams_start_over_in_another_order_with_whole_batches():
-    stream = patches.PatchStream(Numbers(3), 10, 0, "rgb")
+    stream = PatchStream(Numbers(3), 10, 0, "rgb")
     batches = items_of(stream, range(6))
     assert [len(b) for b in batches] == [10] * 6
     assert batches[:2] != batches[2:4] != batches[4:]
 
 
 def test_batches_depend_on_seed_purpose_and_number_alone():
-    a, b = (patches.PatchStream(Numbers(5), 8, 7, "rgb") for _ in range(2))
+    a, b = (PatchStream(Numbers(5), 8, 7, "rgb") for _ in range(2))
     forwards = items_of(a, range(8))
     backwards = items_of(b, reversed(range(8)))
     assert forwards == backwards[::-1]
-    assert forwards != items_of(patches.PatchStream(Numbers(5), 8, 8, "rgb"), range(8))
-    assert forwards != items_of(patches.PatchStream(Numbers(5), 8, 7, "unlabelled"), range(8))
+    assert forwards != items_of(PatchStream(Numbers(5), 8, 8, "rgb"), range(8))
+    assert forwards != items_of(PatchStream(Numbers(5), 8, 7, "unlabelled"), range(8))
 
 
 def test_limits_take_exactly_the_first_n_and_say_so(tmp_path, stores, capsys):
     folder = fixtures.write_patches(tmp_path / "patches", count=4)
-    source = patches.labelled_source(folder, 64, 32, 4, limit=3)
+    source = sources.labelled_source(folder, 64, 32, 4, limit=3)
     assert [p.name for p in source.files] == ["block_1.mat", "block_2.mat", "block_3.mat"]
     assert "first 3 of 4" in "".join(capsys.readouterr())
-    assert len(patches.labelled_source(stores / "labelled.h5", 16, 16, 4, limit=11)) == 11
+    assert len(sources.labelled_source(stores / "labelled.h5", 16, 16, 4, limit=11)) == 11
     assert "first 11 of 18" in "".join(capsys.readouterr())
-    assert len(patches.labelled_source(folder, 64, 32, 4, limit=3396)) == 4
+    assert len(sources.labelled_source(folder, 64, 32, 4, limit=3396)) == 4
     assert "".join(capsys.readouterr()).count("are used") == 0
 
 
 def test_what_cannot_be_cut_is_refused(stores, raw):
     with pytest.raises(UserError, match="patch_size"):
-        patches.labelled_source(stores / "labelled.h5", 64, 32, 4)
+        sources.labelled_source(stores / "labelled.h5", 64, 32, 4)
     with pytest.raises(UserError, match="LR image for x4"):
-        patches.unlabelled_source(stores / "unlabelled.h5", 16, 16, 8)
+        sources.unlabelled_source(stores / "unlabelled.h5", 16, 16, 8)
     with pytest.raises(UserError, match="LR image without HR"):
-        patches.labelled_source(stores / "unlabelled.h5", 16, 16, 4)
+        sources.labelled_source(stores / "unlabelled.h5", 16, 16, 4)
     with pytest.raises(UserError, match="batch_size"):
-        patches.PatchStream(Numbers(2), 17, 0, "labelled")
+        PatchStream(Numbers(2), 17, 0, "labelled")

@@ -4,11 +4,11 @@ import fixtures
 import h5py
 import numpy as np
 import pytest
+from helpers import read_scene, scene_names
 from PIL import Image
 
-from data import store
-from data.prepare import published_split
-from data.readers import CAVE_WAVELENGTHS
+from data.facts import VISIBLE as CAVE_WAVELENGTHS
+from data.facts import published_split
 
 
 def test_published_split_has_5_15_and_12_scenes():
@@ -18,8 +18,8 @@ def test_published_split_has_5_15_and_12_scenes():
 
 
 def test_stores_hold_the_raw_pixels_in_their_own_type(stores):
-    assert store.scene_names(stores / "labelled.h5") == list(fixtures.LABELLED)
-    scene = store.read_scene(stores / "labelled.h5", "hairs")
+    assert scene_names(stores / "labelled.h5") == list(fixtures.LABELLED)
+    scene = read_scene(stores / "labelled.h5", "hairs")
     expected = (fixtures.smooth_cube(1) * 65535).round().astype(np.uint16)
     assert scene.cube.dtype == np.uint16
     np.testing.assert_array_equal(scene.cube, expected)
@@ -28,16 +28,16 @@ def test_stores_hold_the_raw_pixels_in_their_own_type(stores):
 
 
 def test_watercolors_is_scaled_as_the_protocol_says(stores):
-    scene = store.read_scene(stores / "test.h5", "watercolors")
+    scene = read_scene(stores / "test.h5", "watercolors")
     assert scene.cube.dtype == np.uint8
     assert scene.values("corrected").max() == pytest.approx(scene.cube.max() / 255)
     assert scene.values("published").max() == pytest.approx(scene.cube.max() / 65535)
-    other = store.read_scene(stores / "test.h5", "jelly_beans")
+    other = read_scene(stores / "test.h5", "jelly_beans")
     np.testing.assert_array_equal(other.values("corrected"), other.values("published"))
 
 
 def test_lr_images_become_unlabelled_scenes_of_their_scale(stores):
-    scene = store.read_scene(stores / "unlabelled.h5", "beads")
+    scene = read_scene(stores / "unlabelled.h5", "beads")
     assert scene.lr_scale == 4
     assert scene.cube.shape == (12, 12, 31)
 
@@ -46,15 +46,15 @@ def test_cave_scenes_of_a_quarter_of_its_size_are_taken_for_lr_images(run, tmp_p
     fixtures.write_cave_scene(tmp_path / "raw", "beads", fixtures.smooth_cube(0, 128, 128))
     code, _, _ = run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", unlabelled="beads")
     assert code == 0
-    assert store.read_scene(tmp_path / "out" / "unlabelled.h5", "beads").lr_scale == 4
+    assert read_scene(tmp_path / "out" / "unlabelled.h5", "beads").lr_scale == 4
 
 
 def test_lr_images_are_not_taken_for_the_hr_scenes_prepared_before(run, raw, tmp_path):
     flags = {"out_dir": tmp_path, "unlabelled": "beads,cd"}
     assert run("prepare", raw_dir=raw / "cave", **flags)[0] == 0
-    assert store.read_scene(tmp_path / "unlabelled.h5", "cd").lr_scale == 1
+    assert read_scene(tmp_path / "unlabelled.h5", "cd").lr_scale == 1
     assert run("prepare", unlabelled_lr_dir=raw / "cave", **flags)[0] == 0
-    assert store.read_scene(tmp_path / "unlabelled.h5", "cd").lr_scale == 4
+    assert read_scene(tmp_path / "unlabelled.h5", "cd").lr_scale == 4
 
 
 def test_stray_pictures_are_passed_over(run, raw, tmp_path):
@@ -63,7 +63,7 @@ def test_stray_pictures_are_passed_over(run, raw, tmp_path):
         (tmp_path / "lr" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "lr" / name).write_bytes(b"stray")
     assert run("prepare", unlabelled_lr_dir=tmp_path / "lr", out_dir=tmp_path)[0] == 0
-    assert store.scene_names(tmp_path / "unlabelled.h5") == ["beads", "cd"]
+    assert scene_names(tmp_path / "unlabelled.h5") == ["beads", "cd"]
 
 
 def test_preparing_again_says_so_and_reads_nothing(run, raw, tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_preparing_again_says_so_and_reads_nothing(run, raw, tmp_path, monkeypat
     assert code == 0
     assert all(f"{split}.h5" in out for split in ("labelled", "unlabelled", "test"))
     before = (tmp_path / "test.h5").stat().st_mtime_ns
-    monkeypatch.setattr("data.readers.read_cave_scene", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("data.raw.cave.read_scene", lambda *_: pytest.fail("read again"))
     code, out, err = run("prepare", **flags)
     assert code == 0
     assert out.count("up to date") + err.count("up to date") == 3
@@ -87,14 +87,14 @@ def test_a_changed_raw_file_is_read_again(run, raw, tmp_path):
     band = cave / "hairs_ms" / "hairs_ms" / "hairs_ms_07.png"
     Image.fromarray(np.full((fixtures.EDGE, fixtures.EDGE), 77, np.uint16)).save(band)
     assert run("prepare", **flags)[0] == 0
-    cube = store.read_scene(tmp_path / "out" / "labelled.h5", "hairs").cube
+    cube = read_scene(tmp_path / "out" / "labelled.h5", "hairs").cube
     assert (cube[:, :, 6] == 77).all()
 
 
 def test_interrupted_it_leaves_no_store_and_goes_on_from_the_last_scene(run, raw, tmp_path, monkeypatch):
-    from data import readers
+    from data.raw import cave
 
-    read, calls = readers.read_cave_scene, []
+    read, calls = cave.read_scene, []
 
     def interrupted(name, files):
         calls.append(name)
@@ -102,7 +102,7 @@ def test_interrupted_it_leaves_no_store_and_goes_on_from_the_last_scene(run, raw
             raise KeyboardInterrupt
         return read(name, files)
 
-    monkeypatch.setattr(readers, "read_cave_scene", interrupted)
+    monkeypatch.setattr(cave, "read_scene", interrupted)
     flags = {"raw_dir": raw / "cave", "out_dir": tmp_path, "labelled": "balloons,hairs", "test": "jelly_beans"}
     assert run("prepare", **flags)[0] == 130
     assert not list(tmp_path.glob("*.h5"))
@@ -113,8 +113,8 @@ def test_interrupted_it_leaves_no_store_and_goes_on_from_the_last_scene(run, raw
 
 def test_name_lists_replace_the_published_split(run, raw, tmp_path):
     assert run("prepare", raw_dir=raw / "cave", out_dir=tmp_path, labelled="cd, beads", test="hairs")[0] == 0
-    assert store.scene_names(tmp_path / "labelled.h5") == ["cd", "beads"]
-    assert store.scene_names(tmp_path / "test.h5") == ["hairs"]
+    assert scene_names(tmp_path / "labelled.h5") == ["cd", "beads"]
+    assert scene_names(tmp_path / "test.h5") == ["hairs"]
     assert not (tmp_path / "unlabelled.h5").exists()
 
 

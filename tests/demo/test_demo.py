@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import skimage.color
+from helpers import scene_names
 
 import demo
-from data import store
 from data.spectral import colour_matching_functions
 from demo.scenes import MIRRORED, lift_photograph, spectrum_of_colour
 
@@ -38,8 +38,8 @@ def test_the_demo_runs_and_writes_what_it_says(run, tmp_path, monkeypatch):
         assert (tmp_path / "demo" / name).is_file()
         assert str(tmp_path / "demo" / name) in out
     results = json.loads((tmp_path / "demo" / "DeepShare_results.json").read_text())
-    assert list(results["scenes"]) == store.scene_names(tmp_path / "demo" / "data" / "test.h5")
+    assert list(results["scenes"]) == scene_names(tmp_path / "demo" / "data" / "test.h5")
     assert f"{results['mean']['MPSNR']:.4f}" in out
     assert "dB MPSNR" in out
-    trained = set(store.scene_names(tmp_path / "demo" / "data" / "labelled.h5"))
+    trained = set(scene_names(tmp_path / "demo" / "data" / "labelled.h5"))
     assert not trained & set(results["scenes"])

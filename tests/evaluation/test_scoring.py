@@ -4,6 +4,7 @@ import fixtures
 import numpy as np
 import pytest
 import scipy.io
+import torch
 from helpers import GOLDEN
 from PIL import Image
 
@@ -11,6 +12,7 @@ from data.imresize import imresize
 from metrics import quality_assessment
 from models import build_model
 from models import weights as checkpoint
+from training import checkpoint as runs
 
 
 def read(path):
@@ -161,10 +163,10 @@ def test_an_unusable_result_path_is_refused_before_the_work(refused, stores, tmp
 
 
 def test_results_of_a_run_are_named_after_its_folder(run, stores, tmp_path):
-    content = dict.fromkeys(checkpoint.RUN_KEYS, 0)
+    content = dict.fromkeys(runs.RUN_KEYS, 0)
     model = build_model("DeepShare", 31, 4, n_feats=4)
     (tmp_path / "my_run").mkdir()
-    checkpoint.save({**content, "model": model.state_dict(), "config": {"n_ovls": 2}}, tmp_path / "my_run" / "last.pth")
+    torch.save({**content, "model": model.state_dict(), "config": {"n_ovls": 2}}, tmp_path / "my_run" / "last.pth")
     flags = {"test_dir": stores / "test.h5", "model_dir": tmp_path / "my_run" / "last.pth"}
     assert run("test", **flags, result_path=tmp_path)[0] == 0
     assert (tmp_path / "my_run_results.json").is_file()

@@ -6,7 +6,8 @@ from models import weights as checkpoint
 
 
 def test_outputs_equal_the_released_network(golden):
-    state, architecture = checkpoint.load_weights(golden.weights_path)
+    loaded = checkpoint.load(golden.weights_path)
+    state, architecture = loaded.model.state_dict(), loaded.architecture
     model = build_model(**architecture)
     checkpoint.load_strictly(model, state, golden.weights_path)
     with torch.no_grad():
@@ -76,7 +77,8 @@ def test_n_blocks_changes_every_body():
 
 
 def test_portions_of_groups_change_nothing_at_inference(golden_x4, monkeypatch):
-    state, architecture = checkpoint.load_weights(golden_x4.weights_path)
+    loaded = checkpoint.load(golden_x4.weights_path)
+    state, architecture = loaded.model.state_dict(), loaded.architecture
     model = build_model(**architecture)
     model.load_state_dict(state)
     with torch.no_grad():

@@ -3,8 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from config import PUBLISHED
-from models import blocks, build_model, volumes
+from models import blocks, build_model, registry, volumes
 from models import weights as checkpoint
 
 PEERS = ("SSPSR", "GDRRN", "3DFCNN", "MCNet")
@@ -23,7 +22,7 @@ def images(n_colors=9, n_scale=4, height=5, width=6, batch=2):
 
 
 def test_outputs_equal_the_released_networks(golden_peer):
-    model, _ = checkpoint.load_network(golden_peer.weights_path, n_scale=4)
+    model = checkpoint.load(golden_peer.weights_path, n_scale=4).model
     assert (model(golden_peer["ms"], golden_peer["lms"]) - golden_peer["output"]).abs().max() < 1e-5
     with torch.no_grad():
         assert (model(golden_peer["ms"], golden_peer["lms"]) - golden_peer["output"]).abs().max() < 1e-5
@@ -42,7 +41,7 @@ def test_outputs_equal_the_released_networks(golden_peer):
     ],
 )
 def test_published_parameter_counts(name, parameters):
-    architecture = {k: v for k, v in PUBLISHED[name].items() if k in ("n_feats", "n_blocks")}
+    architecture = {k: v for k, v in registry.network(name).published.items() if k in ("n_feats", "n_blocks")}
     with torch.device("meta"):
         model = build_model(name, 31, 4, **architecture)
     assert sum(p.numel() for p in model.parameters()) == parameters
@@ -94,8 +93,16 @@ def test_3dfcnn_is_the_published_network_with_zeros_around_the_image():
 
 @pytest.mark.parametrize(
     "kernel",
-    [(6, 4, 1, 3, 3), (6, 4, 3, 1, 1), (6, 4, 1, 1, 1), (6, 1, 3, 3, 3), (6, 4, 5, 3, 3), (1, 4, 3, 5, 5), (3, 5, 3, 3, 3)],
-)  # fmt: skip
+    [
+        (6, 4, 1, 3, 3),
+        (6, 4, 3, 1, 1),
+        (6, 4, 1, 1, 1),
+        (6, 1, 3, 3, 3),
+        (6, 4, 5, 3, 3),
+        (1, 4, 3, 5, 5),
+        (3, 5, 3, 3, 3),
+    ],
+)
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_folded_convolutions_are_torchs_3d_ones(kernel, has_bias):
     torch.manual_seed(0)
@@ -115,8 +122,9 @@ def test_folded_enlargement_is_torchs_transposed_3d_convolution():
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "height"), [("3DFCNN", {}, 10), ("GDRRN", {}, 10), ("MCNet", {"n_blocks": 2}, 40), ("SSPSR", {}, 10)]
-)  # fmt: skip
+    ("name", "settings", "height"),
+    [("3DFCNN", {}, 10), ("GDRRN", {}, 10), ("MCNet", {"n_blocks": 2}, 40), ("SSPSR", {}, 10)],
+)
 def test_strips_and_portions_change_nothing_at_inference(name, settings, height, monkeypatch):
     model = small(name, **settings).double()
     ms, lms = (x.double() for x in images(height=height))

@@ -21,7 +21,8 @@ def test_the_architecture_is_read_off_the_weights(tmp_path, extra):
     wanted = {"use_share": True, "global_residual": False, **ARCHITECTURE, **extra}
     model = build_model(**wanted)
     checkpoint.save_weights(model, tmp_path / "weights.pth", wanted["n_ovls"])
-    state, architecture = checkpoint.load_weights(tmp_path / "weights.pth")
+    loaded = checkpoint.load(tmp_path / "weights.pth")
+    state, architecture = loaded.model.state_dict(), loaded.architecture
     assert architecture == wanted
     for name, tensor in model.state_dict().items():
         assert torch.equal(state[name], tensor)
@@ -30,28 +31,28 @@ def test_the_architecture_is_read_off_the_weights(tmp_path, extra):
 def test_overlap_is_told_by_the_name_or_config_where_the_file_cannot(tmp_path):
     state = dict(build_model(**ARCHITECTURE).state_dict())
     torch.save(state, tmp_path / "Cave_DeepShare_Blocks=3_Subs8_Ovls3_Feats=256_epoch_10_x.pth")
-    assert checkpoint.load_weights(next(tmp_path.glob("*.pth")))[1]["n_ovls"] == 3
+    assert checkpoint.load(next(tmp_path.glob("*.pth"))).architecture["n_ovls"] == 3
     torch.save(state, tmp_path / "plain.pth")
-    assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 2
-    assert checkpoint.load_weights(tmp_path / "plain.pth", 4)[1]["n_ovls"] == 4
+    assert checkpoint.load(tmp_path / "plain.pth").architecture["n_ovls"] == 2
+    assert checkpoint.load(tmp_path / "plain.pth", 4).architecture["n_ovls"] == 4
     with pytest.raises(UserError, match="--n_ovls 4"):
-        checkpoint.load_weights(next(tmp_path.glob("Cave*.pth")), 4)
+        checkpoint.load(next(tmp_path.glob("Cave*.pth")), 4)
     (tmp_path / "config.json").write_text("{bad")
-    assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 2
+    assert checkpoint.load(tmp_path / "plain.pth").architecture["n_ovls"] == 2
     (tmp_path / "config.json").write_text('{"n_ovls": 1}')
-    assert checkpoint.load_weights(tmp_path / "plain.pth")[1]["n_ovls"] == 1
+    assert checkpoint.load(tmp_path / "plain.pth").architecture["n_ovls"] == 1
 
 
 @pytest.mark.parametrize("wrap", [lambda s: {f"module.{k}": v for k, v in s.items()}, lambda s: {"state_dict": s}])
 def test_prefixes_and_wrappers_of_others_are_taken_off(golden_x4, tmp_path, wrap):
     released = torch.load(golden_x4.weights_path, weights_only=True)
     torch.save(wrap(released), tmp_path / "wrapped.pth")
-    state, _ = checkpoint.load_weights(tmp_path / "wrapped.pth")
+    state = checkpoint.load_state(tmp_path / "wrapped.pth")
     assert state.keys() == released.keys()
 
 
 def test_our_weights_are_a_plain_state_dict_under_the_released_names(golden_x4, tmp_path):
-    _, architecture = checkpoint.load_weights(golden_x4.weights_path)
+    architecture = checkpoint.load(golden_x4.weights_path).architecture
     model = build_model(**architecture).to(memory_format=torch.channels_last)
     checkpoint.save_weights(model, tmp_path / "w.pth", 2)
     ours = torch.load(tmp_path / "w.pth", weights_only=True)
@@ -104,7 +105,7 @@ def number(path):
 def test_files_that_are_no_weights_are_refused(tmp_path, write):
     write(tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"w\.pth"):
-        checkpoint.load_weights(tmp_path / "w.pth")
+        checkpoint.load(tmp_path / "w.pth")
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -138,7 +139,8 @@ def test_a_peers_architecture_is_read_off_its_weights(tmp_path, name, n_scale):
     wanted = {"name": name, "n_colors": 10, "n_scale": n_scale, **PEERS[name]}
     model = build_model(**wanted)
     checkpoint.save_weights(model, tmp_path / "weights.pth", 3)
-    loaded, architecture = checkpoint.load_network(tmp_path / "weights.pth")
+    found = checkpoint.load(tmp_path / "weights.pth")
+    loaded, architecture = found.model, found.architecture
     assert architecture == wanted
     assert loaded.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(t, model.state_dict()[k]) for k, t in loaded.state_dict().items())
@@ -146,7 +148,7 @@ def test_a_peers_architecture_is_read_off_its_weights(tmp_path, name, n_scale):
 
 def test_released_peers_are_recognised(golden_peer):
     values = golden_peer.values
-    _, architecture = checkpoint.load_network(golden_peer.weights_path, n_scale=4)
+    architecture = checkpoint.load(golden_peer.weights_path, n_scale=4).architecture
     assert architecture["name"] in golden_peer.weights_path.name.upper() or architecture["name"] == "MCNet"
     for name in ("n_colors", "n_scale", "n_feats", "n_subs", "n_blocks"):
         assert name not in values or architecture[name] == values[name]
@@ -156,13 +158,13 @@ def test_released_peers_are_recognised(golden_peer):
 def test_a_scale_that_nothing_tells_is_asked_for(tmp_path, name):
     torch.save(dict(build_model(name, 10, 4, n_feats=4).state_dict()), tmp_path / "w.pth")
     with pytest.raises(UserError, match="give --n_scale"):
-        checkpoint.load_weights(tmp_path / "w.pth")
-    assert checkpoint.load_weights(tmp_path / "w.pth", n_scale=8)[1]["n_scale"] == 8
+        checkpoint.load(tmp_path / "w.pth")
+    assert checkpoint.load(tmp_path / "w.pth", n_scale=8).architecture["n_scale"] == 8
     (tmp_path / "config.json").write_text('{"n_scale": 2, "n_colors": 10}')
-    architecture = checkpoint.load_weights(tmp_path / "w.pth")[1]
+    architecture = checkpoint.load(tmp_path / "w.pth").architecture
     assert (architecture["n_scale"], architecture["n_colors"]) == (2, 10)
     with pytest.raises(UserError, match="--n_scale 8"):
-        checkpoint.load_weights(tmp_path / "w.pth", n_scale=8)
+        checkpoint.load(tmp_path / "w.pth", n_scale=8)
 
 
 def test_an_mcnet_without_band_means_has_those_of_the_released_one(tmp_path):
@@ -170,7 +172,7 @@ def test_an_mcnet_without_band_means_has_those_of_the_released_one(tmp_path):
     state = dict(model.state_dict())
     del state["band_means"]
     torch.save(state, tmp_path / "w.pth")
-    loaded, _ = checkpoint.load_network(tmp_path / "w.pth")
+    loaded = checkpoint.load(tmp_path / "w.pth").model
     assert loaded.band_means[[0, 15, 30]].tolist() == pytest.approx([0.0939, 0.1187, 0.1541])
 
 
@@ -180,4 +182,4 @@ def test_part_of_a_peers_weights_is_refused(tmp_path):
         del state[lost]
         torch.save(state, tmp_path / "w.pth")
         with pytest.raises(UserError, match=r"w\.pth: not the weights of"):
-            checkpoint.load_network(tmp_path / "w.pth", n_scale=4)
+            checkpoint.load(tmp_path / "w.pth", n_scale=4)

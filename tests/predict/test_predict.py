@@ -16,9 +16,10 @@ from spectral.io import envi
 from torch import nn
 
 import predict
-from data import gaps, rasters
+from data import facts, gaps, rasters
 from data.imresize import degrade, imresize
 from evaluation import scoring as evaluator
+from evaluation.scenes import TestScene
 from models import build_model
 from models import weights as checkpoint
 from predict import Values, interpolation, report, super_resolve
@@ -72,7 +73,7 @@ def bicubic(n_colors, n_scale=2):
 def test_the_result_is_that_of_the_test_command():
     model, image = tiny_network(), fixtures.smooth_cube(1, 12, 16).astype(np.float32)
     ms = torch.from_numpy(image).permute(2, 0, 1)[None]
-    scene = evaluator.TestScene("x", ms, degrade(ms.repeat_interleave(4, 2).repeat_interleave(4, 3), 4)[1], None, [])
+    scene = TestScene("x", ms, degrade(ms.repeat_interleave(4, 2).repeat_interleave(4, 3), 4)[1], None, [])
     scene.lms = torch.from_numpy(imresize(image, 4).astype(np.float32)).permute(2, 0, 1)[None]
     expected = evaluator.super_resolve(model, scene, torch.device("cpu"))
     result = super_resolve(image, model, cuda="0")
@@ -299,13 +300,13 @@ def test_the_ensemble_asks_eight_times():
 
 
 def test_weights_remember_their_wavelengths(weights, tmp_path, golden_x4):
-    np.testing.assert_array_equal(checkpoint.wavelengths_of(weights, 31), VISIBLE)
+    np.testing.assert_array_equal(checkpoint.load(weights).wavelengths, VISIBLE)
     checkpoint.save_weights(tiny_network(), tmp_path / "unknown.pth", 2)
-    assert checkpoint.wavelengths_of(tmp_path / "unknown.pth", 31) is None
+    assert checkpoint.load(tmp_path / "unknown.pth").wavelengths is None
     released = tmp_path / "Harvard_DeepShare_Blocks=3_Subs8_Ovls2_Feats=256_epoch_10_x.pth"
     released.write_bytes(golden_x4.weights_path.read_bytes())
-    np.testing.assert_array_equal(checkpoint.wavelengths_of(released, 31), VISIBLE)
-    assert checkpoint.wavelengths_of(released, 128) is None
+    np.testing.assert_array_equal(checkpoint.load(released).wavelengths, VISIBLE)
+    assert facts.wavelengths_of("Harvard", 128) is None
 
 
 def test_training_on_a_store_leaves_them_in_the_weights(run, tiny_flags):
@@ -320,7 +321,7 @@ def test_training_on_a_store_leaves_them_in_the_weights(run, tiny_flags):
         == 0
     )
     (path,) = tiny_flags["save_dir"].glob("*/Mine_*.pth")
-    np.testing.assert_array_equal(checkpoint.wavelengths_of(path, 31), VISIBLE)
+    np.testing.assert_array_equal(checkpoint.load(path).wavelengths, VISIBLE)
 
 
 def expected_of(cube, value_scale=65535.0):
@@ -606,7 +607,7 @@ WRONG = {
     "GeoTIFF without its end": (tiff_without_end, {}, "truncated or damaged tiff"),
     "nothing in it": (own("npy", CUBE[:0]), {"band_axis": 2}, "0 x 28 x 31 values, none at all"),
     "a name too long": (own("npy", CUBE), {"output": "n" * 300 + ".npy"}, "the name is too long"),
-    "wavelengths the wrong way round": (own("npy", CUBE), {"wavelengths": "700,400"}, "--wavelengths takes first,last"),
+    "wavelengths the wrong way round": (own("npy", CUBE), {"wavelengths": "700,400"}, "--wavelengths as first,last"),
     "micrometres": (own("npy", CUBE), {"wavelengths": "0.4,0.7"}, "first,last in nm"),
     "a fourth axis": (own("npy", CUBE), {"band_axis": 3}, "--band_axis takes -1, 0, 1 or 2"),
     "complex": (own("npy", CUBE.astype(np.complex64)), {}, "complex64"),
@@ -619,7 +620,7 @@ WRONG = {
     "empty folder": (lambda d: d, {}, "no scene below it"),
     "bands": (own("npy", CUBE[:, :, :9]), {"wavelengths": "450,800"}, "450, 493.75, 537.5"),
     "unknown bands": (own("npy", CUBE[:, :, :9]), {"resample_bands": 1}, "9 bands of unknown wavelengths"),
-    "wavelengths": (own("npy", CUBE), {"wavelengths": "blue"}, "--wavelengths takes first,last"),
+    "wavelengths": (own("npy", CUBE), {"wavelengths": "blue"}, "--wavelengths as first,last"),
     "odd overlap": (own("npy", CUBE), {"tile_overlap": 6}, "multiple of 4"),
     "small tiles": (own("npy", CUBE), {"tile_size": 40}, "at least twice"),
     "nodata": (own("npy", CUBE), {"nodata": "none"}, "--nodata takes a number"),

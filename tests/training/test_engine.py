@@ -9,14 +9,16 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TITLE, final_weights, rows_of, same
+from helpers import ROOT, TITLE, everything_on, final_weights, rows_of, same, words_of
 
-import trainer
+import mains
 from config import TrainConfig
-from data.patches import Batch
+from data.stream import Batch
 from models import build_model
 from models import weights as checkpoint
-from trainer import BRANCHES, Trainer
+from trainer import Trainer
+from training import checkpoint as runs
+from training.schedule import learning_rate
 from utils import UserError
 
 
@@ -29,7 +31,7 @@ def torchrun(*words, **flags):
     # Two processes with two threads each would wait for each other on a small machine.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, str(ROOT / "mains.py"), *words, *(f"--{k}={v}" for k, v in flags.items())]
+    command = [*launch, str(ROOT / "mains.py"), *words, *words_of(flags)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -41,15 +43,16 @@ def logged(tiny_flags):
 
 
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(run, logged, stores, tmp_path):
-    # 144 patches in their positions; batches of 10 leave one of 4 to the two processes at the end.
-    one = {**logged, "save_dir": tmp_path / "one", "batch_size": 10, "epochs": 1, "test_dir": stores / "test.h5"}
+    # 64 patches in their positions; batches of 10 leave one of 4 to the two processes at the end.
+    one = {**logged, "patch_stride": 32, "batch_size": 10, "epochs": 1, "test_dir": stores / "test.h5"}
+    one["save_dir"] = tmp_path / "one"
     two = {**one, "save_dir": tmp_path / "two", "batch_size": 5}
     assert run("train", **one)[0] == 0
     process = torchrun("train", **two)
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     expected = losses_of(tmp_path / "one")
-    assert len(expected) == 15
+    assert len(expected) == 7
     for row, other in zip(losses_of(tmp_path / "two"), expected, strict=True):
         assert row == pytest.approx(other, rel=1e-4)
     a, b = (final_weights(tmp_path / name / TITLE) for name in ("one", "two"))
@@ -70,7 +73,7 @@ def test_a_killed_process_ends_the_other_and_one_process_goes_on(run, logged):
     os.kill(int(workers[1]), signal.SIGKILL)
     output = process.communicate(timeout=30)[0]
     assert "another process of the run has ended" in output
-    before = checkpoint.load_newest_run(run_dir)[0]["iteration"]
+    before = runs.load_newest_run(run_dir)[0]["iteration"]
     # The same data in an epoch: one process with the doubled batch.
     code, _, err = run("train", **{**flags, "batch_size": 8}, resume="last", max_iterations=before + 2)
     assert code == 0, err
@@ -81,7 +84,7 @@ def test_another_number_of_processes_goes_on_at_the_same_place_of_the_epoch(run,
     assert run("train", **logged, max_iterations=9)[0] == 0
     # What two processes with this batch would have left: half the iterations to an epoch.
     last = logged["save_dir"] / TITLE / "last.pth"
-    content = checkpoint.load_run(last)
+    content = runs.load_run(last)
     assert content["per_epoch"] == 18
     torch.save({**content, "per_epoch": 9, "processes": 2}, last)
     code, out, err = run("train", **logged, resume="last", max_iterations=20)
@@ -142,7 +145,7 @@ def test_bf16_is_near_and_its_weights_stay_float32(run, logged, tmp_path):
     ("is_fast", "precision", "warned"), [(True, "bf16", 0), (False, "bf16", 1), (False, "fp32", 0)]
 )
 def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast, precision, warned):
-    monkeypatch.setattr(trainer, "cpu_computes_bf16", lambda: is_fast)
+    monkeypatch.setattr("utils.cpu_computes_bf16", lambda: is_fast)
     code, out, _ = run("train", **logged, precision=precision, max_iterations=1)
     assert code == 0
     assert out.count("fp32 is faster here") == warned
@@ -151,7 +154,7 @@ def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast
 def test_learning_rates_worked_by_hand():
     def rates(iterations, **flags):
         config = TrainConfig.from_flags({"train_dir_mslabel": "x", "learning_rate": 1.0, "epochs": 10, **flags})
-        return [config.learning_rate_at(k, per_epoch=10) for k in iterations]
+        return [learning_rate(config, k, per_epoch=10) for k in iterations]
 
     # Epochs 1, 5, 9 and 10: 0.3^(e // 5), and 0.3 more in the last.
     assert rates((0, 39, 40, 89, 90)) == pytest.approx([1, 1, 0.3, 0.3, 0.027])
@@ -164,13 +167,13 @@ def test_the_running_mean_worked_by_hand(tiny_flags):
     trainer = Trainer(TrainConfig.from_flags({**flags, "ema_decay": 0.5}))
     weights, means = [trainer.model.final.bias.detach().clone()], []
     for _ in range(3):
-        trainer._iterate(epoch=1)
+        trainer.iterate(epoch=1)
         trainer.iteration += 1
         weights.append(trainer.model.final.bias.detach().clone())
         means.append(trainer.averaged.final.bias.detach().clone())
     # Decays 1/10, 2/11 and 3/12 while the mean is young (below 0.5).
     expected = weights[0]
-    for decay, new, mean in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], means):
+    for decay, new, mean in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], means, strict=True):
         expected = decay * expected + (1 - decay) * new
         torch.testing.assert_close(mean, expected)
 
@@ -185,7 +188,7 @@ def test_a_run_with_a_running_mean_saves_it_and_resumes_to_the_bit(run, logged, 
         assert run("train", **there, max_iterations=9, resume="last")[0] == 0
         states.append(final_weights(tmp_path / name / TITLE))
     assert same(*states)
-    saved = checkpoint.load_run(tmp_path / "whole" / TITLE / "last.pth")
+    saved = runs.load_run(tmp_path / "whole" / TITLE / "last.pth")
     assert same(states[0], saved["averaged"])
     assert not same(states[0], saved["model"])
 
@@ -197,14 +200,12 @@ def test_gradients_are_clipped(tiny_flags):
     trainer.optimizer.step = lambda: norms.append(
         torch.cat([p.grad.flatten() for p in trainer.model.parameters()]).norm()
     )
-    trainer._iterate(epoch=1)
+    trainer.iterate(epoch=1)
     assert norms == [pytest.approx(0.001, rel=1e-3)]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, damage):
-    whole = {**logged, "save_dir": logged["save_dir"].with_name("whole")}
-    assert run("train", **whole, max_iterations=9)[0] == 0
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, nine_iterations, damage):
     assert run("train", **logged, max_iterations=3)[0] == 0
     assert run("train", **logged, max_iterations=6, resume="last")[0] == 0
     run_dir = logged["save_dir"] / TITLE
@@ -217,7 +218,16 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, damage):
     assert code == 0
     assert "previous.pth: going on after iteration 3" in out + err
     assert ("the checkpoint before it" in out + err) == (damage != "missing")
-    assert same(final_weights(run_dir), final_weights(whole["save_dir"] / TITLE))
+    assert same(final_weights(run_dir), nine_iterations)
+
+
+@pytest.fixture(scope="module")
+def nine_iterations(stores, raw, tmp_path_factory):
+    """The weights of a run of nine iterations that nothing happened to."""
+    save_dir = tmp_path_factory.mktemp("nine")
+    flags = {**everything_on(stores, raw), "save_dir": save_dir, "log_interval": 1, "cuda": 0, "max_iterations": 9}
+    assert mains.main(["train", *words_of(flags)]) == 0
+    return final_weights(save_dir / TITLE)
 
 
 def test_two_damaged_checkpoints_are_refused(run, refused, logged):
@@ -233,7 +243,7 @@ def test_a_loss_that_diverges_stops_the_run(run, refused, logged):
     sentence = refused("train", **{**logged, "log_interval": 25}, resume="last", max_iterations=90, learning_rate=3.0)
     assert "diverges" in sentence or "is not finite" in sentence
     run_dir = logged["save_dir"] / TITLE
-    state, _ = checkpoint.load_weights(run_dir / "last.pth")
+    state = checkpoint.load_state(run_dir / "last.pth")
     assert max(t.abs().max() for t in state.values()) < 2
 
 
@@ -243,18 +253,18 @@ def test_only_losses_against_something_that_stays_can_diverge(tiny_flags, branch
     # An interval of 20 mini-batches with a mean of 0.01, then one of 0.11: eleven times that.
     for loss in (0.01, 0.11):
         for k in range(20):
-            trainer.losses.add(BRANCHES.index(branch), torch.tensor(loss), k)
+            trainer.losses.add(branch, torch.tensor(loss), k)
         means = trainer.losses.means()
         if loss == 0.11 and stops:
             with pytest.raises(UserError, match=f"the {branch} loss diverges: 0.11 .* 0.01 before"):
-                trainer._check_losses(means)
+                trainer.check_losses(means)
         else:
-            trainer._check_losses(means)
+            trainer.check_losses(means)
         trainer.losses.begin_interval(means)
 
 
 def test_the_best_validation_is_kept(run, logged, stores):
-    flags = {**logged, "eval_dir_ms": stores / "test.h5", "epochs": 3}
+    flags = {**logged, "patch_stride": 32, "eval_dir_ms": stores / "test.h5", "epochs": 3}
     assert run("train", **flags)[0] == 0
     run_dir = logged["save_dir"] / TITLE
     scores = [float(row["MPSNR"]) for row in rows_of(run_dir / "validation.csv")]
@@ -268,7 +278,7 @@ def test_compiled_steps_have_the_same_losses(tiny_flags, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
     flags = {k: str(v) for k, v in tiny_flags.items()}
     trainer = Trainer(TrainConfig.from_flags({**flags, "compile": "1"}))
-    trainer._iterate(epoch=1)
+    trainer.iterate(epoch=1)
     assert compiled == [trainer.model]
     assert all(mean > 0 for mean in trainer.losses.means())
 

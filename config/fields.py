@@ -1,0 +1,167 @@
+"""How settings are declared, read from a command line, checked and shown: the machinery of every command's config."""
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from utils import UserError
+
+Choices = tuple | Callable[[], tuple] | None
+AnyConfig = TypeVar("AnyConfig", bound="Config")
+
+
+def flag(
+    default: Any,
+    help: str,
+    *,
+    choices: Choices = None,
+    low: float | None = None,
+    above: float | None = None,
+    affects: str = "result",
+) -> Any:
+    """A dataclass field: one flag of a command, with its help text and limits.
+
+    Args:
+        choices: the values that it takes, or a function that gives them.
+        low, above: low <= value, above < value.
+        affects: what another value would change. "result": the numbers that come out. "row": which row of a table they
+            belong to. "place": where files are, how the work is watched. "speed": how it is computed. "remedy":
+            the result too, but it may change on resuming, since it mends a run that failed.
+    """
+    limits = {"choices": choices, "low": low, "above": above}
+    return dataclasses.field(default=default, metadata={"help": help, "affects": affects, **limits})
+
+
+class Config:
+    """Base of the commands' settings: converts what the command line gives and checks it."""
+
+    # What the user may try where a command runs out of memory.
+    IF_MEMORY_FAILS = "close other programs, or take smaller images"
+    # The flag whose name may be left out.
+    POSITIONAL: str | None = None
+
+    @classmethod
+    def from_flags(cls: type[AnyConfig], flags: Mapping[str, Any]) -> AnyConfig:
+        """Build from a dict of raw flag values (numbers, strings, tuples as fire parses them).
+
+        Raises:
+            UserError: naming the flag, the value received and what it takes.
+        """
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for name in flags:
+            if name not in fields:
+                raise UserError(unknown_flag(name, fields))
+        config = cls(**{name: _converted(fields[name], value) for name, value in flags.items()})
+        config.validate()
+        return config
+
+    def validate(self) -> None:
+        """Check the settings against each other.
+
+        Raises:
+            UserError: for a combination that cannot work.
+        """
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values, for config.json and checkpoints."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def check_patch(self) -> None:
+        """Refuse patches that do not start and end on whole LR pixels."""
+        for name in ("patch_size", "patch_stride"):
+            if (value := getattr(self, name)) % self.n_scale:
+                raise UserError(f"--{name} ({value}) must be a multiple of --n_scale ({self.n_scale})")
+
+    def check_dataset_name(self) -> None:
+        """Refuse a name that cannot be part of a file's."""
+        if not re.fullmatch(r"[\w.+ -]+", self.dataset_name):
+            raise UserError(
+                f"--dataset_name {self.dataset_name!r}: it becomes part of file names; use letters, digits, _ and -"
+            )
+
+    def check_gpus(self) -> None:
+        """Refuse what are no device numbers."""
+        if self.gpus and not all(part.strip().isdecimal() for part in self.gpus.split(",")):
+            raise UserError(f"--gpus takes device numbers such as 0 or 0,1, not {self.gpus!r}")
+
+
+def affecting(config_class: type[Config], *kinds: str) -> set[str]:
+    """Names of the settings that affect one of these kinds of things; see `flag`."""
+    return {f.name for f in dataclasses.fields(config_class) if f.metadata["affects"] in kinds}
+
+
+def cuda_flag() -> Any:
+    """--cuda, as several commands have it."""
+    return flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"), affects="place")
+
+
+def gpus_flag() -> Any:
+    """--gpus, as several commands have it."""
+    return flag("", "number of the CUDA device to use; the first one without", affects="place")
+
+
+def unknown_flag(name: str, known: Iterable[str]) -> str:
+    """The sentence for a flag that does not exist, with the nearest one that does."""
+    by_lower_case = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
+    remedy = f"did you mean --{by_lower_case[near[0]]}?" if near else "--help lists the flags"
+    return f"--{name} is not a flag of this command; {remedy}"
+
+
+def names(text: str) -> list[str]:
+    """A comma-separated list of scene names as a list, without blanks at the ends."""
+    return [n.strip() for n in text.split(",") if n.strip()]
+
+
+def number(value: Any) -> float | None:
+    """The finite number that a value is or spells, with true and false as 1 and 0; None if it is none."""
+    if isinstance(value, str):
+        value = {"true": 1, "false": 0}.get(value.strip().lower(), value)
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if abs(found) < float("inf") else None
+
+
+def flags_table(config_class: type[Config]) -> str:
+    """The flags of a command as a Markdown table, as docs/flags.md has it."""
+    lines = ["| flag | default | meaning |", "|---|---|---|"]
+    for f in dataclasses.fields(config_class):
+        default = int(f.default) if isinstance(f.default, bool) else f.default
+        help = f.metadata["help"].replace("|", "\\|")
+        lines.append(f"| `--{f.name}` | {f'`{default}`' if default != '' else ''} | {help} |")
+    return "\n".join(lines)
+
+
+def _converted(field: dataclasses.Field, value: Any) -> Any:
+    """A raw flag value in the field's type and within its limits."""
+    name, limits = field.name, field.metadata
+    if field.type is str:
+        value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+        value = os.path.expanduser(value) if value.startswith("~") else value
+    else:
+        found = number(value)
+        if field.type is bool and found not in (0, 1):
+            raise UserError(f"--{name} takes 1 or 0, not {value!r}")
+        # Beyond 2**53 a float no longer tells whole numbers apart.
+        if found is None or (field.type is int and (found % 1 or abs(found) > 2**53)):
+            raise UserError(f"--{name} takes a {'whole ' if field.type is int else ''}number, not {value!r}")
+        value = field.type(found)
+    choices = limits["choices"]() if callable(limits["choices"]) else limits["choices"]
+    if choices and value not in choices:
+        raise UserError(f"--{name} takes {_one_of(choices, field.default)}, not {value!r}")
+    if limits["low"] is not None and value < limits["low"]:
+        raise UserError(f"--{name} is at least {limits['low']}, not {value!r}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise UserError(f"--{name} is above {limits['above']}, not {value!r}")
+    return value
+
+
+def _one_of(choices: Iterable[Any], default: Any) -> str:
+    # "" and 0 as a default say that nothing was chosen.
+    words = [str(c) for c in choices if c != "" and not (c == default == 0)]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,37 @@
+"""The page of all flags, docs/flags.md."""
+
+from config import (
+    DemoConfig,
+    InfoConfig,
+    PredictConfig,
+    PrepareConfig,
+    TablesConfig,
+    TestConfig,
+    TrainConfig,
+    flags_table,
+)
+
+CONFIGS = {
+    "prepare": PrepareConfig,
+    "info": InfoConfig,
+    "train": TrainConfig,
+    "test": TestConfig,
+    "predict": PredictConfig,
+    "tables": TablesConfig,
+    "demo": DemoConfig,
+}
+INTRODUCTION = """# Flags
+
+Made by `python -m config > docs/flags.md`; `python mains.py COMMAND --help` shows the same. Switches take 1 or 0.
+Anything wrong ends with one sentence and exit code 2, before work has begun; 130 means stopped by Ctrl-C with the
+checkpoint safe.
+"""
+
+
+def flags_page() -> str:
+    """Markdown: a section with the table of flags for every command."""
+    sections = [
+        f"## {command}\n\n{config_class.__doc__}\n\n{flags_table(config_class)}\n"
+        for command, config_class in CONFIGS.items()
+    ]
+    return "\n".join([INTRODUCTION, *sections])

@@ -1,0 +1,71 @@
+"""The settings of `predict`."""
+
+from dataclasses import dataclass
+
+from config.fields import Config, cuda_flag, flag, gpus_flag, number
+from utils import UserError
+
+
+@dataclass(frozen=True)
+class PredictConfig(Config):
+    """Super-resolve scenes of one's own, from the files that people have to files of the same kind."""
+
+    input: str = flag(
+        "",
+        "a scene (.mat, .npy, .npz, HDF5, ENVI, TIFF, a folder of band PNGs), or a folder of scenes",
+        affects="place",
+    )
+    output: str = flag(
+        "", "its result; the extension says the format, the input's without; a folder for a folder", affects="place"
+    )
+    model_dir: str = flag(
+        "", "the .pth file of the weights, or the name of weights that come with the program", affects="row"
+    )
+    overwrite: bool = flag(False, "1: replace results that are there already", affects="place")
+    value_scale: float = flag(
+        0.0,
+        "what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
+        low=0,
+    )
+    nodata: str = flag("", "value that marks missing data, where the file does not say; NaN always does")
+    wavelengths: str = flag("", "first,last in nm of evenly spaced bands, where the file does not say")
+    key: str = flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
+    band_axis: int = flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
+    resample_bands: bool = flag(False, "1: interpolate other bands to the network's, and its detail back to them")
+    self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; 8 times as long")
+    back_projection: int = flag(0, "times that what the result lacks of the input is added to it", low=0)
+    report: bool = flag(
+        False,
+        "1: a picture beside the result: LR, bicubic, SR, spectra, and SR degraded against the input",
+        affects="place",
+    )
+    tile_size: int = flag(
+        0, "LR pixels along a tile's edge; 0: the whole scene, or the largest that memory allows", low=0
+    )
+    tile_overlap: int = flag(32, "LR pixels that neighbouring tiles share, a multiple of 4", low=0)
+    memory_limit: float = flag(0.0, "GB that may be used; 0: what is free", low=0, affects="speed")
+    cuda: str = cuda_flag()
+    gpus: str = gpus_flag()
+
+    def validate(self) -> None:
+        """See `Config.validate`."""
+        self.check_gpus()
+        for name, what in (("input", "a scene or a folder of scenes"), ("output", "a file or a folder")):
+            if not getattr(self, name):
+                raise UserError(f"--{name} is missing; give {what}")
+        if not self.model_dir:
+            raise UserError(
+                "--model_dir is missing; give a .pth file, or the name of weights that come with the program"
+            )
+        self.check_tiles()
+        if self.nodata and self.nodata.lower() != "nan" and number(self.nodata) is None:
+            raise UserError(f"--nodata takes a number or nan, not {self.nodata!r}")
+
+    def check_tiles(self) -> None:
+        """Refuse tiles that cannot be blended."""
+        if self.tile_overlap % 4:
+            raise UserError(f"--tile_overlap takes a multiple of 4, not {self.tile_overlap}")
+        if self.tile_size and self.tile_size < 2 * self.tile_overlap:
+            raise UserError(
+                f"--tile_size ({self.tile_size}) must be at least twice --tile_overlap ({self.tile_overlap})"
+            )

@@ -1,0 +1,80 @@
+"""The settings of `prepare`."""
+
+from dataclasses import dataclass
+
+from config.fields import Config, flag, names, number
+from config.patch import asked_or_published_patch
+from data.facts import PROTOCOLS, SCALES, SPLITS
+from utils import UserError
+
+
+@dataclass(frozen=True)
+class PrepareConfig(Config):
+    """Turn a raw download into scene stores: labelled.h5, unlabelled.h5, test.h5."""
+
+    raw_dir: str = flag("", "folder of the raw download", affects="place")
+    out_dir: str = flag("", "folder for the scene stores", affects="place")
+    dataset_name: str = flag(
+        "Cave",
+        "Cave, Harvard, NTIRE2020, Chikusei, DIV2K, or a name of your own for any folder of cubes",
+        affects="row",
+    )
+    n_scale: int = flag(4, "enlargement that LR-only images were taken for", choices=SCALES, affects="row")
+    protocol: str = flag(
+        "corrected",
+        "how CAVE's 8-bit watercolors is scaled when nothing else is asked: corrected (/255) or published (/65535)",
+        choices=PROTOCOLS,
+        affects="row",
+    )
+    labelled: str = flag("", "names of the labelled scenes, A,B,...; the published split without")
+    unlabelled: str = flag("", "names of the unlabelled scenes; the published split without")
+    test: str = flag("", "names of the test scenes; the published split without")
+    unlabelled_lr_dir: str = flag(
+        "", "folder of low-resolution scenes, for which no HR exists, to be the unlabelled ones", affects="place"
+    )
+    allow_missing: bool = flag(
+        False, "go on with the scenes that are there when some of the split are missing", affects="place"
+    )
+    fractions: str = flag(
+        "0.6,0.2,0.2", "labelled, unlabelled and test parts, drawn by the seed where no split is published"
+    )
+    seed: int = flag(3000, "seed of that draw", low=0)
+    key: str = flag("", "own cubes: name of the array in .mat, .npz and HDF5 files; the only cube without")
+    band_axis: int = flag(-1, "own cubes: axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
+    value_scale: float = flag(0.0, "own cubes: what stands for 1; 0: the integer type's maximum, 1 for floats", low=0)
+    wavelengths: str = flag("", "own cubes: first,last in nm of evenly spaced bands; where files do not say")
+    format: str = flag(
+        "h5",
+        "mat: write released-style .mat patches (gt, ms, ms_bicubic) beside the stores",
+        choices=("h5", "mat"),
+        affects="place",
+    )
+    patch_size: int = flag(0, "--format mat: HR pixels along a patch's edge; 0: the published ones", low=0)
+    patch_stride: int = flag(0, "--format mat: HR pixels between patches; 0: the published ones", low=0)
+    check: bool = flag(False, "1: score bicubic on the test store beside the published bicubic row", affects="place")
+    workers: int = flag(
+        0, "processes that read scenes; 0: as many as there are cores, at most 4", low=0, affects="speed"
+    )
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """(size, stride) of the exported HR patches, the published ones where none is asked for."""
+        return asked_or_published_patch(self)
+
+    def validate(self) -> None:
+        """See `Config.validate`."""
+        if not self.raw_dir and not self.unlabelled_lr_dir:
+            raise UserError("--raw_dir is missing; give the folder of the raw download")
+        if not self.out_dir:
+            raise UserError("--out_dir is missing; give the folder for the scene stores")
+        self.check_patch()
+        parts = [number(part) for part in self.fractions.split(",")]
+        if len(parts) != 3 or None in parts or min(parts) < 0 or sum(parts) <= 0:
+            raise UserError(f"--fractions takes three parts such as 0.6,0.2,0.2, not {self.fractions!r}")
+        seen = {}
+        for split in SPLITS:
+            for name in names(getattr(self, split)):
+                if seen.setdefault(name, split) != split:
+                    raise UserError(
+                        f"scene {name} is in both --{seen[name]} and --{split}; a scene belongs to one split"
+                    )

@@ -1,0 +1,57 @@
+"""The settings of `test`."""
+
+from dataclasses import dataclass
+
+from config.fields import Config, cuda_flag, flag, gpus_flag
+from data.facts import PROTOCOLS, SCALES
+from models import registry
+from utils import UserError
+
+
+@dataclass(frozen=True)
+class TestConfig(Config):
+    """Score a network on whole scenes: PSNR, SSIM, SAM, ERGAS and more, per scene and in the mean."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    IF_MEMORY_FAILS = "try --cuda 0, which uses main memory, close other programs, or crop the scenes"
+
+    test_dir: str = flag(
+        "", "test scenes: a scene store or a folder of .mat files (gt; ms and ms_bicubic if there)", affects="place"
+    )
+    model_dir: str = flag(
+        "", "the .pth file of the weights (ours or released); its architecture is read off it", affects="row"
+    )
+    model_title: str = flag(
+        "",
+        "Bicubic, which needs no weights; of other networks only checked against the weights",
+        choices=lambda: ("", *registry.names()),
+        affects="row",
+    )
+    result_path: str = flag("./results", "folder for the results", affects="place")
+    n_scale: int = flag(
+        0, "enlargement; for Bicubic 4 without, else as told by the weights' file", choices=(0, *SCALES), affects="row"
+    )
+    n_colors: int = flag(0, "bands; only checked against the weights", low=0, affects="row")
+    n_feats: int = flag(0, "width; only checked against the weights", low=0, affects="row")
+    n_blocks: int = flag(0, "blocks; only checked against the weights", low=0, affects="row")
+    n_subs: int = flag(0, "bands in a group; only checked against the weights", low=0, affects="row")
+    n_ovls: int = flag(-1, "shared bands; as told by the weights' file without", low=-1, affects="row")
+    data_test_num: int = flag(0, "use only the first N scenes (sorted); 0: all", low=0, affects="row")
+    protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS), affects="row")
+    self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; better, and 8 times as long")
+    save_images: bool = flag(
+        False, "1: write each cube (.mat) and a picture of LR, bicubic, SR, HR and the error", affects="place"
+    )
+    cuda: str = cuda_flag()
+    gpus: str = gpus_flag()
+
+    def validate(self) -> None:
+        """See `Config.validate`."""
+        self.check_gpus()
+        if not self.test_dir:
+            raise UserError("--test_dir is missing; give a scene store (test.h5) or a folder of .mat files")
+        if not self.model_dir and self.model_title != "Bicubic":
+            raise UserError("--model_dir is missing; give the .pth file of the weights, or --model_title Bicubic")
+        if self.model_dir and self.model_title == "Bicubic":
+            raise UserError("--model_title Bicubic needs no weights; leave --model_dir out")

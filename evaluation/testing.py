@@ -1,0 +1,114 @@
+"""The command `test`: weights, or bicubic enlargement, scored on test scenes."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from evaluation import results, scoring
+from evaluation.samples import Samples
+from evaluation.scenes import SceneSet
+from models import build_model, weights
+from models.ensemble import SelfEnsemble
+from training.processes import World
+from utils import UserError, select_device, writing
+
+# Weights that are called alike in every run's folder; results are called after the folder.
+RUN_WEIGHTS = ("last.pth", "previous.pth", "best.pth")
+# Flags that are only checked against the weights.
+CHECKED = ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs")
+
+
+class TestSettings(Protocol):
+    """What is asked of a test, see `config.TestConfig`."""
+
+    __test__ = False
+
+    test_dir: str
+    model_dir: str
+    model_title: str
+    result_path: str
+    n_scale: int
+    n_ovls: int
+    data_test_num: int
+    protocol: str
+    self_ensemble: bool
+    save_images: bool
+    cuda: str
+    gpus: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings as plain values."""
+
+
+@dataclass
+class Method:
+    """What is scored: its network, the network's name, what results are called after, its scale and bands (0: any)."""
+
+    model: nn.Module
+    name: str
+    title: str
+    n_scale: int
+    n_colors: int
+
+
+def test(config: TestSettings) -> list[Path]:
+    """Score the weights (or Bicubic) on the test scenes, print the table, write it.
+
+    Returns:
+        Paths of the files written.
+
+    Raises:
+        UserError: for weights or scenes that cannot be used, or flags that contradict the weights.
+    """
+    device = select_device(config.cuda, config.gpus)
+    world = World(device)
+    method = _method_of(config)
+    scenes = SceneSet(config.test_dir, "test_dir", method.n_scale, config.protocol, config.data_test_num)
+    result_path = Path(config.result_path).expanduser()
+    with writing(result_path):
+        result_path.mkdir(parents=True, exist_ok=True)
+    scenes.check(method.n_colors or None)
+    model = method.model.to(device, memory_format=torch.channels_last)
+    title = method.title
+    if config.self_ensemble:
+        model, title = SelfEnsemble(model), f"{title}_ensemble"
+    images_dir = result_path / f"{title}_images" if config.save_images else None
+    started = time.monotonic()
+    keep = Samples(scenes.n_scale)
+    rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
+    if not world.is_main:
+        return []
+    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
+    description = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
+    path = result_path / f"{title}_results.json"
+    results.write(path, method.name, scenes, rows, description, keep)
+    return [path, *keep.write(path), *files]
+
+
+def _method_of(config: TestSettings) -> Method:
+    if not config.model_dir:
+        n_scale = config.n_scale or 4
+        return Method(
+            build_model(config.model_title, 0, n_scale), config.model_title, f"Bicubic_x{n_scale}", n_scale, 0
+        )
+    loaded = weights.load(config.model_dir, config.n_ovls if config.n_ovls >= 0 else None, config.n_scale or None)
+    architecture = loaded.architecture
+    _refuse_contradictions(config, architecture)
+    path = loaded.path.absolute()
+    title = path.parent.name if path.name in RUN_WEIGHTS else path.stem
+    return Method(loaded.model, architecture["name"], title, architecture["n_scale"], architecture["n_colors"])
+
+
+def _refuse_contradictions(config: TestSettings, architecture: dict[str, Any]) -> None:
+    remedy = "leave the flag out, or give other weights"
+    if config.model_title not in ("", architecture["name"]):
+        raise UserError(f"--model_title {config.model_title}: {config.model_dir} is a {architecture['name']}; {remedy}")
+    for name in CHECKED:
+        asked = getattr(config, name)
+        # What a network has not, or has in any number (0), contradicts nothing.
+        if asked and architecture.get(name) and asked != architecture[name]:
+            raise UserError(f"--{name} {asked}: {config.model_dir} has {architecture[name]}; {remedy}")

@@ -1,0 +1,200 @@
+"""The four training objectives, one record each: whoever names an objective reads it here.
+
+`active` says which take part; the trainer learns them one after the other, as often as their theta says. An objective
+is added by a record of its own: its switch and theta become flags of `train`, its loss a column of log.csv, its label
+a part of the rows' names in tables.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
+from losses import hybrid_loss
+from utils import random_generator
+
+
+class Batch(Protocol):
+    """A mini-batch: ms B x C x h x w, lms and gt B x C x s*h x s*w, in 0..1; gt is None where nobody knows it."""
+
+    ms: torch.Tensor
+    lms: torch.Tensor
+    gt: Any
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """The batch with a function applied to each tensor."""
+
+
+class Learner(Protocol):
+    """What a loss asks of whoever trains.
+
+    Attributes:
+        conversion: F, the bands x n_subs matrix of the consistency loss.
+        seed, iteration, repeat: what random draws depend on; repeat counts an objective's mini-batches of an
+            iteration.
+    """
+
+    conversion: torch.Tensor
+    seed: int
+    iteration: int
+    repeat: int
+
+    def super_resolve(self, batch: Batch, modality: str = "spectral") -> torch.Tensor:
+        """The network's output for a batch, in float32."""
+
+    def criterion(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The loss that --loss names."""
+
+
+def labelled_loss(learner: Learner, batch: Batch) -> torch.Tensor:
+    """Super-resolved HSIs against the true ones."""
+    return learner.criterion(learner.super_resolve(batch), batch.gt)
+
+
+def mixup_loss(learner: Learner, batch: Batch) -> torch.Tensor:
+    """The same for bands mixed by a new random matrix (Spectral Mixup)."""
+    generator = random_generator(learner.seed, "mixup", learner.iteration, learner.repeat)
+    matrix = draw_mixup_matrix(batch.ms.shape[1], generator).to(batch.ms.device)
+    return labelled_loss(learner, batch.map(lambda x: spectral_mixup(x, matrix)))
+
+
+def rgb_loss(learner: Learner, batch: Batch) -> torch.Tensor:
+    """Super-resolved RGB images against the true ones."""
+    return hybrid_loss(learner.super_resolve(batch, "rgb"), batch.gt)
+
+
+def consistency_loss(learner: Learner, batch: Batch) -> torch.Tensor:
+    """An unlabelled HSI super-resolved and then converted to 8 channels, against the reverse order."""
+    converted_last = convert_bands(learner.super_resolve(batch), learner.conversion)
+    converted_first = batch.map(lambda x: convert_bands(x, learner.conversion))
+    return hybrid_loss(converted_last, learner.super_resolve(converted_first, "rgb"))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One of the losses as trained.
+
+    Attributes:
+        name: its word in logs, messages and checkpoints.
+        loss: loss(learner, batch) -> scalar.
+        stream: the stream of patches that it takes mini-batches from: labelled, rgb or unlabelled.
+        title: of its curve on the page of tables.
+        label: its word in the names of rows; "" for what every row has.
+        rank: its place among the labels of a row.
+        switch, theta: the flags that switch it on, and say how many mini-batches of it come to a labelled one; ""
+            for what is always on.
+        switch_help, theta_help, theta_default: of those flags.
+        modalities: of images that the network must have a path for.
+        shares_batches: whether its mini-batches are the very ones of the objective before it on that stream.
+        is_supervised: whether it compares with something that stays. Both sides of the consistency loss are the
+            network's: it is near zero as long as the network adds nothing to the bicubic image, and grows as it learns.
+        first_half_only: whether it takes part in the first half of the epochs only (1..6 of 10).
+        needs_colours: whether it means nothing to a sensor that does not see blue, green and red.
+    """
+
+    name: str
+    loss: Callable[[Learner, Any], torch.Tensor]
+    stream: str
+    title: str
+    label: str = ""
+    rank: int = 0
+    switch: str = ""
+    theta: str = ""
+    switch_help: str = ""
+    theta_help: str = ""
+    theta_default: int = 1
+    modalities: tuple[str, ...] = ("spectral",)
+    shares_batches: bool = False
+    is_supervised: bool = True
+    first_half_only: bool = False
+    needs_colours: bool = False
+
+    def is_on(self, config: Any) -> bool:
+        """Whether a run has it: a TrainConfig, or the content of a config.json."""
+        if not self.switch:
+            return True
+        values = config if isinstance(config, Mapping) else vars(config)
+        return bool(values.get(self.switch)) and values.get(self.theta, self.theta_default) > 0
+
+    def repeats(self, config: Any) -> int:
+        """Its mini-batches to a labelled one, where it is on."""
+        return getattr(config, self.theta) if self.theta else 1
+
+
+OBJECTIVES: dict[str, Objective] = {}
+
+
+def add(objective: Objective) -> Objective:
+    """Have an objective trained, in the order in which they are added; before `config` is imported."""
+    OBJECTIVES[objective.name] = objective
+    return objective
+
+
+LABELLED = add(Objective("labelled", labelled_loss, "labelled", "Labelled loss"))
+MIXUP = add(
+    Objective(
+        "mixup",
+        mixup_loss,
+        "labelled",
+        "Spectral Mixup loss",
+        label="Mixup",
+        rank=3,
+        switch="UseLabeledSpectralMixUp",
+        switch_help="1: train on spectrally mixed labelled batches too",
+        theta="theta_LabeledSpectralMixUp",
+        theta_help="mixed mini-batches per labelled one",
+        shares_batches=True,
+    )
+)
+RGB = add(
+    Objective(
+        "rgb",
+        rgb_loss,
+        "rgb",
+        "RGB loss",
+        label="RGB",
+        rank=1,
+        switch="UseRGB",
+        switch_help="1: train RGB super-resolution alongside",
+        theta="theta_rgb",
+        theta_help="RGB mini-batches per labelled one",
+        theta_default=3,
+        modalities=("rgb",),
+    )
+)
+CONSISTENCY = add(
+    Objective(
+        "consistency",
+        consistency_loss,
+        "unlabelled",
+        "Consistency loss",
+        label="SSL",
+        rank=2,
+        switch="UseUnlabelConsistency",
+        switch_help="1: train on the consistency of unlabelled HSIs too",
+        theta="theta_unlabel",
+        theta_help="unlabelled mini-batches per labelled one",
+        theta_default=3,
+        modalities=("spectral", "rgb"),
+        is_supervised=False,
+        first_half_only=True,
+        needs_colours=True,
+    )
+)
+
+
+def active(config: Any, epoch: int = 1) -> list[tuple[Objective, int]]:
+    """The objectives that take part in an epoch 1, 2, ..., in order, each with its mini-batches an iteration."""
+    return [
+        (objective, objective.repeats(config))
+        for objective in OBJECTIVES.values()
+        if objective.is_on(config) and not (objective.first_half_only and epoch - 1 > config.epochs / 2)
+    ]
+
+
+def labels(config: Any) -> list[str]:
+    """The labels of what a run has beside the labelled loss, in the order of rows' names."""
+    chosen = [o for o in OBJECTIVES.values() if o.label and o.is_on(config)]
+    return [o.label for o in sorted(chosen, key=lambda o: o.rank)]

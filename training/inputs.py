@@ -1,0 +1,143 @@
+"""What a run learns from: the streams of patches that its objectives need, and what they tell of the sensor."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import objectives
+from config import FOLDERS, TrainConfig
+from data import sources
+from data.facts import DATASETS
+from data.sources import Source
+from data.spectral import conversion_for, lift_matrix, read_conversion
+from data.stream import PatchStream
+from training.processes import World
+from utils import UserError, given_by, say
+
+
+@dataclass
+class Inputs:
+    """The data of a run, opened and checked.
+
+    Attributes:
+        config: the run's config, without objectives that the sensor has no colours for.
+        streams: by name, see `objectives.Objective.stream`.
+        n_colors: bands.
+        wavelengths: their centres in nm, or None.
+        conversion: bands x n_subs matrix of the consistency loss on the device; None where nobody needs it.
+    """
+
+    config: TrainConfig
+    streams: dict[str, PatchStream]
+    n_colors: int
+    wavelengths: np.ndarray | None
+    conversion: torch.Tensor | None
+
+    @property
+    def patch_counts(self) -> dict[str, int]:
+        """How many patches each stream has."""
+        return {name: len(stream.source) for name, stream in self.streams.items()}
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        for stream in self.streams.values():
+            stream.close()
+
+
+def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inputs:
+    """Open and check all data of a run.
+
+    Raises:
+        UserError: if something the user gave cannot work.
+    """
+    size, stride = config.patch
+    with given_by("train_dir_mslabel", config.train_dir_mslabel):
+        labelled = sources.labelled_source(
+            config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num, config.protocol
+        )
+    _check_labelled(labelled, config)
+    conversion = None
+    if objectives.CONSISTENCY.is_on(config):
+        config, matrix = _with_conversion(config, labelled.n_colors, labelled.wavelengths)
+        conversion = None if matrix is None else torch.from_numpy(matrix).float().to(device)
+    opened: dict[str, Source] = {"labelled": labelled}
+    for objective, _ in objectives.active(config):
+        if objective.stream not in opened:
+            opened[objective.stream] = _open(objective.stream, config, labelled.n_colors)
+    _say_unused(config, opened)
+    streams = {
+        name: PatchStream(
+            source,
+            config.batch_size,
+            config.seed,
+            name,
+            device,
+            keep_last=name == "labelled",
+            rank=world.rank,
+            world_size=world.size,
+        )
+        for name, source in opened.items()
+    }
+    return Inputs(config, streams, labelled.n_colors, labelled.wavelengths, conversion)
+
+
+def _open(stream: str, config: TrainConfig, n_colors: int) -> Source:
+    """The source of the RGB or unlabelled stream."""
+    size, stride = config.patch
+    flag = FOLDERS[stream]
+    path = getattr(config, flag)
+    with given_by(flag, path):
+        if stream == "rgb":
+            return sources.rgb_source(path, size, stride, config.n_scale, lift_matrix(config.n_subs))
+        source = sources.unlabelled_source(path, size, stride, config.n_scale, config.protocol)
+    if source.n_colors != n_colors:
+        raise UserError(
+            f"{path}: {source.n_colors} bands, the labelled images have {n_colors}; give images of one sensor"
+        )
+    return source
+
+
+def _check_labelled(source: Source, config: TrainConfig) -> None:
+    path = config.train_dir_mslabel
+    if config.patch_size not in (0, source.size):
+        raise UserError(
+            f"--patch_size {config.patch_size}: the patches of {path} have {source.size} pixels and are not cut again; "
+            "leave the flag out"
+        )
+    known = DATASETS.get(config.dataset_name)
+    if known and source.n_colors != known.n_colors:
+        raise UserError(
+            f"{path}: {source.n_colors} bands, {config.dataset_name} has {known.n_colors}; set --dataset_name to a "
+            "name of your own"
+        )
+    if source.n_colors < config.n_subs:
+        raise UserError(f"{path}: {source.n_colors} bands, fewer than --n_subs {config.n_subs}; set a smaller one")
+
+
+def _with_conversion(
+    config: TrainConfig, n_colors: int, wavelengths: np.ndarray | None
+) -> tuple[TrainConfig, np.ndarray | None]:
+    """The conversion to n_subs channels; config without RGB and consistency where the sensor sees no colours."""
+    known = DATASETS.get(config.dataset_name)
+    is_released = known is not None and known.has_released_conversion
+    if config.conversionMat_path or wavelengths is None or is_released:
+        with given_by("conversionMat_path", config.conversionMat_path):
+            return config, read_conversion(config.conversionMat_path, n_colors, config.n_subs)
+    try:
+        return config, conversion_for(wavelengths, config.n_subs)
+    except ValueError as error:
+        say(
+            f"{config.train_dir_mslabel}: {error}; RGB images and the consistency loss need the visible bands, or a "
+            "matrix of your own by --conversionMat_path: training goes on without the two"
+        )
+        off = {o.switch: False for o in objectives.OBJECTIVES.values() if o.switch and "rgb" in o.modalities}
+        return dataclasses.replace(config, **off), None
+
+
+def _say_unused(config: TrainConfig, opened: dict[str, Source]) -> None:
+    for objective in objectives.OBJECTIVES.values():
+        flag = FOLDERS[objective.stream]
+        if objective.stream not in opened and getattr(config, flag):
+            say(f"--{flag} is given, but the {objective.name} objective is off; --{objective.switch} 1 turns it on")

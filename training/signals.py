@@ -1,0 +1,28 @@
+"""Being told to stop while a checkpoint is still to be made."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+from utils import say
+
+
+class StopSignals:
+    """While open, SIGINT and SIGTERM are noted in signal_number, 0 before; the second one acts at once."""
+
+    def __enter__(self) -> "StopSignals":
+        self.signal_number = 0
+        self._previous: dict[signal.Signals, Any] = {
+            s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.signal_number:
+            raise KeyboardInterrupt
+        self.signal_number = number
+        say("stopping after this iteration, when the checkpoint is safe (once more: at once)")
