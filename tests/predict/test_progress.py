@@ -16,7 +16,6 @@ from predict import progress
 from predict.network import DeviceNetwork
 from predict.scene import SceneUpscaling
 
-
 TILES = {"tile_size": 16, "tile_overlap": 8}
 
 
