@@ -56,7 +56,7 @@ def spectral_angle(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     norms = [torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (pred, target)]
     lit = (norms[0] > DARK) & (norms[1] > DARK)
     # Dark spectra are replaced by equal ones, and take no part in the gradient.
-    u, v = (torch.where(lit, x / norm.clamp(min=DARK), 1) for x, norm in zip((pred, target), norms))
+    u, v = (torch.where(lit, x / norm.clamp(min=DARK), 1) for x, norm in zip((pred, target), norms, strict=True))
     difference, total = (torch.linalg.vector_norm(x, dim=1) for x in (u - v, u + v))
     return 2 * torch.atan2(difference, total).mean()
 
@@ -76,4 +76,10 @@ def mse_sam_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def loss_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The loss that --loss names: hybrid, l1, mse or mse_sam."""
-    return {"hybrid": hybrid_loss, "l1": functional.l1_loss, "mse": functional.mse_loss, "mse_sam": mse_sam_loss}[name]
+    losses: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+        "hybrid": hybrid_loss,
+        "l1": functional.l1_loss,
+        "mse": functional.mse_loss,
+        "mse_sam": mse_sam_loss,
+    }
+    return losses[name]

@@ -5,12 +5,57 @@ One function per metric; `quality_assessment` gathers them under the names of th
 
 import os
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-METRICS = ("MPSNR", "MSSIM", "MSSIM_gaussian", "ERGAS", "SAM", "CrossCorrelation", "RMSE")
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is printed and read.
+
+    Attributes:
+        key: its name in results files, and in the columns of CSV files.
+        label: its name in headings.
+        unit: "" for none.
+        digits: behind the point.
+        lower_is_better: whether a smaller value is the better one.
+        only_to_compare: whether tables show it only where a published number stands beside it.
+    """
+
+    key: str
+    label: str
+    unit: str = ""
+    digits: int = 4
+    lower_is_better: bool = False
+    only_to_compare: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The label with the unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def text(self, value: float, sign: str = "") -> str:
+        """A value as printed; "+" as sign shows that of positive numbers too."""
+        return f"{value:{sign}.{self.digits}f}"
+
+
+# By key, in the order of `quality_assessment`, of validation.csv and of tables.csv.
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric("MPSNR", "MPSNR", unit="dB"),
+        Metric("MSSIM", "MSSIM"),
+        Metric("MSSIM_gaussian", "MSSIM (Gaussian)", only_to_compare=True),
+        Metric("ERGAS", "ERGAS", lower_is_better=True),
+        Metric("SAM", "SAM", unit="°", lower_is_better=True),
+        Metric("CrossCorrelation", "CC"),
+        Metric("RMSE", "RMSE", digits=5, lower_is_better=True),
+    )
+}
 
 # Rows of a band that SSIM works on at a time.
 ROWS_AT_ONCE = 64
@@ -20,17 +65,24 @@ class UnscoredBandWarning(UserWarning):
     """A band on which a metric is not defined, or infinite."""
 
 
-def quality_assessment(gt, pred, data_range=1.0, ratio=4, band_names=None):
+def quality_assessment(
+    gt: np.ndarray,
+    pred: np.ndarray,
+    data_range: float = 1.0,
+    ratio: float = 4,
+    band_names: Sequence[str] | None = None,
+) -> dict[str, float]:
     """All seven metrics of one image.
 
     Args:
-        gt, pred: H x W x C arrays, the truth and the prediction, in the same units.
+        gt: H x W x C array, the truth.
+        pred: the prediction, of the same shape and in the same units.
         data_range: largest possible value less the smallest one.
         ratio: enlargement, for ERGAS; the published x8 tables were made with 4.
         band_names: C names for the warnings, e.g. "450 nm"; "band 1", ... without them.
 
     Returns:
-        dict: MPSNR (dB), MSSIM, MSSIM_gaussian, ERGAS, SAM (degrees), CrossCorrelation, RMSE, as floats.
+        {key: value} of METRICS: MPSNR (dB), MSSIM, MSSIM_gaussian, ERGAS, SAM (degrees), CrossCorrelation, RMSE.
         Identical cubes have MPSNR infinity and are perfect otherwise. A band of no light that was
         predicted wrongly has ERGAS infinity. NaN stands only where nothing can be scored: SAM without
         a pixel lit in both cubes, CrossCorrelation without a band that varies in both.
@@ -83,19 +135,20 @@ def _tensor(array):
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
 
 
-def band_mse(gt, pred):
+def band_mse(gt: np.ndarray, pred: np.ndarray) -> np.ndarray:
     """Mean squared error of each band: C x H x W twice -> C."""
-    return np.array([torch.nn.functional.mse_loss(x, y).item() for x, y in zip(_tensor(gt), _tensor(pred))])
+    pairs = zip(_tensor(gt), _tensor(pred), strict=True)
+    return np.array([torch.nn.functional.mse_loss(x, y).item() for x, y in pairs])
 
 
-def psnr(mse, data_range=1.0):
+def psnr(mse: np.ndarray, data_range: float = 1.0) -> np.ndarray:
     """Peak signal-to-noise ratio in dB, 10 log10(data_range^2 / MSE); infinity where the MSE is 0."""
     with np.errstate(divide="ignore"):
         return 10 * np.log10(data_range**2 / np.asarray(mse, dtype=np.float64))
 
 
-def ergas(gt, pred, ratio=4):
-    """Relative global error: (100/ratio) sqrt(mean over bands of MSE / mean(gt)^2) (Wald 2000)."""
+def ergas(gt: np.ndarray, pred: np.ndarray, ratio: float = 4) -> float:
+    """Relative global error: (100/ratio) sqrt(mean over bands of MSE / mean(gt)^2) (Wald 2000); C x H x W twice."""
     return float(100 / ratio * np.sqrt(np.mean(_ergas_terms(gt, band_mse(gt, pred)))))
 
 
@@ -105,14 +158,14 @@ def _ergas_terms(gt, mse):
         return np.where(mse == 0, 0.0, mse / mean_squared)
 
 
-def sam(gt, pred):
+def sam(gt: np.ndarray, pred: np.ndarray) -> float:
     """Spectral angle in degrees, mean over the pixels where both spectra are non-zero (C x H x W twice).
 
     Where no pixel qualifies: 0 for identical cubes, else NaN.
     """
     x, y = _tensor(gt), _tensor(pred)
     dot, gt_norm, pred_norm = torch.zeros(3, *x.shape[1:], dtype=torch.float64)
-    for a, b in zip(x, y):
+    for a, b in zip(x, y, strict=True):
         dot.addcmul_(a, b)
         gt_norm.addcmul_(a, a)
         pred_norm.addcmul_(b, b)
@@ -123,9 +176,10 @@ def sam(gt, pred):
     return float(torch.rad2deg(cosine.clamp(-1, 1).acos()).mean())
 
 
-def cross_correlation(gt, pred):
+def cross_correlation(gt: np.ndarray, pred: np.ndarray) -> np.ndarray:
     """Pearson's r of each band: C x H x W twice -> C; 1 for identical bands, else NaN where one is constant."""
-    return np.array([_correlation(x.flatten(), y.flatten()) for x, y in zip(_tensor(gt), _tensor(pred))])
+    pairs = zip(_tensor(gt), _tensor(pred), strict=True)
+    return np.array([_correlation(x.flatten(), y.flatten()) for x, y in pairs])
 
 
 def _correlation(x, y):
@@ -138,10 +192,13 @@ def _correlation(x, y):
     return float(x.dot(y) / (x.dot(x) * y.dot(y)).sqrt())
 
 
-def ssim(gt, pred, data_range=1.0, gaussian=False):
+def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bool = False) -> np.ndarray:
     """Structural similarity of each band (Wang 2004): C x H x W twice -> C.
 
     Args:
+        gt: the truth.
+        pred: the prediction, in the same units.
+        data_range: largest possible value less the smallest one.
         gaussian: False: 7 x 7 uniform window, sample covariance, mean over the pixels whose window lies
             inside, as scikit-image does by default (the released code). True: 11 x 11 Gaussian window
             of sigma 1.5, replicated border, mean over all pixels (SSPSR's tables).
@@ -207,5 +264,5 @@ def _mean_of_scored(values):
 
 def _warn_of_bands(what, names, affected):
     if affected.any():
-        listed = ", ".join(str(n) for n, bad in zip(names, affected) if bad)
+        listed = ", ".join(str(n) for n, bad in zip(names, affected, strict=True) if bad)
         warnings.warn(f"{what} {listed}", UnscoredBandWarning, stacklevel=3)

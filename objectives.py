@@ -31,21 +31,20 @@ class Learner(Protocol):
     """What a loss asks of whoever trains.
 
     Attributes:
-        conversion: F, the bands x n_subs matrix of the consistency loss.
+        conversion: F, the bands x n_subs matrix of the consistency loss; None where nobody needs it.
+        criterion: the loss that --loss names.
         seed, iteration, repeat: what random draws depend on; repeat counts an objective's mini-batches of an
             iteration.
     """
 
-    conversion: torch.Tensor
+    conversion: Any
     seed: int
     iteration: int
     repeat: int
+    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-    def super_resolve(self, batch: Batch, modality: str = "spectral") -> torch.Tensor:
+    def super_resolve(self, batch: Any, modality: str = "spectral") -> torch.Tensor:
         """The network's output for a batch, in float32."""
-
-    def criterion(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The loss that --loss names."""
 
 
 def labelled_loss(learner: Learner, batch: Batch) -> torch.Tensor:
@@ -67,8 +66,9 @@ def rgb_loss(learner: Learner, batch: Batch) -> torch.Tensor:
 
 def consistency_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     """An unlabelled HSI super-resolved and then converted to 8 channels, against the reverse order."""
-    converted_last = convert_bands(learner.super_resolve(batch), learner.conversion)
-    converted_first = batch.map(lambda x: convert_bands(x, learner.conversion))
+    conversion = learner.conversion
+    converted_last = convert_bands(learner.super_resolve(batch), conversion)
+    converted_first = batch.map(lambda x: convert_bands(x, conversion))
     return hybrid_loss(converted_last, learner.super_resolve(converted_first, "rgb"))
 
 

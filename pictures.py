@@ -1,5 +1,8 @@
 """Pictures of cubes: false colour from the wavelengths, error maps, panels side by side."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -11,7 +14,7 @@ ERROR_FULL_SCALE = 0.1
 _SCALE = np.array([[0, 0, 4], [86, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], dtype=np.float64)
 
 
-def shown_bands(n_colors, wavelengths=None):
+def shown_bands(n_colors: int, wavelengths: Sequence[float] | np.ndarray | None = None) -> list[int]:
     """Indices of the bands for red, green and blue.
 
     Nearest to 640, 550 and 460 nm; without wavelengths, or where these do not reach the visible
@@ -24,31 +27,31 @@ def shown_bands(n_colors, wavelengths=None):
     return [round((n_colors - 1) * part) for part in (0.8, 0.5, 0.2)]
 
 
-def false_colour(cube, bands, white=None):
+def false_colour(cube: np.ndarray, bands: Sequence[int], white: float | None = None) -> np.ndarray:
     """H x W x C in 0..1 -> H x W x 3 uint8: three bands, brightest 0.5 % at white, gamma 2.2."""
-    colours = np.clip(cube[:, :, bands], 0, None)
+    colours = np.clip(cube[:, :, list(bands)], 0, None)
     white = white or white_level(cube, bands)
     return (255 * np.clip(colours / white, 0, 1) ** (1 / 2.2)).round().astype(np.uint8)
 
 
-def white_level(cube, bands):
+def white_level(cube: np.ndarray, bands: Sequence[int]) -> float:
     """The value that `false_colour` shows as white: the 99.5th percentile of the shown bands."""
-    return max(float(np.percentile(cube[:, :, bands], 99.5)), 1e-6)
+    return max(float(np.percentile(cube[:, :, list(bands)], 99.5)), 1e-6)
 
 
-def error_map(pred, gt):
-    """Root mean squared error over the bands, pixel by pixel: H x W, in units of the value range."""
+def error_map(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
+    """Root mean squared error over the bands, pixel by pixel: H x W x C twice -> H x W, in the values' units."""
     return np.sqrt(np.mean((pred.astype(np.float64) - gt) ** 2, axis=2))
 
 
-def colour_errors(error, full_scale=ERROR_FULL_SCALE):
+def colour_errors(error: np.ndarray, full_scale: float = ERROR_FULL_SCALE) -> np.ndarray:
     """H x W errors -> H x W x 3 uint8, from black (0) to pale yellow (full_scale and above)."""
     position = np.clip(error / full_scale, 0, 1) * (len(_SCALE) - 1)
     channels = [np.interp(position, np.arange(len(_SCALE)), _SCALE[:, k]) for k in range(3)]
     return np.stack(channels, axis=2).round().astype(np.uint8)
 
 
-def title_of(path):
+def title_of(path: str | Path) -> tuple[str, str]:
     """(title, description) that a PNG file carries, as the reports of `predict` do.
 
     Raises:
@@ -62,14 +65,17 @@ def title_of(path):
     return said["Title"], said["Description"]
 
 
-def comparison(ms, lms, sr, gt, wavelengths=None):
+def comparison(
+    ms: np.ndarray, lms: np.ndarray, sr: np.ndarray, gt: np.ndarray, wavelengths: np.ndarray | None = None
+) -> Image.Image:
     """One picture: LR, bicubic, SR and HR in false colour; under them the errors of bicubic and SR.
 
     Args:
-        ms: h x w x C; lms, sr, gt: H x W x C; values 0..1.
-
-    Returns:
-        PIL image.
+        ms: the LR input, h x w x C, values 0..1.
+        lms: its bicubic enlargement, H x W x C.
+        sr: the network's output, H x W x C.
+        gt: the truth, H x W x C.
+        wavelengths: of the bands in nm, where they are known.
     """
     bands = shown_bands(gt.shape[2], wavelengths)
     white = white_level(gt, bands)
@@ -94,7 +100,7 @@ def comparison(ms, lms, sr, gt, wavelengths=None):
     return contact_sheet(tiles, columns=4)
 
 
-def contact_sheet(tiles, columns, gap=8):
+def contact_sheet(tiles: Sequence[tuple[np.ndarray, str]], columns: int, gap: int = 8) -> Image.Image:
     """Pictures in a grid on white, each under its title: [(H x W x 3 uint8, title), ...] -> PIL image."""
     height = max(pixels.shape[0] for pixels, _ in tiles)
     # Narrow tiles are enlarged, so that titles stay readable over them.
@@ -114,6 +120,8 @@ def contact_sheet(tiles, columns, gap=8):
         left = gap + k % columns * (width + gap)
         top = gap + k // columns * (height + title_height + gap)
         draw.text((left, top), title, fill="black", font=font)
-        picture = Image.fromarray(pixels).resize((pixels.shape[1] * factor, pixels.shape[0] * factor), Image.NEAREST)
+        picture = Image.fromarray(pixels).resize(
+            (pixels.shape[1] * factor, pixels.shape[0] * factor), Image.Resampling.NEAREST
+        )
         sheet.paste(picture, (left, top + title_height))
     return sheet

@@ -8,28 +8,26 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import objectives
 from config import TrainConfig
-from data.patches import Batch, band_means
-from evaluation import scoring
-from evaluation.samples import Samples
-from evaluation.scoring import SceneSet
-from models import build_model, registry
-from models.blocks import keep_fewer_activations
+from data.stream import Batch
+from evaluation import results, scoring
+from evaluation.scenes import SceneSet
+from evaluation.testing import score_run
 from models.network import Network
 from models.weights import load_strictly, save_weights
 from objectives import Objective
 from training import checkpoint
 from training.inputs import open_inputs
-from training.learner import Learner, LossModule
+from training.learner import Learner, LossModule, synchronised, update_mean
 from training.log import RunLog, description_of
 from training.meters import LossMeter
-from training.processes import PeerLostError, World, is_lost_peer
+from training.network import build_network
+from training.processes import World, naming_lost_peers
 from training.schedule import learning_rate
 from training.signals import StopSignals
-from utils import Interrupted, UserError, prepare_arithmetic, progress_bar, say, seed_everything, select_device
+from utils import Interrupted, prepare_arithmetic, progress_bar, say, seed_everything, select_device
 
 # What the processes of a run may tell each other between iterations, beside the number of a signal.
 CHECKPOINT_DUE = 1
@@ -60,7 +58,7 @@ class Trainer:
         self.total = min(config.epochs * self.per_epoch, config.max_iterations or config.epochs * self.per_epoch)
         self.eval_scenes = self._open_scenes("eval_dir_ms", config.data_eval_num)
         self.test_scenes = self._open_scenes("test_dir", config.data_test_num)
-        self.model = self._build_model()
+        self.model = build_network(self.inputs, self.device)
         # The weights' running mean, where one is kept, is what is scored and saved.
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         self.optimizer = torch.optim.Adam(
@@ -73,7 +71,7 @@ class Trainer:
             self._restore(*checkpoint.load_newest_run(run_dir))
         forward = torch.compile(self.model) if config.compile else self.model
         self.learner = Learner(forward, config, self.inputs.conversion)
-        self._loss_module = self._synchronised(LossModule(self.model, self.learner))
+        self._loss_module = synchronised(LossModule(self.model, self.learner), self.world)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)
         self.run_dir: Path = self.world.from_main(run_dir or checkpoint.new_run(config))
@@ -90,19 +88,12 @@ class Trainer:
             UserError: for a loss that is not finite or diverges, a full disk, or data that cannot be read.
             PeerLostError: where another process of the run has ended.
         """
-        try:
+        with naming_lost_peers(self.world, lambda: self.iteration):
             self._open_log()
             if self._validation_is_missing():
                 self._validate(self.iteration // self.per_epoch)
             self._loop()
             self._finish()
-        except RuntimeError as error:
-            if self.world.size > 1 and is_lost_peer(error):
-                raise PeerLostError(
-                    f"another process of the run has ended at iteration {self.iteration}; its own message says why; "
-                    "the same command with --resume last goes on from the last checkpoint"
-                ) from error
-            raise
         return self.files
 
     def _loop(self) -> None:
@@ -144,9 +135,7 @@ class Trainer:
         if self.config.joint_loss:
             self._step()
         if self.averaged:
-            # A young mean follows faster, so that it forgets the weights of the start.
-            decay = min(self.config.ema_decay, (1 + self.iteration) / (10 + self.iteration))
-            get_ema_multi_avg_fn(decay)(list(self.averaged.parameters()), list(self.model.parameters()), None)
+            update_mean(self.averaged, self.model, self.config.ema_decay, self.iteration)
 
     def _batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
         k = self.iteration if objective.shares_batches else self.iteration * repeats + repeat
@@ -159,14 +148,14 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
         self.learner.iteration, self.learner.repeat = self.iteration, repeat
         parts = batch.split(self.config.accumulate)
-        total = torch.zeros((), device=self.device)
+        total: Any = 0
         for number, part in enumerate(parts, 1):
             # Gradients are exchanged between processes once, with the last part.
             is_alone = number < len(parts) and self.world.size > 1
             with self._loss_module.no_sync() if is_alone else contextlib.nullcontext():
                 loss = self._loss_module(objective, part) * (part.weight / len(parts))
                 loss.backward()
-            total = total + loss.detach()
+            total = loss.detach() if number == 1 else total + loss.detach()
         if not self.config.joint_loss:
             self._step()
         self.losses.add(objective.name, total, self.iteration)
@@ -176,13 +165,6 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient)
         self.optimizer.step()
 
-    def _synchronised(self, module: LossModule) -> nn.Module:
-        """The module with its gradients averaged over the processes, where there are several."""
-        if self.world.size == 1:
-            return module
-        # Each loss uses other parts of the network; what none of the processes used keeps no gradient.
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
-
     def _open_scenes(self, flag: str, limit: int) -> SceneSet | None:
         path = getattr(self.config, flag)
         if not path:
@@ -190,20 +172,6 @@ class Trainer:
         scenes = SceneSet(path, flag, self.config.n_scale, self.config.protocol, limit)
         scenes.check(self.n_colors)
         return scenes
-
-    def _build_model(self) -> Network:
-        config = self.config
-        known = {name: getattr(config, name) for name in registry.all_settings()}
-        try:
-            model = build_model(config.model_title, self.n_colors, config.n_scale, **known)
-            if config.init == "identity":
-                model.init_identity()
-        except ValueError as error:
-            raise UserError(f"{error}; change that flag") from error
-        if model.takes_band_means:
-            model.set_band_means(band_means(self.streams["labelled"].source))
-        keep_fewer_activations(model, config.activation_checkpointing)
-        return model.to(self.device, memory_format=torch.channels_last)
 
     @property
     def network(self) -> Network:
@@ -287,12 +255,13 @@ class Trainer:
         self.losses.check(means, self.iteration, self.per_epoch, remedy)
 
     def _validate(self, epoch: int) -> None:
+        assert self.eval_scenes is not None
         rows, _ = scoring.evaluate(
             self.network, self.eval_scenes, self.device, description="validate", world=self.world
         )
         if not self.world.is_main:
             return
-        mean = scoring.mean_row(rows)
+        mean = results.mean_row(rows)
         say(f"epoch {epoch}: MPSNR {mean['MPSNR']:.4f}  SAM {mean['SAM']:.4f}  ERGAS {mean['ERGAS']:.4f}")
         if all(mean["MPSNR"] > best for _, best in self.log.validations()):
             self._save_weights(self.run_dir / "best.pth")
@@ -315,21 +284,13 @@ class Trainer:
             self._save_weights(weights)
             self.files += [*checkpoint.run_files(self.run_dir), *self.run_dir.glob("best.pth"), weights]
         if self.test_scenes:
-            self._test(self.test_scenes)
+            about = {**self._description(), "training_seconds": round(self.seconds, 1)}
+            self.files += score_run(
+                self.network, self.test_scenes, self.device, self.world, self.run_dir, self.config.model_title, about
+            )
         self.inputs.close()
         if self.world.is_main:
             self.log.close()
-
-    def _test(self, scenes: SceneSet) -> None:
-        keep = Samples(scenes.n_scale)
-        rows, _ = scoring.evaluate(self.network, scenes, self.device, world=self.world, keep=keep)
-        if not self.world.is_main:
-            return
-        description = {**self._description(), "training_seconds": round(self.seconds, 1)}
-        path = self.run_dir / "results.json"
-        scoring.write_results(path, self.config.model_title, scenes, rows, description, keep)
-        print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{scoring.table(rows)}')
-        self.files += [path, *keep.write(path)]
 
 
 def train(config: TrainConfig) -> list[Path]:

@@ -32,7 +32,7 @@ def given_by(flag: str, path: str | Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if error.path is None or Path(error.path).expanduser() != Path(path).expanduser():
+        if error.path is None or not str(path) or Path(error.path).expanduser() != Path(path).expanduser():
             raise
         raise UserError(f"--{flag} {error.on_command_line()}") from error
 

@@ -115,7 +115,8 @@ class Benchmarks:
             for name, s in seconds.items():
                 peak = peaks.get(name, peaks["fp32"])
                 print(
-                    f"  {name:6} {1e3 * s:8.1f} ms  {flops / s / 1e9:6.0f} GFLOP/s  {flops / s / peak:4.0%} of the products' rate"
+                    f"  {name:6} {1e3 * s:8.1f} ms  {flops / s / 1e9:6.0f} GFLOP/s  "
+                    f"{flops / s / peak:4.0%} of the products' rate"
                     f"  {seconds['plain'] / s:4.2f} times as fast as plain  first loss {losses[name]:.7f}"
                 )
 

@@ -45,8 +45,9 @@ MEMORY_CASES = ((64, 31), (128, 31), (192, 31), (64, 128))
 
 def scenes_of(path):
     """(name, H x W x C float32 in 0..1) of a store."""
-    for name in store.scene_names(path):
-        scene = store.read_scene(path, name)
+    held = store.Store(path)
+    for name in held.names:
+        scene = held.read(name)
         yield name, scene.values()
 
 
@@ -93,7 +94,8 @@ def tiles(weights, path, count=2):
             error = tiled - whole
             deviations[size, overlap].append([np.sqrt(np.mean(error**2)), np.abs(error).max()])
     print(
-        f"\ntiles against the whole scene, {TILED_EDGE} pixels square of the first {count} scenes of {Path(path).name} as input, {Path(weights).name}"
+        f"\ntiles against the whole scene, {TILED_EDGE} pixels square of the first {count} scenes of {Path(path).name} "
+        f"as input, {Path(weights).name}"
     )
     print("| tile | overlap | RMSE | as PSNR (dB) | largest |\n|---|---|---|---|---|")
     for (size, overlap), values in deviations.items():

@@ -17,8 +17,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from data import patches, store
+from data import sources, store
 from data.export import export
+from data.stream import augment
 from utils import random_generator
 
 SECONDS = 6.0
@@ -39,10 +40,10 @@ class OneFileAPatch:
 
     def batch(self, numbers, modes):
         stacks = {"gt": [], "ms": [], "ms_bicubic": []}
-        for number, mode in zip(numbers, modes):
+        for number, mode in zip(numbers, modes, strict=True):
             arrays = scipy.io.loadmat(self.files[number])
             for key, patches_of_key in stacks.items():
-                augmented = np.ascontiguousarray(patches.augment(arrays[key], int(mode)).transpose(2, 0, 1))
+                augmented = np.ascontiguousarray(augment(arrays[key], int(mode)).transpose(2, 0, 1))
                 patches_of_key.append(torch.from_numpy(augmented))
         return {key: torch.stack(value) for key, value in stacks.items()}
 
@@ -71,7 +72,7 @@ def main():
                 store.write_part(part, store.Scene(f"scene{k}", smooth_scene(k), 65535.0))
             store.join_parts(path, parts, {"dataset": "benchmark", "protocol": "corrected", "program": "benchmark"})
         (exported,) = export({"labelled": path}, 4, 64, 32, "corrected")
-        streamed = patches.labelled_source(path, 64, 32, 4)
+        streamed = sources.labelled_source(path, 64, 32, 4)
         plain = folder / "plain"
         plain.mkdir()
         for file in exported.glob("*.mat"):
@@ -86,7 +87,8 @@ def main():
             size = sum(p.stat().st_size for p in files.files)
             print(
                 f"{title:19s} {files_rate:6.0f} patches/s   {size / 1e6:8.1f} MB   "
-                f"the stream is {stream_rate / files_rate:.1f} times as fast, the files {size / path.stat().st_size:.1f} times as large"
+                f"the stream is {stream_rate / files_rate:.1f} times as fast, "
+                f"the files {size / path.stat().st_size:.1f} times as large"
             )
 
 

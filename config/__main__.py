@@ -1,4 +1,4 @@
-"""Writes docs/flags.md to the standard output: python -m config > docs/flags.md"""
+"""Writes docs/flags.md to the standard output: python -m config > docs/flags.md."""
 
 from config.page import flags_page
 

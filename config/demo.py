@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, cuda_flag, flag, gpus_flag
+from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag
 
 
 @dataclass(frozen=True)
@@ -16,4 +16,4 @@ class DemoConfig(Config):
 
     def validate(self) -> None:
         """See `Config.validate`."""
-        self.check_gpus()
+        check_gpus(self.gpus)

@@ -5,7 +5,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from utils import UserError
 
@@ -35,13 +35,14 @@ def flag(
     return dataclasses.field(default=default, metadata={"help": help, "affects": affects, **limits})
 
 
+@dataclasses.dataclass(frozen=True)
 class Config:
     """Base of the commands' settings: converts what the command line gives and checks it."""
 
     # What the user may try where a command runs out of memory.
-    IF_MEMORY_FAILS = "close other programs, or take smaller images"
+    IF_MEMORY_FAILS: ClassVar[str] = "close other programs, or take smaller images"
     # The flag whose name may be left out.
-    POSITIONAL: str | None = None
+    POSITIONAL: ClassVar[str | None] = None
 
     @classmethod
     def from_flags(cls: type[AnyConfig], flags: Mapping[str, Any]) -> AnyConfig:
@@ -69,23 +70,24 @@ class Config:
         """The settings as plain values, for config.json and checkpoints."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
-    def check_patch(self) -> None:
-        """Refuse patches that do not start and end on whole LR pixels."""
-        for name in ("patch_size", "patch_stride"):
-            if (value := getattr(self, name)) % self.n_scale:
-                raise UserError(f"--{name} ({value}) must be a multiple of --n_scale ({self.n_scale})")
 
-    def check_dataset_name(self) -> None:
-        """Refuse a name that cannot be part of a file's."""
-        if not re.fullmatch(r"[\w.+ -]+", self.dataset_name):
-            raise UserError(
-                f"--dataset_name {self.dataset_name!r}: it becomes part of file names; use letters, digits, _ and -"
-            )
+def check_patch(patch_size: int, patch_stride: int, n_scale: int) -> None:
+    """Refuse patches that do not start and end on whole LR pixels."""
+    for name, value in (("patch_size", patch_size), ("patch_stride", patch_stride)):
+        if value % n_scale:
+            raise UserError(f"--{name} ({value}) must be a multiple of --n_scale ({n_scale})")
 
-    def check_gpus(self) -> None:
-        """Refuse what are no device numbers."""
-        if self.gpus and not all(part.strip().isdecimal() for part in self.gpus.split(",")):
-            raise UserError(f"--gpus takes device numbers such as 0 or 0,1, not {self.gpus!r}")
+
+def check_dataset_name(name: str) -> None:
+    """Refuse a name that cannot be part of a file's."""
+    if not re.fullmatch(r"[\w.+ -]+", name):
+        raise UserError(f"--dataset_name {name!r}: it becomes part of file names; use letters, digits, _ and -")
+
+
+def check_gpus(gpus: str) -> None:
+    """Refuse what are no device numbers."""
+    if gpus and not all(part.strip().isdecimal() for part in gpus.split(",")):
+        raise UserError(f"--gpus takes device numbers such as 0 or 0,1, not {gpus!r}")
 
 
 def affecting(config_class: type[Config], *kinds: str) -> set[str]:
@@ -140,6 +142,7 @@ def flags_table(config_class: type[Config]) -> str:
 def _converted(field: dataclasses.Field, value: Any) -> Any:
     """A raw flag value in the field's type and within its limits."""
     name, limits = field.name, field.metadata
+    kind: Any = field.type
     if field.type is str:
         value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
         value = os.path.expanduser(value) if value.startswith("~") else value
@@ -150,8 +153,10 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         # Beyond 2**53 a float no longer tells whole numbers apart.
         if found is None or (field.type is int and (found % 1 or abs(found) > 2**53)):
             raise UserError(f"--{name} takes a {'whole ' if field.type is int else ''}number, not {value!r}")
-        value = field.type(found)
-    choices = limits["choices"]() if callable(limits["choices"]) else limits["choices"]
+        value = kind(found)
+    choices: Any = limits["choices"]
+    if callable(choices):
+        choices = choices()
     if choices and value not in choices:
         raise UserError(f"--{name} takes {_one_of(choices, field.default)}, not {value!r}")
     if limits["low"] is not None and value < limits["low"]:

@@ -1,6 +1,7 @@
 """The settings of `info`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from config.fields import Config, flag
 from utils import UserError
@@ -13,7 +14,7 @@ class InfoConfig(Config):
     store: str = flag("", "the store; may stand without its flag: mains.py info STORE", affects="place")
     verify: bool = flag(False, "1: read and check every scene", affects="place")
 
-    POSITIONAL = "store"
+    POSITIONAL: ClassVar[str | None] = "store"
 
     def validate(self) -> None:
         """See `Config.validate`."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, cuda_flag, flag, gpus_flag, number
+from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag, number
 from utils import UserError
 
 
@@ -49,7 +49,7 @@ class PredictConfig(Config):
 
     def validate(self) -> None:
         """See `Config.validate`."""
-        self.check_gpus()
+        check_gpus(self.gpus)
         for name, what in (("input", "a scene or a folder of scenes"), ("output", "a file or a folder")):
             if not getattr(self, name):
                 raise UserError(f"--{name} is missing; give {what}")

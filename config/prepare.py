@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, flag, names, number
+from config.fields import Config, check_patch, flag, names, number
 from config.patch import asked_or_published_patch
 from data.facts import PROTOCOLS, SCALES, SPLITS
 from utils import UserError
@@ -59,7 +59,7 @@ class PrepareConfig(Config):
     @property
     def patch(self) -> tuple[int, int]:
         """(size, stride) of the exported HR patches, the published ones where none is asked for."""
-        return asked_or_published_patch(self)
+        return asked_or_published_patch(self.dataset_name, self.n_scale, self.patch_size, self.patch_stride)
 
     def validate(self) -> None:
         """See `Config.validate`."""
@@ -67,11 +67,11 @@ class PrepareConfig(Config):
             raise UserError("--raw_dir is missing; give the folder of the raw download")
         if not self.out_dir:
             raise UserError("--out_dir is missing; give the folder for the scene stores")
-        self.check_patch()
-        parts = [number(part) for part in self.fractions.split(",")]
-        if len(parts) != 3 or None in parts or min(parts) < 0 or sum(parts) <= 0:
+        check_patch(self.patch_size, self.patch_stride, self.n_scale)
+        parts = [p for part in self.fractions.split(",") if (p := number(part)) is not None]
+        if len(parts) != 3 or self.fractions.count(",") != 2 or min(parts) < 0 or sum(parts) <= 0:
             raise UserError(f"--fractions takes three parts such as 0.6,0.2,0.2, not {self.fractions!r}")
-        seen = {}
+        seen: dict[str, str] = {}
         for split in SPLITS:
             for name in names(getattr(self, split)):
                 if seen.setdefault(name, split) != split:

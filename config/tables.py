@@ -1,6 +1,7 @@
 """The settings of `tables`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from config.fields import Config, flag
 from utils import UserError
@@ -15,7 +16,7 @@ class TablesConfig(Config):
     )
     out_dir: str = flag("", "folder for the tables and the page; RUNS_DIR/tables without", affects="place")
 
-    POSITIONAL = "runs_dir"
+    POSITIONAL: ClassVar[str | None] = "runs_dir"
 
     def validate(self) -> None:
         """See `Config.validate`."""

@@ -1,8 +1,9 @@
 """The settings of `test`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from config.fields import Config, cuda_flag, flag, gpus_flag
+from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag
 from data.facts import PROTOCOLS, SCALES
 from models import registry
 from utils import UserError
@@ -14,7 +15,7 @@ class TestConfig(Config):
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
-    IF_MEMORY_FAILS = "try --cuda 0, which uses main memory, close other programs, or crop the scenes"
+    IF_MEMORY_FAILS: ClassVar[str] = "try --cuda 0, which uses main memory, close other programs, or crop the scenes"
 
     test_dir: str = flag(
         "", "test scenes: a scene store or a folder of .mat files (gt; ms and ms_bicubic if there)", affects="place"
@@ -48,7 +49,7 @@ class TestConfig(Config):
 
     def validate(self) -> None:
         """See `Config.validate`."""
-        self.check_gpus()
+        check_gpus(self.gpus)
         if not self.test_dir:
             raise UserError("--test_dir is missing; give a scene store (test.h5) or a folder of .mat files")
         if not self.model_dir and self.model_title != "Bicubic":

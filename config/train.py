@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import objectives
-from config.fields import Config, cuda_flag, flag, gpus_flag
+from config.fields import Config, check_dataset_name, check_gpus, check_patch, cuda_flag, flag, gpus_flag
 from config.patch import asked_or_published_patch
 from data.facts import PROTOCOLS, SCALES
 from models import registry
@@ -129,7 +129,7 @@ class TrainConfig(Config):
     log_interval: int = flag(50, "iterations between rows of log.csv", low=1, affects="place")
     checkpoint_minutes: float = flag(30, "minutes between checkpoints within an epoch", above=0, affects="place")
 
-    IF_MEMORY_FAILS = (
+    IF_MEMORY_FAILS: ClassVar[str] = (
         "try --accumulate 2 (or more), --activation_checkpointing 1, --precision bf16, or a smaller --batch_size, "
         "--patch_size or --n_feats; the first three can be given with --resume last, and the run goes on"
     )
@@ -143,15 +143,15 @@ class TrainConfig(Config):
 
     def validate(self) -> None:
         """See `Config.validate`."""
-        self.check_gpus()
-        self.check_dataset_name()
+        check_gpus(self.gpus)
+        check_dataset_name(self.dataset_name)
         self._check_network()
         if self.n_ovls >= self.n_subs:
             raise UserError(
                 f"--n_ovls ({self.n_ovls}) must be below --n_subs ({self.n_subs}); the published pair is 2 and 8"
             )
         self._check_folders()
-        self.check_patch()
+        check_patch(self.patch_size, self.patch_stride, self.n_scale)
         if self.ema_decay >= 1:
             raise UserError(f"--ema_decay is below 1, not {self.ema_decay}; 0.999 is usual")
         if self.accumulate > self.batch_size:
@@ -186,7 +186,7 @@ class TrainConfig(Config):
     @property
     def patch(self) -> tuple[int, int]:
         """(size, stride) of the HR patches, the published ones where none is asked for."""
-        return asked_or_published_patch(self)
+        return asked_or_published_patch(self.dataset_name, self.n_scale, self.patch_size, self.patch_stride)
 
     @property
     def run_title(self) -> str:

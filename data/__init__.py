@@ -1,0 +1,1 @@
+"""Scenes and patches: read, prepared, degraded, handed out as batches."""

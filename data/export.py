@@ -3,17 +3,20 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import scipy.io
 
-from data import patches, store
+from data import sources
 from data.imresize import degrade
 from data.spectral import lift_matrix
+from data.store import Store
 from utils import progress_bar, writing
 
 
-def export(stores, n_scale, size, stride, protocol):
+def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], protocol: str) -> list[Path]:
     """Write <split>_x<scale>/ beside each store: patches of gt, ms and ms_bicubic, H x W x C single.
 
     Test scenes are written whole. A folder appears when it is whole; one that is there and was made from
@@ -21,15 +24,19 @@ def export(stores, n_scale, size, stride, protocol):
 
     Args:
         stores: {split: path of its store}.
-        size, stride: of the patches, in HR pixels.
+        n_scale: enlargement.
+        patch: (size, stride) of the patches, in HR pixels.
+        protocol: under which values are scaled.
 
     Returns:
         Paths of the folders written.
     """
+    size, stride = patch
     folders = []
     for split, path in stores.items():
         folder = path.with_name(f"{split}_x{n_scale}")
-        _, hashes = store.contents(path)
+        with Store(path) as store:
+            hashes = store.hashes
         origin = {"scenes": hashes, "n_scale": n_scale, "size": size, "stride": stride, "protocol": protocol}
         about = folder / "origin.json"
         if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == origin:
@@ -51,17 +58,18 @@ def export(stores, n_scale, size, stride, protocol):
 def _files(split, path, n_scale, size, stride, protocol):
     """(file name, arrays) of every patch, or scene, of a store."""
     if split == "test":
-        for name in progress_bar(store.scene_names(path), desc="export test", unit="scene"):
-            gt = patches.to_bands_first(store.read_scene(path, name).values(protocol))
-            ms, lms = degrade(gt, n_scale)
-            yield name, {"gt": _image(gt), "ms": _image(ms), "ms_bicubic": _image(lms)}
+        with Store(path) as store:
+            for name in progress_bar(store.names, desc="export test", unit="scene"):
+                gt = sources.to_bands_first(store.read(name).values(protocol))
+                ms, lms = degrade(gt, n_scale)
+                yield name, {"gt": _image(gt), "ms": _image(ms), "ms_bicubic": _image(lms)}
         return
     if split == "rgb":
-        source = patches.rgb_source(path, size, stride, n_scale, lift_matrix(8))
+        source = sources.rgb_source(path, size, stride, n_scale, lift_matrix(8))
     elif split == "labelled":
-        source = patches.labelled_source(path, size, stride, n_scale)
+        source = sources.labelled_source(path, size, stride, n_scale)
     else:
-        source = patches.unlabelled_source(path, size, stride, n_scale)
+        source = sources.unlabelled_source(path, size, stride, n_scale)
     for k in progress_bar(range(len(source)), desc=f"export {split}", unit="patch"):
         batch = source.batch([k], [0])
         arrays = {"gt": batch.gt, "ms": batch.ms, "ms_bicubic": batch.lms}

@@ -70,7 +70,7 @@ def published_split(name: str) -> dict[str, list[str]] | None:
     if not path.is_file():
         return None
     split: list[str] = []
-    lists = {}
+    lists: dict[str, list[str]] = {}
     for line in map(str.strip, path.read_text(encoding="utf-8").splitlines()):
         if line.startswith("["):
             split = lists.setdefault(line.strip("[]"), [])

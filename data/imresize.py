@@ -15,7 +15,7 @@ import torch
 LARGEST_PATCH = 256
 
 
-def imresize(image, scale):
+def imresize(image: np.ndarray, scale: float | Fraction) -> np.ndarray:
     """Resize an image by bicubic interpolation exactly as MATLAB does (antialiased, symmetric border).
 
     Args:
@@ -31,12 +31,13 @@ def imresize(image, scale):
     image = np.asarray(image, dtype=np.float64)
     if image.ndim not in (2, 3):
         raise ValueError(f"imresize takes an H x W or H x W x C image, got shape {image.shape}")
-    bands_first = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
+    # A copy in any case: torch takes no negative strides, which single pixels keep otherwise.
+    bands_first = torch.from_numpy(np.array(np.atleast_3d(image).transpose(2, 0, 1), order="C"))
     resized = resize_batch(bands_first[None], scale)[0].numpy().transpose(1, 2, 0)
     return np.ascontiguousarray(resized[:, :, 0] if image.ndim == 2 else resized)
 
 
-def resize_batch(x, scale):
+def resize_batch(x: torch.Tensor, scale: float | Fraction) -> torch.Tensor:
     """imresize for a batch on its own device: B x C x H x W -> B x C x ceil(scale*H) x ceil(scale*W).
 
     Computed in the dtype of x (float32 or float64), which is also the result's. Patches are resized by
@@ -44,10 +45,10 @@ def resize_batch(x, scale):
     made with; the two agree to rounding.
     """
     ratio = Fraction(scale).limit_denominator(64)
-    if ratio <= 0 or abs(float(ratio) - scale) > 1e-9 * abs(scale):
+    if ratio <= 0 or abs(float(ratio) - float(scale)) > 1e-9 * abs(float(scale)):
         raise ValueError(f"scale is a positive ratio of small whole numbers, e.g. 4 or 1/4, not {scale}")
     if max(x.shape[2:]) > LARGEST_PATCH:
-        return _interpolate(x, ratio)
+        return interpolate(x, ratio)
     # Products along the last axes of B x H x W x C: no copies for channels_last batches.
     x = x.permute(0, 2, 3, 1)
     rows = _resize_matrix(x.shape[1], ratio).to(x)
@@ -57,7 +58,7 @@ def resize_batch(x, scale):
     return resized.permute(0, 3, 1, 2)
 
 
-def degrade(gt, n_scale, dtype=torch.float64):
+def degrade(gt: torch.Tensor, n_scale: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
     """The published degradation: gt -> (ms, lms), both by bicubic interpolation, no noise, no clipping.
 
     Args:
@@ -73,12 +74,12 @@ def degrade(gt, n_scale, dtype=torch.float64):
     return ms, enlarge(ms, n_scale, dtype)
 
 
-def enlarge(ms, n_scale, dtype=torch.float64):
+def enlarge(ms: torch.Tensor, n_scale: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     """lms = float32(imresize(ms, n_scale)) for B x C x h x w: what the network adds its detail to."""
     return resize_batch(ms.to(dtype), n_scale).float()
 
 
-def _interpolate(x, ratio):
+def interpolate(x: torch.Tensor, ratio: Fraction) -> torch.Tensor:
     """Torch's interpolation of the mirrored images, cut to the part that MATLAB returns."""
     rows, top, height = _mirrored_indices(x.shape[2], ratio)
     cols, left, width = _mirrored_indices(x.shape[3], ratio)
@@ -89,7 +90,7 @@ def _interpolate(x, ratio):
 
 
 @lru_cache(maxsize=64)
-def _resize_matrix(size, ratio):
+def _resize_matrix(size: int, ratio: Fraction) -> torch.Tensor:
     """ceil(ratio*size) x size float64: resizing one axis, read off the images of unit impulses."""
     indices, offset, out_size = _mirrored_indices(size, ratio)
     impulses = torch.eye(size, dtype=torch.float64)[torch.from_numpy(indices)]
@@ -100,7 +101,7 @@ def _resize_matrix(size, ratio):
     return full[0, 0, offset : offset + out_size]
 
 
-def _mirrored_indices(size, ratio):
+def _mirrored_indices(size: int, ratio: Fraction) -> tuple[np.ndarray, int, int]:
     """Source indices of the mirrored axis, the output's offset in its resized form, the output's size.
 
     Both paddings are chosen so that the padded length and the offset come out whole after resizing.

@@ -5,33 +5,21 @@ import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
-from data import datasets, readers, store
+from data import raw, store
+from data.errors import DataError
+from data.facts import SPLITS, published_split
 from data.rasters import CubeOptions
-from utils import UserError, progress_bar, random_generator, say
+from data.raw.cave import SIZE as CAVE_SIZE
+from utils import progress_bar, random_generator, say
 
-SPLITS = ("labelled", "unlabelled", "test")
 PROGRAM = "hsi-super-resolution 1"
 # Starting processes takes seconds: fewer scenes than this are read in this one.
 FEWEST_FOR_WORKERS = 12
 
 
-def published_split(dataset_name):
-    """{split: scene names} of the published split of a data set, from data/splits/; None without one."""
-    path = Path(__file__).parent / "splits" / f"{dataset_name.lower()}.txt"
-    if not path.is_file():
-        return None
-    split, lists = None, {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            split = lists.setdefault(line.strip("[]"), [])
-        elif line and not line.startswith("#"):
-            split.append(line)
-    return lists
-
-
-def prepare(config):
+def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
     """Write the stores of a PrepareConfig.
 
     What is already there and unchanged is not read again; what is interrupted goes on from the last
@@ -58,7 +46,7 @@ def prepare(config):
 
 def _plan(config, options):
     """{split: {scene name: RawScene}}, after everything that can be missing was looked for."""
-    found = datasets.find_scenes(config.dataset_name, config.raw_dir, "raw_dir", options) if config.raw_dir else {}
+    found = raw.find_scenes(config.dataset_name, config.raw_dir, options) if config.raw_dir else {}
     if config.dataset_name == "DIV2K":
         return {"rgb": found}
     asked = {split: _names(getattr(config, split)) for split in SPLITS}
@@ -67,31 +55,33 @@ def _plan(config, options):
     )
     sources = dict.fromkeys(SPLITS, found)
     if config.unlabelled_lr_dir:
-        flag = "unlabelled_lr_dir"
-        sources["unlabelled"] = datasets.find_scenes(config.dataset_name, config.unlabelled_lr_dir, flag, options)
+        sources["unlabelled"] = raw.find_scenes(config.dataset_name, config.unlabelled_lr_dir, options)
         lists = {**lists, "unlabelled": asked["unlabelled"] or sorted(sources["unlabelled"])}
         if not config.raw_dir:
             lists = {"unlabelled": lists["unlabelled"]}
         for split in ("labelled", "test"):
             if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
-                raise UserError(
-                    f"--unlabelled_lr_dir {config.unlabelled_lr_dir}: {', '.join(shared)} is a {split} scene; "
-                    "name the unlabelled ones with --unlabelled"
+                raise DataError(
+                    config.unlabelled_lr_dir,
+                    f"{', '.join(shared)} is a {split} scene",
+                    "name the unlabelled ones with {unlabelled}",
                 )
     missing = {split: [n for n in listed if n not in sources[split]] for split, listed in lists.items()}
     if any(missing.values()):
         listed = "; ".join(f"{split}: {', '.join(absent)}" for split, absent in missing.items() if absent)
         if not config.allow_missing:
-            raise UserError(
-                f"--raw_dir {config.raw_dir or config.unlabelled_lr_dir}: scenes are missing ({listed}); "
-                "add them, or go on without them by --allow_missing 1"
+            raise DataError(
+                config.raw_dir or config.unlabelled_lr_dir,
+                f"scenes are missing ({listed})",
+                "add them, or go on without them by {allow_missing} 1",
             )
         say(f"going on without the missing scenes ({listed})")
     plan = {split: {n: sources[split][n] for n in listed if n in sources[split]} for split, listed in lists.items()}
     if not any(plan.values()):
-        raise UserError(
-            f"--raw_dir {config.raw_dir}: none of the split's scenes is there; "
-            "check the path or name scenes with --labelled, --test"
+        raise DataError(
+            config.raw_dir,
+            "none of the split's scenes is there",
+            "check the path or name scenes with {labelled}, {test}",
         )
     return plan
 
@@ -154,32 +144,28 @@ def _write_part(part, name, raw, sha256, split, config):
     scene.name, scene.source_sha256 = name, sha256
     scene.lr_scale = _lr_scale(scene, split, config)
     if scene.lr_scale == 1 and min(scene.cube.shape[:2]) < 2 * config.n_scale:
-        raise UserError(
-            f"{scene.source}: {scene.cube.shape[1]} x {scene.cube.shape[0]} pixels, too few for x{config.n_scale}; take it out"
+        raise DataError(
+            scene.source,
+            f"{scene.cube.shape[1]} x {scene.cube.shape[0]} pixels, too few for x{config.n_scale}",
+            "take it out",
         )
     store.write_part(part, scene)
 
 
 def _is_current(path, attributes, hashes):
     try:
-        current = store.contents(path)
-    except UserError:
+        with store.Store(path) as held:
+            same_scenes = list(held.hashes.items()) == list(hashes.items())
+            return same_scenes and all(held.attributes.get(k) == v for k, v in attributes.items())
+    except DataError:
         return False
-    if current is None:
-        return False
-    held, held_hashes = current
-    return (
-        held_hashes == hashes
-        and list(held_hashes) == list(hashes)
-        and all(held.get(k) == v for k, v in attributes.items())
-    )
 
 
 def _lr_scale(scene, split, config):
     """1 for an HR scene, else the camera's scale: told by its folder, or by the size that CAVE has."""
     if split != "unlabelled":
         return 1
-    quarter = config.dataset_name == "Cave" and scene.cube.shape[0] * config.n_scale == readers.CAVE_SIZE
+    quarter = config.dataset_name == "Cave" and scene.cube.shape[0] * config.n_scale == CAVE_SIZE
     return config.n_scale if config.unlabelled_lr_dir or quarter else 1
 
 

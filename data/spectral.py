@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import scipy.io
 import torch
+
+from data.errors import DataError
+from data.facts import VISIBLE
 
 # Weights of the red, green and blue sensor in each of the 8 channels of the shared branches.
 # 0.76 (0.66 would sum to one) stands in the released matrix, and the released weights were made with it.
@@ -18,7 +22,7 @@ RGB_TO_CHANNELS = np.array(
 RELEASED_CONVERSION = Path(__file__).parent / "conversion_31_to_8.csv"
 
 
-def apply_along_bands(x, matrix):
+def apply_along_bands(x: torch.Tensor, matrix: torch.Tensor | np.ndarray) -> torch.Tensor:
     """B x C x H x W times C x K -> B x K x H x W, in the dtype and memory format of x."""
     matrix = torch.as_tensor(matrix, dtype=x.dtype, device=x.device)
     if matrix.ndim != 2 or matrix.shape[0] != x.shape[1]:
@@ -26,7 +30,7 @@ def apply_along_bands(x, matrix):
     return torch.einsum("bchw,ck->bkhw", x, matrix)
 
 
-def spectral_mixup(x, matrix):
+def spectral_mixup(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Spectral Mixup of a batch: (X + X R) / 2 along the bands (arXiv 2101.07589, section 3.3).
 
     Args:
@@ -39,7 +43,7 @@ def spectral_mixup(x, matrix):
     return (x + apply_along_bands(x, matrix)) / 2
 
 
-def draw_mixup_matrix(n_colors, generator):
+def draw_mixup_matrix(n_colors: int, generator: np.random.Generator) -> torch.Tensor:
     """R ~ U(0,1)^(C x C) divided by the mean of its column sums (one scalar), as a float32 tensor.
 
     Args:
@@ -49,12 +53,12 @@ def draw_mixup_matrix(n_colors, generator):
     return torch.from_numpy((matrix / matrix.sum(axis=0).mean()).astype(np.float32))
 
 
-def convert_bands(x, matrix):
+def convert_bands(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """F(X) of the consistency loss: B x C x H x W times the C x K conversion -> B x K x H x W."""
     return apply_along_bands(x, matrix)
 
 
-def lift_matrix(n_subs):
+def lift_matrix(n_subs: int) -> np.ndarray:
     """The 3 x n_subs lift of RGB (red first) to one band group; for n_subs != 8 K is interpolated."""
     if n_subs == RGB_TO_CHANNELS.shape[1]:
         return RGB_TO_CHANNELS.copy()
@@ -63,7 +67,7 @@ def lift_matrix(n_subs):
     return np.stack([np.interp(to_positions, from_positions, row) for row in RGB_TO_CHANNELS])
 
 
-def colour_matching_functions():
+def colour_matching_functions() -> np.ndarray:
     """S: 31 x 3, the CIE functions x, y, z at 400..700 nm as the released conversion has them.
 
     They stand in the three columns where the lift is 1 for one sensor and 0 for the others.
@@ -73,14 +77,14 @@ def colour_matching_functions():
     return released[:, [int(np.flatnonzero((row == 1) & alone)[0]) for row in RGB_TO_CHANNELS]]
 
 
-def conversion_matrix(n_subs=8):
+def conversion_matrix(n_subs: int = 8) -> np.ndarray:
     """F for 31 bands of 400..700 nm: the released 31 x 8 matrix, or S K with K of n_subs columns."""
     if n_subs == RGB_TO_CHANNELS.shape[1]:
         return np.loadtxt(RELEASED_CONVERSION, delimiter=",")
     return colour_matching_functions() @ lift_matrix(n_subs)
 
 
-def conversion_for(wavelengths, n_subs=8):
+def conversion_for(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
     """F for bands at any wavelengths by the released rule: S K, with S interpolated to the bands.
 
     Ours: nothing was published but the matrix for 31 bands. S is linear between its 10 nm, zero outside
@@ -102,13 +106,52 @@ def conversion_for(wavelengths, n_subs=8):
                 f"no {colour} band ({low}..{high} nm) among {wavelengths.min():g}..{wavelengths.max():g} nm"
             )
     table = colour_matching_functions()
-    nodes = np.arange(400, 701, 10)
-    if np.array_equal(wavelengths, nodes):
+    if np.array_equal(wavelengths, VISIBLE):
         return conversion_matrix(n_subs)
-    sampled = np.stack([np.interp(wavelengths, nodes, column, left=0, right=0) for column in table.T], axis=1)
+    sampled = np.stack([np.interp(wavelengths, VISIBLE, column, left=0, right=0) for column in table.T], axis=1)
     return sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ lift_matrix(n_subs)
 
 
-def lift_rgb(x, matrix):
+def lift_rgb(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """RGB images to one band group: B x 3 x H x W in 0..1 times 3 x n_subs -> B x n_subs x H x W."""
     return apply_along_bands(x, matrix)
+
+
+def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
+    """The n_colors x n_subs conversion F: a user's .csv or .mat, else the released one for 31 bands.
+
+    Raises:
+        DataError: if it cannot be read, has another shape, or there is none for so many bands.
+    """
+    if not path:
+        if n_colors == len(VISIBLE):
+            return conversion_matrix(n_subs)
+        raise DataError(
+            path,
+            f"no conversion of {n_colors} bands is known without their wavelengths",
+            "give one by {conversionMat_path}, or switch the consistency off",
+        )
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise DataError(file, "no such file or folder", "check the path")
+    try:
+        matrix = _matrix_in(file, (n_colors, n_subs))
+    # scipy meets damaged files with errors of nearly any type.
+    except Exception as error:
+        raise DataError(file, "not a readable matrix", "give a .csv of numbers or a .mat (v5)") from error
+    if matrix.shape != (n_colors, n_subs) or not np.isfinite(matrix).all():
+        raise DataError(
+            file,
+            f"a matrix of shape {matrix.shape}",
+            f"a finite {n_colors} x {n_subs} matrix (bands x n_subs) is needed",
+        )
+    return matrix
+
+
+def _matrix_in(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """The matrix of a .csv; of a .mat the one of that shape, else the first."""
+    if path.suffix.lower() != ".mat":
+        return np.loadtxt(path, delimiter=",", ndmin=2)
+    arrays = [a for k, a in scipy.io.loadmat(path).items() if not k.startswith("__") and np.ndim(a) == 2]
+    first = arrays[0] if arrays else np.zeros((0, 0))
+    return np.asarray(next((a for a in arrays if a.shape == shape), first), dtype=np.float64)

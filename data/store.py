@@ -8,15 +8,20 @@
 """
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from utils import UserError, replacing
+from data.errors import DataError
+from utils import replacing
 
 FORMAT = "hsi-scenes-1"
+# Rows and columns of the pieces in which a scene is packed.
+CHUNK = 64
 
 
 @dataclass
@@ -36,29 +41,29 @@ class Scene:
     name: str
     cube: np.ndarray
     value_scale: float
-    published_value_scale: float = None
+    published_value_scale: float | None = None
     lr_scale: int = 1
-    wavelengths: np.ndarray = None
+    wavelengths: np.ndarray | None = None
     source: str = ""
     source_sha256: str = ""
 
-    def scale_under(self, protocol):
+    def scale_under(self, protocol: str) -> float:
         """What cube is divided by under a protocol, "corrected" or "published"."""
         return self.published_value_scale or self.value_scale if protocol == "published" else self.value_scale
 
-    def values(self, protocol="corrected"):
+    def values(self, protocol: str = "corrected") -> np.ndarray:
         """H x W x C float32 in 0..1."""
         return (self.cube / np.float64(self.scale_under(protocol))).astype(np.float32)
 
     @property
-    def band_names(self):
+    def band_names(self) -> list[str]:
         """C names for messages: "450 nm", or "band 6" where the wavelengths are not known."""
         if self.wavelengths is None:
             return [f"band {k + 1}" for k in range(self.cube.shape[2])]
         return [f"{w:g} nm" for w in self.wavelengths]
 
 
-def write_part(path, scene):
+def write_part(path: Path, scene: Scene) -> None:
     """Write one scene into a file of its own, whole or not at all."""
     # HDF5 on a full disk reports in several places, some out of reach: the file is made in memory first.
     with h5py.File("part", "w", driver="core", backing_store=False) as f:
@@ -66,7 +71,7 @@ def write_part(path, scene):
         dataset = f.create_dataset(
             "scene",
             data=scene.cube,
-            chunks=(min(64, height), min(64, width), bands),
+            chunks=(min(CHUNK, height), min(CHUNK, width), bands),
             compression="gzip",
             compression_opts=1,
             shuffle=True,
@@ -87,7 +92,7 @@ def write_part(path, scene):
         temporary.write_bytes(content)
 
 
-def part_sha256(path):
+def part_sha256(path: Path) -> str | None:
     """The source hash of a part, or None where there is no readable part."""
     try:
         with h5py.File(path, "r") as f:
@@ -96,15 +101,15 @@ def part_sha256(path):
         return None
 
 
-def join_parts(path, parts, attributes):
+def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any]) -> None:
     """Gather parts into a store, in their order, whole or not at all.
 
     Raises:
-        UserError: where the disk has no room for it.
+        DataError: where the disk has no room for it.
     """
     needed = sum(Path(part).stat().st_size for part in parts) * 1.02 + 2**20
     if shutil.disk_usage(Path(path).parent).free < needed:
-        raise UserError(f"{path}: the disk is full; free {needed / 1e6:.0f} MB and run the same command again")
+        raise DataError(path, "the disk is full", f"free {needed / 1e6:.0f} MB and run the same command again")
     with replacing(path) as temporary, h5py.File(temporary, "w") as store:
         store.attrs.update({"format": FORMAT, **attributes})
         group = store.create_group("scenes", track_order=True)
@@ -113,159 +118,172 @@ def join_parts(path, parts, attributes):
                 f.copy("scene", group, name=_safe(f["scene"].attrs["name"]))
 
 
-def contents(path):
-    """What a store says of itself: (attributes, {scene name: source hash}); None without a store."""
-    if not Path(path).is_file():
-        return None
-    with _opened(path) as f:
-        hashes = {d.attrs["name"]: d.attrs["source_sha256"] for d in f["scenes"].values()}
-        return dict(f.attrs), hashes
+class Store:
+    """A scene store, opened once; closed by `close` or a with statement.
 
+    Attributes:
+        path: of the file.
+        dataset, protocol: what it was prepared from, and for.
+        attributes: all that it says of itself.
+        names: of its scenes, in its order.
+        hashes: {scene: source hash}.
+        wavelengths: centres in nm of the first scene's bands, or None where they are not known.
+        n_colors: bands of the first scene; 0 for a store without scenes.
+        nbytes: that all scenes take in memory.
 
-def protocol_of(path):
-    """The protocol a store was prepared for."""
-    with _opened(path) as f:
-        return f.attrs["protocol"]
+    Raises:
+        DataError: for a file that is no store, or damaged.
+    """
 
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._file = _opened(path)
+            self.attributes = dict(self._file.attrs)
+            self.dataset, self.protocol = self.attributes["dataset"], self.attributes["protocol"]
+            self._held = {d.attrs["name"]: d for d in self._file["scenes"].values()}
+            self.hashes = {name: d.attrs["source_sha256"] for name, d in self._held.items()}
+        # What HDF5 says of a damaged file depends on where it is damaged.
+        except (OSError, RuntimeError, KeyError) as error:
+            raise DataError(path, "not a scene store, or damaged", "make it with the command prepare") from error
+        self.names = list(self._held)
+        self.nbytes = sum(d.nbytes for d in self._held.values())
+        first = next(iter(self._held.values()), None)
+        self.wavelengths = None if first is None else first.attrs.get("wavelengths")
+        self.n_colors = 0 if first is None else first.shape[2]
 
-def dataset_of(path):
-    """The data set that a store was prepared from."""
-    with _opened(path) as f:
-        return f.attrs["dataset"]
+    def __enter__(self) -> "Store":
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-def scene_names(path):
-    """Names of a store's scenes, in its order."""
-    with _opened(path) as f:
-        return [d.attrs["name"] for d in f["scenes"].values()]
+    def close(self) -> None:
+        """Close the file; cubes of it can then no longer be read."""
+        self._file.close()
 
+    def read(self, name: str) -> Scene:
+        """Read one scene.
 
-def read_scene(path, name):
-    """Read one scene of a store."""
-    with _opened(path) as f:
-        return _scene(f["scenes"][_safe(name)], path)
+        Raises:
+            DataError: where the file is damaged there.
+        """
+        dataset = self._held[name]
+        try:
+            cube = dataset[:]
+        except OSError as error:
+            raise self._damaged(name) from error
+        attributes = dataset.attrs
+        return Scene(
+            name=attributes["name"],
+            cube=cube,
+            value_scale=attributes["value_scale_corrected"],
+            published_value_scale=attributes["value_scale_published"],
+            lr_scale=int(attributes["lr_scale"]),
+            wavelengths=attributes.get("wavelengths"),
+            source=attributes["source"],
+            source_sha256=attributes["source_sha256"],
+        )
+
+    def cube(self, name: str) -> "ChunkedCube":
+        """A scene that stays on disk; it needs the store to stay open."""
+        return ChunkedCube(self._held[name], self._damaged(name))
+
+    def scale_and_kind(self, name: str, protocol: str) -> tuple[float, int]:
+        """(what a scene's values are divided by under a protocol, its lr_scale), without reading it."""
+        attributes = self._held[name].attrs
+        return attributes[f"value_scale_{protocol}"], int(attributes["lr_scale"])
+
+    def line_about(self, name: str) -> str:
+        """A scene's size, type, scale and origin as text."""
+        dataset = self._held[name]
+        rows, cols, bands = dataset.shape
+        a = dataset.attrs
+        kind = "HR" if a["lr_scale"] == 1 else f"LR of a x{a['lr_scale']} camera"
+        scale = f"/ {a['value_scale_corrected']:g}"
+        if a["value_scale_published"] != a["value_scale_corrected"]:
+            scale += f" (published: / {a['value_scale_published']:g})"
+        waves = a.get("wavelengths")
+        spectrum = "wavelengths unknown" if waves is None else f"{waves[0]:g}..{waves[-1]:g} nm"
+        origin = f"from {a['source']} (sha256 {a['source_sha256'][:12]})"
+        return f"  {name}: {cols} x {rows} x {bands} {dataset.dtype} {scale}, {kind}, {spectrum}, {origin}"
+
+    def verify(self, name: str) -> None:
+        """Read a scene and check that its values are finite and not all the same."""
+        cube = self.read(name).cube
+        if not np.isfinite(cube).all() or cube.min() == cube.max():
+            raise DataError(self.path, f"scene {name} holds no image any more", "prepare it again")
+
+    def _damaged(self, name: str) -> DataError:
+        return DataError(self.path, f"scene {name} cannot be read, the file is damaged", "prepare it again")
 
 
 class ChunkedCube:
     """A scene that stays on disk: cube[i:j, k:l] reads the chunks that hold those pixels.
 
+    Args:
+        dataset: of an open store.
+        damaged: the error for a chunk that cannot be read.
+
     Attributes:
         shape, dtype, nbytes: of the whole H x W x C array.
     """
 
-    def __init__(self, path, name):
-        self._dataset = _opened(path)["scenes"][_safe(name)]
-        self._where = f"{path}: scene {name}"
-        self.shape, self.dtype, self.nbytes = self._dataset.shape, self._dataset.dtype, self._dataset.nbytes
+    def __init__(self, dataset: h5py.Dataset, damaged: DataError) -> None:
+        self._dataset, self._damaged = dataset, damaged
+        self.shape, self.dtype, self.nbytes = dataset.shape, dataset.dtype, dataset.nbytes
 
-    def __getitem__(self, window):
+    def __getitem__(self, window: Any) -> np.ndarray:
+        """The pixels of a window."""
         try:
             return self._dataset[window]
         except OSError as error:
-            raise UserError(f"{self._where} cannot be read, the file is damaged; prepare it again") from error
+            raise self._damaged from error
 
 
-def size_in_memory(path):
-    """Bytes that the scenes of a store take in memory."""
-    with _opened(path) as f:
-        return sum(d.nbytes for d in f["scenes"].values())
+def is_store(path: str | Path) -> bool:
+    """Whether a path is a scene store: any file is taken for one, and refused when it is opened if it is none."""
+    return Path(path).expanduser().is_file()
 
 
-def scale_and_kind(path, name, protocol):
-    """(what the values are divided by under a protocol, lr_scale) of a scene, without reading it."""
-    with _opened(path) as f:
-        attributes = f["scenes"][_safe(name)].attrs
-        return attributes[f"value_scale_{protocol}"], int(attributes["lr_scale"])
-
-
-def is_store(path):
-    """Whether a path is a scene store (told by its content)."""
-    path = Path(path)
-    if not path.is_file():
-        return False
-    with _opened(path):
-        return True
-
-
-def wavelengths_of(path):
-    """Wavelengths in nm of a store's first scene, or None where they are not known."""
-    with _opened(path) as f:
-        first = next(iter(f["scenes"].values()), None)
-        return None if first is None else first.attrs.get("wavelengths")
-
-
-def describe(path, verify=False):
+def describe(path: str | Path, verify: bool = False) -> str:
     """A store's content as text: its attributes, and size, type, scale and origin of every scene.
 
     Args:
+        path: of the store.
         verify: read every scene and check that its values are finite and not all the same.
 
     Raises:
-        UserError: if it is no store, or, on verifying, for the first scene that is damaged.
+        DataError: if it is no store, or, on verifying, for the first scene that is damaged.
     """
-    if not Path(path).expanduser().is_file():
-        raise UserError(f"{path}: no such file; give the path of a store")
-    with _opened(path) as f:
-        held = f["scenes"].values()
-        about = ", ".join(f"{k} {v}" for k, v in sorted(f.attrs.items()) if k != "format")
-        lines = [f"{path}: {len(held)} scenes, {Path(path).stat().st_size / 1e6:.1f} MB, {about}"]
-        for d in held:
-            rows, cols, bands = d.shape
-            a = d.attrs
-            kind = "HR" if a["lr_scale"] == 1 else f"LR of a x{a['lr_scale']} camera"
-            scale = f"/ {a['value_scale_corrected']:g}"
-            if a["value_scale_published"] != a["value_scale_corrected"]:
-                scale += f" (published: / {a['value_scale_published']:g})"
-            waves = a.get("wavelengths")
-            spectrum = "wavelengths unknown" if waves is None else f"{waves[0]:g}..{waves[-1]:g} nm"
-            lines.append(
-                f"  {a['name']}: {cols} x {rows} x {bands} {d.dtype} {scale}, {kind}, {spectrum}, from {a['source']} (sha256 {a['source_sha256'][:12]})"
-            )
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise DataError(path, "no such file", "give the path of a store")
+    with Store(path) as store:
+        about = ", ".join(f"{k} {v}" for k, v in sorted(store.attributes.items()) if k != "format")
+        lines = [f"{path}: {len(store.names)} scenes, {path.stat().st_size / 1e6:.1f} MB, {about}"]
+        for name in store.names:
+            lines.append(store.line_about(name))
             if verify:
-                scene = _scene(d, path)
-                if not np.isfinite(scene.cube).all() or scene.cube.min() == scene.cube.max():
-                    raise UserError(f"{path}: scene {scene.name} holds no image any more; prepare it again")
-        if verify:
-            lines.append("  every scene was read and is sound")
+                store.verify(name)
+    if verify:
+        lines.append("  every scene was read and is sound")
     return "\n".join(lines)
 
 
-def _opened(path):
-    try:
-        f = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(f"{path}: not a scene store, or damaged; make it with the command prepare") from error
+def show(config: Any) -> None:
+    """Print what a store holds, as a `config.InfoConfig` asks."""
+    print(describe(config.store, config.verify))
+
+
+def _opened(path: str | Path) -> h5py.File:
+    f = h5py.File(Path(path).expanduser(), "r")
     if f.attrs.get("format") != FORMAT:
         f.close()
-        raise UserError(f"{path}: an HDF5 file, but no scene store; make one with the command prepare")
+        raise DataError(path, "an HDF5 file, but no scene store", "make one with the command prepare")
     return f
 
 
-def _scene(dataset, path):
-    try:
-        cube = dataset[:]
-    except OSError as error:
-        raise UserError(
-            f"{path}: scene {dataset.attrs['name']} cannot be read, the file is damaged; prepare it again"
-        ) from error
-    attributes = dataset.attrs
-    return Scene(
-        name=attributes["name"],
-        cube=cube,
-        value_scale=attributes["value_scale_corrected"],
-        published_value_scale=attributes["value_scale_published"],
-        lr_scale=int(attributes["lr_scale"]),
-        wavelengths=attributes.get("wavelengths"),
-        source=attributes["source"],
-        source_sha256=attributes["source_sha256"],
-    )
-
-
-def _safe(name):
+def _safe(name: str) -> str:
     # HDF5 takes a slash for a path and a lone dot for the group itself; a letter in front keeps both out.
     return "s_" + name.replace("/", "\u2215")
-
-
-def show(config) -> None:
-    """Print what a store holds, as an `InfoConfig` asks."""
-    print(describe(config.store, config.verify))

@@ -7,13 +7,15 @@ and have smooth spectra as most surfaces do, but only three degrees of freedom t
 the program, not for judging a method.
 """
 
+from pathlib import Path
+
 import numpy as np
 import skimage.color
 import skimage.data
 from PIL import Image
 
 from data import store
-from data.readers import CAVE_WAVELENGTHS
+from data.facts import VISIBLE
 from data.spectral import colour_matching_functions
 from utils import replacing
 
@@ -30,7 +32,7 @@ PHOTOGRAPHS = {
 RGB_PHOTOGRAPHS = {"astronaut": (256, 200), "hubble_deep_field": (300, 300), "rocket": (0, 300)}
 
 
-def spectrum_of_colour():
+def spectrum_of_colour() -> np.ndarray:
     """31 x 3 matrix from CIE XYZ to the smoothest spectrum of that colour (Lagrange multipliers)."""
     sensitivity = colour_matching_functions()
     bands = len(sensitivity)
@@ -40,14 +42,14 @@ def spectrum_of_colour():
     return np.linalg.solve(system, np.vstack([np.zeros((bands, 3)), np.eye(3)]))[:bands]
 
 
-def lift_photograph(pixels):
+def lift_photograph(pixels: np.ndarray) -> np.ndarray:
     """H x W x 3 uint8 sRGB -> H x W x 31 uint16 radiance, 65535 = 1."""
     xyz = skimage.color.rgb2xyz(pixels)
     cube = MIRRORED + (1 - MIRRORED) * np.clip(xyz @ spectrum_of_colour().T, 0, 1)
     return (cube * 65535).round().astype(np.uint16)
 
 
-def write_demo_data(folder):
+def write_demo_data(folder: Path) -> list[Path]:
     """Write labelled.h5, unlabelled.h5 and test.h5 and a folder rgb of pictures; returns their paths."""
     written = []
     for split, names in PHOTOGRAPHS.items():
@@ -57,7 +59,7 @@ def write_demo_data(folder):
                 name=name,
                 cube=lift_photograph(_piece(name, corner)),
                 value_scale=65535.0,
-                wavelengths=CAVE_WAVELENGTHS,
+                wavelengths=VISIBLE,
                 source=f"skimage.data.{name}, lifted to 31 bands",
             )
             parts.append(folder / f".{split}_{name}.h5")

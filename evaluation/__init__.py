@@ -1,0 +1,1 @@
+"""Networks over whole scenes: scored, and what that leaves behind."""

@@ -6,13 +6,15 @@ from typing import Any
 from data.export import export
 from data.prepare import prepare as write_stores
 from evaluation.bicubic_check import check_stores
+from utils import given_by
 
 
 def prepare(config: Any) -> list[Path]:
     """Do what a `config.PrepareConfig` asks; returns the paths of the files written."""
-    stores, written = write_stores(config)
+    with given_by("raw_dir", config.raw_dir), given_by("unlabelled_lr_dir", config.unlabelled_lr_dir):
+        stores, written = write_stores(config)
     if config.format == "mat":
-        written += export(stores, config.n_scale, *config.patch, config.protocol)
+        written += export(stores, config.n_scale, config.patch, config.protocol)
     if config.check:
         check_stores(stores, config.dataset_name, config.n_scale)
     return written

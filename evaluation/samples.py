@@ -4,10 +4,14 @@ The place of a crop depends on nothing but the true image and the scale, so that
 """
 
 import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 import pictures
 from metrics import band_mse, psnr
@@ -28,13 +32,23 @@ class Sample:
     """
 
     scene: str
-    corner: tuple
-    shown: list
-    wavelengths: np.ndarray
+    corner: tuple[int, int]
+    shown: list[int]
+    wavelengths: np.ndarray | None
     ms: np.ndarray
     lms: np.ndarray
     gt: np.ndarray
     output: np.ndarray
+
+
+class ScoredScene(Protocol):
+    """One scene as it was scored: ms 1 x C x h x w, lms and gt 1 x C x s*h x s*w; its bands in nm, or None."""
+
+    name: str
+    ms: torch.Tensor
+    lms: torch.Tensor
+    gt: torch.Tensor
+    wavelengths: np.ndarray | None
 
 
 class Samples:
@@ -45,11 +59,14 @@ class Samples:
         wavelengths: of the bands in nm, as a list, or None where they are not known.
     """
 
-    def __init__(self, n_scale):
-        self.n_scale, self.bands, self.wavelengths, self.kept = n_scale, {}, None, []
+    def __init__(self, n_scale: int) -> None:
+        self.n_scale = n_scale
+        self.bands: dict[str, list[float]] = {}
+        self.wavelengths: list[float] | None = None
+        self.kept: list[Sample] = []
 
-    def add(self, scene, output):
-        """Take note of a TestScene and the network's output for it (H x W x C)."""
+    def add(self, scene: ScoredScene, output: np.ndarray) -> None:
+        """Take note of a scene and the network's output for it (H x W x C)."""
         gt, output = scene.gt[0].numpy(), output.transpose(2, 0, 1)
         self.bands[scene.name] = psnr(band_mse(gt.astype(np.float64), output.astype(np.float64))).tolist()
         if scene.wavelengths is not None:
@@ -65,7 +82,7 @@ class Samples:
         shown = pictures.shown_bands(len(gt), scene.wavelengths)
         self.kept.append(Sample(scene.name, (row, column), shown, scene.wavelengths, *map(_as_half, arrays)))
 
-    def join(self, shares, names):
+    def join(self, shares: Sequence["Samples"], names: Sequence[str]) -> None:
         """Take together what several processes have collected, in the order of the scenes' names."""
         self.bands = {name: share.bands[name] for name in names for share in shares if name in share.bands}
         self.wavelengths = next((s.wavelengths for s in shares if s.wavelengths), None)
@@ -73,14 +90,14 @@ class Samples:
         self.kept = kept[: self._limit(len(kept[0].gt))]
 
     @staticmethod
-    def _limit(n_colors):
+    def _limit(n_colors) -> int:
         # Cubes of many bands are large: fewer of them are kept.
         return max(1, SCENES * BANDS // n_colors)
 
-    def write(self, results_path):
+    def write(self, results_path: Path) -> list[Path]:
         """Write the crops beside a results file: results.json -> samples.npz. Returns a list of the path."""
         path = path_beside(results_path)
-        arrays = {
+        arrays: dict[str, Any] = {
             "scenes": [s.scene for s in self.kept],
             "corners": [s.corner for s in self.kept],
             "shown": self.kept[0].shown,
@@ -94,14 +111,14 @@ class Samples:
         return [path]
 
 
-def path_beside(results_path):
+def path_beside(results_path: str | Path) -> Path:
     """Where the crops of a results file are."""
     results_path = Path(results_path)
     return results_path.with_name(results_path.name.removesuffix("results.json") + "samples.npz")
 
 
-def read(path):
-    """The Samples' crops as a list of Sample.
+def read(path: str | Path) -> list[Sample]:
+    """The crops that a Samples has written.
 
     Raises:
         UserError: for a file that is damaged or holds something else.
@@ -120,11 +137,11 @@ def read(path):
                 )
                 for k, scene in enumerate(scenes)
             ]
-    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read as crops; run the test again") from error
 
 
-def busiest_window(image, edge, step):
+def busiest_window(image: np.ndarray, edge: int, step: int) -> tuple[int, int]:
     """(row, column) of the edge x edge window of a C x H x W image with the greatest total variation.
 
     Rows and columns that are multiples of step are tried; the first of equals is taken.

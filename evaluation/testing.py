@@ -1,18 +1,19 @@
 """The command `test`: weights, or bicubic enlargement, scored on test scenes."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
-from evaluation import scoring
+from evaluation import results, scoring
 from evaluation.samples import Samples
-from evaluation.scoring import SceneSet
+from evaluation.scenes import SceneSet
 from models import build_model, weights
 from models.ensemble import SelfEnsemble
+from models.network import Network
 from training.processes import World
 from utils import UserError, select_device, writing
 
@@ -22,10 +23,8 @@ RUN_WEIGHTS = ("last.pth", "previous.pth", "best.pth")
 CHECKED = ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs")
 
 
-class TestSettings(Protocol):
+class AsksForATest(Protocol):
     """What is asked of a test, see `config.TestConfig`."""
-
-    __test__ = False
 
     test_dir: str
     model_dir: str
@@ -48,14 +47,14 @@ class TestSettings(Protocol):
 class Method:
     """What is scored: its network, the network's name, what results are called after, its scale and bands (0: any)."""
 
-    model: nn.Module
+    model: Network
     name: str
     title: str
     n_scale: int
     n_colors: int
 
 
-def test(config: TestSettings) -> list[Path]:
+def test(config: AsksForATest) -> list[Path]:
     """Score the weights (or Bicubic) on the test scenes, print the table, write it.
 
     Returns:
@@ -72,24 +71,56 @@ def test(config: TestSettings) -> list[Path]:
     with writing(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
     scenes.check(method.n_colors or None)
-    model = method.model.to(device, memory_format=torch.channels_last)
-    title = method.title
+    network, title = method.model.placed_on(device), method.title
     if config.self_ensemble:
-        model, title = SelfEnsemble(model), f"{title}_ensemble"
+        title = f"{title}_ensemble"
+    model = SelfEnsemble(network) if config.self_ensemble else network
     images_dir = result_path / f"{title}_images" if config.save_images else None
     started = time.monotonic()
     keep = Samples(scenes.n_scale)
     rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
     if not world.is_main:
         return []
-    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{scoring.table(rows)}')
+    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
     description = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
     path = result_path / f"{title}_results.json"
-    scoring.write_results(path, method.name, scenes, rows, description, keep)
+    results.write(path, method.name, scenes, rows, description, keep)
     return [path, *keep.write(path), *files]
 
 
-def _method_of(config: TestSettings) -> Method:
+def score_run(
+    model: Network,
+    scenes: SceneSet,
+    device: torch.device,
+    world: World,
+    folder: Path,
+    name: str,
+    about: Mapping[str, Any],
+) -> list[Path]:
+    """Score a run's network on its test scenes; the first process prints the table and writes results.json.
+
+    Args:
+        model: the network.
+        scenes: the test scenes.
+        device: of the network.
+        world: the processes, which share the scenes.
+        folder: of the run.
+        name: of the network.
+        about: what results.json says of the run.
+
+    Returns:
+        Paths of the files written by this process.
+    """
+    keep = Samples(scenes.n_scale)
+    rows, _ = scoring.evaluate(model, scenes, device, world=world, keep=keep)
+    if not world.is_main:
+        return []
+    path = results.write(folder / "results.json", name, scenes, rows, about, keep)
+    print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{results.table(rows)}')
+    return [path, *keep.write(path)]
+
+
+def _method_of(config: AsksForATest) -> Method:
     if not config.model_dir:
         n_scale = config.n_scale or 4
         return Method(
@@ -103,7 +134,7 @@ def _method_of(config: TestSettings) -> Method:
     return Method(loaded.model, architecture["name"], title, architecture["n_scale"], architecture["n_colors"])
 
 
-def _refuse_contradictions(config: TestSettings, architecture: dict[str, Any]) -> None:
+def _refuse_contradictions(config: AsksForATest, architecture: dict[str, Any]) -> None:
     remedy = "leave the flag out, or give other weights"
     if config.model_title not in ("", architecture["name"]):
         raise UserError(f"--model_title {config.model_title}: {config.model_dir} is a {architecture['name']}; {remedy}")

@@ -14,7 +14,8 @@ from models.network import State
 # Without gradients, feature maps are worked on in strips of rows of at most so many values (32 MB of
 # float32): beside what a strip needs, a body then holds one map of the whole image.
 VALUES_PER_STRIP = 2**23
-# Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**24 float32 values are 64 MB.
+# Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**24 float32
+# values are 64 MB.
 VALUES_PER_PORTION = 2**24
 
 
@@ -57,8 +58,8 @@ class ResidualBlock(nn.Module):
             return add_in_strips_(x, self.body, self.res_scale, halo=2)
         # The attention needs the mean of its whole input. That input is the last convolution's output,
         # which is 1 x 1: the mean of its input is enough.
-        *first, last, attention = self.body
-        first = nn.Sequential(*first)
+        *layers, last, attention = self.body
+        first = nn.Sequential(*layers)
         sums = 0
         for top, bottom in strips(x):
             sums = sums + first(x[:, :, top:bottom]).sum((2, 3), keepdim=True)
@@ -195,10 +196,10 @@ def in_strips(
     function: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor], halo: int, scale: int = 1, growth: int = 1
 ) -> torch.Tensor:
     """function(*inputs) computed strip by strip; see `apply_to_rows`; growth as in `strips`."""
-    output = None
+    output = inputs[0]
     for top, bottom in strips(inputs[0], growth):
         rows = apply_to_rows(function, inputs, top, bottom, halo, scale)
-        if output is None:
+        if top == 0:
             shape = (*rows.shape[:2], inputs[0].shape[2] * scale, rows.shape[3])
             output = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)
         output[:, :, top * scale : bottom * scale] = rows
@@ -259,7 +260,7 @@ def merge_groups(groups: torch.Tensor, starts: Sequence[int], n_colors: int) -> 
     n_subs = groups.shape[1]
     merged = groups.new_zeros(per_group[0].shape[0], n_colors, *groups.shape[2:])
     coverage = groups.new_zeros(n_colors, 1, 1)
-    for start, group in zip(starts, per_group):
+    for start, group in zip(starts, per_group, strict=True):
         merged[:, start : start + n_subs] += group
         coverage[start : start + n_subs] += 1
     return merged / coverage

@@ -109,7 +109,7 @@ class _MixedModule(nn.Module):
     A row of its output depends on `halo` rows up and down.
     """
 
-    def __init__(self, n_bands, n_feats, n_blocks):
+    def __init__(self, n_bands: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
 
         def stage():
@@ -126,11 +126,11 @@ class _MixedModule(nn.Module):
         self.conv1, self.conv2, self.conv3 = band_by_band(), band_by_band(), band_by_band()
         self.halo = 3 * n_blocks + 3
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B*D) x F x h x w -> the same shape."""
         y, features = x, []
         for stage, convs, gamma in zip(
-            (self.Block1, self.Block2, self.Block3), (self.conv1, self.conv2, self.conv3), self.gamma
+            (self.Block1, self.Block2, self.Block3), (self.conv1, self.conv2, self.conv3), self.gamma, strict=True
         ):
             y = stage(y) + y
             features.append(gamma * convs(y))
@@ -140,23 +140,23 @@ class _MixedModule(nn.Module):
 class _Separable(nn.Module):
     """1 x 3 x 3, then 3 x 1 x 1 convolution, each with a ReLU."""
 
-    def __init__(self, n_bands, n_feats):
+    def __init__(self, n_bands: int, n_feats: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
             _ConvReLU(n_bands, nn.Conv3d(n_feats, n_feats, (1, 3, 3))),
             _ConvReLU(n_bands, nn.Conv3d(n_feats, n_feats, (3, 1, 1))),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv(x)
 
 
 class _ConvReLU(nn.Module):
-    def __init__(self, n_bands, layer):
+    def __init__(self, n_bands: int, layer: nn.Module) -> None:
         super().__init__()
         self.conv = _NormedConv(n_bands, layer)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.relu(self.conv(x), inplace=True)
 
 
@@ -166,14 +166,14 @@ class _Normed(nn.Module):
     torch's own weight normalisation gives them other names now.
     """
 
-    def __init__(self, layer):
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.bias = layer.bias
         self.weight_g = nn.Parameter(_norm(layer.weight.detach()))
         self.weight_v = layer.weight
 
     @property
-    def weight(self):
+    def weight(self) -> torch.Tensor:
         return self.weight_v * (self.weight_g / _norm(self.weight_v))
 
 
@@ -182,23 +182,23 @@ def _norm(kernel):
 
 
 class _NormedConv(_Normed):
-    def __init__(self, n_bands, layer):
+    def __init__(self, n_bands: int, layer: nn.Module) -> None:
         super().__init__(layer)
         self.n_bands = n_bands
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return conv_volume(x, self.weight, self.bias, self.n_bands)
 
 
 class _NormedConv2d(_Normed):
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.conv2d(x, self.weight, self.bias, padding=1)
 
 
 class _NormedEnlargement(_Normed):
-    def __init__(self, n_bands, scale, layer):
+    def __init__(self, n_bands: int, scale: int, layer: nn.Module) -> None:
         super().__init__(layer)
         self.n_bands, self.scale = n_bands, scale
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return enlarge_volume(x, self.weight, self.bias, self.n_bands, self.scale)

@@ -1,5 +1,6 @@
 """SSPSR: band groups through one shared branch, then a trunk (Jiang, Sun, Liu and Ma, TCI 2020)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -89,7 +90,9 @@ class SSPSR(Peer):
 class _Branch(Branch):
     """A Branch whose body has the released names."""
 
-    def __init__(self, in_channels, n_feats, n_blocks, up_scale, out_channels=None):
+    def __init__(
+        self, in_channels: int, n_feats: int, n_blocks: int, up_scale: int, out_channels: int | None = None
+    ) -> None:
         super().__init__(in_channels, n_feats, 0, up_scale, out_channels)
         self.body = _Body(n_feats, n_blocks)
 
@@ -97,10 +100,10 @@ class _Branch(Branch):
 class _Body(SSPN):
     """An SSPN whose blocks are named net.0, net.1, ..."""
 
-    def __init__(self, n_feats, n_blocks):
+    def __init__(self, n_feats: int, n_blocks: int) -> None:
         super().__init__(n_feats, 0)
         self.net = nn.Sequential(*(SSB(n_feats) for _ in range(n_blocks)))
 
-    def children(self):
+    def children(self) -> Iterator[nn.Module]:
         """The blocks, as an SSPN has them."""
         return self.net.children()

@@ -6,7 +6,7 @@ import io
 import json
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,6 @@ from data import facts
 from models import registry
 from models.network import Network, State
 from utils import UserError, replacing, say
-
-# Weights that come with the program; --model_dir takes their names.
-PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
@@ -48,7 +45,7 @@ class Weights:
     fingerprint: str
 
 
-def save_weights(model: Network, path: str | Path, n_ovls: int, wavelengths: Sequence[float] | None = None) -> None:
+def save_weights(model: Network, path: str | Path, n_ovls: int, wavelengths: Iterable[float] | None = None) -> None:
     """Save a plain state_dict that the released code can load too.
 
     What cannot be told from the tensors travels in the state_dict's metadata: the overlap of the band groups
@@ -100,7 +97,7 @@ def load_state(path: str | Path) -> dict[str, torch.Tensor]:
 
 def find(name_or_path: str | Path) -> Path:
     """The file that --model_dir means: a path, or the name of weights that come with the program."""
-    shipped = {p.stem: p for p in sorted(PRETRAINED.glob("*.pth"))}
+    shipped = {p.stem: p for p in sorted(registry.PRETRAINED.glob("*.pth"))}
     path = Path(name_or_path).expanduser()
     if path.name != str(name_or_path) or path.exists() or path.suffix == ".pth":
         return path

@@ -53,7 +53,8 @@ class Progress:
         if started < self._next_save:
             return
         state = scene.state()
-        self._output.raw.flush()
+        if self._output.raw:
+            self._output.raw.flush()
         seams = f"seams_{state.done}.npz"
         np.savez(self._output.work / seams, below=state.below, right=state.right)
         content = {

@@ -53,7 +53,7 @@ class _Page:
         raster, scale = comparison.raster, comparison.scale
         height, width, bands = raster.shape
         known = raster.wavelengths is not None
-        self.x = raster.wavelengths if known else np.arange(1, bands + 1)
+        self.x = np.arange(1, bands + 1) if raster.wavelengths is None else raster.wavelengths
         self.x_label = "wavelength (nm)" if known else "band"
         self.white = pictures.white_level(self.found.overview[0], [0, 1, 2])
         self.colours = [colormaps["tab10"](k) for k in range(findings.SPOTS)]

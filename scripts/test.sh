@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
 # Sets up on the first call, then runs the tests: bash scripts/test.sh [pytest's arguments ...]
+# Two processes (-n 4 for more, -n 0 for none) with a thread each (OMP_NUM_THREADS). A training is killed at one moment;
+# EVERY_MOMENT=1 kills it at every kind of moment.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-"$python" -c "import pytest, spectral, rasterio, matplotlib" 2>/dev/null || "$python" -m pip install --quiet --disable-pip-version-check "pytest>=8" "spectral>=0.23" "rasterio>=1.3" "matplotlib>=3.7"
-exec "$python" -m pytest -q "$@"
+install installed-dev requirements-dev.txt
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+exec "$python" -m pytest -q -n 2 --dist worksteal "$@"

@@ -4,9 +4,14 @@ import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import GOLDEN, TINY
+from helpers import GOLDEN, everything_on, words_of
+from hypothesis import settings
 
 import mains
+
+# Property tests: few examples, the same ones in every run, however slow the machine is.
+settings.register_profile("few", max_examples=25, deadline=None, derandomize=True, database=None)
+settings.load_profile("few")
 
 
 class Golden:
@@ -50,10 +55,8 @@ def raw(tmp_path_factory):
 def stores(raw, tmp_path_factory):
     """Stores of the raw data: labelled, unlabelled (LR images) and test."""
     out = tmp_path_factory.mktemp("stores")
-    code = mains.main(
-        f"prepare --raw_dir {raw / 'cave'} --unlabelled_lr_dir {raw / 'cave_lr_x4'} --out_dir {out} --allow_missing 1".split()
-    )
-    assert code == 0
+    flags = {"raw_dir": raw / "cave", "unlabelled_lr_dir": raw / "cave_lr_x4", "out_dir": out, "allow_missing": 1}
+    assert mains.main(["prepare", *words_of(flags)]) == 0
     return out
 
 
@@ -63,7 +66,7 @@ def run(capsys):
 
     def run(*words, **flags):
         capsys.readouterr()
-        code = mains.main([*map(str, words), *(f"--{name}={value}" for name, value in flags.items())])
+        code = mains.main([*map(str, words), *words_of(flags)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -88,15 +91,4 @@ def refused(run):
 @pytest.fixture
 def tiny_flags(stores, raw, tmp_path):
     """Flags of a training run with all four losses that takes a second or two."""
-    return {
-        **TINY,
-        "train_dir_mslabel": stores / "labelled.h5",
-        "train_dir_msunlabel": stores / "unlabelled.h5",
-        "train_dir_rgb": raw / "rgb",
-        "UseRGB": 1,
-        "theta_rgb": 1,
-        "UseLabeledSpectralMixUp": 1,
-        "UseUnlabelConsistency": 1,
-        "theta_unlabel": 1,
-        "save_dir": tmp_path / "runs",
-    }
+    return {**everything_on(stores, raw), "save_dir": tmp_path / "runs"}

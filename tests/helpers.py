@@ -1,6 +1,8 @@
 """What the tests share."""
 
 import csv
+import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import fixtures
@@ -9,7 +11,9 @@ import torch
 from spectral.io import envi
 from torch import nn
 
-from data.patches import Batch
+from data.facts import VISIBLE, published_split
+from data.store import Store
+from data.stream import Batch
 from models import build_model
 from models import weights as checkpoint
 
@@ -20,6 +24,26 @@ GOLDEN = ROOT / "tests" / "golden"
 TINY = {"n_feats": 4, "patch_size": 16, "patch_stride": 16, "batch_size": 8}
 # The folder of such a run.
 TITLE = "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4_x4"
+
+
+def everything_on(stores, raw):
+    """Flags of a training run with all four losses that takes a second or two; save_dir is left to the caller."""
+    return {
+        **TINY,
+        "train_dir_mslabel": stores / "labelled.h5",
+        "train_dir_msunlabel": stores / "unlabelled.h5",
+        "train_dir_rgb": raw / "rgb",
+        "UseRGB": 1,
+        "theta_rgb": 1,
+        "UseLabeledSpectralMixUp": 1,
+        "UseUnlabelConsistency": 1,
+        "theta_unlabel": 1,
+    }
+
+
+def words_of(flags):
+    """Flags as the words of a command line."""
+    return [f"--{name}={value}" for name, value in flags.items()]
 
 
 def rows_of(path):
@@ -68,8 +92,104 @@ FULL = {
     "save_dir": "anywhere",
 }
 
-# Band centres in nm of most weights here.
-VISIBLE = np.arange(400, 701, 10.0)
+
+def scene_names(path):
+    """Names of a store's scenes, in its order."""
+    with Store(path) as store:
+        return store.names
+
+
+def read_scene(path, name):
+    """One scene of a store."""
+    with Store(path) as store:
+        return store.read(name)
+
+
+# What stands in results files of `tables`' tests; a run without RGB and SSL; the test scenes of CAVE.
+SOME_MEAN = {
+    "MPSNR": 40.0,
+    "MSSIM": 0.95,
+    "MSSIM_gaussian": 0.94,
+    "ERGAS": 4.0,
+    "SAM": 4.0,
+    "CrossCorrelation": 0.99,
+    "RMSE": 0.02,
+}
+PLAIN_RUN = {
+    **FULL,
+    "train_dir_mslabel": "labelled.h5",
+    "UseRGB": False,
+    "UseUnlabelConsistency": False,
+    "device": "GPU A",
+    "parameters": 21460975,
+    "training_seconds": 3725.4,
+}
+CAVE_TEST = published_split("Cave")["test"]
+
+
+def write_results_file(path, config, protocol="published", scenes=CAVE_TEST, model="DeepShare", **mean):
+    """A results file as train and test write it, with the same metrics for every scene."""
+    mean = {**SOME_MEAN, **mean}
+    about = {"model": model, "n_scale": 4, "protocol": protocol, "dataset": "Cave", "config": config}
+    content = {**about, "mean": mean, "scenes": dict.fromkeys(scenes, mean)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_finished_run(folder, protocol="published", scenes=CAVE_TEST, changes=(), **mean):
+    """A finished run's folder: config.json, log.csv, weights, results.json."""
+    config = {**PLAIN_RUN, **dict(changes)}
+    write_results_file(folder / "results.json", config, protocol, scenes, **mean)
+    write_unfinished_run(folder, config)
+    (folder / "Cave_DeepShare_epoch_10_now.pth").write_bytes(b"")
+
+
+def write_unfinished_run(folder, config=PLAIN_RUN):
+    """What a run leaves that was stopped: config.json, log.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "log.csv").write_text(
+        "epoch,iteration,lr,labelled,mixup,rgb,consistency\n1,5,1e-4,0.5,,,\n1,10,1e-4,0.3,,,\n"
+    )
+
+
+def own_rows(rows):
+    """Our rows of tables.csv by method."""
+    return {row["method"]: row for row in rows if row["kind"] == "ours"}
+
+
+def line_of(markdown, method):
+    """The cells of a table's line by heading."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "|" in line]
+    (found,) = [line for line in lines if line[0] == method]
+    return dict(zip(lines[0], found, strict=True))
+
+
+class PageReader(HTMLParser):
+    """Collects what a page refers to, and checks that its tags are closed."""
+
+    VOID = ("meta", "img", "br", "stop", "path", "rect", "circle")
+
+    def __init__(self):
+        super().__init__()
+        self.references, self.images, self.open = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "data", "action"):
+                (self.images if tag == "img" else self.references).append(value)
+        assert tag not in ("script", "link", "iframe", "object")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+
 # An LR scene of a user's own: uint16, 28 x 28, made 112 x 112 by `tiny_network`.
 OWN_CUBE = (fixtures.smooth_cube(3, 28, 28) * 60000).round().astype(np.uint16)
 

@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from losses import hybrid_loss, loss_of, mse_sam_loss, spatial_tv, spectral_angle, spectral_tv
 from metrics import quality_assessment
@@ -73,3 +75,39 @@ def test_losses_by_the_names_of_the_flag():
     assert loss_of("hybrid") is hybrid_loss
     assert loss_of("mse_sam") is mse_sam_loss
     assert (loss_of("l1")(pred, target).item(), loss_of("mse")(pred, target).item()) == (0.5, 0.25)
+
+
+SIZES = st.tuples(*(st.integers(1, 5) for _ in range(4)))
+
+
+@given(st.sampled_from(["hybrid", "l1", "mse", "mse_sam"]), SIZES, st.floats(0, 1, width=32))
+def test_equal_constant_images_have_no_loss(name, size, value):
+    x = torch.full(size, value)
+    assert loss_of(name)(x, x.clone()).item() == pytest.approx(0, abs=1e-6)
+
+
+@given(st.sampled_from(["hybrid", "l1", "mse", "mse_sam"]), SIZES, st.integers(0, 2**16))
+def test_losses_of_wrong_images_are_finite_and_above_zero(name, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pred, target = (torch.rand(size, generator=generator) for _ in range(2))
+    loss = loss_of(name)(pred, target)
+    assert loss.shape == ()
+    assert loss.isfinite()
+    assert loss > 0
+
+
+@given(SIZES, st.floats(-1, 1, width=32), st.integers(0, 2**16))
+def test_variation_does_not_see_what_is_added_everywhere(size, offset, seed):
+    x = torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    for variation in (spatial_tv, spectral_tv):
+        torch.testing.assert_close(variation(x + offset), variation(x))
+
+
+@given(SIZES, st.floats(0.25, 4), st.integers(0, 2**16))
+def test_the_spectral_angle_does_not_see_brightness(size, factor, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pred, target = (0.1 + torch.rand(size, generator=generator, dtype=torch.float64) for _ in range(2))
+    angle = spectral_angle(pred, target)
+    torch.testing.assert_close(spectral_angle(factor * pred, target), angle)
+    torch.testing.assert_close(spectral_angle(target, pred), angle)
+    assert 0 <= angle <= math.pi / 2

@@ -87,7 +87,7 @@ def test_identical_cubes_are_perfect_even_if_constant(level):
         result = quality_assessment(cube, cube)
     perfect = {"MPSNR": np.inf, "MSSIM": 1, "MSSIM_gaussian": 1, "ERGAS": 0, "SAM": 0, "CrossCorrelation": 1, "RMSE": 0}
     assert result == perfect
-    assert tuple(result) == METRICS
+    assert list(result) == list(METRICS)
 
 
 def test_bands_that_cannot_be_scored_are_named():
@@ -115,3 +115,14 @@ def test_bands_that_cannot_be_scored_are_named():
 def test_what_cannot_be_compared_is_refused(gt, pred, word):
     with pytest.raises(ValueError, match=word):
         quality_assessment(gt, pred)
+
+
+def test_metrics_are_listed_with_how_they_are_printed_and_which_way_is_better():
+    order = ["MPSNR", "MSSIM", "MSSIM_gaussian", "ERGAS", "SAM", "CrossCorrelation", "RMSE"]
+    assert list(METRICS) == [metric.key for metric in METRICS.values()] == order
+    assert [key for key in METRICS if METRICS[key].lower_is_better] == ["ERGAS", "SAM", "RMSE"]
+    headings = ["MPSNR (dB)", "MSSIM", "MSSIM (Gaussian)", "ERGAS", "SAM (°)", "CC", "RMSE"]
+    assert [metric.heading for metric in METRICS.values()] == headings
+    assert METRICS["RMSE"].text(0.0123456) == "0.01235"
+    assert METRICS["ERGAS"].text(1.25, sign="+") == "+1.2500"
+    assert METRICS["MPSNR"].text(float("inf")) == "inf"

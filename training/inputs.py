@@ -2,19 +2,20 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 import objectives
 from config import FOLDERS, TrainConfig
-from data import patches, readers, store
+from data import sources
 from data.facts import DATASETS
-from data.spectral import conversion_for, lift_matrix
+from data.sources import Source
+from data.spectral import conversion_for, lift_matrix, read_conversion
+from data.stream import PatchStream
 from training.processes import World
 from utils import UserError, given_by, say
-
-Source = patches.ScenePatches | patches.MatPatches
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Inputs:
     """
 
     config: TrainConfig
-    streams: dict[str, patches.PatchStream]
+    streams: dict[str, PatchStream]
     n_colors: int
     wavelengths: np.ndarray | None
     conversion: torch.Tensor | None
@@ -54,22 +55,21 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
     """
     size, stride = config.patch
     with given_by("train_dir_mslabel", config.train_dir_mslabel):
-        labelled = patches.labelled_source(
+        labelled = sources.labelled_source(
             config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num, config.protocol
         )
     _check_labelled(labelled, config)
-    wavelengths = _wavelengths(config.train_dir_mslabel)
     conversion = None
     if objectives.CONSISTENCY.is_on(config):
-        config, matrix = _with_conversion(config, labelled.n_colors, wavelengths)
+        config, matrix = _with_conversion(config, labelled.n_colors, labelled.wavelengths)
         conversion = None if matrix is None else torch.from_numpy(matrix).float().to(device)
-    sources: dict[str, Source] = {"labelled": labelled}
+    opened: dict[str, Source] = {"labelled": labelled}
     for objective, _ in objectives.active(config):
-        if objective.stream not in sources:
-            sources[objective.stream] = _open(objective.stream, config, labelled.n_colors)
-    _say_unused(config, sources)
+        if objective.stream not in opened:
+            opened[objective.stream] = _open(objective.stream, config, labelled.n_colors)
+    _say_unused(config, opened)
     streams = {
-        name: patches.PatchStream(
+        name: PatchStream(
             source,
             config.batch_size,
             config.seed,
@@ -79,9 +79,9 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
             rank=world.rank,
             world_size=world.size,
         )
-        for name, source in sources.items()
+        for name, source in opened.items()
     }
-    return Inputs(config, streams, labelled.n_colors, wavelengths, conversion)
+    return Inputs(config, streams, labelled.n_colors, labelled.wavelengths, conversion)
 
 
 def _open(stream: str, config: TrainConfig, n_colors: int) -> Source:
@@ -91,8 +91,8 @@ def _open(stream: str, config: TrainConfig, n_colors: int) -> Source:
     path = getattr(config, flag)
     with given_by(flag, path):
         if stream == "rgb":
-            return patches.rgb_source(path, size, stride, config.n_scale, lift_matrix(config.n_subs))
-        source = patches.unlabelled_source(path, size, stride, config.n_scale, config.protocol)
+            return sources.rgb_source(path, size, stride, config.n_scale, lift_matrix(config.n_subs))
+        source = sources.unlabelled_source(path, size, stride, config.n_scale, config.protocol)
     if source.n_colors != n_colors:
         raise UserError(
             f"{path}: {source.n_colors} bands, the labelled images have {n_colors}; give images of one sensor"
@@ -124,7 +124,8 @@ def _with_conversion(
     known = DATASETS.get(config.dataset_name)
     is_released = known is not None and known.has_released_conversion
     if config.conversionMat_path or wavelengths is None or is_released:
-        return config, readers.read_conversion(config.conversionMat_path, n_colors, config.n_subs)
+        with given_by("conversionMat_path", config.conversionMat_path):
+            return config, read_conversion(config.conversionMat_path, n_colors, config.n_subs)
     try:
         return config, conversion_for(wavelengths, config.n_subs)
     except ValueError as error:
@@ -132,16 +133,14 @@ def _with_conversion(
             f"{config.train_dir_mslabel}: {error}; RGB images and the consistency loss need the visible bands, or a "
             "matrix of your own by --conversionMat_path: training goes on without the two"
         )
-        off = {o.switch: False for o in objectives.OBJECTIVES.values() if o.switch and "rgb" in o.modalities}
+        off: dict[str, Any] = {
+            o.switch: False for o in objectives.OBJECTIVES.values() if o.switch and "rgb" in o.modalities
+        }
         return dataclasses.replace(config, **off), None
 
 
-def _wavelengths(path: str) -> np.ndarray | None:
-    return store.wavelengths_of(path) if store.is_store(path) else None
-
-
-def _say_unused(config: TrainConfig, sources: dict[str, Source]) -> None:
+def _say_unused(config: TrainConfig, opened: dict[str, Source]) -> None:
     for objective in objectives.OBJECTIVES.values():
         flag = FOLDERS[objective.stream]
-        if objective.stream not in sources and getattr(config, flag):
+        if objective.stream not in opened and getattr(config, flag):
             say(f"--{flag} is given, but the {objective.name} objective is off; --{objective.switch} 1 turns it on")

@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from config import TrainConfig
-from data.patches import Batch
+from data.stream import Batch
 from losses import loss_of
 from objectives import Objective
+from training.processes import World
 
 
 class Learner:
@@ -49,3 +51,19 @@ class LossModule(nn.Module):
     def forward(self, objective: Objective, batch: Any) -> torch.Tensor:
         """The objective's loss of a mini-batch."""
         return objective.loss(self._learner, batch)
+
+
+def synchronised(module: LossModule, world: World) -> Any:
+    """The module with its gradients averaged over the processes, where there are several."""
+    if world.size == 1:
+        return module
+    # Each loss uses other parts of the network; what none of the processes used keeps no gradient.
+    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+
+
+@torch.no_grad()
+def update_mean(averaged: nn.Module, model: nn.Module, decay: float, iteration: int) -> None:
+    """Move a running mean of the weights on by one iteration 0, 1, ..."""
+    # A young mean follows faster, so that it forgets the weights of the start.
+    update = get_ema_multi_avg_fn(min(decay, (1 + iteration) / (10 + iteration)))
+    update(list(averaged.parameters()), list(model.parameters()), None)

@@ -1,6 +1,8 @@
 """The processes that train or test together: one, or those that torchrun has started."""
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -69,6 +71,20 @@ def leave() -> None:
     """Close the process group, where there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def naming_lost_peers(world: World, iteration: Callable[[], int]) -> Iterator[None]:
+    """Turn the errors below that come of another process's end into a PeerLostError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world.size > 1 and is_lost_peer(error):
+            raise PeerLostError(
+                f"another process of the run has ended at iteration {iteration()}; its own message says why; "
+                "the same command with --resume last goes on from the last checkpoint"
+            ) from error
+        raise
 
 
 def is_lost_peer(error: BaseException) -> bool:

@@ -11,10 +11,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data.errors import DataError
+from data.folders import folders_below
 from data.rasters import arrays, bands, envi, hdf5, tiff
-from data.rasters.base import CubeOptions, Raster, from_array, unreadable
+from data.rasters.base import DEFAULTS, CubeOptions, Raster, from_array, unreadable
 from data.rasters.raw import RawCube
-from utils import UserError
 
 __all__ = ["CubeOptions", "Output", "Raster", "from_array", "open_raster"]
 
@@ -45,7 +46,7 @@ KIND_OF_EXTENSION = {
 EXTENSIONS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5", ".hdr", ".tif", ".tiff")
 
 
-def format_of(path):
+def format_of(path: str | Path) -> str | None:
     """mat5, hdf5, npy, npz, tiff or envi, by the first bytes; None for anything else."""
     with open(path, "rb") as f:
         head = f.read(128)
@@ -65,29 +66,29 @@ def format_of(path):
     return "hdf5" if h5py.is_hdf5(path) else None
 
 
-def open_raster(path, options=CubeOptions()):
+def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
     """Open a scene: a file of any known format (ENVI by its header or its data), or a folder of band pictures.
 
     Raises:
-        UserError: for a damaged, empty or unknown file, no cube or several in it, an unclear band axis, values
+        DataError: for a damaged, empty or unknown file, no cube or several in it, an unclear band axis, values
             that are no real numbers, a header that does not fit its data, or a package that is missing.
     """
     path = Path(path)
     if path.is_dir():
         return bands.open_raster(path, options)
     if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty (0 bytes); copy it again or take it away")
+        raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
     kind = format_of(path)
     if kind is None and (header := envi.header_of(path)):
         path, kind = header, "envi"
     if kind is None:
-        raise UserError(f"{path}: not in the format of its name (nor in another known one); copy or export it again")
+        raise DataError(path, "not in the format of its name (nor in another known one)", "copy or export it again")
     try:
         raster = _OPEN[kind](path, options)
         if 0 in raster.shape:
-            raise UserError(f"{path}: {' x '.join(map(str, raster.shape))} values, none at all; export it again")
+            raise DataError(path, f"{' x '.join(map(str, raster.shape))} values, none at all", "export it again")
         return raster
-    except UserError:
+    except DataError:
         raise
     # The formats' libraries meet damaged files with errors of nearly any type.
     except Exception as error:
@@ -104,7 +105,7 @@ class Output:
         raw: the RawCube that the tiles are written to; for ENVI, the data file itself.
     """
 
-    def __init__(self, path, like, scale):
+    def __init__(self, path: str | Path, like: Raster, scale: int) -> None:
         self.path, self.like, self.scale = Path(path), like, scale
         suffix = self.path.suffix.lower()
         self.kind = KIND_OF_EXTENSION.get(suffix, like.kind)
@@ -115,11 +116,11 @@ class Output:
         self.shape = (like.shape[0] * scale, like.shape[1] * scale, like.shape[2])
         self.dtype = like.dtype if self.kind == like.kind else like.dtype.newbyteorder("=")
         self.work = self.path.with_name(f".{self.path.name}.partial")
-        self.raw = None
+        self.raw: RawCube | None = None
         self._check()
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of the bare values."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
@@ -128,27 +129,27 @@ class Output:
         return envi.data_name(self.path.stem, self.like) if self.kind == "envi" else "values.raw"
 
     @property
-    def raw_path(self):
+    def raw_path(self) -> Path:
         """Where the tiles' bare values are kept."""
         return self.work / self._data_name
 
     @property
-    def nbytes_on_disk(self):
+    def nbytes_on_disk(self) -> int:
         """Bytes that are needed while it is made: ENVI's values are written once, the others' bare ones first."""
         return self.nbytes if self.kind == "envi" else 2 * self.nbytes
 
-    def final_paths(self):
+    def final_paths(self) -> list[Path]:
         """The files, or the folder, that will stand there at the end."""
         beside = [self.path.with_name(self._data_name)] if self.kind == "envi" else []
         return [*beside, self.path]
 
-    def replaced_paths(self):
+    def replaced_paths(self) -> list[Path]:
         """What stands there already and gives way: the final paths, and the data of an ENVI header among them."""
         standing = [path for path in self.final_paths() if path.exists()]
         data = self._data_candidates()[:1] if self.path in standing else []
         return list(dict.fromkeys([*standing, *data]))
 
-    def misleading_paths(self):
+    def misleading_paths(self) -> list[Path]:
         """Files beside an ENVI header that readers would take for its data."""
         candidates = self._data_candidates(before=self._data_name)
         return [path for path in candidates if path not in self.replaced_paths()]
@@ -161,24 +162,26 @@ class Output:
         names = names[: names.index(before)] if before in names else names
         return [path for path in map(self.path.with_name, names) if path.is_file()]
 
-    def open_raw(self):
+    def open_raw(self) -> RawCube:
         """Make, or go on with, the file of bare values."""
         self.work.mkdir(parents=True, exist_ok=True)
         interleave = self.like.interleave if self.kind in (self.like.kind, "envi") else "bip"
         self.raw = RawCube(self.raw_path, self.shape, self.dtype, interleave)
         return self.raw
 
-    def finish(self, cube):
+    def finish(self, cube: np.ndarray) -> list[Path]:
         """Write the result in its format from the values (an array, or `raw.cube`) and move it into place.
 
         Returns:
             The paths written.
         """
         if self.kind == "envi":
-            if self.raw is None:
-                self.open_raw().write(0, 0, cube)
-            self.raw.close()
-            envi.write_header(self.work / self.path.name, self.raw, self.like, self.scale)
+            raw = self.raw
+            if raw is None:
+                raw = self.open_raw()
+                raw.write(0, 0, cube)
+            raw.close()
+            envi.write_header(self.work / self.path.name, raw, self.like, self.scale)
         else:
             self.work.mkdir(parents=True, exist_ok=True)
             _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
@@ -193,7 +196,7 @@ class Output:
         self.discard()
         return self.final_paths()
 
-    def discard(self):
+    def discard(self) -> None:
         """Take the work away."""
         if self.raw:
             self.raw.abandon()
@@ -208,31 +211,33 @@ class Output:
             "mat5": number != np.float16,
         }
         if not supported.get(self.kind, True):
-            raise UserError(f"{self.path}: this format has no values of type {number}; write to .npy or .h5")
+            raise DataError(self.path, f"this format has no values of type {number}", "write to .npy or .h5")
         if self.kind == "mat5" and self.nbytes > arrays.LARGEST_MAT5:
-            raise UserError(
-                f"{self.path}: {self.nbytes / 1e9:.1f} GB, more than a v5 .mat holds (4.3 GB); write to .h5, .hdr or .tif"
+            raise DataError(
+                self.path,
+                f"{self.nbytes / 1e9:.1f} GB, more than a v5 .mat holds (4.3 GB)",
+                "write to .h5, .hdr or .tif",
             )
 
 
-def output_name(path):
+def output_name(path: str | Path) -> str:
     """The name that a result of the same kind has in a folder: its input's, or that of its header."""
     path = Path(path)
     header = None if path.is_dir() or path.suffix.lower() in EXTENSIONS else envi.header_of(path)
     return header.name if header else path.name
 
 
-def is_band_folder(path):
+def is_band_folder(path: str | Path) -> bool:
     """Whether a path is a folder of one picture a band."""
     return Path(path).is_dir() and bool(bands.band_files(path))
 
 
-def holds_only_pictures(folder):
+def holds_only_pictures(folder: str | Path) -> bool:
     """Whether nothing but PNG files is in a folder."""
     return all(p.is_file() and p.suffix.lower() == ".png" for p in Path(folder).iterdir())
 
 
-def scene_files(root):
+def scene_files(root: Path) -> list[Path]:
     """Files below a folder, at most three levels down, that are scenes by content or extension, sorted."""
     found = []
     for folder, names in folders_below(root):
@@ -243,21 +248,9 @@ def scene_files(root):
     return found
 
 
-def scenes_below(root):
+def scenes_below(root: Path) -> list[Path]:
     """`scene_files`, and folders of band pictures."""
     return sorted([*scene_files(root), *(folder for folder, _ in folders_below(root) if is_band_folder(folder))])
-
-
-def folders_below(root):
-    """(folder, sorted names of its files) of a folder and those below it, at most three levels down, each once."""
-    visited = set()
-    for place, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        if len(Path(place).relative_to(root).parts) >= 3 or os.path.realpath(place) in visited:
-            subfolders.clear()
-        if os.path.realpath(place) not in visited:
-            visited.add(os.path.realpath(place))
-            yield Path(place), sorted(files)
 
 
 def _sync(path):

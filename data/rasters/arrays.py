@@ -1,12 +1,15 @@
 """NumPy's .npy and .npz, and MATLAB's .mat up to v7."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import scipy.io
 
+from data.mat import check_whole_mat
 from data.rasters.base import (
     BLOCK_BYTES,
+    CubeOptions,
     Raster,
     checked_numbers,
     interleave_of,
@@ -17,19 +20,18 @@ from data.rasters.base import (
     wavelengths_among,
     windows_of,
 )
-from data.readers import check_whole_mat
 
 # A variable of a v5 file may not be larger.
 LARGEST_MAT5 = 2**32 - 2**16
 
 
-def open_npy(path, options):
+def open_npy(path: Path, options: CubeOptions) -> Raster:
     """Open a .npy, which stays on disk."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     return _raster(path, "npy", array, options, None, {})
 
 
-def open_npz(path, options):
+def open_npz(path: Path, options: CubeOptions) -> Raster:
     """Read a .npz whole; its other arrays are kept for `write_npz`."""
     with np.load(path, allow_pickle=False) as held:
         arrays = {name: held[name] for name in held.files}
@@ -41,7 +43,7 @@ def open_npz(path, options):
     return _raster(path, "npz", array, options, wavelengths_among(arrays, array.shape), details)
 
 
-def open_mat5(path, options):
+def open_mat5(path: Path, options: CubeOptions) -> Raster:
     """Read a .mat (v4 to v7) whole; its other variables are kept for `write_mat5`."""
     check_whole_mat(path)
     shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
@@ -88,7 +90,7 @@ def _in_own_axes(cube, like):
     return cube.transpose(np.argsort(like.details.get("axes", (0, 1, 2))))
 
 
-def write_npy(path, cube, like, scale):
+def write_npy(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a .npy piece by piece."""
     array = _in_own_axes(cube, like)
     with open(path, "wb") as f:
@@ -103,7 +105,7 @@ def _write_npy(f, array):
         f.write(np.ascontiguousarray(array[first : first + step]).tobytes())
 
 
-def write_npz(path, cube, like, scale):
+def write_npz(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a .npz with the arrays that stood beside the cube, but for those of the old pixel grid."""
     details = like.details if like.kind == "npz" else {"key": "image", "others": _wavelengths_of(like)}
     compression = zipfile.ZIP_DEFLATED if details.get("compressed") else zipfile.ZIP_STORED
@@ -117,7 +119,7 @@ def write_npz(path, cube, like, scale):
                     np.lib.format.write_array(f, array, allow_pickle=False)
 
 
-def write_mat5(path, cube, like, scale):
+def write_mat5(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a v5 .mat with the variables that stood beside the cube, but for those of the old pixel grid."""
     details = like.details if like.kind == "mat5" else {"key": "image", "others": _wavelengths_of(like)}
     others = _kept(path, like, details["others"])

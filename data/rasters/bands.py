@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data import readers
-from data.rasters.base import Raster, even_wavelengths
-from utils import UserError
+from data.errors import DataError
+from data.facts import VISIBLE
+from data.images import read_grey
+from data.rasters.base import CubeOptions, Raster, even_wavelengths
 
 _BAND_FILE = re.compile(r"([^.].*?)_?(\d+)\.png", re.IGNORECASE)
 # Fewer numbered pictures are a series of photographs.
 FEWEST_BANDS = 4
 
 
-def band_files(folder):
+def band_files(folder: str | Path) -> dict[int, Path]:
     """The band pictures of a folder by their number: {number: path}; empty where it is no such folder."""
-    stems = {}
+    stems: dict[str, dict[int, Path]] = {}
     for path in sorted(Path(folder).iterdir()):
         if path.is_file() and (match := _BAND_FILE.fullmatch(path.name)):
             stems.setdefault(match[1], {})[int(match[2])] = path
@@ -25,27 +26,29 @@ def band_files(folder):
     return whole[0] if len(whole) == 1 else {}
 
 
-def open_raster(path, options):
+def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Read a folder of band pictures whole, 8 or 16 bits."""
     path = Path(path)
     files = band_files(path)
     if not files:
-        raise UserError(f"{path}: no folder of band pictures; expected names like balloons_ms_01.png, ..._02.png")
+        raise DataError(path, "no folder of band pictures", "expected names like balloons_ms_01.png, ..._02.png")
     numbers = sorted(files)
     if gaps := sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)):
-        raise UserError(f"{path}: band {gaps[0]} of {numbers[0]}..{numbers[-1]} is missing; copy the scene again")
-    pixels = [readers.read_grey(files[n]) for n in numbers]
-    for number, band in zip(numbers, pixels):
+        raise DataError(path, f"band {gaps[0]} of {numbers[0]}..{numbers[-1]} is missing", "copy the scene again")
+    pixels = [read_grey(files[n]) for n in numbers]
+    for number, band in zip(numbers, pixels, strict=True):
         if band.shape != pixels[0].shape or band.dtype != pixels[0].dtype:
-            raise UserError(
-                f"{files[number]}: {band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but the first band has "
-                f"{pixels[0].shape[1]}x{pixels[0].shape[0]} of {pixels[0].dtype}; copy the scene again"
+            raise DataError(
+                files[number],
+                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but the first band has "
+                f"{pixels[0].shape[1]}x{pixels[0].shape[0]} of {pixels[0].dtype}",
+                "copy the scene again",
             )
     cube = np.stack(pixels, axis=2)
     wavelengths = even_wavelengths(options.wavelengths, len(numbers)) if options.wavelengths else None
-    is_cave = len(numbers) == readers.CAVE_BANDS and "_ms_" in files[numbers[0]].name.lower()
+    is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()
     if wavelengths is None and is_cave:
-        wavelengths = readers.CAVE_WAVELENGTHS
+        wavelengths = VISIBLE
     return Raster(
         path=path,
         kind="png",
@@ -59,7 +62,7 @@ def open_raster(path, options):
     )
 
 
-def write(folder, cube, like, scale):
+def write(folder: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as grey pictures, under the names that it was made from."""
     folder.mkdir(exist_ok=True)
     for k, name in enumerate(like.details["names"]):

@@ -1,13 +1,15 @@
 """What every format's reader gives: a scene read by windows, with what its file says of it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from utils import UserError, say
+from data.errors import DataError
+from utils import say
 
 # Writers pass a cube on in blocks of about this many bytes.
 BLOCK_BYTES = 2**26
@@ -34,6 +36,9 @@ class CubeOptions:
     wavelengths: str = ""
 
 
+DEFAULTS = CubeOptions()
+
+
 @dataclass(frozen=True)
 class Georeference:
     """Where a raster lies.
@@ -46,7 +51,7 @@ class Georeference:
     crs: str
     transform: tuple
 
-    def finer(self, scale):
+    def finer(self, scale: int) -> "Georeference":
         """The same ground in pixels `scale` times as small."""
         a, b, c, d, e, f = self.transform
         return Georeference(self.crs, (a / scale, b / scale, c, d / scale, e / scale, f))
@@ -79,23 +84,23 @@ class Raster:
     dtype: np.dtype
     source: Callable
     files: tuple = ()
-    wavelengths: np.ndarray = None
-    band_names: list = None
-    nodata: float = None
-    value_scale: float = None
+    wavelengths: np.ndarray | None = None
+    band_names: list | None = None
+    nodata: float | None = None
+    value_scale: float | None = None
     georeference: Callable = lambda: None
     interleave: str = "bip"
     details: dict = field(default_factory=dict)
 
-    def read(self, rows=slice(None), cols=slice(None)):
+    def read(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray:
         """A window, h x w x C, in the machine's byte order.
 
         Raises:
-            UserError: for a file that turns out to be damaged there.
+            DataError: for a file that turns out to be damaged there.
         """
         try:
             values = np.asarray(self.source(rows, cols))
-        except UserError:
+        except DataError:
             raise
         # The formats' libraries meet damaged files with errors of nearly any type.
         except Exception as error:
@@ -103,12 +108,12 @@ class Raster:
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def unreadable(path, kind):
+def unreadable(path: str | Path, kind: str) -> DataError:
     """The error for a file that its format's library cannot read."""
-    return UserError(f"{path}: cannot be read (truncated or damaged {kind} file?); copy or export it again")
+    return DataError(path, f"cannot be read (truncated or damaged {kind} file?)", "copy or export it again")
 
 
-def from_array(image, wavelengths=None, nodata=None):
+def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata: float | None = None) -> Raster:
     """A rows x columns x bands array as a Raster."""
     return Raster(
         path=Path("image"),
@@ -121,14 +126,14 @@ def from_array(image, wavelengths=None, nodata=None):
     )
 
 
-def windows_of(array, axes):
+def windows_of(array: Any, axes: tuple[int, ...]) -> Callable[[slice, slice], np.ndarray]:
     """A Raster's `source` over anything that is indexed like an array.
 
     Args:
         axes: which axes of the array are rows, columns and bands.
     """
 
-    def read(rows, cols):
+    def read(rows: slice, cols: slice) -> np.ndarray:
         index = [slice(None)] * 3
         index[axes[0]], index[axes[1]] = rows, cols
         return np.transpose(array[tuple(index)], axes)
@@ -136,33 +141,39 @@ def windows_of(array, axes):
     return read
 
 
-def axes_with_bands_at(band_axis):
+def axes_with_bands_at(band_axis: int) -> tuple[int, ...]:
     """(rows, columns, bands) of an array whose bands are at that axis."""
     return (*(k for k in range(3) if k != band_axis), band_axis)
 
 
-def interleave_of(axes):
+def interleave_of(axes: tuple[int, ...]) -> str:
     """bip, bil or bsq for an array whose rows, columns and bands are at these axes."""
     return ("bsq", "bil", "bip")[axes[2]]
 
 
-def checked_numbers(path, dtype):
+def checked_numbers(path: Path, dtype: np.dtype) -> None:
     """Refuse what is no real number."""
     if dtype.kind not in "fiu":
-        raise UserError(
-            f"{path}: values of type {dtype}, where real numbers are needed; export the magnitude or reflectance"
+        raise DataError(
+            path, f"values of type {dtype}, where real numbers are needed", "export the magnitude or reflectance"
         )
 
 
-def layout(path, shape, options, wavelengths, band_axis=None):
+def layout(
+    path: Path,
+    shape: tuple[int, ...],
+    options: CubeOptions,
+    wavelengths: np.ndarray | None,
+    band_axis: int | None = None,
+) -> tuple[tuple[int, ...], np.ndarray | None]:
     """Where rows, columns and bands are, and the wavelengths, of an array as its owner counts its axes.
 
     Returns:
         (axes, wavelengths in nm or None).
     """
     if len(shape) != 3:
-        raise UserError(
-            f"{path}: an array of shape {tuple(shape)}, where rows x columns x bands are needed; name another by --key"
+        raise DataError(
+            path, f"an array of shape {tuple(shape)}, where rows x columns x bands are needed", "name another by {key}"
         )
     axis = options.band_axis if options.band_axis >= 0 else band_axis
     if axis is None:
@@ -170,13 +181,13 @@ def layout(path, shape, options, wavelengths, band_axis=None):
     if wavelengths is None and options.wavelengths:
         wavelengths = even_wavelengths(options.wavelengths, shape[axis])
     if wavelengths is not None and len(wavelengths) != shape[axis]:
-        raise UserError(
-            f"{path}: {len(wavelengths)} wavelengths for {shape[axis]} bands; name the band axis by --band_axis"
+        raise DataError(
+            path, f"{len(wavelengths)} wavelengths for {shape[axis]} bands", "name the band axis by {band_axis}"
         )
     return axes_with_bands_at(axis), wavelengths
 
 
-def find_band_axis(path, shape, wavelengths):
+def find_band_axis(path: Path, shape: tuple[int, ...], wavelengths: np.ndarray | None) -> int:
     """Which axis holds the bands: as long as the wavelengths, or unlike two equal ones, or much the shortest."""
     if wavelengths is not None and sum(n == len(wavelengths) for n in shape) == 1:
         return shape.index(len(wavelengths))
@@ -186,25 +197,27 @@ def find_band_axis(path, shape, wavelengths):
     order = sorted(range(3), key=lambda k: shape[k])
     if 2 * shape[order[0]] <= shape[order[1]]:
         return order[0]
-    raise UserError(
-        f"{path}: cannot tell which of {' x '.join(map(str, shape))} are the bands; name the axis by --band_axis 0, 1 or 2"
+    raise DataError(
+        path,
+        f"cannot tell which of {' x '.join(map(str, shape))} are the bands",
+        "name the axis by {band_axis} 0, 1 or 2",
     )
 
 
-def only_cube(path, shapes, key):
+def only_cube(path: Path, shapes: Mapping[str, tuple[int, ...]], key: str) -> str:
     """The name of the array to read among {name: shape}."""
     if key:
         if key not in shapes:
-            raise UserError(f"{path}: has no array {key}, only {', '.join(shapes) or 'none'}; correct --key")
+            raise DataError(path, f"has no array {key}, only {', '.join(shapes) or 'none'}", "correct {key}")
         return key
     cubes = [name for name, shape in shapes.items() if len(shape) == 3 and min(shape) > 1]
     if len(cubes) != 1:
         held = ", ".join(f"{n} {' x '.join(map(str, s))}" for n, s in shapes.items()) or "nothing"
-        raise UserError(f"{path}: {len(cubes) or 'no'} cubes in it (it holds {held}); name the array by --key")
+        raise DataError(path, f"{len(cubes) or 'no'} cubes in it (it holds {held})", "name the array by {key}")
     return cubes[0]
 
 
-def is_per_pixel(shape, height, width):
+def is_per_pixel(shape: tuple[int, ...], height: int, width: int) -> bool:
     """Whether an array of that shape has a value for each pixel, and so belongs to the old grid only."""
     sides = (height, width)
     return height * width in shape or (
@@ -212,13 +225,13 @@ def is_per_pixel(shape, height, width):
     )
 
 
-def say_left_out(path, names):
+def say_left_out(path: Path, names: Sequence[str]) -> None:
     """Tell which arrays of the input are not in the output, since they belong to the old pixels."""
     if names:
         say(f"{path.name}: without {', '.join(names)}, which has a value for each pixel of the input")
 
 
-def nanometres(values, unit=""):
+def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
     """Wavelengths in nm, or None for what is none; without a unit, values below 100 are micrometres."""
     values = np.asarray(values, dtype=np.float64)
     unit = unit.lower()
@@ -229,7 +242,7 @@ def nanometres(values, unit=""):
     return values if values.min() >= 100 else None
 
 
-def wavelengths_among(arrays, shape):
+def wavelengths_among(arrays: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
     """Wavelengths in nm that a file holds beside its cube under a usual name, or None."""
     by_name = {name.lower(): values for name, values in arrays.items()}
     for name in WAVELENGTH_NAMES:
@@ -246,26 +259,28 @@ def wavelengths_among(arrays, shape):
     return None
 
 
-def wavelengths_in_names(names):
+def wavelengths_in_names(names: Sequence[str | None]) -> np.ndarray | None:
     """Wavelengths in nm out of band names such as "Band 3 (450.5 nm)", or None."""
     found = [re.search(r"([\d.]+)\s*(nm|nanomet|um|µm|micromet)", name or "", re.IGNORECASE) for name in names]
     if not all(found):
         return None
-    return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found])
+    return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found if m])
 
 
-def even_wavelengths(text, bands):
+def even_wavelengths(text: str, bands: int) -> np.ndarray:
     """Band centres from "first,last" in nm."""
     try:
         first, last = (float(part) for part in text.split(","))
         if not 100 <= first < last < np.inf:
             raise ValueError("no wavelengths of light in nm")
     except ValueError as error:
-        raise UserError(f"--wavelengths takes first,last in nm, such as 400,700, not {text!r}") from error
+        raise DataError(
+            text, "no two wavelengths of light", "give {wavelengths} as first,last in nm, such as 400,700"
+        ) from error
     return np.linspace(first, last, bands)
 
 
-def row_blocks(shape, itemsize, multiple=1):
+def row_blocks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> list[slice]:
     """Slices of rows that hold about BLOCK_BYTES each, a multiple of some number of rows."""
     height, width, bands = shape
     rows = max(1, BLOCK_BYTES // (width * bands * itemsize) // multiple) * multiple

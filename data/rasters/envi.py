@@ -2,13 +2,14 @@
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.rasters.base import Georeference, Raster, checked_numbers, even_wavelengths, nanometres
-from data.rasters.raw import AXES
-from utils import UserError
+from data.errors import DataError
+from data.rasters.base import CubeOptions, Georeference, Raster, checked_numbers, even_wavelengths, nanometres
+from data.rasters.raw import AXES, RawCube
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
 # Fields that are about the bytes of one file.
@@ -21,7 +22,7 @@ FIELDS_OF_PIXELS = ("map info", "pixel size", "x start", "y start", "geo points"
 DATA_EXTENSIONS = ("img", "dat", "sli", "hyspex", "raw", "bin")
 
 
-def header_of(path):
+def header_of(path: str | Path) -> Path | None:
     """The header of an ENVI file that may be named by its header or by its data; None without one."""
     path = Path(path)
     beside = [path.with_name(path.name + e) for e in HEADER_EXTENSIONS] + [
@@ -35,11 +36,11 @@ def header_of(path):
     return None
 
 
-def open_raster(path, options):
+def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Open an ENVI scene by its header.
 
     Raises:
-        UserError: without the package `spectral`, for a header that cannot be used or does not fit its data.
+        DataError: without the package `spectral`, for a header that cannot be used or does not fit its data.
     """
     envi = _library(path)
     with warnings.catch_warnings():
@@ -48,13 +49,11 @@ def open_raster(path, options):
         try:
             image = envi.open(str(path))
         except envi.EnviDataFileNotFoundError as error:
-            raise UserError(
-                f"{path}: its data file is missing; put it beside the header under the same name"
-            ) from error
+            raise DataError(path, "its data file is missing", "put it beside the header under the same name") from error
         except envi.EnviException as error:
-            raise UserError(f"{path}: its header cannot be used ({error}); correct it") from error
+            raise DataError(path, f"its header cannot be used ({error})", "correct it") from error
     if isinstance(image, envi.SpectralLibrary):
-        raise UserError(f"{path}: a spectral library, where an image is needed; give the header of an image")
+        raise DataError(path, "a spectral library, where an image is needed", "give the header of an image")
     dtype = np.dtype(image.dtype)
     checked_numbers(path, dtype)
     header, shape = image.metadata, (image.nrows, image.ncols, image.nbands)
@@ -63,14 +62,14 @@ def open_raster(path, options):
     held = Path(image.filename).stat().st_size
     # A file too long has other lines or samples than the header says: its image would be sheared.
     if held != needed:
-        raise UserError(
-            f"{image.filename}: {held} bytes, its header speaks of {needed}; copy the data again or correct the header"
+        raise DataError(
+            image.filename, f"{held} bytes, its header speaks of {needed}", "copy the data again or correct the header"
         )
     wavelengths = None
     if header.get("wavelength"):
         values = _listed(header["wavelength"])
         if len(values) != shape[2]:
-            raise UserError(f"{path}: {len(values)} wavelengths for {shape[2]} bands; correct the header")
+            raise DataError(path, f"{len(values)} wavelengths for {shape[2]} bands", "correct the header")
         wavelengths = nanometres([float(w) for w in values], header.get("wavelength units", ""))
     elif options.wavelengths:
         wavelengths = even_wavelengths(options.wavelengths, shape[2])
@@ -96,7 +95,6 @@ def open_raster(path, options):
 
 def _check_fields(path, header):
     """Refuse a header with fields that cannot be understood, which libraries pass on as they are."""
-
     checks = {
         "interleave": lambda value: value.lower() in AXES,
         "byte order": lambda value: int(value) in (0, 1),
@@ -115,7 +113,7 @@ def _check_fields(path, header):
             is_good = False
         if not is_good:
             value = header[name] if isinstance(header[name], str) else ", ".join(map(str, header[name]))
-            raise UserError(f"{path}: its field {name} = {value[:60]} cannot be understood; correct it or take it out")
+            raise DataError(path, f"its field {name} = {value[:60]} cannot be understood", "correct it or take it out")
 
 
 def _listed(value):
@@ -123,17 +121,17 @@ def _listed(value):
     return [value] if isinstance(value, str) else value
 
 
-def readers_data_names(stem):
+def readers_data_names(stem: str) -> list[str]:
     """Names under which readers look for the data of a header of that stem, in their order."""
     return [stem, *(f"{stem}.{case(e)}" for case in (str.lower, str.upper) for e in (*DATA_EXTENSIONS, *AXES))]
 
 
-def data_name(stem, like):
+def data_name(stem: str, like: Raster) -> str:
     """The data file's name for a header of that stem."""
     return stem + (like.details["extension"] if like.kind == "envi" else ".img")
 
 
-def write_header(path, raw, like, scale):
+def write_header(path: Path, raw: RawCube, like: Raster, scale: int) -> None:
     """Write the header of a RawCube: the one that it is made from, with finer pixels, or a new one.
 
     Args:
@@ -161,14 +159,14 @@ def write_header(path, raw, like, scale):
     envi.write_envi_header(str(path), fields)
 
 
-def supports(dtype):
+def supports(dtype: np.dtype) -> bool:
     """Whether ENVI has this number type."""
     return np.dtype(dtype).newbyteorder("=") in [
         np.dtype(t) for t in ("u1", "i2", "i4", "f4", "f8", "u2", "u4", "i8", "u8")
     ]
 
 
-def finer_map_info(fields, scale):
+def finer_map_info(fields: Sequence[str], scale: int) -> list[str]:
     """The entries of a "map info" field for pixels `scale` times as small.
 
     Its reference pixel counts from 1 at the upper left corner of the first pixel.
@@ -248,5 +246,5 @@ def _library(path):
     try:
         import spectral.io.envi as envi
     except ImportError as error:
-        raise UserError(f"{path}: ENVI files need the package spectral; pip install spectral") from error
+        raise DataError(path, "ENVI files need the package spectral", "pip install spectral") from error
     return envi

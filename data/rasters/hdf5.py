@@ -1,5 +1,7 @@
 """HDF5, and MATLAB's .mat v7.3, which is HDF5 with its axes in reverse."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 
@@ -7,6 +9,7 @@ from data.rasters.base import (
     BLOCK_BYTES,
     NODATA_NAMES,
     SCALE_NAMES,
+    CubeOptions,
     Raster,
     checked_numbers,
     interleave_of,
@@ -24,10 +27,10 @@ CACHE_BYTES = 2**28
 MAT_HEADER_BYTES = 512
 
 
-def open_raster(path, options):
+def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Open the cube of an HDF5 file, which stays on disk."""
     f = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
-    arrays = {}
+    arrays: dict[str, h5py.Dataset] = {}
     f.visititems(lambda name, item: arrays.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
     # MATLAB writes its axes in reverse, and marks what it wrote.
     reverse = any("MATLAB_class" in a.attrs for a in arrays.values())
@@ -75,7 +78,7 @@ def _value_scale(dataset):
     return 1 / scale if scale < 1 else scale
 
 
-def write(path, cube, like, scale):
+def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as an HDF5 file like the one it was made from, or a new one.
 
     Everything else in the file is copied, but for what belongs to the old pixel grid.

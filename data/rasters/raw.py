@@ -1,6 +1,7 @@
 """A cube as bare values in a file, written by windows in any order."""
 
 import contextlib
+from pathlib import Path
 
 import numpy as np
 
@@ -19,12 +20,12 @@ class RawCube:
         interleave: bip, bil or bsq.
     """
 
-    def __init__(self, path, shape, dtype, interleave="bip"):
+    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: np.dtype, interleave: str = "bip") -> None:
         self.path, self.shape, self.dtype, self.interleave = path, tuple(shape), np.dtype(dtype), interleave
         self._file = open(path, "r+b" if path.exists() else "w+b")
         self._file.truncate(int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
 
-    def write(self, top, left, values):
+    def write(self, top: int, left: int, values: np.ndarray) -> None:
         """Put an h x w x C window at its place."""
         width, bands = self.shape[1:]
         values = np.ascontiguousarray(values.transpose(AXES[self.interleave]), dtype=self.dtype)
@@ -43,20 +44,20 @@ class RawCube:
                 self._file.seek(position)
                 self._file.write(run)
 
-    def flush(self):
+    def flush(self) -> None:
         """Hand everything to the operating system."""
         self._file.flush()
 
-    def close(self):
+    def close(self) -> None:
         self._file.close()
 
-    def abandon(self):
+    def abandon(self) -> None:
         """Close after an error; what could not be written is lost."""
         with contextlib.suppress(OSError):
             self._file.close()
 
     @property
-    def cube(self):
+    def cube(self) -> np.ndarray:
         """The values as a rows x columns x bands array that stays on disk."""
         self.flush()
         axes = AXES[self.interleave]

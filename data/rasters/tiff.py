@@ -3,11 +3,14 @@
 import errno
 import logging
 import warnings
+from pathlib import Path
 
 import numpy as np
 import tifffile
 
+from data.errors import DataError
 from data.rasters.base import (
+    CubeOptions,
     Georeference,
     Raster,
     checked_numbers,
@@ -17,33 +20,32 @@ from data.rasters.base import (
     unreadable,
     wavelengths_in_names,
 )
-from utils import UserError
 
 # Tags that hold coordinates, or what GDAL says of a file: GeoKeys, pixel scale, tie points, metadata, no data.
 GDAL_TAGS = (34735, 33550, 33922, 34264, 42112, 42113)
 CREATION_OPTIONS = ("compress", "tiled", "blockxsize", "blockysize", "interleave", "photometric")
 
 
-def open_raster(path, options):
+def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Open a TIFF of several bands.
 
     Raises:
-        UserError: for one that is cut off, a picture, or needs rasterio where that is missing.
+        DataError: for one that is cut off, a picture, or needs rasterio where that is missing.
     """
     with _Complaints() as complaints, tifffile.TiffFile(path) as f:
         check_whole(path, f)
-        pages, tags = len(f.pages), f.pages[0].tags
+        pages, tags = len(f.pages), f.pages.first.tags
         if complaints.heard:
             raise unreadable(path, "tiff")
         series = f.series[0]
         for_gdal = any(tag in tags for tag in GDAL_TAGS)
-        picture = series.axes.endswith("S") and series.shape[-1] in (3, 4) and f.pages[0].photometric == 2
+        picture = series.axes.endswith("S") and series.shape[-1] in (3, 4) and f.pages.first.photometric == 2
     if len(series.shape) != 3:
-        raise UserError(
-            f"{path}: a picture of shape {series.shape}, where several bands are needed; take it out of the folder"
+        raise DataError(
+            path, f"a picture of shape {series.shape}, where several bands are needed", "take it out of the folder"
         )
     if picture:
-        raise UserError(f"{path}: an RGB picture, where a cube of many bands is needed; take it out of the folder")
+        raise DataError(path, "an RGB picture, where a cube of many bands is needed", "take it out of the folder")
     checked_numbers(path, series.dtype)
     # GDAL takes pages for separate pictures.
     if pages == 1 and options.band_axis < 0:
@@ -51,8 +53,8 @@ def open_raster(path, options):
             import rasterio
         except ImportError as error:
             if for_gdal:
-                raise UserError(
-                    f"{path}: a GeoTIFF needs the package rasterio, to keep its coordinates; pip install rasterio"
+                raise DataError(
+                    path, "a GeoTIFF needs the package rasterio, to keep its coordinates", "pip install rasterio"
                 ) from error
         else:
             return _with_rasterio(path, options, rasterio)
@@ -66,7 +68,7 @@ class _Complaints(logging.Handler):
         heard: whether anything was said while it was entered.
     """
 
-    def __enter__(self):
+    def __enter__(self) -> "_Complaints":
         self.heard = False
         log = logging.getLogger("tifffile")
         self._before = log.propagate
@@ -74,22 +76,22 @@ class _Complaints(logging.Handler):
         log.addHandler(self)
         return self
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.heard |= record.levelno >= logging.ERROR
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         log = logging.getLogger("tifffile")
         log.removeHandler(self)
         log.propagate = self._before
 
 
-def check_whole(path, f):
+def check_whole(path: Path, f: tifffile.TiffFile) -> None:
     """Refuse a TIFF whose last strips or tiles lie behind the end of the file."""
     size = path.stat().st_size
     for page in f.pages:
-        ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts)]
+        ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
         if max(ends, default=0) > size:
-            raise UserError(f"{path}: truncated ({size} bytes, at least {max(ends)} are needed); copy it again")
+            raise DataError(path, f"truncated ({size} bytes, at least {max(ends)} are needed)", "copy it again")
 
 
 def _with_rasterio(path, options, rasterio):
@@ -101,7 +103,7 @@ def _with_rasterio(path, options, rasterio):
     scales = set(f.scales)
     scale = 1 / f.scales[0] if len(scales) == 1 and 0 < f.scales[0] < 1 else None
 
-    def read(rows, cols):
+    def read(rows: slice, cols: slice) -> np.ndarray:
         (top, bottom, _), (left, right, _) = rows.indices(f.height), cols.indices(f.width)
         return f.read(window=((top, bottom), (left, right))).transpose(1, 2, 0)
 
@@ -176,11 +178,11 @@ def _index(axes, rows, cols):
     return tuple(index)
 
 
-def write(path, cube, like, scale):
+def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as a TIFF like the one it was made from, or a new one.
 
     Raises:
-        UserError: where that needs rasterio, which is missing.
+        DataError: where that needs rasterio, which is missing.
     """
     if like.kind == "tiff" and "tifffile" in like.details:
         return _write_with_tifffile(path, cube, like)
@@ -188,7 +190,7 @@ def write(path, cube, like, scale):
         import rasterio
     except ImportError as error:
         if like.georeference():
-            raise UserError(f"{path}: a GeoTIFF needs the package rasterio; pip install rasterio") from error
+            raise DataError(path, "a GeoTIFF needs the package rasterio", "pip install rasterio") from error
         return _write_with_tifffile(path, cube, like)
     profile = {"driver": "GTiff", "height": cube.shape[0], "width": cube.shape[1], "count": cube.shape[2]}
     profile |= {"dtype": cube.dtype.name, "nodata": like.nodata, "BIGTIFF": "IF_SAFER"}
@@ -219,7 +221,7 @@ def write(path, cube, like, scale):
         with tifffile.TiffFile(path) as f:
             check_whole(path, f)
     # GDAL does not say what kept it from writing.
-    except (rasterio.errors.RasterioError, tifffile.TiffFileError, UserError) as error:
+    except (rasterio.errors.RasterioError, tifffile.TiffFileError, DataError) as error:
         raise OSError(errno.ENOSPC, f"{path} was not written") from error
 
 

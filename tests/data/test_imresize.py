@@ -3,9 +3,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data import imresize as room
-from data.imresize import degrade, imresize, resize_batch
+from data.imresize import degrade, imresize, interpolate, resize_batch
 
 
 def keys_kernel(t):
@@ -26,7 +28,7 @@ def plain_resize_axis(values, scale):
         reach = int(np.ceil(2 / shrink)) + 1
         taps = range(int(np.floor(centre)) - reach, int(np.floor(centre)) + reach + 1)
         weights = [shrink * keys_kernel(shrink * (centre - tap)) for tap in taps]
-        total = sum(w * values[mirrored[tap % (2 * size)]] for w, tap in zip(weights, taps))
+        total = sum(w * values[mirrored[tap % (2 * size)]] for w, tap in zip(weights, taps, strict=True))
         out.append(total / sum(weights))
     return np.array(out)
 
@@ -54,7 +56,7 @@ def test_enlarging_an_impulse_gives_the_kernel_worked_by_hand():
 @pytest.mark.parametrize("ratio", [Fraction(1, 4), Fraction(4), Fraction(1, 8)])
 def test_matrices_and_interpolation_agree(ratio):
     x = torch.rand(2, 3, 48, 40, dtype=torch.float64)
-    torch.testing.assert_close(resize_batch(x, ratio), room._interpolate(x, ratio), rtol=0, atol=1e-14)
+    torch.testing.assert_close(resize_batch(x, ratio), interpolate(x, ratio), rtol=0, atol=1e-14)
 
 
 def test_large_images_take_the_other_way_with_the_same_result(monkeypatch):
@@ -92,3 +94,33 @@ def test_scales_that_cannot_be_are_refused(scale):
 def test_shapes_that_are_no_image_are_refused():
     with pytest.raises(ValueError, match="H x W"):
         imresize(np.zeros(4), 2)
+
+
+SCALES = st.sampled_from([1 / 8, 1 / 4, 1 / 3, 1 / 2, 1.5, 2, 3, 4])
+EDGES = st.integers(1, 20)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SCALES, EDGES, EDGES, st.floats(-10, 10))
+def test_constant_images_stay_constant(scale, height, width, value):
+    resized = imresize(np.full((height, width), value), scale)
+    assert resized.shape == (int(np.ceil(scale * height - 1e-9)), int(np.ceil(scale * width - 1e-9)))
+    np.testing.assert_allclose(resized, value, rtol=1e-12, atol=1e-13)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SCALES, EDGES, EDGES, st.floats(-3, 3), st.integers(0, 2**32))
+def test_resizing_is_linear(scale, height, width, factor, seed):
+    a, b = np.random.default_rng(seed).random((2, height, width))
+    together = imresize(a + factor * b, scale)
+    np.testing.assert_allclose(together, imresize(a, scale) + factor * imresize(b, scale), rtol=0, atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SCALES, st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32))
+def test_turning_an_image_turns_its_resized_form(scale, height, width, seed):
+    # Whole numbers of small pixels: with others, the last pixel reaches beyond the border.
+    step = Fraction(scale).limit_denominator(64).denominator
+    image = np.random.default_rng(seed).random((height * step, width * step))
+    np.testing.assert_allclose(imresize(image.T, scale), imresize(image, scale).T, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(imresize(image[::-1], scale), imresize(image, scale)[::-1], rtol=0, atol=1e-13)

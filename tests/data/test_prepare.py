@@ -1,43 +1,36 @@
 import shutil
 
 import fixtures
-import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from data import store
-from data.prepare import published_split
-from data.readers import CAVE_WAVELENGTHS
-
-
-def test_published_split_has_5_15_and_12_scenes():
-    split = published_split("Cave")
-    assert {k: len(v) for k, v in split.items()} == {"labelled": 5, "unlabelled": 15, "test": 12}
-    assert len({name for names in split.values() for name in names}) == 32
+from data.facts import VISIBLE
+from data.raw import cave
+from data.store import Store
 
 
 def test_stores_hold_the_raw_pixels_in_their_own_type(stores):
-    assert store.scene_names(stores / "labelled.h5") == list(fixtures.LABELLED)
-    scene = store.read_scene(stores / "labelled.h5", "hairs")
+    assert Store(stores / "labelled.h5").names == list(fixtures.LABELLED)
+    scene = Store(stores / "labelled.h5").read("hairs")
     expected = (fixtures.smooth_cube(1) * 65535).round().astype(np.uint16)
     assert scene.cube.dtype == np.uint16
     np.testing.assert_array_equal(scene.cube, expected)
-    np.testing.assert_array_equal(scene.wavelengths, CAVE_WAVELENGTHS)
+    np.testing.assert_array_equal(scene.wavelengths, VISIBLE)
     np.testing.assert_allclose(scene.values(), expected / 65535, rtol=1e-7)
 
 
 def test_watercolors_is_scaled_as_the_protocol_says(stores):
-    scene = store.read_scene(stores / "test.h5", "watercolors")
+    scene = Store(stores / "test.h5").read("watercolors")
     assert scene.cube.dtype == np.uint8
     assert scene.values("corrected").max() == pytest.approx(scene.cube.max() / 255)
     assert scene.values("published").max() == pytest.approx(scene.cube.max() / 65535)
-    other = store.read_scene(stores / "test.h5", "jelly_beans")
+    other = Store(stores / "test.h5").read("jelly_beans")
     np.testing.assert_array_equal(other.values("corrected"), other.values("published"))
 
 
 def test_lr_images_become_unlabelled_scenes_of_their_scale(stores):
-    scene = store.read_scene(stores / "unlabelled.h5", "beads")
+    scene = Store(stores / "unlabelled.h5").read("beads")
     assert scene.lr_scale == 4
     assert scene.cube.shape == (12, 12, 31)
 
@@ -46,15 +39,15 @@ def test_cave_scenes_of_a_quarter_of_its_size_are_taken_for_lr_images(run, tmp_p
     fixtures.write_cave_scene(tmp_path / "raw", "beads", fixtures.smooth_cube(0, 128, 128))
     code, _, _ = run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", unlabelled="beads")
     assert code == 0
-    assert store.read_scene(tmp_path / "out" / "unlabelled.h5", "beads").lr_scale == 4
+    assert Store(tmp_path / "out" / "unlabelled.h5").read("beads").lr_scale == 4
 
 
 def test_lr_images_are_not_taken_for_the_hr_scenes_prepared_before(run, raw, tmp_path):
     flags = {"out_dir": tmp_path, "unlabelled": "beads,cd"}
     assert run("prepare", raw_dir=raw / "cave", **flags)[0] == 0
-    assert store.read_scene(tmp_path / "unlabelled.h5", "cd").lr_scale == 1
+    assert Store(tmp_path / "unlabelled.h5").read("cd").lr_scale == 1
     assert run("prepare", unlabelled_lr_dir=raw / "cave", **flags)[0] == 0
-    assert store.read_scene(tmp_path / "unlabelled.h5", "cd").lr_scale == 4
+    assert Store(tmp_path / "unlabelled.h5").read("cd").lr_scale == 4
 
 
 def test_stray_pictures_are_passed_over(run, raw, tmp_path):
@@ -63,7 +56,7 @@ def test_stray_pictures_are_passed_over(run, raw, tmp_path):
         (tmp_path / "lr" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "lr" / name).write_bytes(b"stray")
     assert run("prepare", unlabelled_lr_dir=tmp_path / "lr", out_dir=tmp_path)[0] == 0
-    assert store.scene_names(tmp_path / "unlabelled.h5") == ["beads", "cd"]
+    assert Store(tmp_path / "unlabelled.h5").names == ["beads", "cd"]
 
 
 def test_preparing_again_says_so_and_reads_nothing(run, raw, tmp_path, monkeypatch):
@@ -72,7 +65,7 @@ def test_preparing_again_says_so_and_reads_nothing(run, raw, tmp_path, monkeypat
     assert code == 0
     assert all(f"{split}.h5" in out for split in ("labelled", "unlabelled", "test"))
     before = (tmp_path / "test.h5").stat().st_mtime_ns
-    monkeypatch.setattr("data.readers.read_cave_scene", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(cave, "read_scene", lambda *_: pytest.fail("read again"))
     code, out, err = run("prepare", **flags)
     assert code == 0
     assert out.count("up to date") + err.count("up to date") == 3
@@ -87,14 +80,12 @@ def test_a_changed_raw_file_is_read_again(run, raw, tmp_path):
     band = cave / "hairs_ms" / "hairs_ms" / "hairs_ms_07.png"
     Image.fromarray(np.full((fixtures.EDGE, fixtures.EDGE), 77, np.uint16)).save(band)
     assert run("prepare", **flags)[0] == 0
-    cube = store.read_scene(tmp_path / "out" / "labelled.h5", "hairs").cube
+    cube = Store(tmp_path / "out" / "labelled.h5").read("hairs").cube
     assert (cube[:, :, 6] == 77).all()
 
 
 def test_interrupted_it_leaves_no_store_and_goes_on_from_the_last_scene(run, raw, tmp_path, monkeypatch):
-    from data import readers
-
-    read, calls = readers.read_cave_scene, []
+    read, calls = cave.read_scene, []
 
     def interrupted(name, files):
         calls.append(name)
@@ -102,7 +93,7 @@ def test_interrupted_it_leaves_no_store_and_goes_on_from_the_last_scene(run, raw
             raise KeyboardInterrupt
         return read(name, files)
 
-    monkeypatch.setattr(readers, "read_cave_scene", interrupted)
+    monkeypatch.setattr(cave, "read_scene", interrupted)
     flags = {"raw_dir": raw / "cave", "out_dir": tmp_path, "labelled": "balloons,hairs", "test": "jelly_beans"}
     assert run("prepare", **flags)[0] == 130
     assert not list(tmp_path.glob("*.h5"))
@@ -113,8 +104,8 @@ def test_interrupted_it_leaves_no_store_and_goes_on_from_the_last_scene(run, raw
 
 def test_name_lists_replace_the_published_split(run, raw, tmp_path):
     assert run("prepare", raw_dir=raw / "cave", out_dir=tmp_path, labelled="cd, beads", test="hairs")[0] == 0
-    assert store.scene_names(tmp_path / "labelled.h5") == ["cd", "beads"]
-    assert store.scene_names(tmp_path / "test.h5") == ["hairs"]
+    assert Store(tmp_path / "labelled.h5").names == ["cd", "beads"]
+    assert Store(tmp_path / "test.h5").names == ["hairs"]
     assert not (tmp_path / "unlabelled.h5").exists()
 
 
@@ -205,17 +196,27 @@ def test_links_are_followed_and_loops_end(run, raw, tmp_path):
     assert run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", labelled="hairs")[0] == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"no HDF5", None])
-def test_files_that_are_no_store_are_refused(refused, tmp_path, content):
-    path = tmp_path / "labelled.h5"
-    if content is None:
-        h5py.File(path, "w").close()
-    else:
-        path.write_bytes(content)
-    assert "scene store" in refused("train", train_dir_mslabel=path)
+def test_a_split_of_own_cubes_is_drawn_by_the_seed(run, tmp_path):
+    for k in range(10):
+        fixtures.write_own(tmp_path / "raw", "npy", fixtures.smooth_cube(k, 12, 10, 5).astype(np.float32), f"s{k}")
+    drawn = []
+    for number, seed in enumerate((1, 1, 2)):
+        out = tmp_path / str(number)
+        assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=out, seed=seed, n_scale=2)[0] == 0
+        drawn.append([Store(out / f"{split}.h5").names for split in ("labelled", "unlabelled", "test")])
+        assert [len(names) for names in drawn[-1]] == [6, 2, 2]
+        assert sorted(sum(drawn[-1], [])) == [f"s{k}" for k in range(10)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_a_truncated_store_is_refused(refused, stores, tmp_path):
-    path = tmp_path / "labelled.h5"
-    path.write_bytes((stores / "labelled.h5").read_bytes()[:20000])
-    assert "damaged" in refused("train", train_dir_mslabel=path)
+def test_many_scenes_are_read_by_several_processes_with_the_same_result(run, tmp_path):
+    for k in range(12):
+        fixtures.write_own(tmp_path / "raw", "npy", fixtures.smooth_cube(k, 12, 10, 5).astype(np.float32), f"s{k:02d}")
+    flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "fractions": "1,0,0", "n_scale": 2}
+    for workers in (1, 2):
+        assert run("prepare", **flags, workers=workers, out_dir=tmp_path / str(workers))[0] == 0
+    one, two = (Store(tmp_path / w / "labelled.h5") for w in ("1", "2"))
+    assert one.attributes == two.attributes
+    assert one.hashes == two.hashes
+    for name in one.names:
+        np.testing.assert_array_equal(one.read(name).cube, two.read(name).cube)

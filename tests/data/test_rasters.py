@@ -10,9 +10,13 @@ import pytest
 import scipy.io
 import spectral.io.envi as envi
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from data.rasters import CubeOptions, Output, open_raster
+from data.rasters.base import Georeference, row_blocks
+from data.rasters.envi import finer_map_info
 from data.rasters.raw import RawCube
 from utils import UserError
 
@@ -35,9 +39,9 @@ def larger(cube):
     return cube.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
 
 
-def there_and_back(path, out, in_tiles=False, options=CubeOptions()):
+def there_and_back(path, out, in_tiles=False, options=None):
     """Open a file, write it SCALE times as large; returns (raster, paths written)."""
-    raster = open_raster(path, options)
+    raster = open_raster(path, options or CubeOptions())
     output = Output(out, raster, SCALE)
     cube = larger(raster.read())
     if in_tiles:
@@ -61,7 +65,7 @@ def write_envi(path, cube, offset=0, ext="dat", **options):
         "data ignore value": 7,
         "reflectance scale factor": 10000,
         "sensor type": "AVIRIS",
-        "map info": ["UTM", "1.5", "2", "500000.0", "4100000.0", "20.0", "10.0", "11", "North", "WGS-84", "units=Meters"],
+        "map info": "UTM 1.5 2 500000.0 4100000.0 20.0 10.0 11 North WGS-84 units=Meters".split(),
         "x start": 3,
     }  # fmt: skip
     envi.save_image(str(path), cube, dtype=cube.dtype, ext=ext, metadata=metadata, **options)
@@ -105,6 +109,46 @@ def test_envi(tmp_path, interleave, data_type, dtype, byte_order, offset, in_til
     # The reference pixel 1.5 is half a pixel from the corner; half an old pixel is a whole new one.
     assert header["map info"][:7] == ["UTM", "2", "3", "500000.0", "4100000.0", "10", "5"]
     assert header["x start"] == "5"
+
+
+def ground(fields, row, column):
+    """Where the upper left corner of a pixel, counted from 0, lies by a map info."""
+    x0, y0, x, y, width, height = map(float, fields[1:7])
+    return x + (column - (x0 - 1)) * width, y - (row - (y0 - 1)) * height
+
+
+COORDINATES = st.floats(-1e6, 1e6)
+PIXELS = st.floats(0.01, 1000)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1, 500), st.floats(1, 500), COORDINATES, COORDINATES, PIXELS, PIXELS, st.integers(1, 16))
+def test_finer_map_info_keeps_every_corner_where_it_lay(x0, y0, x, y, width, height, scale):
+    fields = ["UTM", *map(repr, (x0, y0, x, y, width, height)), "11", "North"]
+    finer = finer_map_info(fields, scale)
+    assert (finer[0], finer[7:]) == (fields[0], fields[7:])
+    for row, column in ((0, 0), (3, 7)):
+        np.testing.assert_allclose(
+            ground(finer, row * scale, column * scale), ground(fields, row, column), rtol=1e-9, atol=1e-6
+        )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(*[st.floats(-1e4, 1e4)] * 6), st.integers(1, 16))
+def test_finer_georeferences_keep_every_corner_where_it_lay(transform, scale):
+    a, b, c, d, e, f = Georeference("", transform).finer(scale).transform
+    for row, column in ((0, 0), (3, 7)):
+        fine = a * column * scale + b * row * scale + c, d * column * scale + e * row * scale + f
+        A, B, C, D, E, F = transform
+        np.testing.assert_allclose(fine, (A * column + B * row + C, D * column + E * row + F), rtol=1e-9, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 5000), st.integers(1, 3000), st.integers(1, 300), st.sampled_from([1, 16, 256]))
+def test_blocks_of_rows_cover_the_cube_once(height, width, bands, multiple):
+    blocks = row_blocks((height, width, bands), 4, multiple)
+    assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(height))
+    assert all(block.start % multiple == 0 for block in blocks)
 
 
 @needs_rasterio

@@ -57,3 +57,15 @@ def test_other_group_sizes_take_an_interpolated_lift(n_subs):
 def test_a_matrix_for_other_bands_is_refused():
     with pytest.raises(ValueError, match="5 bands"):
         spectral.convert_bands(torch.rand(1, 5, 2, 2), np.ones((4, 8)))
+
+
+def test_conversions_by_wavelength_follow_the_released_rule():
+    np.testing.assert_array_equal(spectral.conversion_for(np.arange(400, 701, 10)), spectral.conversion_matrix())
+    wavelengths = np.linspace(363, 1018, 128)
+    matrix = spectral.conversion_for(wavelengths)
+    assert matrix.shape == (128, 8)
+    assert (matrix[(wavelengths < 400) | (wavelengths > 700)] == 0).all()
+    # A flat spectrum comes out as it does from 31 bands.
+    np.testing.assert_allclose(matrix.sum(axis=0), spectral.conversion_matrix().sum(axis=0), rtol=1e-6)
+    with pytest.raises(ValueError, match="no blue band"):
+        spectral.conversion_for(np.linspace(900, 2500, 100))

@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import skimage.color
+from helpers import scene_names
 
-import demo
-from data import store
 from data.spectral import colour_matching_functions
+from demo import run as demo_run
 from demo.scenes import MIRRORED, lift_photograph, spectrum_of_colour
 
 
@@ -31,15 +31,15 @@ def test_lifted_photographs_are_16_bit_cubes_that_mirror_some_light():
 
 def test_the_demo_runs_and_writes_what_it_says(run, tmp_path, monkeypatch):
     short = {"n_feats": 4, "epochs": 1, "patch_size": 16, "patch_stride": 120}
-    monkeypatch.setattr(demo, "RECIPE", {**demo.RECIPE, **short})
+    monkeypatch.setattr(demo_run, "RECIPE", {**demo_run.RECIPE, **short})
     code, out, _ = run("demo", out_dir=tmp_path / "demo")
     assert code == 0
     for name in ("comparison.png", "DeepShare_results.json", "bicubic_results.json"):
         assert (tmp_path / "demo" / name).is_file()
         assert str(tmp_path / "demo" / name) in out
     results = json.loads((tmp_path / "demo" / "DeepShare_results.json").read_text())
-    assert list(results["scenes"]) == store.scene_names(tmp_path / "demo" / "data" / "test.h5")
+    assert list(results["scenes"]) == scene_names(tmp_path / "demo" / "data" / "test.h5")
     assert f"{results['mean']['MPSNR']:.4f}" in out
     assert "dB MPSNR" in out
-    trained = set(store.scene_names(tmp_path / "demo" / "data" / "labelled.h5"))
+    trained = set(scene_names(tmp_path / "demo" / "data" / "labelled.h5"))
     assert not trained & set(results["scenes"])

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import read_scene, scene_names
 
-from data import store
 from data.imresize import imresize
 from evaluation import samples
-from evaluation.scoring import TestScene
+from evaluation.scenes import TestScene
 from utils import UserError
 
 
@@ -58,9 +58,9 @@ def test_test_leaves_crops_and_the_psnr_of_every_band(run, stores, tmp_path):
     for name, values in results["bands"].items():
         assert np.mean(values) == pytest.approx(results["scenes"][name]["MPSNR"])
     found = samples.read(path)
-    assert [s.scene for s in found] == store.scene_names(stores / "test.h5")
+    assert [s.scene for s in found] == scene_names(stores / "test.h5")
     for sample in found:
-        gt = store.read_scene(stores / "test.h5", sample.scene).values("published")
+        gt = read_scene(stores / "test.h5", sample.scene).values("published")
         ms = imresize(gt, 1 / 4).astype(np.float32)
         np.testing.assert_allclose(sample.gt, gt.transpose(2, 0, 1), rtol=1e-3)
         np.testing.assert_allclose(sample.ms, ms.transpose(2, 0, 1), rtol=1e-3, atol=1e-6)

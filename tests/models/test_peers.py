@@ -93,8 +93,16 @@ def test_3dfcnn_is_the_published_network_with_zeros_around_the_image():
 
 @pytest.mark.parametrize(
     "kernel",
-    [(6, 4, 1, 3, 3), (6, 4, 3, 1, 1), (6, 4, 1, 1, 1), (6, 1, 3, 3, 3), (6, 4, 5, 3, 3), (1, 4, 3, 5, 5), (3, 5, 3, 3, 3)],
-)  # fmt: skip
+    [
+        (6, 4, 1, 3, 3),
+        (6, 4, 3, 1, 1),
+        (6, 4, 1, 1, 1),
+        (6, 1, 3, 3, 3),
+        (6, 4, 5, 3, 3),
+        (1, 4, 3, 5, 5),
+        (3, 5, 3, 3, 3),
+    ],
+)
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_folded_convolutions_are_torchs_3d_ones(kernel, has_bias):
     torch.manual_seed(0)
@@ -114,8 +122,9 @@ def test_folded_enlargement_is_torchs_transposed_3d_convolution():
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "height"), [("3DFCNN", {}, 10), ("GDRRN", {}, 10), ("MCNet", {"n_blocks": 2}, 40), ("SSPSR", {}, 10)]
-)  # fmt: skip
+    ("name", "settings", "height"),
+    [("3DFCNN", {}, 10), ("GDRRN", {}, 10), ("MCNet", {"n_blocks": 2}, 40), ("SSPSR", {}, 10)],
+)
 def test_strips_and_portions_change_nothing_at_inference(name, settings, height, monkeypatch):
     model = small(name, **settings).double()
     ms, lms = (x.double() for x in images(height=height))

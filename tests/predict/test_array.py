@@ -1,13 +1,11 @@
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import OWN_CUBE, ROOT, StubNetwork, bicubic_network, tiny_network
+from helpers import StubNetwork, bicubic_network, tiny_network
 from torch import nn
 
 from data.imresize import degrade, imresize
@@ -145,16 +143,3 @@ def test_the_ensemble_asks_eight_times():
     np.testing.assert_allclose(result[0, 5], 0.2, atol=1e-5)
     np.testing.assert_allclose(result[9, -1], 0.2, atol=1e-5)
     np.testing.assert_allclose(result[9, 9], 0, atol=1e-5)
-
-
-def test_the_readmes_example_runs(weights, tmp_path):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert example.count("\n") <= 10
-    np.save(tmp_path / "scene.npy", OWN_CUBE)
-    (tmp_path / "weights.pth").write_bytes(weights.read_bytes())
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert np.load(tmp_path / "scene_x4.npy").shape == (112, 112, 31)

@@ -96,7 +96,7 @@ WRONG = {
     "wavelengths the wrong way round": (
         own("npy", OWN_CUBE),
         {"wavelengths": "700,400"},
-        "--wavelengths takes first,last",
+        "--wavelengths as first,last",
     ),
     "micrometres": (own("npy", OWN_CUBE), {"wavelengths": "0.4,0.7"}, "first,last in nm"),
     "a fourth axis": (own("npy", OWN_CUBE), {"band_axis": 3}, "--band_axis takes -1, 0, 1 or 2"),
@@ -114,7 +114,7 @@ WRONG = {
     "empty folder": (lambda d: d, {}, "no scene below it"),
     "bands": (own("npy", OWN_CUBE[:, :, :9]), {"wavelengths": "450,800"}, "450, 493.75, 537.5"),
     "unknown bands": (own("npy", OWN_CUBE[:, :, :9]), {"resample_bands": 1}, "9 bands of unknown wavelengths"),
-    "wavelengths": (own("npy", OWN_CUBE), {"wavelengths": "blue"}, "--wavelengths takes first,last"),
+    "wavelengths": (own("npy", OWN_CUBE), {"wavelengths": "blue"}, "--wavelengths as first,last"),
     "odd overlap": (own("npy", OWN_CUBE), {"tile_overlap": 6}, "multiple of 4"),
     "small tiles": (own("npy", OWN_CUBE), {"tile_size": 40}, "at least twice"),
     "nodata": (own("npy", OWN_CUBE), {"nodata": "none"}, "--nodata takes a number"),

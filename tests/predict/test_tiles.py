@@ -55,7 +55,7 @@ def test_tiles_cover_an_axis_once_and_share_the_overlap(size, tile_size, overlap
     assert (cut[0].start, cut[0].done_start, cut[-1].stop, cut[-1].done_stop) == (0, 0, size, size)
     assert max(s.stop - s.start for s in cut) <= tile_size
     assert max(s.stop - s.start for s in cut) - min(s.stop - s.start for s in cut) <= 1
-    for a, b in zip(cut, cut[1:]):
+    for a, b in zip(cut, cut[1:], strict=False):
         assert a.stop - b.start == overlap
         assert a.done_stop == b.done_start == b.blend_start
         assert a.blend_stop - b.blend_start == overlap // 2

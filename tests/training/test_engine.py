@@ -9,10 +9,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TITLE, final_weights, rows_of, same
+from helpers import ROOT, TITLE, everything_on, final_weights, rows_of, same, words_of
 
+import mains
 from config import TrainConfig
-from data.patches import Batch
+from data.stream import Batch
 from models import build_model
 from models import weights as checkpoint
 from trainer import Trainer
@@ -30,7 +31,7 @@ def torchrun(*words, **flags):
     # Two processes with two threads each would wait for each other on a small machine.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, str(ROOT / "mains.py"), *words, *(f"--{k}={v}" for k, v in flags.items())]
+    command = [*launch, str(ROOT / "mains.py"), *words, *words_of(flags)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -42,15 +43,16 @@ def logged(tiny_flags):
 
 
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(run, logged, stores, tmp_path):
-    # 144 patches in their positions; batches of 10 leave one of 4 to the two processes at the end.
-    one = {**logged, "save_dir": tmp_path / "one", "batch_size": 10, "epochs": 1, "test_dir": stores / "test.h5"}
+    # 64 patches in their positions; batches of 10 leave one of 4 to the two processes at the end.
+    one = {**logged, "patch_stride": 32, "batch_size": 10, "epochs": 1, "test_dir": stores / "test.h5"}
+    one["save_dir"] = tmp_path / "one"
     two = {**one, "save_dir": tmp_path / "two", "batch_size": 5}
     assert run("train", **one)[0] == 0
     process = torchrun("train", **two)
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     expected = losses_of(tmp_path / "one")
-    assert len(expected) == 15
+    assert len(expected) == 7
     for row, other in zip(losses_of(tmp_path / "two"), expected, strict=True):
         assert row == pytest.approx(other, rel=1e-4)
     a, b = (final_weights(tmp_path / name / TITLE) for name in ("one", "two"))
@@ -171,7 +173,7 @@ def test_the_running_mean_worked_by_hand(tiny_flags):
         means.append(trainer.averaged.final.bias.detach().clone())
     # Decays 1/10, 2/11 and 3/12 while the mean is young (below 0.5).
     expected = weights[0]
-    for decay, new, mean in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], means):
+    for decay, new, mean in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], means, strict=True):
         expected = decay * expected + (1 - decay) * new
         torch.testing.assert_close(mean, expected)
 
@@ -203,9 +205,7 @@ def test_gradients_are_clipped(tiny_flags):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, damage):
-    whole = {**logged, "save_dir": logged["save_dir"].with_name("whole")}
-    assert run("train", **whole, max_iterations=9)[0] == 0
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, nine_iterations, damage):
     assert run("train", **logged, max_iterations=3)[0] == 0
     assert run("train", **logged, max_iterations=6, resume="last")[0] == 0
     run_dir = logged["save_dir"] / TITLE
@@ -218,7 +218,16 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, damage):
     assert code == 0
     assert "previous.pth: going on after iteration 3" in out + err
     assert ("the checkpoint before it" in out + err) == (damage != "missing")
-    assert same(final_weights(run_dir), final_weights(whole["save_dir"] / TITLE))
+    assert same(final_weights(run_dir), nine_iterations)
+
+
+@pytest.fixture(scope="module")
+def nine_iterations(stores, raw, tmp_path_factory):
+    """The weights of a run of nine iterations that nothing happened to."""
+    save_dir = tmp_path_factory.mktemp("nine")
+    flags = {**everything_on(stores, raw), "save_dir": save_dir, "log_interval": 1, "cuda": 0, "max_iterations": 9}
+    assert mains.main(["train", *words_of(flags)]) == 0
+    return final_weights(save_dir / TITLE)
 
 
 def test_two_damaged_checkpoints_are_refused(run, refused, logged):
@@ -255,7 +264,7 @@ def test_only_losses_against_something_that_stays_can_diverge(tiny_flags, branch
 
 
 def test_the_best_validation_is_kept(run, logged, stores):
-    flags = {**logged, "eval_dir_ms": stores / "test.h5", "epochs": 3}
+    flags = {**logged, "patch_stride": 32, "eval_dir_ms": stores / "test.h5", "epochs": 3}
     assert run("train", **flags)[0] == 0
     run_dir = logged["save_dir"] / TITLE
     scores = [float(row["MPSNR"]) for row in rows_of(run_dir / "validation.csv")]

@@ -1,0 +1,64 @@
+"""Pictures: RGB ones, and single bands."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.errors import DataError
+
+# Scenes from the air are larger than what Pillow takes for an attack.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read an RGB picture as H x W x 3, uint8 or uint16; grey becomes three equal channels, alpha goes."""
+    pixels = _read_image(path)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.ndim != 3 or pixels.shape[2] not in (2, 3, 4):
+        raise DataError(path, f"{pixels.shape} is not an RGB picture", "take it out of the folder")
+    if pixels.shape[2] == 2:
+        pixels = np.repeat(pixels[:, :, :1], 3, axis=2)
+    return np.ascontiguousarray(pixels[:, :, :3])
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Read one band's picture, H x W, 8 or 16 bits; of grey with alpha, or equal colours, the first channel."""
+    pixels = _read_image(path)
+    if pixels.ndim == 3 and pixels.shape[2] == 2:
+        # Grey with alpha.
+        return pixels[:, :, 0]
+    if pixels.ndim == 3:
+        if not (pixels[:, :, :1] == pixels[:, :, : min(3, pixels.shape[2])]).all():
+            raise DataError(path, "a colour picture, where one band is needed", "is this a CAVE scene?")
+        pixels = pixels[:, :, 0]
+    return pixels
+
+
+def _read_image(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
+            if image.mode in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV"):
+                image = image.convert("RGB")
+            pixels = np.array(image)
+    # Pillow meets damaged files with these, depending on where they break.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        zlib.error,
+        struct.error,
+    ) as error:
+        raise DataError(path, "not a readable picture (truncated or damaged)", "copy it again") from error
+    if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
+        # Older Pillow reads 16-bit PNG as 32-bit integers.
+        pixels = pixels.astype(np.uint16)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(path, f"pixels of type {pixels.dtype}, where 8 or 16 bits are needed", "convert it to PNG")
+    return pixels

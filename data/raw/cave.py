@@ -1,0 +1,89 @@
+"""CAVE: a folder a scene, with one PNG a band."""
+
+import functools
+import re
+from pathlib import Path
+
+import numpy as np
+
+from data import images
+from data.errors import DataError
+from data.facts import VISIBLE
+from data.folders import files_below, folders_below
+from data.raw.scene import RawScene
+from data.store import Scene
+
+# Pixels along an edge of a scene.
+SIZE = 512
+_BAND_FILE = re.compile(r"([^.].*)_ms_(\d+)\.png", re.IGNORECASE)
+
+
+def find(folder: str | Path) -> dict[str, RawScene]:
+    """The scenes of a raw CAVE download, {name: RawScene}."""
+    return {
+        name: RawScene(tuple(bands[n] for n in sorted(bands)), functools.partial(read_scene, name, bands))
+        for name, bands in band_files(folder).items()
+    }
+
+
+def band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
+    """Band files of the scenes of a raw CAVE download: {name: {number: path}}.
+
+    A scene is any folder, at most three levels down, with files `<scene>_ms_01.png`, ...; Thumbs.db,
+    `*_RGB.bmp` and whatever else lies about is passed over.
+    """
+    files_below(raw_dir)
+    root = Path(raw_dir).expanduser()
+    scenes: dict[str, dict[int, Path]] = {}
+    for folder, files in folders_below(root):
+        bands: dict[str, dict[int, Path]] = {}
+        for match in filter(None, map(_BAND_FILE.fullmatch, files)):
+            bands.setdefault(match[1], {})[int(match[2])] = folder / match[0]
+        for name, files_of_scene in bands.items():
+            if name in scenes:
+                first = scenes[name][min(scenes[name])].parent
+                raise DataError(root, f"scene {name} is there twice, in {first} and {folder}", "remove one of them")
+            scenes[name] = files_of_scene
+    if not scenes:
+        raise DataError(root, "no CAVE scene below it", "expected folders like balloons_ms with balloons_ms_01.png")
+    return scenes
+
+
+def read_scene(name: str, files: dict[int, Path]) -> Scene:
+    """Read the 31 band PNGs of a scene.
+
+    They are 16-bit grey in CAVE, but for watercolors: 8-bit RGBA with equal channels, of which the first
+    is taken. Under "published", 8-bit scenes are divided by 65535 as the released code did.
+
+    Returns:
+        Scene, 31 bands at 400..700 nm.
+    """
+    wanted = set(range(1, len(VISIBLE) + 1))
+    folder = files[min(files)].parent
+    if absent := sorted(wanted - files.keys()):
+        listed = ", ".join(f"{n:02d}" for n in absent[:8])
+        raise DataError(
+            folder, f"scene {name} lacks {len(absent)} of {len(VISIBLE)} bands ({listed})", "copy them again"
+        )
+    if surplus := sorted(files.keys() - wanted):
+        raise DataError(
+            folder, f"scene {name} has a band {surplus[0]}, CAVE has {len(VISIBLE)}", "is this another data set?"
+        )
+    bands = [images.read_grey(files[n]) for n in sorted(wanted)]
+    for number, band in enumerate(bands, start=1):
+        if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
+            raise DataError(
+                files[number],
+                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but band 1 has "
+                f"{bands[0].shape[1]}x{bands[0].shape[0]} of {bands[0].dtype}",
+                "copy the scene again",
+            )
+    cube = np.stack(bands, axis=-1)
+    return Scene(
+        name=name,
+        cube=cube,
+        value_scale=float(np.iinfo(cube.dtype).max),
+        published_value_scale=65535.0,
+        wavelengths=VISIBLE,
+        source=folder.name,
+    )

@@ -1,0 +1,76 @@
+"""Chikusei: one large cube, cut into test and training images."""
+
+import functools
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from data.errors import DataError
+from data.facts import wavelengths_of
+from data.folders import find_mats
+from data.mat import mat_shapes
+from data.raw.own import checked_scene
+from data.raw.scene import RawScene
+from data.store import Scene
+from utils import progress_bar
+
+# Rows and columns that are kept (from 0), rows of the test images, edge of the training images.
+ROWS, COLS = (106, 2410), (143, 2191)
+TEST_ROWS, TRAIN_EDGE = 512, 256
+
+
+def find(folder: str | Path) -> dict[str, RawScene]:
+    """Chikusei's one cube, cut into 4 test images of 512 pixels and training images of 256."""
+    folder = Path(folder).expanduser()
+    mats = [folder] if folder.is_file() else [p for p in find_mats(folder) if "gt" not in p.stem.lower().split("_")]
+    path = next((p for p in mats if h5py.is_hdf5(p) and "chikusei" in mat_shapes(p)), None)
+    if path is None:
+        raise DataError(
+            folder, "no .mat (v7.3) with the key chikusei in it", "give the folder of the Chikusei download"
+        )
+    rows, cols, bands = mat_shapes(path)["chikusei"]
+    # Smaller cubes of the same kind are cut by the same rule, without the published crop.
+    published = (rows, cols) == (2517, 2335)
+    (top, bottom), (left, right) = (ROWS, COLS) if published else ((0, rows), (0, cols))
+    test_rows = TEST_ROWS if published else (bottom - top) // 4 // 8 * 8
+    train_edge = TRAIN_EDGE if published else test_rows // 2
+    if train_edge < 8:
+        raise DataError(path, f"chikusei is {rows} x {cols} x {bands}, too small to be cut", "give the whole image")
+    windows = {
+        f"test_{k + 1}": (top, left + k * test_rows, test_rows, test_rows) for k in range((right - left) // test_rows)
+    }
+    for i, y in enumerate(range(top + test_rows, bottom - train_edge + 1, train_edge)):
+        for j, x in enumerate(range(left, right - train_edge + 1, train_edge)):
+            windows[f"train_{i + 1}_{j + 1}"] = (y, x, train_edge, train_edge)
+    maximum = _maximum(path, (top, bottom, left, right))
+    return {
+        name: RawScene((path,), functools.partial(read_window, path, name, window, maximum), f"{window} / {maximum}")
+        for name, window in windows.items()
+    }
+
+
+def _maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
+    """The largest value of the crop, found band by band."""
+    top, bottom, left, right = crop
+    highest = -np.inf
+    with h5py.File(path, "r") as f:
+        for band in progress_bar(f["chikusei"], desc="global maximum", unit="band", leave=False):
+            highest = max(highest, float(band[left:right, top:bottom].max()))
+    if not np.isfinite(highest) or highest <= 0:
+        raise DataError(path, f"the largest value of chikusei is {highest}", "the file is damaged, download it again")
+    return highest
+
+
+def read_window(path: Path, name: str, window: tuple[int, int, int, int], maximum: float) -> Scene:
+    """Read a window (row, column, rows, columns) of Chikusei, 363..1018 nm, to be divided by the maximum."""
+    row, col, rows, cols = window
+    # Bands lie one after the other in the file, chunked or not: a large cache keeps a chunk from being unpacked twice.
+    with h5py.File(path, "r", rdcc_nbytes=2**28) as f:
+        dataset = f["chikusei"]
+        cube = np.empty((rows, cols, dataset.shape[0]), dtype=dataset.dtype)
+        for k in range(dataset.shape[0]):
+            cube[:, :, k] = dataset[k, col : col + cols, row : row + rows].T
+    scene = checked_scene(path, name, cube, maximum)
+    scene.wavelengths = wavelengths_of("Chikusei", cube.shape[2])
+    return scene

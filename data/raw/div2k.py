@@ -1,0 +1,30 @@
+"""DIV2K: RGB pictures, halved in size as in the paper."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import DataError
+from data.folders import find_pictures
+from data.images import read_picture
+from data.imresize import imresize
+from data.raw.scene import RawScene
+from data.store import Scene
+
+
+def find(folder: str | Path) -> dict[str, RawScene]:
+    """The pictures of a folder as scenes, {name: RawScene}."""
+    pictures = find_pictures(folder)
+    if not pictures:
+        raise DataError(folder, "no pictures in it", "give the folder of DIV2K's PNG files")
+    return {p.stem: RawScene((p,), functools.partial(read_halved_picture, p), "halved") for p in pictures}
+
+
+def read_halved_picture(path: Path) -> Scene:
+    """Read an RGB picture at half its size (bicubic, rounded to 8 bits), as the paper takes DIV2K."""
+    pixels = read_picture(path)
+    kind = np.iinfo(pixels.dtype)
+    pixels = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
+    halved = np.clip(np.rint(imresize(pixels, 0.5)), 0, kind.max).astype(pixels.dtype)
+    return Scene(name=Path(path).stem, cube=halved, value_scale=float(kind.max), source=Path(path).name)

@@ -1,0 +1,25 @@
+"""Harvard: one .mat file a scene."""
+
+from pathlib import Path
+
+from data.facts import VISIBLE
+from data.raw.mats import find_mat_scenes, mat_cube
+from data.raw.own import checked_scene
+from data.raw.scene import RawScene
+from data.store import Scene
+
+# Harvard's values are small; the released scripts multiply them by 20.
+HARVARD_SCALE = 1 / 20
+
+
+def find(folder: str | Path) -> dict[str, RawScene]:
+    """The scenes of a Harvard download, {name: RawScene}."""
+    return find_mat_scenes(folder, "Harvard", read_scene)
+
+
+def read_scene(path: Path) -> Scene:
+    """Read a Harvard scene: .mat (v5) key ref, multiplied by 20; its mask lbl is not used."""
+    cube = mat_cube(path, "ref", len(VISIBLE))
+    scene = checked_scene(path, Path(path).stem, cube, HARVARD_SCALE)
+    scene.wavelengths = VISIBLE
+    return scene

@@ -1,0 +1,26 @@
+"""NTIRE2020: one .mat file a scene."""
+
+from pathlib import Path
+
+from data.facts import VISIBLE
+from data.raw.mats import find_mat_scenes, mat_cube
+from data.raw.own import checked_scene
+from data.raw.scene import RawScene
+from data.store import Scene
+
+
+def find(folder: str | Path) -> dict[str, RawScene]:
+    """The scenes of an NTIRE2020 download, {name: RawScene}."""
+    return find_mat_scenes(folder, "NTIRE2020", read_scene)
+
+
+def read_scene(path: Path) -> Scene:
+    """Read an NTIRE2020 (ARAD) scene: .mat (v7.3) key cube, 400..700 nm, values as stored.
+
+    Rows and columns beyond a multiple of 8 are cut off (482 x 512 becomes 480 x 512): x4 and x8 need it.
+    """
+    cube = mat_cube(path, "cube", len(VISIBLE))
+    height, width = (n // 8 * 8 for n in cube.shape[:2])
+    scene = checked_scene(path, Path(path).stem, cube[:height, :width], 1.0)
+    scene.wavelengths = VISIBLE
+    return scene

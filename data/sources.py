@@ -1,0 +1,374 @@
+"""Sources of patches: cut from scenes, or read from files, and degraded on the device; known by number."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.errors import DataError
+from data.folders import find_mats, find_pictures
+from data.images import read_picture
+from data.imresize import degrade, enlarge
+from data.mat import mat_shapes, read_mat
+from data.spectral import lift_rgb
+from data.store import ChunkedCube, Store, is_store
+from data.stream import Batch, PatchSource, augment
+from utils import free_memory, progress_bar, say
+
+Cube = np.ndarray | ChunkedCube
+
+
+class ScenePatches:
+    """Patches of scenes in their own number type, on the device, in memory or in chunks on disk.
+
+    Args:
+        scenes: tuples (name, H x W x C array or `store.ChunkedCube`, what it is divided by to come to 0..1, lr_scale:
+            1 for an HR image, n_scale for an LR one).
+        size: HR pixels along a patch's edge.
+        stride: HR pixels between patches.
+        n_scale: enlargement.
+        labelled: whether batches have gt. Unlabelled HR scenes are degraded and forgotten; LR images
+            are cut at size / n_scale.
+        lift: 3 x K matrix that turns RGB into one band group, or None.
+        origin: file or folder, for messages.
+        limit: use only so many patches, scene by scene, row by row; 0 for all.
+        wavelengths: band centres in nm, or None.
+
+    Raises:
+        DataError: for scenes that do not fit each other or the scale, or are all smaller than a patch.
+    """
+
+    def __init__(
+        self,
+        scenes: Iterable[tuple[str, Cube, float, int]],
+        size: int,
+        stride: int,
+        n_scale: int,
+        origin: str | Path,
+        labelled: bool = True,
+        lift: torch.Tensor | None = None,
+        limit: int = 0,
+        wavelengths: np.ndarray | None = None,
+    ) -> None:
+        self.n_scale, self.labelled, self.lift, self.origin = n_scale, labelled, lift, origin
+        self.size, self.resize_dtype, self.device = size, torch.float32, torch.device("cpu")
+        self.wavelengths = wavelengths
+        self.cubes: list[Any] = []
+        self.scales: list[float] = []
+        self.sizes: list[tuple[int, int]] = []
+        positions: list[tuple[int, int, int]] = []
+        for number, (name, cube, scale, lr_scale) in enumerate(scenes):
+            self._check_scene(name, cube, lr_scale)
+            step = 1 if lr_scale == 1 else n_scale
+            edge, gap = size // step, max(1, stride // step)
+            rows = range(0, cube.shape[0] - edge + 1, gap)
+            cols = range(0, cube.shape[1] - edge + 1, gap)
+            positions += [(number, i, j) for i in rows for j in cols]
+            self.cubes.append(cube)
+            self.scales.append(float(scale))
+            self.sizes.append((edge, lr_scale))
+        if not positions:
+            raise DataError(origin, f"no image is as large as a patch of {size} pixels", "set a smaller {patch_size}")
+        self.positions = _first(positions, limit, origin)
+        self.n_colors = self.cubes[0].shape[2] if lift is None else lift.shape[1]
+        self.reads_files = any(isinstance(cube, ChunkedCube) for cube in self.cubes)
+        # Patches are moved about in the scenes' own type, half the bytes of float32 or less. Torch moves
+        # int16 everywhere, uint16 not; the bits are the same.
+        self.is_uint16 = all(cube.dtype == np.uint16 for cube in self.cubes)
+        # Of unsigned integers torch knows the short ones well.
+        kinds = {cube.dtype for cube in self.cubes}
+        self.same_type = len(kinds) == 1 and kinds.isdisjoint({np.dtype(np.uint32), np.dtype(np.uint64)})
+        if not self.reads_files:
+            self.cubes = [self._as_tensor(cube) for cube in self.cubes]
+
+    def _check_scene(self, name: str, cube: Cube, lr_scale: int) -> None:
+        if lr_scale not in (1, self.n_scale):
+            raise DataError(
+                self.origin,
+                f"{name} is an LR image for x{lr_scale}",
+                f"{{n_scale}} is {self.n_scale}: prepare LR images of x{self.n_scale}",
+            )
+        if self.labelled and lr_scale != 1:
+            raise DataError(
+                self.origin, f"{name} is an LR image without HR", "it can only be unlabelled ({train_dir_msunlabel})"
+            )
+        if self.cubes and cube.shape[2] != self.cubes[0].shape[2]:
+            raise DataError(
+                self.origin,
+                f"{name} has {cube.shape[2]} bands, the scenes before it {self.cubes[0].shape[2]}",
+                "keep one sensor to a store",
+            )
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def to(self, device: str | torch.device) -> "ScenePatches":
+        """Make batches on this device, and move the scenes there too if a quarter of its memory is enough."""
+        self.device = torch.device(device)
+        # GPUs are quick in float64, and may do float32 products in TF32.
+        self.resize_dtype = torch.float32 if self.device.type == "cpu" else torch.float64
+        if self.device.type == "cuda" and not self.reads_files:
+            fits = sum(cube.nbytes for cube in self.cubes) <= torch.cuda.mem_get_info(self.device)[0] / 4
+            self.cubes = [cube.to(self.device) if fits else cube.pin_memory() for cube in self.cubes]
+        return self
+
+    def batch(self, numbers: Any, modes: Any) -> Batch:
+        """The patches of these numbers, each in its flip or rotation, as a Batch on the device."""
+        high: list[tuple[torch.Tensor, float]] = []
+        low: list[tuple[torch.Tensor, float]] = []
+        where = []
+        for number, mode in zip(numbers, modes, strict=True):
+            scene, i, j = self.positions[number]
+            edge, lr_scale = self.sizes[scene]
+            patch = self.cubes[scene][i : i + edge, j : j + edge]
+            patch = augment(self._as_tensor(patch) if self.reads_files else patch, int(mode))
+            group = high if lr_scale == 1 else low
+            where.append((lr_scale == 1, len(group)))
+            group.append((patch, self.scales[scene]))
+        if not low:
+            gt = self._bands_first(high)
+            ms, lms = degrade(gt, self.n_scale, self.resize_dtype)
+            return Batch(ms, lms, gt if self.labelled else None)
+        # Unlabelled HR scenes and LR images may stand in one batch.
+        taken = self._bands_first(low)
+        degraded = degrade(self._bands_first(high), self.n_scale, self.resize_dtype)[0] if high else taken
+        ms = torch.stack([(degraded if is_hr else taken)[k] for is_hr, k in where])
+        ms = ms.contiguous(memory_format=torch.channels_last)
+        return Batch(ms, enlarge(ms, self.n_scale, self.resize_dtype))
+
+    def _as_tensor(self, pixels):
+        if not self.same_type:
+            return torch.from_numpy(pixels.astype(np.float32))
+        return torch.from_numpy(pixels.view(np.int16) if self.is_uint16 else pixels)
+
+    def _bands_first(self, patches):
+        x = torch.stack([patch for patch, _ in patches]).to(self.device, non_blocking=True)
+        x = (x.view(torch.uint16) if self.is_uint16 else x).to(torch.float32)
+        scales = [scale for _, scale in patches]
+        x /= scales[0] if len(set(scales)) == 1 else torch.tensor(scales, device=x.device).view(-1, 1, 1, 1)
+        x = x.permute(0, 3, 1, 2)
+        return x if self.lift is None else lift_rgb(x, self.lift)
+
+
+class MatPatches:
+    """A folder of released-style .mat patches: gt, ms, ms_bicubic, H x W x C; unlabelled ones need no gt.
+
+    All are checked first. They are held in memory where a quarter of the free memory is enough, else
+    read at need. They tell no wavelengths.
+
+    Args:
+        folder: for messages.
+        files: its .mat files.
+        n_scale: enlargement.
+        labelled: whether batches have gt.
+        limit: use only the first so many; 0 for all.
+
+    Raises:
+        DataError: for patches that are damaged, not square, of several sizes or of another scale.
+    """
+
+    wavelengths = None
+
+    def __init__(
+        self, folder: str | Path, files: list[Path], n_scale: int, labelled: bool = True, limit: int = 0
+    ) -> None:
+        self.origin, self.n_scale, self.labelled = folder, n_scale, labelled
+        self.keys = ("gt", "ms", "ms_bicubic") if labelled else ("ms", "ms_bicubic")
+        self.files = _first(files, limit, folder)
+        shapes = [
+            self._checked(f)
+            for f in progress_bar(self.files, desc=f"check {Path(folder).name}", unit="file", leave=False)
+        ]
+        for path, shape in zip(self.files, shapes, strict=True):
+            if shape != shapes[0]:
+                raise DataError(
+                    path,
+                    f"{_size(shape)}, but {self.files[0].name} has {_size(shapes[0])}",
+                    "all patches of a folder are of one size",
+                )
+        height, width, self.n_colors = shapes[0]
+        self.size = height
+        if height != width:
+            raise DataError(
+                folder, f"patches of {_size(shapes[0])}", "they must be square to be rotated, cut them again"
+            )
+        values = height * width * self.n_colors * (1 + 1 / n_scale**2 + labelled)
+        self.held: list[dict[str, np.ndarray]] | None = None
+        if 4 * values * len(self.files) <= free_memory() / 4:
+            self.held = [
+                self._read(f)
+                for f in progress_bar(self.files, desc=f"read {Path(folder).name}", unit="file", leave=False)
+            ]
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether batches are read from disk each time."""
+        return self.held is None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def to(self, device: str | torch.device) -> "MatPatches":
+        """Nothing to move: batches are made on the CPU."""
+        return self
+
+    def batch(self, numbers: Any, modes: Any) -> Batch:
+        """The patches of these numbers, each in its flip or rotation, as a Batch on the CPU."""
+        stacks: dict[str, list[torch.Tensor]] = {key: [] for key in self.keys}
+        for number, mode in zip(numbers, modes, strict=True):
+            arrays = self.held[number] if self.held else self._read(self.files[number])
+            for key in self.keys:
+                stacks[key].append(augment(torch.from_numpy(arrays[key]), int(mode)))
+        tensors = {key: torch.stack(patches).permute(0, 3, 1, 2) for key, patches in stacks.items()}
+        return Batch(tensors["ms"], tensors["ms_bicubic"], tensors.get("gt"))
+
+    def _read(self, path: Path) -> dict[str, np.ndarray]:
+        return read_mat(path, self.keys)
+
+    def _checked(self, path: Path) -> tuple[int, ...]:
+        shapes = mat_shapes(path)
+        if absent := [k for k in self.keys if k not in shapes]:
+            raise DataError(
+                path,
+                f"has no {' and no '.join(absent)}, only {', '.join(shapes) or 'nothing'}",
+                f"patches need {', '.join(self.keys)}",
+            )
+        large, small = shapes["ms_bicubic"], shapes["ms"]
+        if len(large) != 3 or len(small) != 3:
+            raise DataError(path, f"ms_bicubic of shape {large}, ms of shape {small}", "patches are H x W x bands")
+        if (small[0] * self.n_scale, small[1] * self.n_scale, small[2]) != large:
+            raise DataError(
+                path,
+                f"ms is {_size(small)} and ms_bicubic {_size(large)}, not x{self.n_scale}",
+                "give the patches' {n_scale}",
+            )
+        if self.labelled and shapes["gt"] != large:
+            raise DataError(path, f"gt is {_size(shapes['gt'])} and ms_bicubic {_size(large)}", "cut the patches again")
+        return large
+
+
+Source = ScenePatches | MatPatches
+
+
+def labelled_source(
+    path: str | Path, size: int, stride: int, n_scale: int, limit: int = 0, protocol: str = ""
+) -> Source:
+    """Labelled patches: of a store, or of a folder of .mat patches.
+
+    Args:
+        path: the store or folder.
+        size: HR pixels along a patch's edge; patches of a folder have their own.
+        stride: HR pixels between patches.
+        n_scale: enlargement.
+        limit: use only so many patches; 0 for all.
+        protocol: under which values are scaled; the store's own without.
+
+    Raises:
+        DataError: for what cannot be read, or are no such images.
+    """
+    return _spectral_source(path, size, stride, n_scale, True, limit, protocol)
+
+
+def unlabelled_source(path: str | Path, size: int, stride: int, n_scale: int, protocol: str = "") -> Source:
+    """Unlabelled patches: of a store (HR or LR scenes), or of a folder of .mat patches; see `labelled_source`."""
+    return _spectral_source(path, size, stride, n_scale, False, 0, protocol)
+
+
+def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.ndarray) -> Source:
+    """RGB patches: of a store, a folder of pictures, or one of .mat patches of as many channels as the lift makes.
+
+    Args:
+        path, size, stride, n_scale: see `labelled_source`.
+        lift: 3 x n_subs matrix from RGB to one band group.
+
+    Raises:
+        DataError: for what cannot be read, or is no RGB.
+    """
+    if is_store(path):
+        store = Store(path)
+        if store.n_colors != 3:
+            raise DataError(path, f"scenes of {store.n_colors} bands, where RGB is needed", "give rgb.h5 or pictures")
+        return ScenePatches(_scenes_of(store), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
+    pictures, mats = find_pictures(path), find_mats(path)
+    if pictures and mats:
+        raise DataError(path, f"{len(pictures)} pictures and {len(mats)} .mat patches", "keep one kind in the folder")
+    if pictures:
+        return ScenePatches(_pictures(pictures), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
+    if not mats:
+        raise DataError(path, "holds neither pictures nor .mat patches, and is no store", "check the path")
+    source = MatPatches(path, mats, n_scale)
+    if source.n_colors != lift.shape[1]:
+        raise DataError(
+            path,
+            f"patches of {source.n_colors} channels",
+            f"{{n_subs}} is {lift.shape[1]}: give pictures, or patches of {lift.shape[1]} channels",
+        )
+    return source
+
+
+def _pictures(paths: list[Path]) -> Iterator[tuple[str, np.ndarray, float, int]]:
+    for path in progress_bar(paths, desc="read pictures", unit="file", leave=False):
+        pixels = read_picture(path)
+        yield path.name, pixels, np.iinfo(pixels.dtype).max, 1
+
+
+def _spectral_source(
+    path: str | Path, size: int, stride: int, n_scale: int, labelled: bool, limit: int, protocol: str
+) -> Source:
+    if is_store(path):
+        store = Store(path)
+        scenes = _scenes_of(store, protocol)
+        return ScenePatches(scenes, size, stride, n_scale, path, labelled, limit=limit, wavelengths=store.wavelengths)
+    mats = find_mats(path)
+    if not mats:
+        raise DataError(
+            path, "neither a scene store nor a folder of .mat files", "make a store with the command prepare"
+        )
+    return MatPatches(path, mats, n_scale, labelled, limit)
+
+
+def band_means(source: PatchSource) -> torch.Tensor:
+    """Mean of each band over all patches of a labelled source, as a float64 tensor of C values."""
+    total = torch.zeros(source.n_colors, dtype=torch.float64)
+    for start in progress_bar(range(0, len(source), 16), desc="band means", unit="batch", leave=False):
+        numbers = range(start, min(start + 16, len(source)))
+        gt = source.batch(numbers, [0] * len(numbers)).gt
+        assert gt is not None, "a labelled source"
+        total = total + gt.double().mean((2, 3)).sum(0)
+    return total / len(source)
+
+
+def to_bands_first(image: np.ndarray) -> torch.Tensor:
+    """H x W x C array -> 1 x C x H x W tensor."""
+    return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
+def _scenes_of(store: Store, protocol: str = "") -> list[tuple[str, Cube, float, int]]:
+    """All scenes of a store as ScenePatches takes them, under a protocol or else the store's own.
+
+    They are read into memory where half of what is free is enough, and the store is closed; else left in it.
+    """
+    protocol = protocol or store.protocol
+    in_memory = store.nbytes <= free_memory() / 2
+    scenes: list[tuple[str, Cube, float, int]] = []
+    for name in progress_bar(store.names, desc=f"read {store.path.name}", unit="scene", leave=False):
+        cube = store.read(name).cube if in_memory else store.cube(name)
+        scenes.append((name, cube, *store.scale_and_kind(name, protocol)))
+    if in_memory:
+        store.close()
+    else:
+        say(f"{store.path}: larger than half of the free memory; patches are read from the store as they are needed")
+    return scenes
+
+
+def _first(items: list, limit: int, origin: str | Path) -> list:
+    if limit and limit < len(items):
+        say(f"{origin}: the first {limit} of {len(items)} are used, as asked")
+        return items[:limit]
+    return items
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,166 @@
+"""Streams of training batches: shuffled patches in their 8 flips and rotations.
+
+Batch k of a stream depends on nothing but the source, the seed and k, so a resumed run needs no stream's
+position or generator to be kept, and batches can be read ahead in another thread.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from data.errors import DataError
+from data.facts import AUGMENTATIONS
+from utils import random_generator
+
+Image = TypeVar("Image", np.ndarray, torch.Tensor)
+
+
+@dataclass
+class Batch:
+    """One mini-batch: ms B x C x h x w, lms and gt B x C x s*h x s*w, float32 in 0..1; gt None if unlabelled.
+
+    weight is what the batch's mean loss counts where the batch is a part of a larger one: its patches over
+    those of an even share, so that the mean of the weighted losses of all parts is that of the larger batch.
+    """
+
+    ms: torch.Tensor
+    lms: torch.Tensor
+    gt: torch.Tensor | None = None
+    weight: float = 1.0
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """The batch with a function applied to each tensor that is there."""
+        gt = None if self.gt is None else function(self.gt)
+        return Batch(function(self.ms), function(self.lms), gt, self.weight)
+
+    def split(self, n: int) -> list["Batch"]:
+        """The batch in at most n parts of nearly equal size, each with its weight."""
+        size, parts = len(self.ms), []
+        n = min(n, size)
+        for rows in np.array_split(np.arange(size), n):
+            cut = slice(rows[0], rows[-1] + 1)
+            part = Batch(self.ms[cut], self.lms[cut], None if self.gt is None else self.gt[cut])
+            part.weight = self.weight * len(rows) * n / size
+            parts.append(part)
+        return parts
+
+
+def augment(image: Image, mode: int) -> Image:
+    """Flip or rotate an H x W x C array or tensor: mode 0..7 in the released order.
+
+    Mode 2r + f: r quarter turns counter-clockwise, then, if f, upside down.
+    """
+    library = torch if isinstance(image, torch.Tensor) else np
+    turned = library.rot90(image, mode // 2, (0, 1))
+    return library.flip(turned, (0,)) if mode % 2 else turned
+
+
+class PatchSource(Protocol):
+    """What a stream asks of a source of patches, which are known by number.
+
+    Attributes:
+        origin: file or folder, for messages.
+        size: HR pixels along a patch's edge.
+        n_colors: bands of its batches.
+    """
+
+    origin: str | Path
+    size: int
+    n_colors: int
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether batches are read from disk each time."""
+
+    def __len__(self) -> int:
+        """How many patches there are."""
+
+    def to(self, device: str | torch.device) -> "PatchSource":
+        """Make batches on this device where that is quicker."""
+
+    def batch(self, numbers: Any, modes: Any) -> Batch:
+        """The patches of these numbers, each in its flip or rotation."""
+
+
+class PatchStream:
+    """Shuffled batches of a source without end: one pass after the other, each in an order of its own.
+
+    Args:
+        source: ScenePatches or MatPatches.
+        batch_size: patches in a batch (of one process).
+        seed, purpose: what the orders depend on; the purpose is a word that no other stream has.
+        keep_last: whether a pass ends with a smaller batch (the labelled stream, whose pass is the
+            epoch) or leaves the remainder out (each pass another one).
+        device: where the batches go.
+        rank, world_size: which part of each batch this process takes: the streams of all processes
+            together are one stream of batches world_size times as large.
+    """
+
+    def __init__(
+        self,
+        source: PatchSource,
+        batch_size: int,
+        seed: int,
+        purpose: str,
+        device: str | torch.device = "cpu",
+        keep_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.source = source.to(device)
+        self.batch_size, self.seed, self.purpose, self.device = batch_size * world_size, seed, purpose, device
+        self.rank, self.world_size = rank, world_size
+        items = len(source) * AUGMENTATIONS
+        if items < self.batch_size:
+            times = f" times {world_size} processes" if world_size > 1 else ""
+            raise DataError(
+                source.origin,
+                f"{len(source)} patches and their flips make {items}",
+                f"fewer than {{batch_size}} {batch_size}{times}: set a smaller one",
+            )
+        self.batches_per_pass = -(-items // self.batch_size) if keep_last else items // self.batch_size
+        self._order: tuple[int, np.ndarray] | None = None
+        self._ahead: tuple[int, Future] | None = None
+        self._last: tuple[int, Batch] | None = None
+        # Files are read ahead in a thread; with everything in memory it would only take a core away.
+        self._pool = ThreadPoolExecutor(1) if source.reads_files else None
+
+    def batch(self, k: int) -> Batch:
+        """Batch k = 0, 1, ... of the stream; the last one is remembered, since objectives may share it."""
+        if self._last is None or self._last[0] != k:
+            self._last = (k, self._next(k))
+        return self._last[1]
+
+    def _next(self, k: int) -> Batch:
+        if self._pool is None:
+            return self._make(k)
+        if self._ahead is not None and self._ahead[0] == k:
+            future = self._ahead[1]
+        else:
+            future = self._pool.submit(self._make, k)
+        self._ahead = (k + 1, self._pool.submit(self._make, k + 1))
+        return future.result()
+
+    def close(self) -> None:
+        """End the thread that reads ahead."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _make(self, k: int) -> Batch:
+        pass_number, position = divmod(k, self.batches_per_pass)
+        if self._order is None or self._order[0] != pass_number:
+            generator = random_generator(self.seed, self.purpose, pass_number)
+            self._order = (pass_number, generator.permutation(len(self.source) * AUGMENTATIONS))
+        items = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
+        mine = np.array_split(items, self.world_size)[self.rank]
+        # All processes take part in every step: one without a share computes a patch that counts nothing.
+        weight = len(mine) * self.world_size / len(items)
+        mine = mine if len(mine) else items[:1]
+        batch = self.source.batch(mine // AUGMENTATIONS, mine % AUGMENTATIONS)
+        batch.weight = weight
+        return batch.map(lambda x: x.to(self.device, memory_format=torch.channels_last))

@@ -1,0 +1,186 @@
+"""What an evaluation found, as results.json, which is written and read here, and as a table to print."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from evaluation.samples import Samples
+from metrics import METRICS
+from utils import replacing
+
+# The columns of the printed table.
+PRINTED = ("MPSNR", "MSSIM", "MSSIM_gaussian", "SAM", "ERGAS", "CrossCorrelation", "RMSE")
+
+# {scene: {metric: value}}
+Rows = Mapping[str, Mapping[str, float]]
+
+
+class ScoredScenes(Protocol):
+    """What results tell of the scenes that were scored.
+
+    Attributes:
+        n_scale: enlargement.
+        protocol: "corrected" or "published".
+        dataset: the data set that they are of; "" where they do not say it.
+        ergas_ratio: the ratio with which ERGAS was computed.
+    """
+
+    n_scale: int
+    protocol: str
+
+    @property
+    def dataset(self) -> str:
+        """See above."""
+
+    @property
+    def ergas_ratio(self) -> int:
+        """See above."""
+
+
+@dataclass(frozen=True)
+class SceneResults:
+    """The content of a results file.
+
+    Attributes:
+        model: the network's name.
+        n_scale: enlargement.
+        protocol: "corrected" or "published".
+        dataset: the data set that the scenes say they are of; "" where they or an older program say nothing.
+        mean: {metric: value} over the scenes, of all METRICS.
+        scenes: {scene: {metric: value}}.
+        config: of the command that wrote it, with what the command found out: seconds, or all of a run's config.json.
+        bands: {scene: [PSNR of each band in dB]}; {} where an older program wrote the file.
+        wavelengths: of the bands in nm, or None where they are not known.
+    """
+
+    model: str
+    n_scale: int
+    protocol: str
+    dataset: str
+    mean: Mapping[str, float]
+    scenes: Rows
+    config: Mapping[str, Any]
+    bands: Mapping[str, Sequence[float]]
+    wavelengths: Sequence[float] | None
+
+
+def write(
+    path: str | Path,
+    model_name: str,
+    scenes: ScoredScenes,
+    rows: Rows,
+    config: Mapping[str, Any],
+    keep: Samples | None = None,
+) -> Path:
+    """Write results.json: model, n_scale, protocol, mean and per-scene metrics, config; infinity as Infinity.
+
+    With a Samples as keep, also each band's PSNR.
+
+    Raises:
+        UserError: where the disk is full or the folder may not be written.
+    """
+    content = {
+        "model": model_name,
+        "n_scale": scenes.n_scale,
+        "protocol": scenes.protocol,
+        "dataset": scenes.dataset,
+        "ergas_ratio": scenes.ergas_ratio,
+        "mean": mean_row(rows),
+        "scenes": rows,
+        "config": config,
+    }
+    if keep is not None:
+        content |= {"wavelengths": keep.wavelengths, "bands": keep.bands}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def read(path: str | Path) -> SceneResults:
+    """Read a results file, also an older program's.
+
+    Raises:
+        OSError: for a file that cannot be read.
+        ValueError: saying why a file holds no results.
+    """
+    content = _an_object(json.loads(Path(path).read_text(encoding="utf-8")), "the file")
+    if missing := [key for key in ("config", "scenes", "n_scale", "mean", "model", "protocol") if key not in content]:
+        raise ValueError(f"{missing[0]!r} is missing")
+    mean = _an_object(content["mean"], "mean")
+    if missing := [metric for metric in METRICS if metric not in mean]:
+        raise ValueError(f"{missing[0]!r} is missing")
+    scenes = {name: _an_object(row, f"scene {name}") for name, row in _an_object(content["scenes"], "scenes").items()}
+    if not scenes:
+        raise ValueError("no scenes were scored")
+    wavelengths = content.get("wavelengths")
+    bands = _an_object(content.get("bands") or {}, "bands")
+    return SceneResults(
+        model=_text(content["model"], "model"),
+        n_scale=int(_number(content["n_scale"], "n_scale")),
+        protocol=_text(content["protocol"], "protocol"),
+        dataset=_text(content.get("dataset") or "", "dataset"),
+        mean={metric: _number(mean[metric], metric) for metric in METRICS},
+        scenes=scenes,
+        config=_an_object(content["config"], "config"),
+        bands={name: _numbers(values, f"bands of {name}") for name, values in bands.items()},
+        wavelengths=None if wavelengths is None else _numbers(wavelengths, "wavelengths"),
+    )
+
+
+def mean_row(rows: Rows) -> dict[str, float]:
+    """Mean of each metric over the scenes."""
+    return {metric: float(np.mean([row[metric] for row in rows.values()])) for metric in METRICS}
+
+
+def table(rows: Rows) -> str:
+    """The rows and their mean as text in columns."""
+    lines = [["scene", *PRINTED]]
+    lines += [[name, *cells(row)] for name, row in {**rows, "mean": mean_row(rows)}.items()]
+    return in_columns(lines, rule_before_last=True)
+
+
+def cells(row: Mapping[str, float]) -> list[str]:
+    """A row's metrics as text, in the order of PRINTED."""
+    return [METRICS[metric].text(row[metric]) for metric in PRINTED]
+
+
+def in_columns(lines: Sequence[Sequence[str]], rule_before_last: bool = False) -> str:
+    """Rows of words as a table: the first column to the left, the others to the right."""
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    rows = []
+    for first, *others in lines:
+        right = (word.rjust(width) for word, width in zip(others, widths[1:], strict=True))
+        rows.append("  ".join([first.ljust(widths[0]), *right]))
+    rule = "-" * len(rows[0])
+    rows.insert(1, rule)
+    if rule_before_last:
+        rows.insert(-1, rule)
+    return "\n".join(rows)
+
+
+def _an_object(value, name):
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} holds {value!r:.40}, not names with values")
+    return value
+
+
+def _text(value, name):
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r:.40}, not a text")
+    return value
+
+
+def _number(value, name):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} is {value!r:.40}, not a number")
+    return float(value)
+
+
+def _numbers(values, name):
+    if not isinstance(values, list):
+        raise ValueError(f"{name} are {values!r:.40}, not a list of numbers")
+    return [_number(value, name) for value in values]

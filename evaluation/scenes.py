@@ -1,0 +1,145 @@
+"""Scenes with ground truth, to be scored: of a store, or of a folder of .mat files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.errors import DataError
+from data.folders import find_mats
+from data.imresize import degrade, enlarge
+from data.mat import read_mat
+from data.store import Store, is_store
+from utils import given_by, progress_bar, say
+
+# SSIM needs a window of 7 x 7 pixels.
+SMALLEST = 7
+
+
+@dataclass
+class TestScene:
+    """One scene ready for a network: ms 1 x C x h x w, lms and gt 1 x C x s*h x s*w, float32 in 0..1."""
+
+    __test__ = False
+
+    name: str
+    ms: torch.Tensor
+    lms: torch.Tensor
+    gt: torch.Tensor
+    band_names: list[str]
+    wavelengths: np.ndarray | None = None
+
+
+class SceneSet:
+    """The scenes of a store or of a folder of .mat files, loaded one by one.
+
+    A folder's files hold gt, and may hold ms and ms_bicubic, which are made from gt otherwise.
+
+    Args:
+        path: the user's store or folder.
+        flag_name: the flag that it came by.
+        n_scale: enlargement.
+        protocol: "corrected", "published" or "": the store's own, "corrected" for a folder.
+        limit: only the first so many scenes; 0 for all.
+
+    Attributes:
+        entries: what `load` takes: names of a store's scenes, or paths.
+        dataset: the data set that a store says it is of; "" for a folder.
+
+    Raises:
+        UserError: if there are no scenes.
+    """
+
+    def __init__(self, path: str | Path, flag_name: str, n_scale: int, protocol: str = "", limit: int = 0) -> None:
+        self.path, self.n_scale = Path(path), n_scale
+        self.entries: list[Any]
+        self._store: Store | None = None
+        with given_by(flag_name, path):
+            if is_store(path):
+                self._store = Store(path)
+                self.entries, self.dataset = self._store.names, self._store.dataset
+                self.protocol = protocol or self._store.protocol
+            else:
+                self.entries, self.dataset, self.protocol = find_mats(path), "", protocol or "corrected"
+            if not self.entries:
+                raise DataError(
+                    path, "neither a scene store nor a folder of .mat files", "make a store with the command prepare"
+                )
+        if limit and limit < len(self.entries):
+            say(f"{path}: the first {limit} of {len(self.entries)} scenes are used, as asked")
+            self.entries = self.entries[:limit]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[TestScene]:
+        return map(self.load, self.entries)
+
+    @property
+    def ergas_ratio(self) -> int:
+        """The published tables were all made with 4, at x8 too."""
+        return 4 if self.protocol == "published" else self.n_scale
+
+    def check(self, n_colors: int | None = None) -> None:
+        """Load every scene once, so that nothing can be wrong with them after hours of training.
+
+        Args:
+            n_colors: bands that they must have; None for any.
+        """
+        for scene in progress_bar(self, desc=f"check {self.path.name}", unit="scene", leave=False):
+            if n_colors not in (None, scene.gt.shape[1]):
+                raise DataError(
+                    self.path,
+                    f"{scene.name} has {scene.gt.shape[1]} bands, the network {n_colors}",
+                    "give scenes of the same bands",
+                )
+
+    def load(self, entry: Any) -> TestScene:
+        """Load a scene and make, where they are not there, its LR image and bicubic enlargement.
+
+        Raises:
+            DataError: for a scene that is no HR image, not divisible by the scale, or damaged.
+        """
+        if self._store is not None:
+            scene = self._store.read(entry)
+            if scene.lr_scale != 1:
+                raise DataError(self.path, f"{scene.name} is an LR image without HR", "it cannot be scored")
+            gt, name, given = _tensor(scene.values(self.protocol)), scene.name, {}
+            band_names, wavelengths = scene.band_names, scene.wavelengths
+        else:
+            given, name, wavelengths = read_mat(entry, ("gt",), ("ms", "ms_bicubic")), entry.stem, None
+            gt = _tensor(given["gt"])
+            band_names = [f"band {k + 1}" for k in range(gt.shape[1])]
+        self._check_size(name, gt)
+        ms, lms = self._inputs(entry, gt, given)
+        return TestScene(name, ms, lms, gt, band_names, wavelengths)
+
+    def _check_size(self, name: str, gt: torch.Tensor) -> None:
+        height, width = gt.shape[2:]
+        pixels = f"{name} has {width} x {height} pixels"
+        if min(height, width) < SMALLEST:
+            raise DataError(self.path, f"{pixels}, too few to be scored ({SMALLEST} x {SMALLEST})", "take it out")
+        if height % self.n_scale or width % self.n_scale:
+            raise DataError(self.path, f"{pixels}, not divisible by --n_scale {self.n_scale}", "crop it")
+
+    def _inputs(self, entry: Any, gt: torch.Tensor, given: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(ms, lms) as the file has them, else made from gt."""
+        if "ms" not in given:
+            return degrade(gt, self.n_scale)
+        ms = _tensor(given["ms"])
+        if ms.shape != (1, gt.shape[1], gt.shape[2] // self.n_scale, gt.shape[3] // self.n_scale):
+            raise DataError(
+                entry,
+                f"ms is {given['ms'].shape} and gt {given['gt'].shape}, not x{self.n_scale}",
+                "give the files' --n_scale",
+            )
+        lms = _tensor(given["ms_bicubic"]) if "ms_bicubic" in given else None
+        return ms, enlarge(ms, self.n_scale) if lms is None or lms.shape != gt.shape else lms
+
+
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    """H x W x C array -> 1 x C x H x W tensor."""
+    return torch.from_numpy(image).permute(2, 0, 1)[None]

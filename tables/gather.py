@@ -1,0 +1,154 @@
+"""From the files below a folder to a Report."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import objectives
+import pictures
+from evaluation import published, results
+from evaluation.results import SceneResults
+from tables import differences
+from tables.labels import grouped, label, phrase, place, telling_traits
+from tables.rows import OwnScene, Report, Result, Row, Table
+from tables.runs import Run, is_finished, run_of
+from utils import UserError
+
+
+def gather(runs_dir: Path) -> Report:
+    """The Report of all results below a folder.
+
+    Raises:
+        UserError: if there is no such folder, or neither results nor reports of `predict` in it.
+    """
+    if not runs_dir.is_dir():
+        raise UserError(f"{runs_dir}: no such folder; give the one under which runs and results are")
+    report = Report(runs_dir)
+    found = list(_results(report))
+    _add_runs_without_results(report, found)
+    _add_own_scenes(report)
+    if not found and not report.own_scenes:
+        raise UserError(
+            f"{runs_dir}: no results in it"
+            + (f" that can be read ({report.notes[0]})" if report.notes else "")
+            + "; train with --test_dir, or test, or predict --report 1, and give the folder that holds the outcome"
+        )
+    # A row is called the same under both protocols.
+    telling = {key: telling_traits(same) for key, same in grouped(found, _same_method)}
+    for (dataset, scale, protocol), group in grouped(found, lambda r: (r.dataset, r.scale, r.protocol)):
+        rows = [
+            Row(label(same[0], telling[_same_method(same[0])]), _each_once(same, report))
+            for _, same in grouped(group, lambda r: (r.method, sorted(r.traits.items(), key=str)))
+        ]
+        theirs = published.tables_of(dataset, scale, protocol)
+        report.tables.append(Table(dataset, scale, protocol, sorted(rows, key=place), theirs))
+    return report
+
+
+def _results(report: Report) -> Iterator[Result]:
+    """All results that can be read; what cannot is noted."""
+    folder = report.folder
+    for path in sorted([*folder.rglob("results.json"), *folder.rglob("*_results.json")]):
+        try:
+            yield _result(path, folder)
+        # A config.json that was edited by hand may hold anything.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            words = f"{error} is missing" if isinstance(error, KeyError) else error
+            report.notes.append(f"{report.below(path)}: passed over, no readable results ({words})")
+
+
+def _result(path: Path, runs_dir: Path) -> Result:
+    """A results file as a Result."""
+    found = results.read(path)
+    run = run_of(path, found, runs_dir)
+    weights = found.config.get("model_dir")
+    dataset = _dataset_of(found, run)
+    asked = differences.traits_of_test(found.config)
+    traits = {"test scenes": tuple(found.scenes), **asked}
+    reasons = differences.of_scenes(dataset, found.scenes)
+    reasons += [f"tested with {phrase(name, value)}" for name, value in asked.items()]
+    if run:
+        method = " + ".join([run.config["model_title"], *objectives.labels(run.config)])
+        origin = f"seed {run.config.get('seed')}"
+        traits |= _traits_of_run(run, weights)
+        reasons += differences.of_run(run.config, dataset, found.n_scale)
+        reasons += [f"weights {traits['weights']}"] if traits["weights"] else []
+    elif found.model.lower() == "bicubic":
+        method = origin = "Bicubic"
+    else:
+        method, origin = found.model, str(weights or path)
+        traits["weights"] = Path(weights).stem if weights else path.stem
+        reasons.append("how it was trained is not recorded")
+    return Result(
+        path=path,
+        dataset=dataset,
+        scale=found.n_scale,
+        protocol=found.protocol,
+        method=method,
+        traits=traits,
+        origin=origin,
+        mean=found.mean,
+        scenes=found.scenes,
+        bands=found.bands,
+        wavelengths=found.wavelengths,
+        reasons=reasons,
+        run=run.config if run else {},
+        run_dir=run.folder if run else None,
+        seconds=run.seconds(found) if run else None,
+    )
+
+
+def _dataset_of(found: SceneResults, run: Run | None) -> str:
+    """As the results say, else as the run, the scenes or the name of released weights tell."""
+    told = found.dataset or (run.config.get("dataset_name") if run else None)
+    told = told or published.dataset_of_scenes(found.scenes)
+    if told:
+        return told
+    named = re.match(r"(.+?)_[^_]+_Blocks=", Path(found.config.get("model_dir") or "").name)
+    return named[1] if named else f"scenes of {Path(found.config.get('test_dir', 'unknown')).name}"
+
+
+def _traits_of_run(run: Run, weights: str | None) -> Mapping[str, Any]:
+    patches = run.config.get("patches", {})
+    return {
+        **differences.traits_of(run.config),
+        "iterations": run.config.get("iterations"),
+        **{f"{stream} patches": count for stream, count in patches.items()},
+        "trained on": run.config.get("dataset_name"),
+        "weights": run.partial(weights),
+        "trained under protocol": run.protocol(),
+    }
+
+
+def _add_runs_without_results(report: Report, found: list[Result]) -> None:
+    scored = {r.run_dir.resolve() for r in found if r.run_dir}
+    for path in sorted(report.folder.rglob("config.json")):
+        if path.parent.resolve() not in scored and (path.parent / "log.csv").is_file():
+            runs = report.unscored if is_finished(path.parent) else report.unfinished
+            runs.append(report.below(path.parent))
+
+
+def _add_own_scenes(report: Report) -> None:
+    for path in sorted(report.folder.rglob("*_report.png")):
+        try:
+            report.own_scenes.append(OwnScene(path, *pictures.title_of(path)))
+        except (OSError, ValueError) as error:
+            report.notes.append(f"{report.below(path)}: passed over, {error}")
+
+
+def _same_method(result: Result) -> tuple[str, int, str]:
+    return result.dataset, result.scale, result.method
+
+
+def _each_once(same: list[Result], report: Report) -> list[Result]:
+    """Results of the same traits by seed, each origin once; what is left out for it is noted."""
+    kept: dict[str, Result] = {}
+    # A run's own results come before those of a later test of its weights.
+    for result in sorted(same, key=lambda r: (r.path.name != "results.json", r.path)):
+        first = kept.setdefault(result.origin, result)
+        if first.run_dir != result.run_dir:
+            report.notes.append(
+                f"{report.below(result.path)}: left out, of the same settings and seed as {report.below(first.path)}"
+            )
+    return sorted(kept.values(), key=lambda r: r.run.get("seed", 0))

@@ -1,0 +1,99 @@
+"""The run that a results file is of: found beside it, beside its weights, or with the weights of the program."""
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation import results
+from evaluation.results import SceneResults
+from models.registry import PRETRAINED
+from tables.differences import iterations_an_epoch
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training, as far as it is recorded.
+
+    Attributes:
+        config: the content of its config.json.
+        folder: with its log.csv and results.json; None of weights that come with the program.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path | None
+
+    def partial(self, weights: str | None) -> str | None:
+        """What weights of it are of, where they are from before its end; else None."""
+        if not weights or self.folder is None:
+            return None
+        last = math.ceil(self.config.get("iterations", 0) / (iterations_an_epoch(self.config) or 1))
+        named = re.search(r"_epoch_(\d+)_", Path(weights).name)
+        if named and int(named[1]) < last:
+            return f"of epoch {named[1]} of {last}"
+        if not named and not is_finished(self.folder):
+            return "of an unfinished run"
+        return None
+
+    def own_results(self) -> SceneResults | None:
+        """What its own test has found; None where it has no readable results."""
+        if self.folder is not None:
+            with contextlib.suppress(OSError, ValueError):
+                return results.read(self.folder / "results.json")
+        return None
+
+    def protocol(self) -> str:
+        """The protocol that its scenes were read under: as asked, else that of its own test, else unknown ("")."""
+        asked = self.config.get("protocol")
+        own = None if asked else self.own_results()
+        return own.protocol if own else asked or ""
+
+    def seconds(self, found: SceneResults) -> float | None:
+        """Spent on training, as results of it tell, or those of its own test; None where it is not known."""
+        own = found if "training_seconds" in found.config else self.own_results()
+        return own.config.get("training_seconds") if own else None
+
+
+def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
+    """The run that a results file is of; None where nothing tells.
+
+    Args:
+        path: of the results file.
+        found: its content.
+        runs_dir: where runs are that were moved since they were tested: found by the names of weights and folder.
+
+    Raises:
+        OSError, ValueError: for a config.json that cannot be read.
+    """
+    if "train_dir_mslabel" in found.config:
+        return Run(found.config, path.parent)
+    named = found.config.get("model_dir")
+    if not named:
+        return None
+    weights = Path(named)
+    moved = [p for p in sorted(runs_dir.rglob("*.pth")) if p.parts[-2:] == weights.absolute().parts[-2:]]
+    for candidate in [weights, *moved]:
+        config = _config_in(candidate.parent / "config.json") if candidate.is_file() else None
+        if config:
+            return Run(config, candidate.parent)
+    if named == weights.name or weights.parent.name == PRETRAINED.name:
+        config = _config_in(PRETRAINED / f"{weights.name.removesuffix('.pth')}.json")
+        return Run(config, None) if config else None
+    return None
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run's folder has its final weights."""
+    return any(folder.glob("*_epoch_*.pth"))
+
+
+def _config_in(path):
+    """The content of a run's config.json; None where it is not there, or something else."""
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) and "model_title" in content else None

@@ -1,0 +1,146 @@
+import collections
+
+import fixtures
+import h5py
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data.errors import DataError
+from data.store import Scene, Store, is_store, join_parts, part_sha256, write_part
+
+ABOUT = {"dataset": "Mine", "protocol": "published", "program": "test"}
+
+
+def write_store(folder, *scenes):
+    """A store of these scenes; returns its path."""
+    parts = [folder / f"{k}.part" for k in range(len(scenes))]
+    for part, scene in zip(parts, scenes, strict=True):
+        write_part(part, scene)
+    join_parts(folder / "store.h5", parts, ABOUT)
+    return folder / "store.h5"
+
+
+def test_a_store_says_what_was_noted_on_preparing(stores):
+    with Store(stores / "test.h5") as store:
+        assert (store.dataset, store.protocol, store.names) == ("Cave", "corrected", list(fixtures.TEST))
+        np.testing.assert_array_equal(store.wavelengths, range(400, 701, 10))
+        # One scene of 16 bits and one of 8.
+        assert (store.n_colors, store.nbytes) == (31, fixtures.EDGE**2 * 31 * 3)
+        assert store.scale_and_kind("watercolors", "corrected") == (255, 1)
+        assert store.scale_and_kind("watercolors", "published") == (65535, 1)
+        assert store.hashes == {name: store.read(name).source_sha256 for name in store.names}
+
+
+TYPES = st.sampled_from(["u1", "i2", "u2", "i4", "u4", "f4", "f8"])
+SHAPES = st.tuples(st.integers(1, 70), st.integers(1, 70), st.integers(1, 5))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data(), TYPES, SHAPES, st.text("aä日 ./#-", min_size=1, max_size=8), st.booleans())
+def test_scenes_of_any_shape_type_and_name_come_back(tmp_path, data, dtype, shape, name, is_known):
+    seed = data.draw(st.integers(0, 2**32))
+    cube = (np.random.default_rng(seed).random(shape) * 100).astype(dtype)
+    wavelengths = data.draw(arrays.arrays("f8", shape[2], elements=st.floats(100, 3000))) if is_known else None
+    scene = Scene(name, cube, 100.0, 200.0, 4, wavelengths, "a.mat", "0" * 64)
+    with Store(write_store(tmp_path, scene)) as store:
+        back, left = store.read(name), store.cube(name)
+        assert store.names == [name]
+        assert (left.shape, left.dtype, left.nbytes) == (cube.shape, cube.dtype, cube.nbytes)
+        np.testing.assert_array_equal(left[: shape[0] // 2, 1:], cube[: shape[0] // 2, 1:])
+    assert back.cube.dtype == cube.dtype
+    np.testing.assert_array_equal(back.cube, cube)
+    np.testing.assert_array_equal(back.wavelengths, wavelengths)
+    assert (back.value_scale, back.published_value_scale, back.lr_scale) == (100, 200, 4)
+    assert (back.source, back.source_sha256) == ("a.mat", "0" * 64)
+
+
+def test_parts_are_known_by_their_source(tmp_path):
+    write_part(tmp_path / "part", Scene("a", np.ones((2, 3, 4)), 1.0, source_sha256="abc"))
+    assert part_sha256(tmp_path / "part") == "abc"
+    (tmp_path / "part").write_bytes(b"half")
+    assert part_sha256(tmp_path / "part") is None
+    assert part_sha256(tmp_path / "none") is None
+
+
+def test_a_cube_left_on_disk_keeps_its_store_open(stores):
+    cube = Store(stores / "labelled.h5").cube("hairs")
+    expected = (fixtures.smooth_cube(1) * 65535).round().astype(np.uint16)
+    np.testing.assert_array_equal(cube[3:9, 40:], expected[3:9, 40:])
+
+
+def test_what_is_damaged_is_named_when_it_is_read(stores, tmp_path):
+    content = bytearray((stores / "test.h5").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    (tmp_path / "damaged.h5").write_bytes(content)
+    with Store(tmp_path / "damaged.h5") as store, pytest.raises(DataError, match="scene .* the file is damaged"):
+        for name in store.names:
+            assert store.read(name).name == name
+
+
+def test_what_is_no_store_is_refused(stores, tmp_path):
+    assert is_store(stores / "test.h5")
+    assert not is_store(stores)
+    for path in (stores, tmp_path / "none.h5"):
+        with pytest.raises(DataError, match="not a scene store"):
+            Store(path)
+
+
+def test_a_store_that_lacks_something_is_refused(stores, tmp_path):
+    for number, what in enumerate(("dataset", "scenes")):
+        path = tmp_path / f"{number}.h5"
+        path.write_bytes((stores / "labelled.h5").read_bytes())
+        with h5py.File(path, "r+") as f:
+            del (f.attrs if what in f.attrs else f)[what]
+        with pytest.raises(DataError, match="not a scene store, or damaged"):
+            Store(path)
+
+
+def test_a_training_run_opens_its_labelled_store_at_most_twice(run, tiny_flags, stores, monkeypatch):
+    opened = collections.Counter()
+
+    class Counting(h5py.File):
+        def __init__(self, name, *arguments, **options):
+            opened[str(name)] += 1
+            super().__init__(name, *arguments, **options)
+
+    monkeypatch.setattr(h5py, "File", Counting)
+    flags = {**tiny_flags, "eval_dir_ms": stores / "test.h5", "test_dir": stores / "test.h5"}
+    assert run("train", **flags, epochs=1)[0] == 0
+    assert 1 <= opened[str(stores / "labelled.h5")] <= 2
+    assert 1 <= opened[str(stores / "unlabelled.h5")] <= 2
+    # Once for validation, once for the test.
+    assert opened[str(stores / "test.h5")] == 2
+
+
+def test_info_shows_and_verifies_a_store(run, refused, stores, tmp_path):
+    code, out, _ = run("info", stores / "test.h5", verify=1)
+    assert code == 0
+    assert "watercolors: 48 x 48 x 31 uint8 / 255 (published: / 65535), HR, 400..700 nm" in out
+    assert "every scene was read and is sound" in out
+    code, out, _ = run("info", stores / "unlabelled.h5")
+    assert "LR of a x4 camera" in out
+    content = bytearray((stores / "test.h5").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    (tmp_path / "damaged.h5").write_bytes(content)
+    assert "damaged" in refused("info", tmp_path / "damaged.h5", verify=1)
+    assert "no such file" in refused("info", tmp_path / "none.h5")
+    assert "which store" in refused("info")
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", None])
+def test_files_that_are_no_store_are_refused(refused, tmp_path, content):
+    path = tmp_path / "labelled.h5"
+    if content is None:
+        h5py.File(path, "w").close()
+    else:
+        path.write_bytes(content)
+    assert "scene store" in refused("train", train_dir_mslabel=path)
+
+
+def test_a_truncated_store_is_refused(refused, stores, tmp_path):
+    path = tmp_path / "labelled.h5"
+    path.write_bytes((stores / "labelled.h5").read_bytes()[:20000])
+    assert "damaged" in refused("train", train_dir_mslabel=path)

@@ -1,0 +1,89 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers import SOME_MEAN
+
+from evaluation import results
+from metrics import METRICS
+
+SCENES = SimpleNamespace(n_scale=4, protocol="corrected", dataset="Cave", ergas_ratio=4)
+ROWS = {"a": SOME_MEAN, "b": {**SOME_MEAN, "MPSNR": 41.0, "ERGAS": float("inf")}}
+CONFIG = {"model_title": "Bicubic", "seconds": 1.5}
+
+
+def test_what_is_written_is_read(tmp_path):
+    keep = SimpleNamespace(wavelengths=[400.0, 410.0], bands={"a": [39.0, 41.0], "b": [40.0, float("inf")]})
+    path = results.write(tmp_path / "out" / "results.json", "Bicubic", SCENES, ROWS, CONFIG, keep)
+    found = results.read(path)
+    assert (found.model, found.n_scale, found.protocol, found.dataset) == ("Bicubic", 4, "corrected", "Cave")
+    assert found.mean == {**SOME_MEAN, "MPSNR": 40.5, "ERGAS": float("inf")}
+    assert found.scenes == ROWS
+    assert found.config == CONFIG
+    assert (found.bands, found.wavelengths) == (keep.bands, keep.wavelengths)
+
+
+def test_files_keep_their_keys(tmp_path):
+    path = results.write(tmp_path / "results.json", "Bicubic", SCENES, ROWS, CONFIG)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert list(content) == ["model", "n_scale", "protocol", "dataset", "ergas_ratio", "mean", "scenes", "config"]
+    assert content["ergas_ratio"] == 4
+    assert list(content["mean"]) == list(METRICS)
+
+
+def test_older_files_tell_neither_data_set_nor_bands(tmp_path):
+    path = results.write(tmp_path / "results.json", "Bicubic", SCENES, ROWS, CONFIG)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["dataset"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    found = results.read(path)
+    assert (found.dataset, found.bands, found.wavelengths) == ("", {}, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scenes": {}}, "no scenes were scored"),
+        ({"scenes": ["a"]}, "scenes holds"),
+        ({"scenes": {"a": 1}}, "scene a holds 1"),
+        ({"n_scale": "4"}, "n_scale is '4', not a number"),
+        ({"model": None}, "model is None, not a text"),
+        ({"config": []}, "config holds"),
+        ({"mean": {}}, "'MPSNR' is missing"),
+        ({"mean": {**SOME_MEAN, "SAM": "x"}}, "SAM is 'x', not a number"),
+        ({"bands": {"a": 1}}, "bands of a are 1"),
+        ({"wavelengths": "blue"}, "wavelengths are 'blue'"),
+    ],
+)
+def test_what_is_no_results_file_is_told(tmp_path, changes, words):
+    path = results.write(tmp_path / "results.json", "Bicubic", SCENES, ROWS, CONFIG)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(ValueError, match=words):
+        results.read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", "Expecting"), ("[1]", "the file holds"), ("{}", "'config' is missing")]
+)
+def test_other_files_are_told(tmp_path, text, words):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        results.read(tmp_path / "results.json")
+
+
+def test_the_mean_is_over_the_scenes():
+    mean = results.mean_row(ROWS)
+    assert mean["MPSNR"] == 40.5
+    assert mean["ERGAS"] == np.inf
+    assert list(mean) == list(METRICS)
+
+
+def test_the_printed_table_is_in_columns():
+    assert results.table({"jelly_beans": SOME_MEAN}).splitlines() == [
+        "scene          MPSNR   MSSIM  MSSIM_gaussian     SAM   ERGAS  CrossCorrelation     RMSE",
+        "-" * 87,
+        "jelly_beans  40.0000  0.9500          0.9400  4.0000  4.0000            0.9900  0.02000",
+        "-" * 87,
+        "mean         40.0000  0.9500          0.9400  4.0000  4.0000            0.9900  0.02000",
+    ]

@@ -1,0 +1,209 @@
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers import (
+    PLAIN_RUN,
+    SOME_MEAN,
+    line_of,
+    own_rows,
+    write_finished_run,
+    write_results_file,
+    write_unfinished_run,
+)
+
+
+def test_seeds_are_merged_into_a_mean_and_half_their_range(tabulate, tmp_path):
+    write_finished_run(tmp_path / "runs" / "a", RMSE=0.02, MPSNR=40.0, ERGAS=4.0)
+    changes = {"seed": 3001, "training_seconds": 3735.4, "save_dir": "b", "log_interval": 7}
+    write_finished_run(tmp_path / "runs" / "b", RMSE=0.03, MPSNR=41.0, ERGAS=4.0, changes=changes)
+    markdown, rows, _ = tabulate()
+    line = line_of(markdown, "DeepShare")
+    assert line["RMSE"] == "0.02500 ± 0.00500"
+    assert line["MPSNR (dB)"] == "40.5000 ± 0.5000"
+    assert line["ERGAS"] == "4.0000 ± 0.0000"
+    assert line["seeds"] == "2 (3000, 3001)"
+    assert (line["scenes"], line["iterations"], line["training time"]) == ("12", "11,250", "1:02:10")
+    assert (line["parameters"], line["device"]) == ("21,460,975", "GPU A")
+    row = own_rows(rows)["DeepShare"]
+    assert float(row["MPSNR"]) == 40.5
+    assert float(row["spread_RMSE"]) == pytest.approx(0.005)
+    assert row["results"] == "a/results.json b/results.json"
+
+
+def test_settings_that_differ_make_rows_that_name_them(tabulate, tmp_path):
+    for k, theta in enumerate((1, 3)):
+        for seed in (3000, 3001):
+            changes = {"UseRGB": True, "theta_rgb": theta, "seed": seed}
+            write_finished_run(tmp_path / "runs" / f"run{k}_{seed}", changes=changes, MPSNR=40.0 + k)
+    changes = {"UseRGB": True, "patches": {**PLAIN_RUN["patches"], "labelled": 450}, "iterations": 4500}
+    write_finished_run(tmp_path / "runs" / "few", changes=changes)
+    # theta_rgb means nothing where the branch is off.
+    write_finished_run(tmp_path / "runs" / "plain", changes={"theta_rgb": 7})
+    markdown, rows, _ = tabulate()
+    assert list(own_rows(rows)) == [
+        "DeepShare",
+        "DeepShare + RGB (theta_rgb 1, 11,250 iterations, 1,125 labelled patches)",
+        "DeepShare + RGB (theta_rgb 3, 11,250 iterations, 1,125 labelled patches)",
+        "DeepShare + RGB (theta_rgb 3, 4,500 iterations, 450 labelled patches)",
+    ]
+    assert "RMSE against theta_rgb" in markdown
+    assert "0.01309" in markdown
+
+
+def test_a_row_is_called_the_same_under_both_protocols(tabulate, tmp_path):
+    for k, protocol in enumerate(("corrected", "corrected", "published")):
+        changes = {"UseRGB": True, "theta_rgb": (1, 2, 1)[k], "protocol": "corrected"}
+        write_finished_run(tmp_path / "runs" / str(k), protocol=protocol, changes=changes)
+    _, rows, _ = tabulate()
+    kept = [(row["protocol"], row["method"]) for row in rows if row["kind"] == "ours"]
+    assert kept == [
+        ("corrected", "DeepShare + RGB (theta_rgb 1)"),
+        ("corrected", "DeepShare + RGB (theta_rgb 2)"),
+        ("published", "DeepShare + RGB (theta_rgb 1)"),
+    ]
+
+
+def test_components_are_named_in_the_tables_order(tabulate, tmp_path):
+    rgb, ssl = {"UseRGB": True}, {"UseUnlabelConsistency": True}
+    mixup = {"UseLabeledSpectralMixUp": True, "theta_LabeledSpectralMixUp": 1}
+    off = {"UseLabeledSpectralMixUp": True, "theta_LabeledSpectralMixUp": 0, "seed": 7}
+    for k, changes in enumerate(({**rgb, **ssl, **mixup}, mixup, {**rgb, **ssl}, rgb, off)):
+        write_finished_run(tmp_path / "runs" / str(k), changes=changes)
+    _, rows, _ = tabulate()
+    names = [
+        "DeepShare",
+        "DeepShare + RGB",
+        "DeepShare + Mixup",
+        "DeepShare + RGB + SSL",
+        "DeepShare + RGB + SSL + Mixup",
+    ]
+    assert list(own_rows(rows)) == names
+
+
+def test_a_later_test_of_a_runs_weights_belongs_to_the_run(tabulate, tmp_path):
+    run_dir = tmp_path / "runs" / "a"
+    write_finished_run(run_dir, protocol="corrected", changes={"UseRGB": True})
+    test = {"model_title": "", "test_dir": "test.h5", "seconds": 3.0}
+    final = "Cave_DeepShare_epoch_10_now.pth"
+    # One by its path, one where the runs have been moved since.
+    write_results_file(run_dir / "published" / "w_results.json", {**test, "model_dir": str(run_dir / final)})
+    moved = {**test, "model_dir": f"/gone/a/{final}"}
+    write_results_file(tmp_path / "runs" / "again_results.json", moved, "corrected", MPSNR=1.0)
+    early = {**test, "model_dir": "/gone/a/Cave_DeepShare_epoch_2_now.pth"}
+    write_results_file(tmp_path / "runs" / "early_results.json", early)
+    (run_dir / "Cave_DeepShare_epoch_2_now.pth").write_bytes(b"")
+    write_results_file(tmp_path / "runs" / "other_results.json", {**test, "model_dir": "/gone/released.pth"})
+    _, rows, page = tabulate()
+    found = [(r["protocol"], r["method"], r["seeds"], r["training_seconds"]) for r in rows if r["kind"] == "ours"]
+    assert found == [
+        ("corrected", "DeepShare + RGB", "3000", "3725.4"),
+        ("published", "DeepShare (weights released)", "", ""),
+        ("published", "DeepShare + RGB", "3000", "3725.4"),
+        ("published", "DeepShare + RGB (weights of epoch 2 of 10)", "3000", "3725.4"),
+    ]
+    reasons = [r["reasons"] for r in rows if r["kind"] == "ours"]
+    assert reasons == ["", "how it was trained is not recorded", "", "weights of epoch 2 of 10"]
+    assert float(own_rows(rows)["DeepShare + RGB"]["MPSNR"]) == SOME_MEAN["MPSNR"]
+    assert page.count("Labelled loss</text>") == 1
+
+
+def test_what_is_unfinished_damaged_or_there_twice_is_named(tabulate, tmp_path):
+    runs = tmp_path / "runs"
+    write_finished_run(runs / "a")
+    write_finished_run(runs / "a_again", MPSNR=1.0)
+    write_unfinished_run(runs / "stopped")
+    write_unfinished_run(runs / "untested")
+    (runs / "untested" / "Cave_DeepShare_epoch_10_now.pth").write_bytes(b"")
+    for name, content in (("cut", '{"model": "Deep'), ("other", "[1]"), ("poor", '{"config": {}, "n_scale": 4}')):
+        (runs / f"{name}_results.json").write_text(content)
+    (runs / "a" / "samples.npz").write_bytes(b"nonsense")
+    (runs / "a" / "log.csv").write_text("iteration,labelled\n1,abc\n")
+    markdown, rows, page = tabulate()
+    assert float(own_rows(rows)["DeepShare"]["MPSNR"]) == SOME_MEAN["MPSNR"]
+    for text in (markdown, page):
+        unfinished, unscored = text.index("Unfinished runs"), text.index("Finished runs without test results")
+        assert unfinished < text.index("stopped") < unscored < text.index("untested")
+        for name in ("cut", "other", "poor"):
+            assert f"{name}_results.json: passed over" in text
+        assert "a_again/results.json: left out, of the same settings and seed as a/results.json" in text
+        assert "samples.npz: cannot be read as crops" in text
+
+
+def test_data_sets_of_older_or_foreign_results_are_told_by_their_scenes(tabulate, tmp_path):
+    path = tmp_path / "runs" / "Bicubic_x4_results.json"
+    write_results_file(path, {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}, model="Bicubic")
+    content = json.loads(path.read_text())
+    del content["dataset"]
+    path.write_text(json.dumps(content))
+    path.with_name("folder_results.json").write_text(json.dumps({**content, "scenes": {"block_1": SOME_MEAN}}))
+    markdown, _, _ = tabulate()
+    assert re.findall("(?m)^## (.*)", markdown) == [
+        "Cave x4, protocol published",
+        "scenes of test.h5 x4, protocol published",
+    ]
+
+
+def test_folders_without_results_are_refused(refused, tmp_path):
+    assert "no such folder" in refused("tables", tmp_path / "none")
+    assert "no results in it" in refused("tables", tmp_path)
+    (tmp_path / "results.json").write_text("{")
+    assert "results.json: passed over" in refused("tables", tmp_path)
+    assert not (tmp_path / "tables").exists()
+    assert "which runs?" in refused("tables")
+
+
+EARLIER = Path(__file__).parent / "earlier"
+
+
+def test_results_of_an_earlier_program_give_the_tables_that_it_made_of_them(run, tmp_path):
+    # A run and a test of bicubic on scenes of 16 x 16 pixels, and the table, all made by commit fd353b2.
+    shutil.copytree(EARLIER, tmp_path / "earlier")
+    code, out, err = run("tables", tmp_path / "earlier")
+    assert code == 0, err
+    made = tmp_path / "earlier" / "tables"
+    assert (made / "tables.csv").read_bytes() == (EARLIER / "expected.csv").read_bytes()
+    page = (made / "index.html").read_text(encoding="utf-8")
+    for title in ("PSNR by band", "Gain on bicubic by band", "Pixel A", "Labelled loss", "RGB loss", "Validation SAM"):
+        assert title in page
+    for scene in ("jelly_beans", "watercolors"):
+        assert f"{scene}: spectra" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("cave_x4_small", 4), ("/elsewhere/pretrained/cave_x4_small.pth", 4), ("cave_x8_small", 8)]
+)
+def test_how_the_programs_own_weights_were_trained_is_known(tabulate, tmp_path, name, scale):
+    path = tmp_path / "runs" / "small_results.json"
+    write_results_file(path, {"model_title": "", "model_dir": name, "test_dir": "test.h5"}, "corrected")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_scale": scale}))
+    _, rows, _ = tabulate()
+    (row,) = own_rows(rows).values()
+    epochs, iterations, parameters = {4: (3, 3840, 370983), 8: (4, 1280, 407975)}[scale]
+    assert (row["method"], row["seeds"]) == ("DeepShare + RGB + SSL + Mixup", "3000")
+    assert (row["iterations"], row["parameters"]) == (str(iterations), str(parameters))
+    assert row["training_seconds"] == ""
+    reasons = row["reasons"].split("; ")
+    assert f"epochs {epochs} instead of 10" in reasons
+    assert {
+        "n_feats 32 instead of 256",
+        "schedule cosine instead of published",
+        "init identity instead of default",
+    } <= {*reasons}
+    assert not any("not recorded" in reason or "iterations" in reason.split() for reason in reasons)
+
+
+def test_weights_of_others_that_are_called_as_the_programs_own_are_not_taken_for_them(tabulate, tmp_path):
+    config = {"model_title": "", "model_dir": "/mine/cave_x4_small.pth", "test_dir": "test.h5"}
+    write_results_file(tmp_path / "runs" / "a_results.json", config)
+    _, rows, _ = tabulate()
+    assert own_rows(rows)["DeepShare (weights cave_x4_small)"]["reasons"] == "how it was trained is not recorded"
+
+
+def test_networks_that_the_program_does_not_have_are_shown_after_its_own(tabulate, tmp_path):
+    write_finished_run(tmp_path / "runs" / "a", changes={"model_title": "Another"})
+    write_finished_run(tmp_path / "runs" / "b")
+    _, rows, _ = tabulate()
+    assert list(own_rows(rows)) == ["DeepShare", "Another"]

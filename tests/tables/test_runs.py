@@ -1,0 +1,48 @@
+import json
+
+import pytest
+from helpers import PLAIN_RUN, ROOT, write_finished_run, write_unfinished_run
+
+from models import weights
+from tables.runs import Run
+
+
+@pytest.mark.parametrize(
+    ("name", "partial"),
+    [
+        ("Cave_DeepShare_epoch_10_now.pth", None),
+        ("Cave_DeepShare_epoch_2_now.pth", "of epoch 2 of 10"),
+        ("best.pth", None),
+        ("", None),
+    ],
+)
+def test_weights_from_before_the_end_of_a_run_are_told(tmp_path, name, partial):
+    write_finished_run(tmp_path)
+    assert Run(PLAIN_RUN, tmp_path).partial(name) == partial
+
+
+def test_weights_of_a_run_that_never_ended_are_told(tmp_path):
+    write_unfinished_run(tmp_path)
+    assert Run(PLAIN_RUN, tmp_path).partial("last.pth") == "of an unfinished run"
+
+
+def test_the_protocol_is_as_asked_else_that_of_the_runs_own_test(tmp_path):
+    assert Run({"protocol": "corrected"}, tmp_path).protocol() == "corrected"
+    assert Run({"protocol": ""}, tmp_path).protocol() == ""
+    write_finished_run(tmp_path, protocol="published")
+    assert Run({"protocol": ""}, tmp_path).protocol() == "published"
+
+
+@pytest.mark.parametrize("name", ["cave_x4_small", "cave_x8_small"])
+def test_the_config_of_the_programs_own_weights_agrees_with_their_tensors(name):
+    told = json.loads((ROOT / "pretrained" / f"{name}.json").read_text(encoding="utf-8"))
+    loaded = weights.load(name)
+    architecture = dict(loaded.architecture)
+    assert architecture.pop("name") == told["model_title"]
+    assert architecture == {key: told[key] for key in architecture}
+    assert sum(p.numel() for p in loaded.model.parameters()) == told["parameters"]
+    # Patches beside each other in 5 scenes of 512 x 512, 15 alike, and 100 pieces of 256 x 256 pixels.
+    scene, piece = (512 // told["patch_size"]) ** 2, (256 // told["patch_size"]) ** 2
+    assert told["patches"] == {"labelled": 5 * scene, "rgb": 100 * piece, "unlabelled": 15 * scene}
+    # All 8 flips and rotations of each patch, in batches of 8.
+    assert told["iterations"] == told["epochs"] * told["patches"]["labelled"]
