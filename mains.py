@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[type[config.Config], str]] = {
     "info": (config.InfoConfig, "data.store:show"),
     "train": (config.TrainConfig, "trainer:train"),
     "test": (config.TestConfig, "evaluation.testing:test"),
-    "predict": (config.PredictConfig, "predict:predict"),
+    "predict": (config.PredictConfig, "predict.files:predict"),
     "tables": (config.TablesConfig, "tables:make_tables"),
     "demo": (config.DemoConfig, "demo.run:run_demo"),
 }
@@ -37,13 +37,13 @@ COMMANDS: dict[str, tuple[type[config.Config], str]] = {
 class Deferred:
     """A validated command that waits until the whole command line has been understood."""
 
-    def __init__(self, place: str, settings: config.Config) -> None:
-        self._place, self._config = place, settings
+    def __init__(self, place: str, asked: config.Config) -> None:
+        self._place, self._asked = place, asked
 
     # Not public: fire takes public methods for sub-commands.
     def _run(self) -> list | None:
         module, _, function = self._place.partition(":")
-        return getattr(importlib.import_module(module), function)(self._config)
+        return getattr(importlib.import_module(module), function)(self._asked)
 
 
 def fire_command(name: str) -> Callable[..., Deferred]:

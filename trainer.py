@@ -148,14 +148,14 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
         self.learner.iteration, self.learner.repeat = self.iteration, repeat
         parts = batch.split(self.config.accumulate)
-        total = torch.zeros((), device=self.device)
+        total: Any = 0
         for number, part in enumerate(parts, 1):
             # Gradients are exchanged between processes once, with the last part.
             is_alone = number < len(parts) and self.world.size > 1
             with self._loss_module.no_sync() if is_alone else contextlib.nullcontext():
                 loss = self._loss_module(objective, part) * (part.weight / len(parts))
                 loss.backward()
-            total = total + loss.detach()
+            total = loss.detach() if number == 1 else total + loss.detach()
         if not self.config.joint_loss:
             self._step()
         self.losses.add(objective.name, total, self.iteration)

@@ -45,8 +45,9 @@ MEMORY_CASES = ((64, 31), (128, 31), (192, 31), (64, 128))
 
 def scenes_of(path):
     """(name, H x W x C float32 in 0..1) of a store."""
-    for name in store.scene_names(path):
-        scene = store.read_scene(path, name)
+    held = store.Store(path)
+    for name in held.names:
+        scene = held.read(name)
         yield name, scene.values()
 
 

@@ -17,8 +17,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from data import patches, store
+from data import sources, store
 from data.export import export
+from data.stream import augment
 from utils import random_generator
 
 SECONDS = 6.0
@@ -42,7 +43,7 @@ class OneFileAPatch:
         for number, mode in zip(numbers, modes, strict=True):
             arrays = scipy.io.loadmat(self.files[number])
             for key, patches_of_key in stacks.items():
-                augmented = np.ascontiguousarray(patches.augment(arrays[key], int(mode)).transpose(2, 0, 1))
+                augmented = np.ascontiguousarray(augment(arrays[key], int(mode)).transpose(2, 0, 1))
                 patches_of_key.append(torch.from_numpy(augmented))
         return {key: torch.stack(value) for key, value in stacks.items()}
 
@@ -71,7 +72,7 @@ def main():
                 store.write_part(part, store.Scene(f"scene{k}", smooth_scene(k), 65535.0))
             store.join_parts(path, parts, {"dataset": "benchmark", "protocol": "corrected", "program": "benchmark"})
         (exported,) = export({"labelled": path}, 4, 64, 32, "corrected")
-        streamed = patches.labelled_source(path, 64, 32, 4)
+        streamed = sources.labelled_source(path, 64, 32, 4)
         plain = folder / "plain"
         plain.mkdir()
         for file in exported.glob("*.mat"):

@@ -142,6 +142,7 @@ def flags_table(config_class: type[Config]) -> str:
 def _converted(field: dataclasses.Field, value: Any) -> Any:
     """A raw flag value in the field's type and within its limits."""
     name, limits = field.name, field.metadata
+    kind: Any = field.type
     if field.type is str:
         value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
         value = os.path.expanduser(value) if value.startswith("~") else value
@@ -152,7 +153,7 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         # Beyond 2**53 a float no longer tells whole numbers apart.
         if found is None or (field.type is int and (found % 1 or abs(found) > 2**53)):
             raise UserError(f"--{name} takes a {'whole ' if field.type is int else ''}number, not {value!r}")
-        value = field.type(found)
+        value = kind(found)
     choices: Any = limits["choices"]
     if callable(choices):
         choices = choices()

@@ -6,6 +6,7 @@ elsewhere is known as soon as it is imported.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from models.network import Network, State
@@ -38,6 +39,9 @@ class Entry:
         """Whether a state_dict has tensors that are called as its own."""
         return bool(self.mark) and any(name.startswith(self.mark) for name in state)
 
+
+# Weights that come with the program, each with the config of its training.
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 _ENTRIES: dict[str, Entry] = {}
 

@@ -19,9 +19,6 @@ from models import registry
 from models.network import Network, State
 from utils import UserError, replacing, say
 
-# Weights that come with the program; --model_dir takes their names.
-PRETRAINED = Path(__file__).parent.parent / "pretrained"
-
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
 # Where files keep a state_dict beside other things, the first one counting: of a run that keeps the weights'
@@ -100,7 +97,7 @@ def load_state(path: str | Path) -> dict[str, torch.Tensor]:
 
 def find(name_or_path: str | Path) -> Path:
     """The file that --model_dir means: a path, or the name of weights that come with the program."""
-    shipped = {p.stem: p for p in sorted(PRETRAINED.glob("*.pth"))}
+    shipped = {p.stem: p for p in sorted(registry.PRETRAINED.glob("*.pth"))}
     path = Path(name_or_path).expanduser()
     if path.name != str(name_or_path) or path.exists() or path.suffix == ".pth":
         return path

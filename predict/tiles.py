@@ -1,6 +1,8 @@
 """A scene that does not fit into memory: tiles planned from the memory at hand, blended where they overlap."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,8 @@ TILE_STEP = 16
 SMALLEST_TILE = 4 * TILE_STEP
 # Of the memory at hand, what a plan may use.
 USABLE_SHARE = 0.8
-# Of float32 images of all bands, so many at the HR size: input, bicubic in float64, groups, output, the ensemble and copies.
+# Of float32 images of all bands, so many at the HR size: input, bicubic in float64, groups, output, the ensemble
+# and copies.
 IMAGES_HELD = 9
 # What the network's strips take, whatever the size.
 STRIP_BYTES = 200 * 2**20
@@ -23,14 +26,14 @@ DEVIATION = ((32, 7e-7), (16, 5e-6), (8, 1e-4), (0, 1e-3))
 ASSUMED_MEMORY = 4 * 2**30
 
 
-def bytes_needed(architecture, height, width):
+def bytes_needed(architecture: Mapping[str, Any], height: int, width: int) -> int:
     """Peak memory of `predict` over an LR image, with its input and output, in bytes.
 
     Read off runs with F = 16..256, 31..198 bands, 64..256 pixels square (benchmarks/predict.py): the network
     keeps one map of every feature at the HR size, works in strips, and holds some images of all bands.
 
     Args:
-        architecture: dict with n_colors, n_scale, n_feats (see `checkpoint.architecture_of`).
+        architecture: has n_colors and n_scale, and n_feats where the network has it (see `models.weights.Weights`).
         height, width: of the LR image.
     """
     pixels = height * width * architecture["n_scale"] ** 2
@@ -74,14 +77,14 @@ class Plan:
         needed, usable: bytes that the whole scene would need, and that may be used.
     """
 
-    tiles: list
+    tiles: list[Tile]
     tile_size: int
     overlap: int
     needed: int
     usable: int
 
 
-def spans(size, tile_size, overlap):
+def spans(size: int, tile_size: int, overlap: int) -> list[Span]:
     """Cut an axis of `size` pixels into tiles of at most tile_size that share `overlap`, of nearly equal length."""
     count = 1 if size <= tile_size else -(-(size - overlap) // (tile_size - overlap))
     half, quarter = overlap // 2, overlap // QUARTERS
@@ -96,14 +99,16 @@ def spans(size, tile_size, overlap):
     return [Span(*extended(k, half), *extended(k, quarter), *done(k)) for k in range(count)]
 
 
-def tiles_of(height, width, tile_size, overlap):
+def tiles_of(height: int, width: int, tile_size: int, overlap: int) -> list[Tile]:
     """All tiles of a scene, row by row."""
     columns = spans(width, tile_size, overlap)
     rows = spans(height, tile_size, overlap)
     return [Tile(r, c) for r in rows for c in columns]
 
 
-def make_plan(architecture, height, width, free, tile_size=0, overlap=OVERLAP):
+def make_plan(
+    architecture: Mapping[str, Any], height: int, width: int, free: int, tile_size: int = 0, overlap: int = OVERLAP
+) -> Plan:
     """The whole scene where memory allows it, else the largest tiles that it allows.
 
     Args:
@@ -128,7 +133,7 @@ def make_plan(architecture, height, width, free, tile_size=0, overlap=OVERLAP):
     return Plan(tiles_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable)
 
 
-def expected_deviation(plan):
+def expected_deviation(plan: Plan) -> str:
     """How far tiles were from the whole scene where it was measured, in words."""
     rmse = next(value for overlap, value in DEVIATION if plan.overlap >= overlap)
     return f"expect them to deviate from the whole scene by {rmse:.0e} of what stands for 1 (RMSE, as measured on CAVE)"
@@ -144,14 +149,18 @@ class Blender:
     Args:
         width: of the LR scene.
         bands, scale: of the output.
+
+    Attributes:
+        below: what the tiles of the next row get from those above, h x s*width x bands.
+        right: what the next tile of the row gets, h x w x bands.
     """
 
-    def __init__(self, width, bands, scale):
+    def __init__(self, width: int, bands: int, scale: int) -> None:
         self.scale = scale
         self.below = np.zeros((0, width * scale, bands), dtype=np.float32)
         self.right = np.zeros((0, 0, bands), dtype=np.float32)
 
-    def add(self, tile, values):
+    def add(self, tile: Tile, values: np.ndarray) -> np.ndarray:
         """Take a tile's output and give what is finished by it.
 
         Args:

@@ -11,10 +11,8 @@ from typing import Any
 
 from evaluation import results
 from evaluation.results import SceneResults
+from models.registry import PRETRAINED
 from tables.differences import iterations_an_epoch
-
-# Weights that come with the program, each with the config of its training.
-PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 @dataclass(frozen=True)

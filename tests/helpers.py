@@ -5,11 +5,16 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import fixtures
+import numpy as np
 import torch
+from spectral.io import envi
+from torch import nn
 
-from data.facts import published_split
+from data.facts import VISIBLE, published_split
 from data.store import Store
 from data.stream import Batch
+from models import build_model
 from models import weights as checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -183,3 +188,41 @@ class PageReader(HTMLParser):
 
     def handle_startendtag(self, tag, attrs):
         pass
+
+
+# An LR scene of a user's own: uint16, 28 x 28, made 112 x 112 by `tiny_network`.
+OWN_CUBE = (fixtures.smooth_cube(3, 28, 28) * 60000).round().astype(np.uint16)
+
+
+def tiny_network(n_colors=31, n_scale=4, gain=0.1):
+    """A network that does something: fresh weights around a global residual."""
+    torch.manual_seed(5)
+    model = build_model("DeepShare", n_colors, n_scale, n_feats=4, global_residual=True).eval()
+    model.final.weight.data *= gain
+    return model
+
+
+class StubNetwork(nn.Module):
+    """A network that answers lms plus what a function makes of it."""
+
+    def __init__(self, n_colors, detail, n_scale=2):
+        super().__init__()
+        self.n_colors, self.n_scale, self.detail, self.calls = n_colors, n_scale, detail, 0
+
+    def forward(self, ms, lms, modality="spectral"):
+        self.calls += 1
+        return lms + self.detail(lms)
+
+
+def bicubic_network(n_colors, n_scale=2):
+    return StubNetwork(n_colors, torch.zeros_like, n_scale)
+
+
+def reflectance_envi(folder, **metadata):
+    """An ENVI scene of int16 up to 10000 with a hole; returns (path, cube)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cube = (fixtures.smooth_cube(3, 28, 28) * 10000).round().astype(np.int16)
+    metadata = {"wavelength": list(VISIBLE), "wavelength units": "Nanometers", "data ignore value": -9999, **metadata}
+    cube[3:5, 4:6] = -9999
+    envi.save_image(str(folder / "scene.hdr"), cube, dtype=np.int16, interleave="bil", metadata=metadata)
+    return folder / "scene.hdr", cube

@@ -13,11 +13,9 @@ from data.errors import DataError
 from data.folders import files_below
 from data.rasters import CubeOptions, open_raster, scene_files
 from data.rasters.base import DEFAULTS
+from data.rasters.values import refuse_marks, scale_of
 from data.raw.scene import RawScene
 from data.store import Scene
-
-# Values this far below zero, in parts of the value scale, are taken for noise; further ones for no-data marks.
-LARGEST_NOISE = 0.05
 
 
 def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawScene]:
@@ -77,14 +75,10 @@ def checked_scene(
     low, high = cube.min(), cube.max()
     if low == high:
         raise DataError(path, f"every value is {low}, there is no image in it", "take the file away")
-    if not value_scale:
-        value_scale = float(np.iinfo(cube.dtype).max) if cube.dtype.kind in "iu" else 1.0
-        if cube.dtype.kind == "f" and high > 2:
-            raise DataError(path, f"floating-point values up to {high:g}", "say what stands for 1 by {value_scale}")
-    if low < -LARGEST_NOISE * value_scale:
-        raise DataError(path, f"values down to {low:g} (a mark for no data?)", "fill them, or take the file away")
+    value_scale = scale_of(path, cube.dtype, high, value_scale)
+    refuse_marks(path, low, value_scale, "fill them, or take the file away")
     cube = np.ascontiguousarray(np.maximum(cube, cube.dtype.type(0)))
-    return Scene(name=name, cube=cube, value_scale=float(value_scale), wavelengths=wavelengths, source=Path(path).name)
+    return Scene(name=name, cube=cube, value_scale=value_scale, wavelengths=wavelengths, source=Path(path).name)
 
 
 def _with_data_file(path: Path) -> tuple[Path, ...]:

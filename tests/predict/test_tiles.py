@@ -1,8 +1,49 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from predict.tiles import Blender, spans, tiles_of
+from predict.tiles import Blender, make_plan, spans, tiles_of
+
+
+@st.composite
+def cuts(draw):
+    """(height, width, tile size, overlap) of a scene and its tiles: an overlap is at most half a tile."""
+    overlap = 4 * draw(st.integers(0, 4))
+    tile_size = draw(st.integers(max(1, 2 * overlap), 2 * overlap + 20))
+    return draw(st.integers(1, 90)), draw(st.integers(1, 90)), tile_size, overlap
+
+
+@settings(max_examples=60, deadline=None)
+@given(cuts())
+def test_what_tiles_finish_is_every_pixel_once(cut):
+    height, width, tile_size, overlap = cut
+    times = np.zeros((height, width), int)
+    for tile in tiles_of(height, width, tile_size, overlap):
+        assert 0 <= tile.rows.start < tile.rows.stop <= height and tile.rows.stop - tile.rows.start <= tile_size
+        assert 0 <= tile.cols.start < tile.cols.stop <= width and tile.cols.stop - tile.cols.start <= tile_size
+        times[tile.rows.done_start : tile.rows.done_stop, tile.cols.done_start : tile.cols.done_stop] += 1
+    assert (times == 1).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(cuts(), st.integers(1, 3))
+def test_the_weights_of_all_tiles_sum_to_one_everywhere(cut, scale):
+    height, width, tile_size, overlap = cut
+    image = np.random.default_rng(0).random((height, width, 1))
+    out = stitched(image, lambda x: x.repeat(scale, 0).repeat(scale, 1), tile_size, overlap, scale)
+    np.testing.assert_allclose(out, image.repeat(scale, 0).repeat(scale, 1), atol=1e-6)
+
+
+def test_a_scene_that_fits_the_memory_is_one_tile_and_others_are_cut_to_it():
+    architecture = {"n_colors": 31, "n_scale": 4, "n_feats": 32}
+    whole = make_plan(architecture, 100, 80, 2**40)
+    assert (len(whole.tiles), whole.tile_size, whole.overlap) == (1, 0, 0)
+    for free in (2**30, 2**31, 2**32):
+        plan = make_plan(architecture, 4000, 300, free)
+        assert len(plan.tiles) > 1 and plan.needed > plan.usable == int(0.8 * free)
+    assert make_plan(architecture, 4000, 300, 2**32).tile_size > make_plan(architecture, 4000, 300, 2**30).tile_size
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,15 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 
-def missing_values(cube, nodata=None):
+def missing_values(cube: np.ndarray, nodata: float | None = None) -> np.ndarray | None:
     """Where an array has its mark for no data, or is no finite number; None where it is whole.
 
     Args:
+        cube: of any shape and number type.
         nodata: the mark, or None. One that the array's type cannot hold marks nothing.
+
+    Returns:
+        Bool of the array's shape, or None.
     """
     missing = ~np.isfinite(cube) if cube.dtype.kind == "f" else None
     if nodata is not None and np.isfinite(nodata):
@@ -18,15 +22,16 @@ def missing_values(cube, nodata=None):
     return missing if missing is not None and missing.any() else None
 
 
-def mark_in(dtype, nodata):
+def mark_in(dtype: np.dtype, nodata: float) -> np.generic | None:
     """The mark for no data as a number type holds it, or None where it has no such number."""
     if np.dtype(dtype).kind == "f":
         return np.dtype(dtype).type(nodata)
     info = np.iinfo(dtype)
-    return np.dtype(dtype).type(int(nodata)) if nodata == int(nodata) and info.min <= nodata <= info.max else None
+    is_held = nodata == int(nodata) and info.min <= nodata <= info.max
+    return np.dtype(dtype).type(int(nodata)) if is_held else None
 
 
-def filled(cube, missing):
+def filled(cube: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """The cube with every missing value filled in.
 
     A pixel that lacks all its bands gets the spectrum of the nearest pixel that does not; a band that is missing

@@ -1,0 +1,171 @@
+"""The rules for values: what stands for 1, what marks missing data, raw values to 0..1 and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import DataError
+from data.rasters.base import Raster
+from data.rasters.gaps import filled, mark_in, missing_values
+
+# Values this far below zero, in parts of what stands for 1, are no noise but a mark for no data.
+LARGEST_NOISE = 0.05
+# Floating-point values above this are no reflectance.
+LARGEST_FLOAT = 2.0
+# Blocks of rows looked at before a scene's values are understood, and values in each.
+SAMPLES, SAMPLE_VALUES = 8, 2**22
+
+
+class Calibration:
+    """Between a scene's own values and 0..1.
+
+    Args:
+        dtype: number type of the scene.
+        scale: what stands for 1.
+        nodata: mark for missing data, or None.
+
+    Attributes:
+        mark: what stands for missing data in a result of that type; None where nothing does.
+    """
+
+    def __init__(self, dtype: np.dtype | str, scale: float, nodata: float | None = None) -> None:
+        self.dtype, self.scale, self.nodata = np.dtype(dtype).newbyteorder("="), scale, nodata
+        mark = None if nodata is None or not np.isfinite(nodata) else mark_in(self.dtype, nodata)
+        self.mark = np.nan if mark is None and self.dtype.kind == "f" else mark
+
+    def to_unit(self, raw: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Raw h x w x C -> (float32 with its gaps filled in, where these are).
+
+        The first is None where there is nothing but gaps, the second where there are none.
+        """
+        missing = missing_values(raw, self.nodata)
+        if missing is not None and missing.all():
+            return None, missing
+        divisor = raw.dtype.type(self.scale) if self.dtype.kind == "f" else np.float64(self.scale)
+        unit = (raw / divisor).astype(np.float32, copy=False)
+        return (unit if missing is None else filled(unit, missing)), missing
+
+    def to_raw(self, unit: np.ndarray, missing: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+        """h x w x C in 0..1 -> (values as the scene has them, how many had to be clipped to its type).
+
+        Args:
+            unit: floating point.
+            missing: h x w x C of bool, where the result has no data, or None.
+        """
+        clipped = 0
+        if self.dtype.kind == "f":
+            raw = (unit * np.float64(self.scale)).astype(self.dtype)
+        else:
+            low, high = _limits(self.dtype)
+            rounded = np.rint(unit.astype(np.float64) * self.scale)
+            outside = (rounded < low) | (rounded > high)
+            clipped = int(np.count_nonzero(outside if missing is None else outside & ~missing))
+            raw = np.clip(rounded, low, high).astype(self.dtype)
+        if self.mark is not None and not np.isnan(self.mark):
+            # A value that happens to be the mark would become a hole.
+            raw[raw == self.mark] = self._beside_mark()
+        if missing is not None:
+            raw[missing] = self.mark
+        return raw, clipped
+
+    def _beside_mark(self):
+        if self.dtype.kind == "f":
+            return np.nextafter(self.mark, self.dtype.type(np.inf))
+        return self.mark + 1 if self.mark < np.iinfo(self.dtype).max else self.mark - 1
+
+
+def _limits(dtype):
+    """The lowest and highest float64 that an integer type holds."""
+    info = np.iinfo(dtype)
+    low, high = float(info.min), float(info.max)
+    # The float64 next to 2**63 and 2**64 lies outside of the type.
+    return low, high if int(high) <= info.max else float(np.nextafter(high, 0))
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """How a scene's values are to be understood, and why.
+
+    Attributes:
+        calibration: between them and 0..1.
+        told_by: who said what stands for 1: "caller", "file", or nobody and so the number "type".
+        low, high: lowest and highest value where it was looked at; None where data were missing everywhere.
+    """
+
+    calibration: Calibration
+    told_by: str
+    low: float | None
+    high: float | None
+
+
+def understand(raster: Raster, value_scale: float = 0.0, nodata: float | None = None) -> Understanding:
+    """How a scene's values are to be understood, after a look at some of them.
+
+    Args:
+        raster: the scene.
+        value_scale: what stands for 1; 0: as the file says, else the integer type's maximum, 1 for floating point.
+        nodata: mark for missing data; None: the file's, if it has one.
+
+    Raises:
+        DataError: for floating-point values far above 1 of which nobody says the scale, and for values that can
+            only be an unknown mark for missing data.
+    """
+    nodata = raster.nodata if nodata is None else nodata
+    low, high = value_range(raster, nodata)
+    scale = scale_of(raster.path, raster.dtype, 0.0 if high is None else high, value_scale or raster.value_scale)
+    remedy = "name it by {nodata}, or what stands for 1 by {value_scale}"
+    refuse_marks(raster.path, 0.0 if low is None else low, scale, remedy)
+    told_by = "file" if raster.value_scale else "type"
+    return Understanding(Calibration(raster.dtype, scale, nodata), "caller" if value_scale else told_by, low, high)
+
+
+def scale_of(path: str | Path, dtype: np.dtype, high: float, known: float | None = None) -> float:
+    """What stands for 1: what is known, else the integer type's maximum, 1 for floating point.
+
+    Args:
+        path: for the message.
+        dtype: of the values.
+        high: the highest of them.
+        known: as somebody said; None or 0 where nobody did.
+
+    Raises:
+        DataError: for floating-point values far above 1 of unknown scale.
+    """
+    if known:
+        return float(known)
+    if dtype.kind in "iu":
+        return float(np.iinfo(dtype).max)
+    if high > LARGEST_FLOAT:
+        raise DataError(path, f"floating-point values up to {high:g}", "say what stands for 1 by {value_scale}")
+    return 1.0
+
+
+def refuse_marks(path: str | Path, low: float, scale: float, remedy: str) -> None:
+    """Refuse values below zero by more than noise.
+
+    Args:
+        path, remedy: for the message.
+        low: the lowest value.
+        scale: what stands for 1.
+
+    Raises:
+        DataError: with the value and the remedy.
+    """
+    if low < -LARGEST_NOISE * scale:
+        raise DataError(path, f"values down to {low:g} (a mark for no data?)", remedy)
+
+
+def value_range(raster: Raster, nodata: float | None = None) -> tuple[float | None, float | None]:
+    """Lowest and highest value in blocks of rows over the whole height (all of a small scene); None without any."""
+    height, width, bands = raster.shape
+    rows = max(1, SAMPLE_VALUES // (width * bands))
+    lows, highs = [], []
+    for top in sorted({round(k * max(0, height - rows) / (SAMPLES - 1)) for k in range(SAMPLES)}):
+        block = raster.read(slice(top, min(height, top + rows)), slice(0, width))
+        missing = missing_values(block, nodata)
+        if missing is None or not missing.all():
+            valid = block if missing is None else block[~missing]
+            lows.append(float(valid.min()))
+            highs.append(float(valid.max()))
+    return (min(lows), max(highs)) if lows else (None, None)

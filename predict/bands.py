@@ -1,0 +1,96 @@
+"""From a scene's bands to those of the network, and back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils import UserError
+
+# Band centres that differ by no more than this, in nm, are the same.
+TOLERANCE = 2.0
+
+
+@dataclass(frozen=True)
+class BandList:
+    """The bands of a scene or of a network.
+
+    Attributes:
+        count: how many.
+        centres: in nm, one each, or None where nobody knows them.
+    """
+
+    count: int
+    centres: np.ndarray | None
+
+    def __str__(self) -> str:
+        if self.centres is None:
+            return f"{self.count} bands of unknown wavelengths"
+        return f"{self.count} bands ({', '.join(f'{w:g}' for w in self.centres)} nm)"
+
+
+@dataclass(frozen=True)
+class BandMatrices:
+    """Interpolation between a scene's bands and the network's.
+
+    Attributes:
+        to_network: scene's x network's bands.
+        to_scene: network's x scene's bands; zero for those of the scene that the network does not reach.
+    """
+
+    to_network: np.ndarray
+    to_scene: np.ndarray
+
+
+def match_bands(
+    path: Path, scene: BandList, network: BandList, resample: bool, tell: Callable[[str], None]
+) -> BandMatrices | None:
+    """How a scene's bands are given to a network: by interpolation, or as they are (None).
+
+    Args:
+        path: of the scene, for messages.
+        scene, network: the bands of both.
+        resample: whether other bands may be interpolated.
+        tell: takes what the user should know of it.
+
+    Raises:
+        UserError: with both lists, for bands that are others.
+    """
+    if scene.centres is None or network.centres is None:
+        if scene.count == network.count:
+            whose = "scene's" if scene.centres is None else "network's"
+            tell(f"{path}: the {whose} wavelengths are not known, its {scene.count} bands are taken for the right ones")
+            return None
+        remedy = "--wavelengths first,last with --resample_bands 1 interpolates, or give other weights"
+        raise UserError(f"{path}: {scene}, the network was trained on {network}; {remedy}")
+    if scene.count == network.count and np.abs(scene.centres - network.centres).max() <= TOLERANCE:
+        return None
+    if not resample:
+        remedy = "--resample_bands 1 interpolates, or give other weights"
+        raise UserError(f"{path}: {scene}, the network was trained on {network}; {remedy}")
+    return _interpolated(path, scene.centres, network.centres, tell)
+
+
+def interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The given x wanted matrix that interpolates spectra linearly; beyond the ends, the last value holds."""
+    order = np.argsort(given)
+    rows = np.eye(len(given))[:, order]
+    return np.stack([np.interp(wanted, given[order], row) for row in rows])
+
+
+def _interpolated(path, scene, network, tell):
+    """BandMatrices for other bands, of which some are in the network's range."""
+    inside = (scene >= network.min() - TOLERANCE) & (scene <= network.max() + TOLERANCE)
+    if not inside.any():
+        raise UserError(
+            f"{path}: {BandList(len(scene), scene)}, the network was trained on {BandList(len(network), network)}: "
+            "none in common, so there is nothing to interpolate; give other weights"
+        )
+    outside = f", the other {np.count_nonzero(~inside)} come out bicubic" if not inside.all() else ""
+    tell(
+        f"{path}: {len(scene)} bands ({scene.min():g}..{scene.max():g} nm) are interpolated to the network's "
+        f"{len(network)} ({network.min():g}..{network.max():g} nm), and the detail that it finds back to the "
+        f"{np.count_nonzero(inside)} in its range{outside}"
+    )
+    return BandMatrices(interpolation(scene, network), interpolation(network, scene) * inside)

@@ -1,0 +1,203 @@
+"""The command: one scene's file, or a folder of them, made larger into files of the same kind."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from config import PredictConfig, affecting
+from data import rasters
+from data.rasters.base import even_wavelengths
+from predict import report
+from predict.findings import Comparison
+from predict.network import DeviceNetwork
+from predict.progress import Progress
+from predict.scene import SceneUpscaling
+from training.processes import World
+from utils import Interrupted, UserError, replacing, say, writing
+
+
+def predict(config: PredictConfig) -> list[Path]:
+    """Super-resolve one scene, or every scene of a folder.
+
+    Returns:
+        Paths of the files written.
+
+    Raises:
+        UserError: for what cannot be read, understood or written; of a folder, at the end, when the others are done.
+        Interrupted: after Ctrl-C, when the tiles that are done are safe.
+    """
+    source = Path(config.input).expanduser()
+    if not source.exists():
+        raise UserError(f"--input {source}: no such file or folder; check the path")
+    if config.wavelengths:
+        even_wavelengths(config.wavelengths, 2)
+    if config.report:
+        report.check_library()
+    network = DeviceNetwork(config.model_dir, config)
+    world = World(network.device)
+    if source.is_file() or rasters.is_band_folder(source):
+        # Of one scene each tile follows the one before: several processes share only folders.
+        if not world.is_main:
+            return []
+        return _predict_scene(source, _target(config.output, source), network, config)
+    scenes = rasters.scenes_below(source)
+    if not scenes:
+        raise UserError(f"--input {source}: no scene below it (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs)")
+    return _predict_scenes(scenes, source, Path(config.output), network, config, world)
+
+
+def settings_of_result(config: PredictConfig) -> dict[str, Any]:
+    """The settings on which the result depends; tiles done under others are not gone on with."""
+    names = affecting(PredictConfig, "result")
+    return {name: value for name, value in config.as_dict().items() if name in names}
+
+
+def _predict_scenes(scenes, source, folder, network, config, world):
+    """Every scene of a folder into the same place of another, shared among the processes.
+
+    One that fails does not keep the others.
+    """
+    if folder.is_file():
+        raise UserError(f"--output {folder}: a file, where a folder is needed for {len(scenes)} scenes")
+    if folder.resolve() == source.resolve():
+        raise UserError(f"--output {folder}: that is the folder of the input itself; choose another")
+    # Results of an earlier call below the input are no input.
+    scenes = [path for path in scenes if folder.resolve() not in path.resolve().parents]
+    written, failed = [], []
+    for path in scenes[world.rank :: world.size]:
+        target = folder / path.relative_to(source).with_name(rasters.output_name(path))
+        if target.exists() and not config.overwrite:
+            tqdm.write(f"{target}: is there already; --overwrite 1 makes it anew")
+            continue
+        try:
+            written += _predict_scene(path, target, network, config)
+        except UserError as error:
+            failed.append(path.name)
+            tqdm.write(f"failed: {error.on_command_line()}")
+    written, failed = (sum(world.gather(share), []) for share in (written, failed))
+    if failed and world.is_main:
+        print("\n".join(["wrote:", *(f"  {path}" for path in written)] if written else ["nothing to write"]))
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(scenes)} scenes failed ({', '.join(failed)}), for the reasons above; "
+            "repair or remove them"
+        )
+    return written
+
+
+def _target(output, source):
+    """The path that --output means for one scene: a file by its extension, else a folder to put it into."""
+    path = Path(output)
+    if path.suffix.lower() in rasters.KIND_OF_EXTENSION and not path.is_dir():
+        return path
+    if source.is_dir():
+        return path
+    if path.suffix and not path.is_dir() and not output.endswith(("/", os.sep)):
+        raise UserError(
+            f"--output {path}: {path.suffix} is no known format; end it with one of "
+            f"{', '.join(rasters.KIND_OF_EXTENSION)}, or with / for a folder"
+        )
+    return path / rasters.output_name(source)
+
+
+def _predict_scene(path, target, network, config):
+    """Super-resolve one file into another; returns the paths written."""
+    options = rasters.CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
+    raster = rasters.open_raster(path, options)
+    output = rasters.Output(target, raster, network.n_scale)
+    picture = target.with_name(f"{target.stem}_report.png") if config.report else None
+    _refuse_standing(raster, output, picture, config.overwrite)
+    _refuse_full_disk(output)
+    progress = Progress(output, _fingerprint(raster, network, config))
+    scene = SceneUpscaling(raster, network, config, say, progress.state)
+    try:
+        with writing(output.path):
+            progress.begin(scene)
+            cube = _values(scene, output, progress)
+            say(_summary(scene))
+            return _finished(scene, output, cube, picture)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(signal.SIGINT, progress.left_behind(scene)) from stop
+    except BaseException:
+        progress.left_behind(scene)
+        raise
+
+
+def _values(scene, output, progress):
+    """The result: in memory where the scene is one tile, else on the disk, where half of it can be kept."""
+    if len(scene.plan.tiles) == 1:
+        return scene.to_array(output.dtype, show_progress=True)
+    raw = output.open_raw()
+    scene.run(raw.write, show_progress=True, after_tile=lambda: progress.save(scene))
+    return raw.cube
+
+
+def _finished(scene, output, cube, picture):
+    """Put the result in its place, and the report that is drawn of it; returns the paths written."""
+    if picture is None:
+        return output.finish(cube)
+    drawn = report.draw(Comparison(scene.raster, cube, scene.calibration, scene.scale))
+    # The picture is on the disk before the result appears, and appears after it.
+    with replacing(picture) as temporary:
+        temporary.write_bytes(drawn)
+        return [*output.finish(cube), picture]
+
+
+def _refuse_standing(raster, output, picture, overwrite):
+    """Refuse to write over the input, or over what is there already."""
+    inputs = {p.resolve() for p in (raster.path, *raster.files)}
+    for path in output.misleading_paths():
+        raise UserError(
+            f"--output {output.path}: beside it stands {path.name}, which readers would take for its data; "
+            "move that away, or choose another name"
+        )
+    for path in filter(None, [*output.final_paths(), *output.replaced_paths(), picture]):
+        if path.resolve() in inputs:
+            raise UserError(f"--output {path}: that is the input itself; choose another name or folder")
+        if not path.exists():
+            continue
+        if not overwrite:
+            raise UserError(f"--output {path}: is there already; choose another name, or --overwrite 1")
+        if path.is_dir() and not (output.kind == "png" and rasters.holds_only_pictures(path)):
+            raise UserError(f"--output {path}: a folder with other things in it stands there; choose another name")
+
+
+def _refuse_full_disk(output):
+    """Refuse to begin on a disk that has no room for the whole result."""
+    folder = output.path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    kept = [p for p in output.work.rglob("*") if p.is_file()] if output.work.exists() else []
+    held = sum(p.stat().st_blocks * 512 for p in kept)
+    disk = shutil.disk_usage(folder)
+    missing = output.nbytes_on_disk - held - disk.free
+    # What has no size at all is no disk: writing there fails by itself.
+    if missing > 0 and disk.total:
+        raise UserError(
+            f"--output {output.path}: the disk is too full by {missing / 1e6:.1f} MB (the result takes "
+            f"{output.nbytes_on_disk / 1e6:.1f} MB while it is made); free some space or choose another folder"
+        )
+
+
+def _fingerprint(raster, network, config):
+    """What the tiles of a scene depend on."""
+    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
+    content = json.dumps([files, network.fingerprint, settings_of_result(config)], default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _summary(scene):
+    height, width, bands = scene.raster.shape
+    words = f"{scene.raster.path}: {width} x {height} x {bands} -> {scene.shape[1]} x {scene.shape[0]}"
+    number = scene.calibration.dtype
+    if number.kind != "f":
+        total = math.prod(scene.shape)
+        words += f", {scene.clipped} of {total} values clipped to {number} ({scene.clipped / total:.2%})"
+    return words

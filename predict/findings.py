@@ -1,0 +1,178 @@
+"""What a result without ground truth says of itself: where it differs from bicubic, and what its input says to it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+import pictures
+from data.imresize import enlarge, resize_batch
+from data.rasters import Raster
+from data.rasters.values import Calibration
+
+# The widest overview, in pixels; larger scenes are shown by every n-th.
+WIDEST = 700
+# Places looked for in which the result differs most, and candidates for them in each strip.
+SPOTS, CANDIDATES = 4, 200
+# LR rows that are looked at in one go hold about this many HR values.
+STRIP_VALUES = 2**25
+# Pixels that degrading and enlarging a strip need around it.
+HALO = 4
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some rows and columns of a scene, all in 0..1.
+
+    Attributes:
+        lr: h x w x C.
+        bicubic, sr: s*h x s*w x C.
+        bicubic_degraded, sr_degraded: both made as small as the input again, h x w x C.
+        there: where the input has data, h x w x C of bool.
+    """
+
+    lr: np.ndarray
+    bicubic: np.ndarray
+    sr: np.ndarray
+    bicubic_degraded: np.ndarray
+    sr_degraded: np.ndarray
+    there: np.ndarray
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A scene and its result.
+
+    Attributes:
+        raster: the input.
+        result: s*rows x s*columns x C, as written.
+        calibration: between the values of both and 0..1.
+        scale: the enlargement.
+    """
+
+    raster: Raster
+    result: np.ndarray
+    calibration: Calibration
+    scale: int
+
+    def strip(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Strip | None:
+        """The LR rows top..bottom and columns left..right of both; None where there is no data at all."""
+        height, width, _ = self.raster.shape
+        right, s = right or width, self.scale
+        low, high = max(0, top - HALO), min(height, bottom + HALO)
+        west, east = max(0, left - HALO), min(width, right + HALO)
+        lr, missing = self.calibration.to_unit(self.raster.read(slice(low, high), slice(west, east)))
+        larger = np.asarray(self.result[low * s : high * s, west * s : east * s])
+        sr, _ = self.calibration.to_unit(larger.astype(larger.dtype.newbyteorder("=")))
+        if lr is None or sr is None:
+            return None
+
+        def cropped(x, scale=1):
+            rows = slice((top - low) * scale, (bottom - low) * scale)
+            return x[rows, (left - west) * scale : (right - west) * scale]
+
+        bicubic = enlarge(_as_tensor(lr), s, torch.float32)
+        shrunk = [_as_image(resize_batch(x, Fraction(1, s))) for x in (bicubic, _as_tensor(sr))]
+        return Strip(
+            lr=cropped(lr),
+            bicubic=cropped(_as_image(bicubic), s),
+            sr=cropped(sr, s),
+            bicubic_degraded=cropped(shrunk[0]),
+            sr_degraded=cropped(shrunk[1]),
+            there=np.ones(cropped(lr).shape, dtype=bool) if missing is None else ~cropped(missing),
+        )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one pass over a scene and its result finds.
+
+    Attributes:
+        rmse, bicubic_rmse: per band, of the result and of the bicubic image degraded again against the input, in
+            parts of what stands for 1.
+        shown: the bands for red, green and blue.
+        overview: (LR, bicubic, SR) of these bands, h x w x 3, thinned out.
+        step: of the overview, in LR pixels.
+        spots: (row, column) of the LR pixels in which the result differs most from the bicubic image.
+    """
+
+    rmse: np.ndarray
+    bicubic_rmse: np.ndarray
+    shown: list[int]
+    overview: list[np.ndarray]
+    step: int
+    spots: list[tuple[int, int]]
+
+
+def find(comparison: Comparison) -> Findings:
+    """Go through a scene and its result once, strip by strip."""
+    height, width, bands = comparison.raster.shape
+    shown, step = pictures.shown_bands(bands, comparison.raster.wavelengths), max(1, -(-max(height, width) // WIDEST))
+    squares, counts = np.zeros((2, bands)), np.zeros(bands)
+    thumbs, candidates = [], []
+    rows = max(1, STRIP_VALUES // (width * bands * comparison.scale**2))
+    for top in range(0, height, rows):
+        bottom, first = min(height, top + rows), -top % step
+        strip = comparison.strip(top, bottom)
+        if strip is None:
+            thumbs.append(_blank(len(range(first, bottom - top, step)), -(-width // step), comparison.scale))
+            continue
+        counts += strip.there.sum(axis=(0, 1))
+        for k, degraded in enumerate((strip.sr_degraded, strip.bicubic_degraded)):
+            squares[k] += ((degraded - strip.lr) ** 2 * strip.there).sum(axis=(0, 1), dtype=np.float64)
+        thumbs.append(_thumbs(strip, shown, first, step, comparison.scale))
+        candidates += _candidates(strip, top, comparison.scale)
+    rmse, bicubic_rmse = np.sqrt(squares / np.maximum(counts, 1))
+    overview = [np.concatenate(parts) for parts in zip(*thumbs, strict=True)]
+    return Findings(rmse, bicubic_rmse, shown, overview, step, _apart(candidates, min(height, width) // 8))
+
+
+def _as_tensor(image):
+    """h x w x C -> 1 x C x h x w."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+
+
+def _as_image(tensor):
+    """1 x C x h x w -> h x w x C."""
+    return tensor[0].permute(1, 2, 0).numpy()
+
+
+def _thumbs(strip, shown, first, step, scale):
+    """(LR, bicubic, SR) of a strip in the shown bands, every step-th LR pixel from row `first` on."""
+    larger = [_thinned(image[:, :, shown], first, step, scale) for image in (strip.bicubic, strip.sr)]
+    return [strip.lr[first::step, ::step, shown], *larger]
+
+
+def _blank(height, width, scale):
+    """What `_thumbs` gives, for a strip without data."""
+    return [np.zeros((height * s, width * s, 3)) for s in (1, scale, scale)]
+
+
+def _thinned(image, first, step, scale):
+    """Every step-th LR pixel's block of an HR image, side by side."""
+    blocks = [np.arange(r, r + scale) for r in range(first * scale, len(image), step * scale)]
+    rows = np.concatenate(blocks or [np.zeros(0, int)])
+    cols = np.concatenate([np.arange(c, c + scale) for c in range(0, image.shape[1], step * scale)])
+    return image[rows][:, cols]
+
+
+def _candidates(strip, top, scale):
+    """(difference, row, column) of the LR pixels of a strip in which SR and bicubic differ most."""
+    height, width, _ = strip.lr.shape
+    difference = np.sqrt(((strip.sr - strip.bicubic) ** 2).mean(axis=2))
+    difference = difference.reshape(height, scale, width, scale).max(axis=(1, 3)) * strip.there.all(axis=2)
+    places = np.argsort(difference, axis=None)[-CANDIDATES:]
+    rows, cols = np.unravel_index(places, difference.shape)
+    return [(difference[row, col], top + row, col) for row, col in zip(rows, cols, strict=True)]
+
+
+def _apart(candidates, distance):
+    """The pixels of the greatest difference that are no neighbours of each other."""
+    spots = []
+    for _, row, col in sorted(candidates, reverse=True):
+        if all(abs(row - r) > distance or abs(col - c) > distance for r, c in spots):
+            spots.append((int(row), int(col)))
+        if len(spots) == SPOTS:
+            break
+    return spots

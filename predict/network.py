@@ -1,0 +1,66 @@
+"""The network on the device that it runs on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from config import PredictConfig
+from models import weights
+from models.ensemble import SelfEnsemble
+from predict import tiles
+from predict.bands import BandList
+from utils import free_memory, select_device, without_tf32
+
+
+class DeviceNetwork:
+    """A network on its device, and what is known of it.
+
+    Args:
+        model: name or path of weights, or a network with n_colors and n_scale.
+        config: says the device, and whether the network is asked eight times.
+
+    Attributes:
+        device: the torch device.
+        n_scale: enlargement.
+        bands: those that it was trained on.
+        architecture: see `tiles.bytes_needed`.
+        fingerprint: tells these weights from others; "" for a network that was given as such.
+
+    Raises:
+        UserError: for a device that is not there, and weights that cannot be used.
+    """
+
+    def __init__(self, model: str | Path | nn.Module, config: PredictConfig) -> None:
+        self.architecture: dict[str, Any]
+        self.device = select_device(config.cuda, config.gpus)
+        if isinstance(model, nn.Module):
+            network, self.fingerprint = model, ""
+            # A network of somebody's own need not say how wide it is, nor for which wavelengths.
+            width = getattr(model, "n_feats", 0)
+            self.architecture = {"n_colors": model.n_colors, "n_scale": model.n_scale, "n_feats": width}
+            wavelengths = getattr(model, "wavelengths", None)
+        else:
+            loaded = weights.load(model)
+            network, self.fingerprint = loaded.model, loaded.fingerprint
+            self.architecture, wavelengths = loaded.architecture, loaded.wavelengths
+        self.n_scale: int = self.architecture["n_scale"]
+        self.bands = BandList(self.architecture["n_colors"], wavelengths)
+        network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._model = SelfEnsemble(network) if config.self_ensemble else network
+
+    @torch.inference_mode()
+    def __call__(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w and B x C x s*h x s*w in 0..1 -> B x C x s*h x s*w, in full float32."""
+        ms, lms = (x.contiguous(memory_format=torch.channels_last) for x in (ms, lms))
+        with without_tf32():
+            return self._model(ms, lms)
+
+    def free_memory(self, limit_gb: float) -> int:
+        """Bytes at hand on the device: what a limit in GB comes to, or what is free (0 where nobody knows)."""
+        if limit_gb:
+            return int(limit_gb * 1e9 / tiles.USABLE_SHARE)
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return free_memory()

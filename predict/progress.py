@@ -1,0 +1,105 @@
+"""Half-done predictions: the tiles that are done are kept, and gone on with."""
+
+import json
+import shutil
+import time
+import zipfile
+
+import numpy as np
+
+from data.rasters import Output
+from predict.scene import SceneState, SceneUpscaling
+from utils import replacing, say
+
+# Saving the state takes no more than one part in so many of the time.
+SAVING_SHARE = 20
+
+
+class Progress:
+    """The tiles of one scene that are done, kept beside the values until all of them are.
+
+    In the output's work folder: progress.json (fingerprint, plan, tiles done, values clipped) and the seams to the
+    tiles that follow. It is written so that whatever ends the program, the last whole state counts.
+
+    Args:
+        output: where the result goes.
+        fingerprint: of the input, the weights and the settings; what was done under another is thrown away.
+
+    Attributes:
+        state: to go on from, or None; given away by `begin`.
+    """
+
+    def __init__(self, output: Output, fingerprint: str) -> None:
+        self._output, self._fingerprint = output, fingerprint
+        self._path = output.work / "progress.json"
+        self._seams = ""
+        self.state = self._read()
+        self._kept = self.state.done if self.state else 0
+        self._next_save = 0.0
+
+    def begin(self, scene: SceneUpscaling) -> None:
+        """Make the work folder, or put a scene where it was left."""
+        if self.state is None:
+            shutil.rmtree(self._output.work, ignore_errors=True)
+            self._output.work.mkdir(parents=True)
+            return
+        scene.restore(self.state)
+        self.state = None
+        say(f"{self._output.path}: going on after {scene.done} of {len(scene.plan.tiles)} tiles")
+
+    def save(self, scene: SceneUpscaling) -> None:
+        """Note how far a scene is; large seams, which take long to write, less often than small ones."""
+        started = time.monotonic()
+        if started < self._next_save:
+            return
+        state = scene.state()
+        if self._output.raw:
+            self._output.raw.flush()
+        seams = f"seams_{state.done}.npz"
+        np.savez(self._output.work / seams, below=state.below, right=state.right)
+        content = {
+            "fingerprint": self._fingerprint,
+            "tile_size": state.tile_size,
+            "overlap": state.overlap,
+            "done": state.done,
+            "clipped": state.clipped,
+            "seams": seams,
+        }
+        with replacing(self._path) as temporary:
+            temporary.write_text(json.dumps(content))
+        if self._kept:
+            (self._output.work / self._seams).unlink(missing_ok=True)
+        self._kept, self._seams = state.done, seams
+        now = time.monotonic()
+        self._next_save = now + SAVING_SHARE * (now - started)
+
+    def left_behind(self, scene: SceneUpscaling) -> str:
+        """Close what is open, throw away what nobody can go on with; returns the words for what is kept."""
+        if not self._kept:
+            self._output.discard()
+            return "nothing was written"
+        if self._output.raw:
+            self._output.raw.abandon()
+        return f"{self._kept} of {len(scene.plan.tiles)} tiles are kept; the same command goes on"
+
+    def _read(self):
+        """The SceneState to go on from, or None."""
+        if not self._path.is_file():
+            return None
+        work = self._output.work
+        try:
+            content = json.loads(self._path.read_text())
+            if content["fingerprint"] != self._fingerprint:
+                say(f"{work}: tiles of another input, other weights or settings; starting from the beginning")
+                return None
+            self._seams = content["seams"]
+            with np.load(work / self._seams) as seams:
+                below, right = seams["below"], seams["right"]
+            if self._output.raw_path.stat().st_size != self._output.nbytes:
+                raise ValueError("values are missing")
+            numbers = (content[name] for name in ("tile_size", "overlap", "done", "clipped"))
+            return SceneState(*numbers, below, right)
+        # A damaged file of whatever kind.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+            say(f"{work}: the tiles that were kept are damaged; starting from the beginning")
+            return None

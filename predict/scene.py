@@ -1,0 +1,245 @@
+"""One scene super-resolved, tile by tile."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+
+from config import PredictConfig
+from data.imresize import enlarge, resize_batch
+from data.rasters import Raster
+from data.rasters.values import Understanding, understand
+from data.spectral import apply_along_bands
+from predict import tiles
+from predict.bands import BandList, match_bands
+from predict.network import DeviceNetwork
+from utils import UserError, is_out_of_memory, progress_bar
+
+# The bicubic enlargement of a tile reads this many LR pixels beyond it, and so equals the whole scene's.
+HALO = 4
+
+
+@dataclass(frozen=True)
+class SceneState:
+    """What is needed to go on with a scene, beside the values that are done.
+
+    Attributes:
+        tile_size, overlap: of its plan, in LR pixels.
+        done: tiles.
+        clipped: values clipped in them.
+        below, right: the seams to the tiles that follow, see `tiles.Blender`.
+    """
+
+    tile_size: int
+    overlap: int
+    done: int
+    clipped: int
+    below: np.ndarray
+    right: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A tile within the piece that is read for it, in LR pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, image, scale=1):
+        """The tile's part of B x C x h x w at a scale of the LR pixels."""
+        rows = slice(self.top * scale, (self.top + self.height) * scale)
+        return image[:, :, rows, self.left * scale : (self.left + self.width) * scale]
+
+
+class SceneUpscaling:
+    """One scene, ready to be super-resolved.
+
+    Args:
+        raster: the scene.
+        network: on its device.
+        config: how it is to be done.
+        tell: takes messages for the user.
+        state: of an earlier call that was stopped: the plan is that one's (see `restore`).
+
+    Attributes:
+        raster, scale: the scene and its enlargement.
+        shape: of the result.
+        calibration: between the scene's values and 0..1.
+        plan: the tiles.Plan.
+        done, clipped: tiles done, and values clipped in them.
+
+    Raises:
+        UserError: for bands that do not fit the network, and values that cannot be understood.
+    """
+
+    def __init__(
+        self,
+        raster: Raster,
+        network: DeviceNetwork,
+        config: PredictConfig,
+        tell: Callable[[str], None],
+        state: SceneState | None = None,
+    ) -> None:
+        self.raster, self.scale = raster, network.n_scale
+        self._network, self._back_projection = network, config.back_projection
+        height, width, bands = raster.shape
+        self.shape = (height * self.scale, width * self.scale, bands)
+        own_bands = BandList(bands, raster.wavelengths)
+        self._matrices = match_bands(raster.path, own_bands, network.bands, config.resample_bands, tell)
+        understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
+        self.calibration = understood.calibration
+        architecture = {**network.architecture, "n_colors": max(bands, network.bands.count)}
+        asked = (state.tile_size, state.overlap) if state else (config.tile_size, config.tile_overlap)
+        self.plan = tiles.make_plan(architecture, height, width, network.free_memory(config.memory_limit), *asked)
+        self._blender = tiles.Blender(width, bands, self.scale)
+        self.done = self.clipped = 0
+        for remark in (*_remarks_on_values(raster, understood), *_remarks_on_plan(self.plan)):
+            tell(remark)
+
+    def state(self) -> SceneState:
+        """What is needed to go on from here; its arrays are the scene's own, and change when it goes on."""
+        plan, seams = self.plan, self._blender
+        return SceneState(plan.tile_size, plan.overlap, self.done, self.clipped, seams.below, seams.right)
+
+    def restore(self, state: SceneState) -> None:
+        """Go on from a state of the same scene and plan."""
+        self.done, self.clipped = state.done, state.clipped
+        self._blender.below, self._blender.right = state.below, state.right
+
+    def to_array(self, dtype: np.dtype, show_progress: bool) -> np.ndarray:
+        """The whole result, s*rows x s*columns x bands."""
+        result = np.empty(self.shape, dtype)
+
+        def keep(top, left, values):
+            result[top : top + values.shape[0], left : left + values.shape[1]] = values
+
+        self.run(keep, show_progress)
+        return result
+
+    def run(
+        self,
+        keep: Callable[[int, int, np.ndarray], None],
+        show_progress: bool,
+        after_tile: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Go through the tiles that are not done yet.
+
+        Args:
+            keep: takes (top, left, values) of every finished window of the result.
+            show_progress: whether a progress bar is shown.
+            after_tile: called when a tile is done and kept.
+
+        Raises:
+            UserError: where the memory is too small, the input damaged, or the network's output not finite.
+        """
+        hidden: dict[str, Any] = {} if show_progress else {"disable": True}
+        title, total = self.raster.path.name, len(self.plan.tiles)
+        with progress_bar(total=total, initial=self.done, desc=title, unit="tile", **hidden) as bar:
+            for tile in self.plan.tiles[self.done :]:
+                unit, missing = self.upscale(tile)
+                block = self._blender.add(tile, unit)
+                raw, clipped = self.calibration.to_raw(block, self._finished(tile, missing))
+                keep(tile.rows.done_start * self.scale, tile.cols.done_start * self.scale, raw)
+                self.clipped += clipped
+                self.done += 1
+                after_tile()
+                bar.update()
+
+    @torch.inference_mode()
+    def upscale(self, tile: tiles.Tile) -> tuple[np.ndarray, np.ndarray | None]:
+        """One tile by itself.
+
+        Returns:
+            (s*h x s*w x C in 0..1, where the h x w x C input of the tile is missing, or None).
+
+        Raises:
+            UserError: where the memory is too small, the input damaged, or the network's output not finite.
+        """
+        top, rows = _with_halo(tile.rows, self.raster.shape[0])
+        left, cols = _with_halo(tile.cols, self.raster.shape[1])
+        window = _Window(top, left, tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start)
+        unit, missing = self.calibration.to_unit(self.raster.read(rows, cols))
+        if missing is not None:
+            missing = missing[top : top + window.height, left : left + window.width]
+        if unit is None:
+            shape = (window.height * self.scale, window.width * self.scale, self.shape[2])
+            return np.zeros(shape, dtype=np.float32), missing
+        x = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))[None].to(self._network.device)
+        try:
+            y = self._through_network(x, window)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise UserError(
+                    f"{self.raster.path}: the memory is too small for {window.width} x {window.height} pixels at once; "
+                    "give a smaller --tile_size"
+                ) from error
+            raise
+        result = y[0].permute(1, 2, 0).float().cpu().numpy()
+        if not np.isfinite(result).all():
+            raise UserError(
+                f"{self.raster.path}: the network's output is not finite; its weights have diverged, give others"
+            )
+        return result, missing
+
+    def _through_network(self, x, window):
+        """1 x C x h x w with its halo -> 1 x C x s*h x s*w of the window."""
+        s = self.scale
+        if self._matrices is None:
+            y = self._network(window.of(x), window.of(enlarge(x, s), s))
+        else:
+            ms = apply_along_bands(x, self._matrices.to_network)
+            lms = window.of(enlarge(ms, s), s)
+            detail = self._network(window.of(ms), lms) - lms
+            y = window.of(enlarge(x, s), s) + apply_along_bands(detail, self._matrices.to_scene)
+        x = window.of(x)
+        for _ in range(self._back_projection):
+            y = y + resize_batch(x - resize_batch(y, Fraction(1, s)), s)
+        return y
+
+    def _finished(self, tile, missing):
+        """Where a tile's input is missing -> where the result that is finished with it has no data; None for None."""
+        if missing is None:
+            return None
+        rows, cols = (
+            slice(span.done_start - span.start, span.done_stop - span.start) for span in (tile.rows, tile.cols)
+        )
+        return missing[rows, cols].repeat(self.scale, axis=0).repeat(self.scale, axis=1)
+
+
+def _with_halo(span, size):
+    """(where the span begins in it, slice of the span and HALO pixels around it within the scene)."""
+    start, stop = max(0, span.start - HALO), min(size, span.stop + HALO)
+    return span.start - start, slice(start, stop)
+
+
+def _remarks_on_values(raster: Raster, understood: Understanding) -> list[str]:
+    """What the user should know of how the values were understood."""
+    remarks, scale = [], understood.calibration.scale
+    if understood.high is None:
+        remarks.append(f"{raster.path}: nothing but missing data where it was looked at")
+    high = understood.high or 0.0
+    if understood.told_by == "file":
+        remarks.append(f"{raster.path}: {scale:g} stands for 1, as the file says")
+    if understood.told_by == "type" and raster.dtype.kind in "iu" and high < scale / 5:
+        remarks.append(
+            f"{raster.path}: values reach {high:g}, and the type's maximum {scale:g} is taken for 1; "
+            "--value_scale says what else is (10000 for most reflectance)"
+        )
+    return remarks
+
+
+def _remarks_on_plan(plan: tiles.Plan) -> list[str]:
+    """What the user should know of the tiles, where there are several."""
+    if len(plan.tiles) == 1:
+        return []
+    rows, cols = (span.stop - span.start for span in (plan.tiles[0].rows, plan.tiles[0].cols))
+    return [
+        f"{len(plan.tiles)} tiles of {cols} x {rows} pixels that share {plan.overlap} "
+        f"(the whole scene takes about {plan.needed / 1e9:.1f} GB, {plan.usable / 1e9:.1f} GB may be used); "
+        f"{tiles.expected_deviation(plan)}"
+    ]

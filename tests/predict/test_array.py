@@ -1,0 +1,145 @@
+import re
+from types import SimpleNamespace
+
+import fixtures
+import numpy as np
+import pytest
+import torch
+from helpers import StubNetwork, bicubic_network, tiny_network
+from torch import nn
+
+from data.imresize import degrade, imresize
+from evaluation import scoring as evaluator
+from predict import super_resolve, tiles
+
+
+def test_the_result_is_that_of_the_test_command():
+    model, image = tiny_network(), fixtures.smooth_cube(1, 12, 16).astype(np.float32)
+    ms = torch.from_numpy(image).permute(2, 0, 1)[None]
+    scene = evaluator.TestScene("x", ms, degrade(ms.repeat_interleave(4, 2).repeat_interleave(4, 3), 4)[1], None, [])
+    scene.lms = torch.from_numpy(imresize(image, 4).astype(np.float32)).permute(2, 0, 1)[None]
+    expected = evaluator.super_resolve(model, scene, torch.device("cpu"))
+    result = super_resolve(image, model, cuda="0")
+    assert (result.shape, result.dtype) == ((48, 64, 31), np.float32)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def test_results_are_in_full_float32_and_the_callers_setting_stays(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def note(lms):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return 0 * lms
+
+    model = StubNetwork(5, note)
+    image = fixtures.smooth_cube(6, 16, 16, 5)
+    super_resolve(image, model)
+    ms, lms, gt = (torch.zeros(1, 5, n, n) for n in (4, 8, 8))
+    evaluator.super_resolve(model, SimpleNamespace(ms=ms, lms=lms, gt=gt), torch.device("cpu"))
+    assert seen == [False, False]
+    assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", ">u2"])
+def test_values_come_back_in_the_type_and_range_they_had(dtype):
+    scale = 1.0 if np.dtype(dtype).kind == "f" else float(np.iinfo(dtype).max)
+    image = (fixtures.smooth_cube(2, 9, 8, 5) * 0.9 * scale).astype(dtype)
+    result = super_resolve(image, bicubic_network(5))
+    assert result.dtype == np.dtype(dtype)
+    half_a_step = 0.5 if np.dtype(dtype).kind != "f" else 0
+    np.testing.assert_allclose(result, imresize(image, 2), atol=half_a_step + 1e-6 * scale)
+
+
+class Local(StubNetwork):
+    """Looks 3 LR pixels far, blind to everything else, and feels its own borders."""
+
+    def forward(self, ms, lms, modality="spectral"):
+        self.calls += 1
+        spread = nn.functional.avg_pool2d(ms, 7, 1, 3).repeat_interleave(self.n_scale, 2)
+        return lms + spread.repeat_interleave(self.n_scale, 3)
+
+
+@pytest.mark.parametrize("tile_overlap", [12, 16])
+def test_tiles_of_a_local_network_are_the_whole_scene(tile_overlap):
+    image = fixtures.smooth_cube(4, 61, 47, 5).astype(np.float32)
+    whole = super_resolve(image, Local(5, None))
+    model = Local(5, None)
+    tiled = super_resolve(image, model, tile_size=32, tile_overlap=tile_overlap)
+    assert model.calls >= 6
+    np.testing.assert_allclose(tiled, whole, atol=2e-6)
+    assert np.abs(super_resolve(image, Local(5, None), tile_size=32, tile_overlap=4) - whole).max() > 1e-3
+
+
+def test_little_memory_makes_tiles_and_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(tiles, "STRIP_BYTES", 0)
+    image = np.full((160, 150, 5), 0.5, np.float32)
+    model = bicubic_network(5)
+    result = super_resolve(image, model, memory_limit=0.006, verbose=True)
+    assert model.calls > 1
+    np.testing.assert_allclose(result, 0.5, atol=1e-6)
+    assert re.search(r"\d+ tiles of \d+ x \d+ pixels that share 32 .* deviat", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i2"])
+@pytest.mark.parametrize("tile_size", [0, 16])
+def test_missing_data_stays_missing_and_does_not_bleed(dtype, tile_size):
+    image = np.full((40, 36, 5), 5000, dtype)
+    image[10:14, 7:30] = -9999
+    image[20, 5, 2] = -9999
+    if dtype == "f4":
+        image[30:, 30:] = np.nan
+    model = StubNetwork(5, lambda lms: 0.1 * lms)
+    result = super_resolve(
+        image, model, value_scale=10000, nodata=-9999, tile_size=tile_size, tile_overlap=8, back_projection=1
+    )
+    missing = (image == -9999) | (image != image)
+    block = missing.repeat(2, 0).repeat(2, 1)
+    assert (result[:28][block[:28]] == -9999).all()
+    assert (result[40:42, 10:12, 2] == -9999).all() or np.isnan(result[40:42, 10:12, 2]).all()
+    # Back-projection takes the tenth that the network adds away again, everywhere alike.
+    np.testing.assert_allclose(result[~block], 5000, atol=1)
+
+
+def test_pieces_without_any_data_are_not_computed():
+    image = np.full((16, 80, 5), np.nan, np.float32)
+    image[:, :20] = 0.5
+    model = bicubic_network(5)
+    result = super_resolve(image, model, tile_size=16, tile_overlap=0)
+    assert model.calls == 2
+    assert np.isnan(result[:, 40:]).all() and np.isfinite(result[:, :40]).all()
+
+
+def test_values_that_come_out_as_the_mark_are_moved_off_it():
+    image = np.full((8, 8, 5), 100, np.uint8)
+    image[0, 0] = 7
+    model = StubNetwork(5, lambda lms: 7 / 255 - lms)
+    result = super_resolve(image, model, nodata=7)
+    assert (result[:2, :2] == 7).all()
+    assert (result[2:, 2:] == 8).all()
+
+
+def test_back_projection_adds_what_the_result_lacks_of_the_input():
+    image = fixtures.smooth_cube(6, 16, 16, 5)
+    model = StubNetwork(5, lambda lms: 0.3 * lms)
+    expected = imresize(image, 2) * 1.3
+    for _ in range(2):
+        expected += imresize(image - imresize(expected, 1 / 2), 2)
+    np.testing.assert_allclose(super_resolve(image, model, back_projection=2), expected, atol=3e-6)
+
+
+def test_the_ensemble_asks_eight_times():
+    image = fixtures.smooth_cube(6, 16, 12, 5)
+
+    # What is added at the top comes to all four sides in equal parts: of 8 turns, 2 at each.
+    def at_the_top(lms):
+        detail = torch.zeros_like(lms)
+        detail[:, :, 0] = 0.8
+        return detail
+
+    model = StubNetwork(5, at_the_top)
+    result = super_resolve(image, model, self_ensemble=True) - imresize(image, 2)
+    assert model.calls == 8
+    np.testing.assert_allclose(result[0, 5], 0.2, atol=1e-5)
+    np.testing.assert_allclose(result[9, -1], 0.2, atol=1e-5)
+    np.testing.assert_allclose(result[9, 9], 0, atol=1e-5)

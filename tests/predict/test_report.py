@@ -1,0 +1,52 @@
+import errno
+from pathlib import Path
+
+import fixtures
+import numpy as np
+import pytest
+from helpers import OWN_CUBE, reflectance_envi
+from PIL import Image
+
+from data import rasters
+from data.imresize import imresize
+from data.rasters.values import Calibration
+from predict import findings
+from predict.findings import Comparison
+
+
+def test_a_report_that_cannot_be_written_keeps_the_result_back(refused, weights, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    flags = {"input": source, "output": tmp_path / "out" / "a.npy", "model_dir": weights, "report": 1}
+    assert "a_report.png: the disk is full" in refused("predict", **flags)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_report_shows_what_the_input_says_to_the_result(run, weights, tmp_path):
+    pytest.importorskip("matplotlib")
+    source, _ = reflectance_envi(tmp_path / "a")
+    code, out, _ = run(
+        "predict", input=source, output=tmp_path / "out.hdr", model_dir=weights, value_scale=10000, report=1
+    )
+    assert code == 0
+    assert str(tmp_path / "out_report.png") in out
+    with Image.open(tmp_path / "out_report.png") as picture:
+        assert picture.size == (1500, 1700)
+
+
+def test_the_findings_of_a_report_are_those_of_a_direct_computation(monkeypatch):
+    image = fixtures.smooth_cube(8, 40, 30, 5)
+    result = imresize(image, 2)
+    result[21, 33] += 0.3
+    monkeypatch.setattr(findings, "STRIP_VALUES", 30 * 5 * 4 * 7)
+    found = findings.find(Comparison(rasters.from_array(image), result, Calibration("f8", 1.0), 2))
+    for error, larger in ((found.rmse, result), (found.bicubic_rmse, imresize(image, 2))):
+        expected = np.sqrt(((imresize(larger, 1 / 2) - image) ** 2).mean(axis=(0, 1)))
+        np.testing.assert_allclose(error, expected, atol=1e-6)
+    assert found.spots[0] == (10, 16)
+    assert [x.shape for x in found.overview] == [(40, 30, 3), (80, 60, 3), (80, 60, 3)]
