@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,24 @@ def read_grey(path: Path) -> np.ndarray:
     return pixels
 
 
+def read_bands(paths: Sequence[Path]) -> np.ndarray:
+    """Read one picture a band, in their order, as H x W x C.
+
+    Raises:
+        DataError: for a damaged picture, or one unlike the first.
+    """
+    bands = [read_grey(path) for path in paths]
+    for path, band in zip(paths, bands, strict=True):
+        if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
+            raise DataError(
+                path,
+                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but the first band has "
+                f"{bands[0].shape[1]}x{bands[0].shape[0]} of {bands[0].dtype}",
+                "copy the scene again",
+            )
+    return np.stack(bands, axis=-1)
+
+
 def _read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as opened:
@@ -46,14 +65,7 @@ def _read_image(path: Path) -> np.ndarray:
                 image = image.convert("RGB")
             pixels = np.array(image)
     # Pillow meets damaged files with these, depending on where they break.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        zlib.error,
-        struct.error,
-    ) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise DataError(path, "not a readable picture (truncated or damaged)", "copy it again") from error
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
         # Older Pillow reads 16-bit PNG as 32-bit integers.

@@ -17,6 +17,8 @@ from utils import progress_bar, random_generator, say
 PROGRAM = "hsi-super-resolution 1"
 # Starting processes takes seconds: fewer scenes than this are read in this one.
 FEWEST_FOR_WORKERS = 12
+# More processes than this wait for the disk.
+MOST_WORKERS = 4
 
 
 def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
@@ -59,35 +61,46 @@ def _plan(config, options):
         lists = {**lists, "unlabelled": asked["unlabelled"] or sorted(sources["unlabelled"])}
         if not config.raw_dir:
             lists = {"unlabelled": lists["unlabelled"]}
-        for split in ("labelled", "test"):
-            if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
-                raise DataError(
-                    config.unlabelled_lr_dir,
-                    f"{', '.join(shared)} is a {split} scene",
-                    "name the unlabelled ones with {unlabelled}",
-                )
-    missing = {split: [n for n in listed if n not in sources[split]] for split, listed in lists.items()}
-    if any(missing.values()):
-        listed = "; ".join(f"{split}: {', '.join(absent)}" for split, absent in missing.items() if absent)
-        if not config.allow_missing:
-            raise DataError(
-                config.raw_dir or config.unlabelled_lr_dir,
-                f"scenes are missing ({listed})",
-                "add them, or go on without them by {allow_missing} 1",
-            )
-        say(f"going on without the missing scenes ({listed})")
+        _refuse_shared(config, lists)
+    _refuse_missing(config, lists, sources)
     plan = {split: {n: sources[split][n] for n in listed if n in sources[split]} for split, listed in lists.items()}
     if not any(plan.values()):
         raise DataError(
-            config.raw_dir,
+            config.raw_dir or config.unlabelled_lr_dir,
             "none of the split's scenes is there",
             "check the path or name scenes with {labelled}, {test}",
         )
     return plan
 
 
+def _refuse_shared(config, lists):
+    """Refuse LR images of scenes that are used in another way too."""
+    for split in ("labelled", "test"):
+        if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
+            raise DataError(
+                config.unlabelled_lr_dir,
+                f"{', '.join(shared)} is a {split} scene",
+                "name the unlabelled ones with {unlabelled}",
+            )
+
+
+def _refuse_missing(config, lists, sources):
+    """Refuse scenes that are not there or, if that is allowed, say that they are left out."""
+    missing = {split: [n for n in listed if n not in sources[split]] for split, listed in lists.items()}
+    if not any(missing.values()):
+        return
+    listed = "; ".join(f"{split}: {', '.join(absent)}" for split, absent in missing.items() if absent)
+    if not config.allow_missing:
+        raise DataError(
+            config.raw_dir or config.unlabelled_lr_dir,
+            f"scenes are missing ({listed})",
+            "add them, or go on without them by {allow_missing} 1",
+        )
+    say(f"going on without the missing scenes ({listed})")
+
+
 def _drawn_split(config, found):
-    """A split where none is published: drawn by the seed in the parts of --fractions.
+    """A split where none is published: drawn by the seed in the parts of the fractions.
 
     Chikusei's four test images are published; its training images are shared out by the first two parts.
     """
@@ -118,25 +131,29 @@ def _write_split(path, scenes, attributes, config, progress):
     parts = {name: parts_dir / f"{k:04d}_{hashes[name][:16]}.h5" for k, name in enumerate(scenes)}
     todo = [name for name in scenes if store.part_sha256(parts[name]) != hashes[name]]
     progress.update(len(scenes) - len(todo))
-    jobs = [(parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo]
-    workers = config.workers or min(4, os.cpu_count() or 1)
-    if workers == 1 or len(jobs) < FEWEST_FOR_WORKERS:
-        for job in jobs:
-            _write_part(*job)
-            progress.update()
-    else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            futures = [pool.submit(_write_part, *job) for job in jobs]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress.update()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    calls = [(parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo]
+    _write_parts(calls, config.workers or min(MOST_WORKERS, os.cpu_count() or 1), progress)
     store.join_parts(path, list(parts.values()), attributes)
     shutil.rmtree(parts_dir)
     return True
+
+
+def _write_parts(calls, workers, progress):
+    """Make these calls of `_write_part`, in several processes where there are enough of them."""
+    if workers == 1 or len(calls) < FEWEST_FOR_WORKERS:
+        for call in calls:
+            _write_part(*call)
+            progress.update()
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_write_part, *call) for call in calls]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                progress.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _write_part(part, name, raw, sha256, split, config):
@@ -153,6 +170,7 @@ def _write_part(part, name, raw, sha256, split, config):
 
 
 def _is_current(path, attributes, hashes):
+    """Whether a store was made from the same files in the same way."""
     try:
         with store.Store(path) as held:
             same_scenes = list(held.hashes.items()) == list(hashes.items())
@@ -170,4 +188,5 @@ def _lr_scale(scene, split, config):
 
 
 def _names(text):
+    """The names in a comma-separated list."""
     return [n.strip() for n in text.split(",") if n.strip()]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data.errors import DataError
 from data.facts import VISIBLE
-from data.images import read_grey
+from data.images import read_bands
 from data.rasters.base import CubeOptions, Raster, even_wavelengths
 
 _BAND_FILE = re.compile(r"([^.].*?)_?(\d+)\.png", re.IGNORECASE)
@@ -35,16 +35,7 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     numbers = sorted(files)
     if gaps := sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)):
         raise DataError(path, f"band {gaps[0]} of {numbers[0]}..{numbers[-1]} is missing", "copy the scene again")
-    pixels = [read_grey(files[n]) for n in numbers]
-    for number, band in zip(numbers, pixels, strict=True):
-        if band.shape != pixels[0].shape or band.dtype != pixels[0].dtype:
-            raise DataError(
-                files[number],
-                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but the first band has "
-                f"{pixels[0].shape[1]}x{pixels[0].shape[0]} of {pixels[0].dtype}",
-                "copy the scene again",
-            )
-    cube = np.stack(pixels, axis=2)
+    cube = read_bands([files[n] for n in numbers])
     wavelengths = even_wavelengths(options.wavelengths, len(numbers)) if options.wavelengths else None
     is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()
     if wavelengths is None and is_cave:

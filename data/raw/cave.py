@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data import images
 from data.errors import DataError
 from data.facts import VISIBLE
 from data.folders import files_below, folders_below
+from data.images import read_bands
 from data.raw.scene import RawScene
 from data.store import Scene
 
@@ -69,16 +69,7 @@ def read_scene(name: str, files: dict[int, Path]) -> Scene:
         raise DataError(
             folder, f"scene {name} has a band {surplus[0]}, CAVE has {len(VISIBLE)}", "is this another data set?"
         )
-    bands = [images.read_grey(files[n]) for n in sorted(wanted)]
-    for number, band in enumerate(bands, start=1):
-        if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
-            raise DataError(
-                files[number],
-                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but band 1 has "
-                f"{bands[0].shape[1]}x{bands[0].shape[0]} of {bands[0].dtype}",
-                "copy the scene again",
-            )
-    cube = np.stack(bands, axis=-1)
+    cube = read_bands([files[n] for n in sorted(wanted)])
     return Scene(
         name=name,
         cube=cube,

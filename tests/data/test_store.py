@@ -1,5 +1,3 @@
-import collections
-
 import fixtures
 import h5py
 import hypothesis.extra.numpy as arrays
@@ -96,23 +94,6 @@ def test_a_store_that_lacks_something_is_refused(stores, tmp_path):
             del (f.attrs if what in f.attrs else f)[what]
         with pytest.raises(DataError, match="not a scene store, or damaged"):
             Store(path)
-
-
-def test_a_training_run_opens_its_labelled_store_at_most_twice(run, tiny_flags, stores, monkeypatch):
-    opened = collections.Counter()
-
-    class Counting(h5py.File):
-        def __init__(self, name, *arguments, **options):
-            opened[str(name)] += 1
-            super().__init__(name, *arguments, **options)
-
-    monkeypatch.setattr(h5py, "File", Counting)
-    flags = {**tiny_flags, "eval_dir_ms": stores / "test.h5", "test_dir": stores / "test.h5"}
-    assert run("train", **flags, epochs=1)[0] == 0
-    assert 1 <= opened[str(stores / "labelled.h5")] <= 2
-    assert 1 <= opened[str(stores / "unlabelled.h5")] <= 2
-    # Once for validation, once for the test.
-    assert opened[str(stores / "test.h5")] == 2
 
 
 def test_info_shows_and_verifies_a_store(run, refused, stores, tmp_path):
