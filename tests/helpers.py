@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import textwrap
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -44,6 +46,20 @@ def everything_on(stores, raw):
 def words_of(flags):
     """Flags as the words of a command line."""
     return [f"--{name}={value}" for name, value in flags.items()]
+
+
+def blocks(page, language):
+    """(line number, reason not to run it or "", code) of the blocks of a language in a Markdown page.
+
+    The reason stands on the line before the block: <!-- not run: REASON -->
+    """
+    lines = page.read_text(encoding="utf-8").splitlines()
+    fences = [number for number, line in enumerate(lines) if line.lstrip().startswith("```")]
+    for first, last in zip(fences[::2], fences[1::2], strict=True):
+        if lines[first].strip() == f"```{language}":
+            reason = re.fullmatch(r"\s*<!-- not run: (.+) -->", lines[first - 1])
+            code = textwrap.dedent("\n".join(lines[first + 1 : last])) + "\n"
+            yield first + 1, reason[1] if reason else "", code
 
 
 def rows_of(path):

@@ -6,60 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, rows_of
+from helpers import ROOT, blocks, rows_of
 
-TOY_NETWORK = """
-import torch
-from torch import nn
-
-from models.network import Peer
-from models.registry import register
-
-
-@register("Toy", settings={"n_feats": 6}, training={"loss": "l1"}, mark="toy_in.")
-class Toy(Peer):
-    def __init__(self, n_colors, n_scale, n_feats=6):
-        super().__init__(n_colors, n_scale, n_feats)
-        self.toy_in = nn.Conv2d(n_colors, n_feats, 3, padding=1)
-        self.toy_out = nn.Conv2d(n_feats, n_colors, 3, padding=1)
-
-    def make_output(self, ms, lms):
-        return lms + self.toy_out(torch.relu(self.toy_in(lms)))
-
-    def last_parameters(self):
-        return list(self.toy_out.parameters())
-
-    @classmethod
-    def settings_from(cls, state):
-        n_feats, n_colors = state["toy_in.weight"].shape[:2]
-        return {"n_colors": n_colors, "n_feats": n_feats}
-"""
-
-FIFTH_OBJECTIVE = """
-import objectives
-
-
-def brightness_loss(learner, batch):
-    output = learner.super_resolve(batch)
-    return (output.mean((2, 3)) - batch.ms.mean((2, 3))).abs().mean()
-
-
-objectives.add(
-    objectives.Objective(
-        "brightness",
-        brightness_loss,
-        "unlabelled",
-        "Brightness loss",
-        label="Brightness",
-        rank=4,
-        switch="UseBrightness",
-        switch_help="1: keep the mean of unlabelled images",
-        theta="theta_brightness",
-        theta_help="such mini-batches per labelled one",
-        theta_default=2,
-    )
-)
-"""
+# The examples of docs/design.md.
+TOY_NETWORK, FIFTH_OBJECTIVE = (code for _, _, code in blocks(ROOT / "docs" / "design.md", "python"))
 
 
 @pytest.fixture
