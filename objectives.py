@@ -91,7 +91,6 @@ class Objective:
         is_supervised: whether it compares with something that stays. Both sides of the consistency loss are the
             network's: it is near zero as long as the network adds nothing to the bicubic image, and grows as it learns.
         first_half_only: whether it takes part in the first half of the epochs only (1..6 of 10).
-        needs_colours: whether it means nothing to a sensor that does not see blue, green and red.
     """
 
     name: str
@@ -109,7 +108,6 @@ class Objective:
     shares_batches: bool = False
     is_supervised: bool = True
     first_half_only: bool = False
-    needs_colours: bool = False
 
     def is_on(self, config: Any) -> bool:
         """Whether a run has it: a TrainConfig, or the content of a config.json."""
@@ -180,7 +178,6 @@ CONSISTENCY = add(
         modalities=("spectral", "rgb"),
         is_supervised=False,
         first_half_only=True,
-        needs_colours=True,
     )
 )
 

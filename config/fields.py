@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+from data.facts import published_patch
 from utils import UserError
 
 Choices = tuple | Callable[[], tuple] | None
@@ -69,6 +70,12 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, for config.json and checkpoints."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def asked_or_published_patch(dataset_name: str, n_scale: int, size: int, stride: int) -> tuple[int, int]:
+    """(size, stride) in HR pixels as asked, where they are not 0, else the published ones."""
+    published_size, published_stride = published_patch(dataset_name, n_scale)
+    return size or published_size, stride or published_stride
 
 
 def check_patch(patch_size: int, patch_stride: int, n_scale: int) -> None:

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, check_patch, flag, names, number
-from config.patch import asked_or_published_patch
+from config.fields import Config, asked_or_published_patch, check_patch, flag, names, number
 from data.facts import PROTOCOLS, SCALES, SPLITS
 from utils import UserError
 

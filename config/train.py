@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import objectives
-from config.fields import Config, check_dataset_name, check_gpus, check_patch, cuda_flag, flag, gpus_flag
-from config.patch import asked_or_published_patch
+from config.fields import (
+    Config,
+    asked_or_published_patch,
+    check_dataset_name,
+    check_gpus,
+    check_patch,
+    cuda_flag,
+    flag,
+    gpus_flag,
+)
 from data.facts import PROTOCOLS, SCALES
 from models import registry
 from utils import UserError

@@ -1,16 +1,16 @@
 """The command `prepare`: stores written, exported and checked, as asked."""
 
 from pathlib import Path
-from typing import Any
 
+from config import PrepareConfig
 from data.export import export
 from data.prepare import prepare as write_stores
 from evaluation.bicubic_check import check_stores
 from utils import given_by
 
 
-def prepare(config: Any) -> list[Path]:
-    """Do what a `config.PrepareConfig` asks; returns the paths of the files written."""
+def prepare(config: PrepareConfig) -> list[Path]:
+    """Do what is asked; returns the paths of the files written."""
     with given_by("raw_dir", config.raw_dir), given_by("unlabelled_lr_dir", config.unlabelled_lr_dir):
         stores, written = write_stores(config)
     if config.format == "mat":

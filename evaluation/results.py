@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from evaluation.samples import Samples
+from evaluation.scenes import SceneSet
 from metrics import METRICS
 from utils import replacing
 
@@ -17,28 +18,6 @@ PRINTED = ("MPSNR", "MSSIM", "MSSIM_gaussian", "SAM", "ERGAS", "CrossCorrelation
 
 # {scene: {metric: value}}
 Rows = Mapping[str, Mapping[str, float]]
-
-
-class ScoredScenes(Protocol):
-    """What results tell of the scenes that were scored.
-
-    Attributes:
-        n_scale: enlargement.
-        protocol: "corrected" or "published".
-        dataset: the data set that they are of; "" where they do not say it.
-        ergas_ratio: the ratio with which ERGAS was computed.
-    """
-
-    n_scale: int
-    protocol: str
-
-    @property
-    def dataset(self) -> str:
-        """See above."""
-
-    @property
-    def ergas_ratio(self) -> int:
-        """See above."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,7 @@ class SceneResults:
 def write(
     path: str | Path,
     model_name: str,
-    scenes: ScoredScenes,
+    scenes: SceneSet,
     rows: Rows,
     config: Mapping[str, Any],
     keep: Samples | None = None,

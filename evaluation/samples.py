@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
 import pictures
+from evaluation.scenes import TestScene
 from metrics import band_mse, psnr
 from utils import UserError, replacing
 
@@ -41,16 +41,6 @@ class Sample:
     output: np.ndarray
 
 
-class ScoredScene(Protocol):
-    """One scene as it was scored: ms 1 x C x h x w, lms and gt 1 x C x s*h x s*w; its bands in nm, or None."""
-
-    name: str
-    ms: torch.Tensor
-    lms: torch.Tensor
-    gt: torch.Tensor
-    wavelengths: np.ndarray | None
-
-
 class Samples:
     """Collects what one evaluation leaves, scene by scene.
 
@@ -65,7 +55,7 @@ class Samples:
         self.wavelengths: list[float] | None = None
         self.kept: list[Sample] = []
 
-    def add(self, scene: ScoredScene, output: np.ndarray) -> None:
+    def add(self, scene: TestScene, output: np.ndarray) -> None:
         """Take note of a scene and the network's output for it (H x W x C)."""
         gt, output = scene.gt[0].numpy(), output.transpose(2, 0, 1)
         self.bands[scene.name] = psnr(band_mse(gt.astype(np.float64), output.astype(np.float64))).tolist()

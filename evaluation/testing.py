@@ -4,43 +4,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
+from config import TestConfig
 from evaluation import results, scoring
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
 from models import build_model, weights
 from models.ensemble import SelfEnsemble
 from models.network import Network
+from training.checkpoint import RUN_FILES
 from training.processes import World
 from utils import UserError, select_device, writing
 
 # Weights that are called alike in every run's folder; results are called after the folder.
-RUN_WEIGHTS = ("last.pth", "previous.pth", "best.pth")
+RUN_WEIGHTS = (*RUN_FILES, "best.pth")
 # Flags that are only checked against the weights.
 CHECKED = ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs")
-
-
-class AsksForATest(Protocol):
-    """What is asked of a test, see `config.TestConfig`."""
-
-    test_dir: str
-    model_dir: str
-    model_title: str
-    result_path: str
-    n_scale: int
-    n_ovls: int
-    data_test_num: int
-    protocol: str
-    self_ensemble: bool
-    save_images: bool
-    cuda: str
-    gpus: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """All settings as plain values."""
 
 
 @dataclass
@@ -54,7 +36,7 @@ class Method:
     n_colors: int
 
 
-def test(config: AsksForATest) -> list[Path]:
+def test(config: TestConfig) -> list[Path]:
     """Score the weights (or Bicubic) on the test scenes, print the table, write it.
 
     Returns:
@@ -81,10 +63,9 @@ def test(config: AsksForATest) -> list[Path]:
     rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
     if not world.is_main:
         return []
+    about = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
-    description = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
-    path = result_path / f"{title}_results.json"
-    results.write(path, method.name, scenes, rows, description, keep)
+    path = results.write(result_path / f"{title}_results.json", method.name, scenes, rows, about, keep)
     return [path, *keep.write(path), *files]
 
 
@@ -120,7 +101,7 @@ def score_run(
     return [path, *keep.write(path)]
 
 
-def _method_of(config: AsksForATest) -> Method:
+def _method_of(config: TestConfig) -> Method:
     if not config.model_dir:
         n_scale = config.n_scale or 4
         return Method(
@@ -134,7 +115,7 @@ def _method_of(config: AsksForATest) -> Method:
     return Method(loaded.model, architecture["name"], title, architecture["n_scale"], architecture["n_colors"])
 
 
-def _refuse_contradictions(config: AsksForATest, architecture: dict[str, Any]) -> None:
+def _refuse_contradictions(config: TestConfig, architecture: dict[str, Any]) -> None:
     remedy = "leave the flag out, or give other weights"
     if config.model_title not in ("", architecture["name"]):
         raise UserError(f"--model_title {config.model_title}: {config.model_dir} is a {architecture['name']}; {remedy}")

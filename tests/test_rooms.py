@@ -14,7 +14,9 @@ ROOMS = {
     "models": {"utils", "data.facts"},
     "config": {"utils", "objectives", "models.registry", "data.facts"},
     "training": {"config", "data", "models", "objectives", "losses", "utils", "metrics"},
-    "evaluation": {"data", "models", "metrics", "pictures", "training.processes", "utils"},
+    "evaluation": {
+        *("config", "data", "models", "metrics", "pictures", "training.checkpoint", "training.processes", "utils"),
+    },
     "predict": {"data", "models", "config", "pictures", "training.processes", "utils"},
     "tables": {
         *("config", "evaluation.results", "evaluation.samples", "evaluation.published", "objectives"),
