@@ -13,7 +13,7 @@ import torch
 
 from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
 from losses import hybrid_loss
-from utils import random_generator
+from utils import random_generator, sent_to
 
 
 class Batch(Protocol):
@@ -46,6 +46,9 @@ class Learner(Protocol):
     def super_resolve(self, batch: Any, modality: str = "spectral") -> torch.Tensor:
         """The network's output for a batch, in float32."""
 
+    def super_resolve_pair(self, batch: Any, rgb: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for a batch of HSIs and one of RGB images, which go through shared parts together."""
+
 
 def labelled_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     """Super-resolved HSIs against the true ones."""
@@ -55,7 +58,7 @@ def labelled_loss(learner: Learner, batch: Batch) -> torch.Tensor:
 def mixup_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     """The same for bands mixed by a new random matrix (Spectral Mixup)."""
     generator = random_generator(learner.seed, "mixup", learner.iteration, learner.repeat)
-    matrix = draw_mixup_matrix(batch.ms.shape[1], generator).to(batch.ms.device)
+    matrix = sent_to(batch.ms.device, draw_mixup_matrix(batch.ms.shape[1], generator))
     return labelled_loss(learner, batch.map(lambda x: spectral_mixup(x, matrix)))
 
 
@@ -67,9 +70,9 @@ def rgb_loss(learner: Learner, batch: Batch) -> torch.Tensor:
 def consistency_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     """An unlabelled HSI super-resolved and then converted to 8 channels, against the reverse order."""
     conversion = learner.conversion
-    converted_last = convert_bands(learner.super_resolve(batch), conversion)
     converted_first = batch.map(lambda x: convert_bands(x, conversion))
-    return hybrid_loss(converted_last, learner.super_resolve(converted_first, "rgb"))
+    resolved, resolved_after = learner.super_resolve_pair(batch, converted_first)
+    return hybrid_loss(convert_bands(resolved, conversion), resolved_after)
 
 
 @dataclass(frozen=True)

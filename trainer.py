@@ -1,6 +1,5 @@
 """Training: DeepShare's two modalities and four objectives in one loop, resumable at any iteration."""
 
-import contextlib
 import copy
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from models.weights import load_strictly, save_weights
 from objectives import Objective
 from training import checkpoint
 from training.inputs import open_inputs
-from training.learner import Learner, LossModule, synchronised, update_mean
+from training.learner import Learner, update_mean
 from training.log import RunLog, description_of
 from training.meters import LossMeter
 from training.network import build_network
@@ -49,8 +48,8 @@ class Trainer:
         seed_everything(config.seed)
         self.device = select_device(config.cuda, config.gpus)
         self.world = World(self.device)
-        prepare_arithmetic(config.precision, self.device)
-        run_dir = checkpoint.find_run(config)
+        prepare_arithmetic(config.precision, self.device, config.deterministic)
+        run_dir = self.world.on_main(lambda: checkpoint.find_run(config))
         self.inputs = open_inputs(config, self.device, self.world)
         self.config = config = self.inputs.config
         self.streams, self.n_colors = self.inputs.streams, self.inputs.n_colors
@@ -69,12 +68,10 @@ class Trainer:
         self.seconds = 0.0
         if run_dir:
             self._restore(*checkpoint.load_newest_run(run_dir))
-        forward = torch.compile(self.model) if config.compile else self.model
-        self.learner = Learner(forward, config, self.inputs.conversion)
-        self._loss_module = synchronised(LossModule(self.model, self.learner), self.world)
+        self.learner = Learner(self.model, config, self.inputs.conversion)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)
-        self.run_dir: Path = self.world.from_main(run_dir or checkpoint.new_run(config))
+        self.run_dir: Path = run_dir or self.world.on_main(lambda: checkpoint.new_run(config))
         self.files: list[Path] = []
 
     def train(self) -> list[Path]:
@@ -150,20 +147,20 @@ class Trainer:
         parts = batch.split(self.config.accumulate)
         total: Any = 0
         for number, part in enumerate(parts, 1):
-            # Gradients are exchanged between processes once, with the last part.
-            is_alone = number < len(parts) and self.world.size > 1
-            with self._loss_module.no_sync() if is_alone else contextlib.nullcontext():
-                loss = self._loss_module(objective, part) * (part.weight / len(parts))
-                loss.backward()
+            loss = objective.loss(self.learner, part) * (part.weight / len(parts))
+            self.learner.backward(loss)
             total = loss.detach() if number == 1 else total + loss.detach()
         if not self.config.joint_loss:
             self._step()
         self.losses.add(objective.name, total, self.iteration)
 
     def _step(self) -> None:
+        # What an objective does not use, it uses in no process: all exchange the same gradients.
+        self.world.average_([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.config.clip_gradient:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient)
         self.optimizer.step()
+        self.learner.after_step()
 
     def _open_scenes(self, flag: str, limit: int) -> SceneSet | None:
         path = getattr(self.config, flag)

@@ -91,6 +91,14 @@ def select_device(cuda: str, gpus: str) -> torch.device:
     return torch.device("cpu")
 
 
+def sent_to(device: str | torch.device, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor on a device; a CUDA device takes it from pinned memory, and nobody waits for that."""
+    device = torch.device(device)
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def progress_bar(iterable: Iterable | None = None, **options: Any) -> tqdm:
     """A tqdm bar with the time left; in a log file it writes a line now and then, not many a second.
 
@@ -146,14 +154,22 @@ def cpu_computes_bf16() -> bool:
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def prepare_arithmetic(precision: str, device: torch.device) -> None:
-    """Set how a run computes: the same seed shall give the same log, also where cuDNN has faster ways that do not."""
+def prepare_arithmetic(precision: str, device: torch.device, deterministic: bool = False) -> None:
+    """Set how a run computes.
+
+    Args:
+        precision: fp32, tf32 or bf16.
+        device: what computes.
+        deterministic: whether the same seed shall give the same weights to the bit on CUDA too, where cuDNN has faster
+            ways that do not; without, it tries its ways out for each size of image, and keeps the fastest.
+    """
     if precision == "bf16" and device.type == "cpu" and not cpu_computes_bf16():
         say(
             "--precision bf16: this CPU has no fast arithmetic for it, so steps take many times as long; fp32 is "
             "faster here"
         )
-    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 

@@ -127,6 +127,11 @@ class TrainConfig(Config):
     accumulate: int = flag(
         1, "parts that each mini-batch goes through in, one after the other, to save memory", low=1, affects="speed"
     )
+    deterministic: bool = flag(
+        False,
+        "1: on CUDA, the same seed gives the same weights to the bit, with slower steps; on a CPU it always does",
+        affects="speed",
+    )
     activation_checkpointing: bool = flag(
         False, "1: keep fewer feature maps and compute them again, to save memory", affects="speed"
     )

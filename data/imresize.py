@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from utils import sent_to
+
 # Above this many pixels along an axis, dense matrices would multiply mostly zeros.
 LARGEST_PATCH = 256
 
@@ -51,8 +53,8 @@ def resize_batch(x: torch.Tensor, scale: float | Fraction) -> torch.Tensor:
         return interpolate(x, ratio)
     # Products along the last axes of B x H x W x C: no copies for channels_last batches.
     x = x.permute(0, 2, 3, 1)
-    rows = _resize_matrix(x.shape[1], ratio).to(x)
-    cols = _resize_matrix(x.shape[2], ratio).to(x)
+    rows = _matrix_for(x.shape[1], ratio, x.dtype, x.device)
+    cols = _matrix_for(x.shape[2], ratio, x.dtype, x.device)
     resized_rows = rows @ x.flatten(2)
     resized = cols @ resized_rows.unflatten(2, x.shape[2:])
     return resized.permute(0, 3, 1, 2)
@@ -87,6 +89,12 @@ def interpolate(x: torch.Tensor, ratio: Fraction) -> torch.Tensor:
     full_size = (int(len(rows) * ratio), int(len(cols) * ratio))
     full = torch.nn.functional.interpolate(padded, size=full_size, mode="bicubic", antialias=True)
     return full[:, :, top : top + height, left : left + width]
+
+
+@lru_cache(maxsize=64)
+def _matrix_for(size: int, ratio: Fraction, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """_resize_matrix where it is needed, and kept there."""
+    return sent_to(device, _resize_matrix(size, ratio).to(dtype))
 
 
 @lru_cache(maxsize=64)

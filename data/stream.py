@@ -15,7 +15,7 @@ import torch
 
 from data.errors import DataError
 from data.facts import AUGMENTATIONS
-from utils import random_generator
+from utils import random_generator, sent_to
 
 Image = TypeVar("Image", np.ndarray, torch.Tensor)
 
@@ -163,4 +163,4 @@ class PatchStream:
         mine = mine if len(mine) else items[:1]
         batch = self.source.batch(mine // AUGMENTATIONS, mine % AUGMENTATIONS)
         batch.weight = weight
-        return batch.map(lambda x: x.to(self.device, memory_format=torch.channels_last))
+        return batch.map(lambda x: sent_to(self.device, x).contiguous(memory_format=torch.channels_last))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from data.facts import SCALES
@@ -33,8 +34,12 @@ class ChannelAttention(nn.Module):
         self.conv_du = nn.Sequential(conv(n_feats, squeezed, 1), nn.ReLU(), conv(squeezed, n_feats, 1), nn.Sigmoid())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """B x C x h x w -> B x C' x h' x w'."""
-        return x * self.conv_du(x.mean((2, 3), keepdim=True))
+        """B x C x h x w -> B x C x h x w."""
+        return x * self.weights(x)
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w -> B x C x 1 x 1, values 0..1: what each map of each image is multiplied by."""
+        return self.conv_du(x.mean((2, 3), keepdim=True))
 
 
 class ResidualBlock(nn.Module):
@@ -42,15 +47,24 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_feats: int, kernel_size: int, attention: bool = False, res_scale: float = 0.1) -> None:
         super().__init__()
-        layers = [conv(n_feats, n_feats, kernel_size), nn.ReLU(), conv(n_feats, n_feats, kernel_size)]
+        layers = [conv(n_feats, n_feats, kernel_size), nn.ReLU(inplace=True), conv(n_feats, n_feats, kernel_size)]
         if attention:
             layers.append(ChannelAttention(n_feats))
         self.body = nn.Sequential(*layers)
         self.res_scale = res_scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """B x C x h x w -> B x C' x h' x w'."""
-        return torch.add(x, self.body(x), alpha=self.res_scale)
+        """B x C x h x w -> B x C x h x w."""
+        # res_scale goes into what is small, the attention's weights or the last convolution's: no pass over the maps.
+        if isinstance(self.body[-1], ChannelAttention):
+            *layers, attention = self.body
+            y = x
+            for layer in layers:
+                y = layer(y)
+            return x + y * (attention.weights(y) * self.res_scale)
+        first, relu, last = self.body
+        weight, bias = last.weight * self.res_scale, last.bias * self.res_scale
+        return x + functional.conv2d(relu(first(x)), weight, bias, padding=last.padding)
 
     def add_to_(self, x: torch.Tensor) -> torch.Tensor:
         """forward in place and in strips, for inference."""
@@ -101,17 +115,32 @@ class SSPN(nn.Module):
         return x + y
 
 
+class SubPixel(nn.Module):
+    """`nn.PixelShuffle` that leaves channels_last as it is; torch's own returns contiguous maps on CUDA."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """B x s*s*C x h x w -> B x C x s*h x s*w."""
+        s = self.scale
+        pixels = x.permute(0, 2, 3, 1).unflatten(3, (-1, s, s))
+        # B x h x w x C x s x s -> B x h x s x w x s x C
+        return pixels.permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
 class Upsampler(nn.Sequential):
     """Sub-pixel enlargement by 3 or by a power of two; scale 1 has no layers and changes nothing."""
 
     def __init__(self, scale: int, n_feats: int) -> None:
         if scale == 3:
-            layers = [conv(n_feats, 9 * n_feats, 3), nn.PixelShuffle(3)]
+            layers = [conv(n_feats, 9 * n_feats, 3), SubPixel(3)]
         else:
             steps = int(math.log2(scale))
             if 2**steps != scale:
                 raise ValueError(f"cannot enlarge by {scale}: 3 or a power of two is needed")
-            layers = [m for _ in range(steps) for m in (conv(n_feats, 4 * n_feats, 3), nn.PixelShuffle(2))]
+            layers = [m for _ in range(steps) for m in (conv(n_feats, 4 * n_feats, 3), SubPixel(2))]
         super().__init__(*layers)
 
 
@@ -254,16 +283,24 @@ def gather_groups(x: torch.Tensor, starts: Sequence[int], n_subs: int) -> torch.
     return torch.cat([x[:, s : s + n_subs] for s in starts])
 
 
-def merge_groups(groups: torch.Tensor, starts: Sequence[int], n_colors: int) -> torch.Tensor:
-    """(G*B) x n_subs x H x W -> B x n_colors x H x W: the mean, band by band, of the groups over it."""
-    per_group = groups.chunk(len(starts))
+def merge_matrix(starts: Sequence[int], n_subs: int, n_colors: int) -> torch.Tensor:
+    """G*n_subs x n_colors: a band's mean of the groups over it, for `merge_groups`."""
+    covers = torch.zeros(len(starts), n_subs, n_colors)
+    for group, start in enumerate(starts):
+        covers[group, :, start : start + n_subs] = torch.eye(n_subs)
+    return (covers / covers.sum((0, 1))).flatten(0, 1)
+
+
+def merge_groups(groups: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """(G*B) x n_subs x H x W -> B x n_colors x H x W: the mean, band by band, of the groups over it.
+
+    Args:
+        matrix: from `merge_matrix`.
+    """
     n_subs = groups.shape[1]
-    merged = groups.new_zeros(per_group[0].shape[0], n_colors, *groups.shape[2:])
-    coverage = groups.new_zeros(n_colors, 1, 1)
-    for start, group in zip(starts, per_group, strict=True):
-        merged[:, start : start + n_subs] += group
-        coverage[start : start + n_subs] += 1
-    return merged / coverage
+    # One product along the last axis of B x H x W x G*n_subs: the result is in channels_last.
+    pixels = groups.unflatten(0, (matrix.shape[0] // n_subs, -1)).permute(1, 3, 4, 0, 2).flatten(3)
+    return (pixels @ matrix.to(groups.dtype)).permute(0, 3, 1, 2)
 
 
 def check_settings(n_colors: int, n_scale: int, n_feats: int, n_subs: int, n_ovls: int, n_blocks: int) -> None:

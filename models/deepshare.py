@@ -17,6 +17,7 @@ from models.blocks import (
     in_portions,
     join_skip,
     merge_groups,
+    merge_matrix,
 )
 from models.network import Network, State
 from models.registry import register
@@ -73,6 +74,7 @@ class DeepShare(Network):
         self.n_subs = n_subs
         self.starts = group_starts(n_colors, n_subs, n_ovls)
         self.use_share = use_share
+        self.register_buffer("merging", merge_matrix(self.starts, n_subs, n_colors), persistent=False)
 
         def branches(make: Callable[[], Branch]) -> nn.Module:
             return make() if use_share else nn.ModuleList([make() for _ in range(len(self.starts) + 1)])
@@ -102,13 +104,29 @@ class DeepShare(Network):
             B x C x s*h x s*w, not clipped.
         """
         if modality == "spectral":
-            y = merge_groups(self._enlarge_groups(ms), self.starts, self.n_colors)
-            y = join_skip(self.trunk(y), self.skip_conv, lms, self.final)
-        elif modality == "rgb":
-            y = self._enlarge(ms, -1)
-            y = join_skip(self.trunk_RGB(y), self.skip_conv_RGB, lms, self.final_RGB)
-        else:
-            raise ValueError(f"modality is 'spectral' or 'rgb', not {modality!r}")
+            return self._finish_spectral(self._enlarge_groups(ms), lms)
+        if modality == "rgb":
+            return self._finish_rgb(self._enlarge(ms, -1), lms)
+        raise ValueError(f"modality is 'spectral' or 'rgb', not {modality!r}")
+
+    def forward_pair(
+        self, ms: torch.Tensor, lms: torch.Tensor, rgb_ms: torch.Tensor, rgb_lms: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Network`; one batch goes through the shared branches."""
+        if not self.use_share:
+            return super().forward_pair(ms, lms, rgb_ms, rgb_lms)
+        groups = gather_groups(ms, self.starts, self.n_subs)
+        enlarged = self._enlarge(torch.cat([groups, rgb_ms]), 0)
+        spectral, rgb = enlarged.split([len(groups), len(rgb_ms)])
+        return self._finish_spectral(spectral, lms), self._finish_rgb(rgb, rgb_lms)
+
+    def _finish_spectral(self, groups, lms):
+        """(G*B) x n_subs x s*h x s*w, the enlarged groups, -> the images."""
+        y = join_skip(self.trunk(merge_groups(groups, self.merging)), self.skip_conv, lms, self.final)
+        return y + lms if self.has_global_residual else y
+
+    def _finish_rgb(self, group, lms):
+        y = join_skip(self.trunk_RGB(group), self.skip_conv_RGB, lms, self.final_RGB)
         return y + lms if self.has_global_residual else y
 
     def _enlarge(self, groups, which):

@@ -39,6 +39,12 @@ class Network(nn.Module):
         """The network on a device, in the memory format that is fastest there."""
         return self.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def forward_pair(
+        self, ms: torch.Tensor, lms: torch.Tensor, rgb_ms: torch.Tensor, rgb_lms: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch of hyperspectral images and one of RGB images, as two calls would make them."""
+        return self(ms, lms, "spectral"), self(rgb_ms, rgb_lms, "rgb")
+
     def init_identity(self) -> None:
         """Start as, or near, the bicubic image. Not in the publications, for short runs.
 

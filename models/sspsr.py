@@ -19,6 +19,7 @@ from models.blocks import (
     in_portions,
     join_skip,
     merge_groups,
+    merge_matrix,
 )
 from models.network import Peer, State
 from models.registry import register
@@ -54,6 +55,7 @@ class SSPSR(Peer):
         # As in DeepShare, an odd scale is left to the second enlargement.
         first, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
         self.n_subs, self.starts = n_subs, group_starts(n_colors, n_subs, n_ovls)
+        self.register_buffer("merging", merge_matrix(self.starts, n_subs, n_colors), persistent=False)
         self.branch = _Branch(n_subs, n_feats, n_blocks, up_scale=first, out_channels=n_subs)
         self.trunk = _Branch(n_colors, n_feats, n_blocks, up_scale=second)
         self.skip_conv = conv(n_colors, n_feats, 3)
@@ -61,7 +63,7 @@ class SSPSR(Peer):
 
     def make_output(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
         """See `Peer`."""
-        y = self.trunk(merge_groups(self._enlarge_groups(ms), self.starts, self.n_colors))
+        y = self.trunk(merge_groups(self._enlarge_groups(ms), self.merging))
         return join_skip(y, self.skip_conv, lms, self.final)
 
     def _enlarge_groups(self, ms):

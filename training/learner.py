@@ -1,6 +1,6 @@
 """What an objective's loss asks of the network in training; see `objectives.Learner`."""
 
-from collections.abc import Callable
+import copy
 from typing import Any
 
 import torch
@@ -10,55 +10,89 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from config import TrainConfig
 from data.stream import Batch
 from losses import loss_of
-from objectives import Objective
-from training.processes import World
+from models.network import Network
 
 
 class Learner:
     """Calls the network in the precision asked for, and knows what random draws depend on.
 
+    In bf16 a twin of the network computes, whose weights are copied from the network's after each step: autocast
+    would convert each weight at each call.
+
     Args:
-        forward: the network, compiled or not.
+        model: the network that learns.
         config: the run's.
         conversion: bands x n_subs matrix of the consistency loss, or None where nobody needs it.
     """
 
-    def __init__(
-        self, forward: Callable[..., torch.Tensor], config: TrainConfig, conversion: torch.Tensor | None
-    ) -> None:
-        self._forward, self.config = forward, config
+    def __init__(self, model: Network, config: TrainConfig, conversion: torch.Tensor | None) -> None:
+        self._twin = Bf16Twin(model) if config.precision == "bf16" else None
+        network = self._twin.network if self._twin else model
+        self._forward: Any = network
+        self._forward_pair: Any = network.forward_pair
+        if config.compile:
+            self._forward = torch.compile(network, dynamic=False)
+            self._forward_pair = torch.compile(network.forward_pair, dynamic=False)
+        self.config = config
         self.conversion, self.criterion, self.seed = conversion, loss_of(config.loss), config.seed
         self.iteration = self.repeat = 0
 
     def super_resolve(self, batch: Batch, modality: str = "spectral") -> torch.Tensor:
         """The network's output; what follows it is in float32."""
-        with torch.autocast(batch.ms.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            output = self._forward(batch.ms, batch.lms, modality)
-        return output.float()
+        with self._precision(batch):
+            return self._forward(batch.ms, batch.lms, modality).float()
+
+    def super_resolve_pair(self, batch: Batch, rgb: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's outputs for a batch of HSIs and one of RGB images; what follows them is in float32."""
+        with self._precision(batch):
+            spectral, other = self._forward_pair(batch.ms, batch.lms, rgb.ms, rgb.lms)
+            return spectral.float(), other.float()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add a loss's gradients to those of the network's parameters; the others keep none."""
+        loss.backward()
+        if self._twin:
+            self._twin.hand_gradients_over()
+
+    def after_step(self) -> None:
+        """Take note that the network's weights have changed."""
+        if self._twin:
+            self._twin.copy_weights()
+
+    def _precision(self, batch):
+        return torch.autocast(batch.ms.device.type, torch.bfloat16, enabled=self._twin is not None)
 
 
-class LossModule(nn.Module):
-    """A loss as the forward pass of a module that holds the network, however often the loss calls it.
+class Bf16Twin:
+    """A copy of a network with its parameters in bf16, whose gradients go to the network's own.
 
-    DistributedDataParallel takes one forward pass for each backward pass; the consistency loss has two
-    passes through the network.
+    Args:
+        model: the network that learns, in float32.
+
+    Attributes:
+        network: the copy.
     """
 
-    def __init__(self, model: nn.Module, learner: Learner) -> None:
-        super().__init__()
-        self.model, self._learner = model, learner
+    def __init__(self, model: Network) -> None:
+        self.network = copy.deepcopy(model)
+        for parameter in self.network.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+        self._pairs = list(zip(model.parameters(), self.network.parameters(), strict=True))
 
-    def forward(self, objective: Objective, batch: Any) -> torch.Tensor:
-        """The objective's loss of a mini-batch."""
-        return objective.loss(self._learner, batch)
+    @torch.no_grad()
+    def copy_weights(self) -> None:
+        """Bring the copy's parameters up to date, all in one operation."""
+        torch._foreach_copy_([copied for _, copied in self._pairs], [own for own, _ in self._pairs])
 
-
-def synchronised(module: LossModule, world: World) -> Any:
-    """The module with its gradients averaged over the processes, where there are several."""
-    if world.size == 1:
-        return module
-    # Each loss uses other parts of the network; what none of the processes used keeps no gradient.
-    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+    @torch.no_grad()
+    def hand_gradients_over(self) -> None:
+        """Move the copy's gradients to the network's parameters, adding to those that are there."""
+        used = [(own, copied) for own, copied in self._pairs if copied.grad is not None]
+        gradients = [torch.empty_like(own) for own, _ in used]
+        torch._foreach_copy_(gradients, [copied.grad for _, copied in used])
+        for (own, copied), gradient in zip(used, gradients, strict=True):
+            own.grad = gradient if own.grad is None else own.grad + gradient
+            copied.grad = None
 
 
 @torch.no_grad()

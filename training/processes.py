@@ -2,11 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from utils import UserError
 
 CPU = torch.device("cpu")
 
@@ -49,6 +51,29 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def average_(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace float32 tensors by their means over the processes, all in one exchange; all give as many."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.size
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        """What a function returns in the main process; where it raises a UserError there, all raise it."""
+        outcome: Any = None
+        if self.is_main:
+            try:
+                outcome = function()
+            except UserError as error:
+                outcome = UserError(error.on_command_line())
+        outcome = self.from_main(outcome)
+        if isinstance(outcome, UserError):
+            raise outcome
+        return outcome
 
     def from_main(self, value: Any) -> Any:
         """What the main process gives here."""

@@ -40,7 +40,7 @@ def test_merging_what_was_gathered_gives_the_image_back(grouping, batch, seed):
     starts = blocks.group_starts(n_colors, n_subs, n_ovls)
     groups = blocks.gather_groups(x, starts, n_subs)
     assert groups.shape == (len(starts) * batch, n_subs, 2, 3)
-    torch.testing.assert_close(blocks.merge_groups(groups, starts, n_colors), x)
+    torch.testing.assert_close(blocks.merge_groups(groups, blocks.merge_matrix(starts, n_subs, n_colors)), x)
 
 
 @given(st.integers(1, 70), st.integers(1, 9), st.integers(0, 2**16))

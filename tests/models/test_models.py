@@ -34,14 +34,14 @@ def test_band_groups_of_31_bands_start_where_published():
 def test_merging_untouched_groups_gives_the_image_back():
     x = torch.rand(2, 31, 3, 4)
     starts = blocks.group_starts(31, 8, 2)
-    merged = blocks.merge_groups(blocks.gather_groups(x, starts, 8), starts, 31)
+    merged = blocks.merge_groups(blocks.gather_groups(x, starts, 8), blocks.merge_matrix(starts, 8, 31))
     torch.testing.assert_close(merged, x)
 
 
 def test_merging_takes_the_mean_where_groups_overlap():
     # Groups of 2 bands over 3: band 1 is in both and gets the mean of 10 and 20.
     groups = torch.tensor([[1.0, 10.0], [20.0, 3.0]]).reshape(2, 2, 1, 1)
-    assert blocks.merge_groups(groups, [0, 1], 3).flatten().tolist() == [1, 15, 3]
+    assert blocks.merge_groups(groups, blocks.merge_matrix([0, 1], 2, 3)).flatten().tolist() == [1, 15, 3]
 
 
 @pytest.mark.parametrize("n_scale", [2, 3, 4, 6, 8, 16])
