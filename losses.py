@@ -1,4 +1,8 @@
-"""The training losses: L1 with squared total variation (SSPSR's hybrid loss), and those of the peers."""
+"""The training losses: L1 with squared total variation (SSPSR's hybrid loss), and those of the peers.
+
+Means and differences of neighbours are taken with the bands as the last axis: their gradients come in the order of the
+axes, and so in channels_last, as the convolutions before them want it.
+"""
 
 from collections.abc import Callable
 
@@ -15,15 +19,17 @@ DARK = 1e-4
 def spatial_tv(x: torch.Tensor) -> torch.Tensor:
     """Squared total variation along rows and columns of B x C x H x W, mean over the batch (a scalar)."""
     batch, bands, height, width = x.shape
-    dh = (x[:, :, 1:] - x[:, :, :-1]).square().sum() / max(1, bands * (height - 1) * width)
-    dw = (x[:, :, :, 1:] - x[:, :, :, :-1]).square().sum() / max(1, bands * height * (width - 1))
+    x = x.permute(0, 2, 3, 1)
+    dh = (x[:, 1:] - x[:, :-1]).square().sum() / max(1, bands * (height - 1) * width)
+    dw = (x[:, :, 1:] - x[:, :, :-1]).square().sum() / max(1, bands * height * (width - 1))
     return (dh + dw) / batch
 
 
 def spectral_tv(x: torch.Tensor) -> torch.Tensor:
     """Twice the squared total variation along the bands of B x C x H x W, mean over the batch."""
     batch, bands, height, width = x.shape
-    dc = (x[:, 1:] - x[:, :-1]).square().sum() / max(1, (bands - 1) * height * width)
+    x = x.permute(0, 2, 3, 1)
+    dc = (x[..., 1:] - x[..., :-1]).square().sum() / max(1, (bands - 1) * height * width)
     return 2 * dc / batch
 
 
@@ -37,7 +43,7 @@ def hybrid_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Returns:
         A scalar tensor.
     """
-    l1 = (pred - target).abs().mean()
+    l1 = (pred - target).permute(0, 2, 3, 1).abs().mean()
     return l1 + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
 
 

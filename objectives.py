@@ -15,6 +15,9 @@ from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
 from losses import hybrid_loss
 from utils import random_generator, sent_to
 
+# Random matrices of Spectral Mixup that are drawn, and sent to the device, together.
+MATRICES_AT_ONCE = 64
+
 
 class Batch(Protocol):
     """A mini-batch: ms B x C x h x w, lms and gt B x C x s*h x s*w, in 0..1; gt is None where nobody knows it."""
@@ -35,12 +38,14 @@ class Learner(Protocol):
         criterion: the loss that --loss names.
         seed, iteration, repeat: what random draws depend on; repeat counts an objective's mini-batches of an
             iteration.
+        kept: what losses keep for later mini-batches, to be made again where it is missing.
     """
 
     conversion: Any
     seed: int
     iteration: int
     repeat: int
+    kept: dict[Any, Any]
     criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
     def super_resolve(self, batch: Any, modality: str = "spectral") -> torch.Tensor:
@@ -57,9 +62,20 @@ def labelled_loss(learner: Learner, batch: Batch) -> torch.Tensor:
 
 def mixup_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     """The same for bands mixed by a new random matrix (Spectral Mixup)."""
-    generator = random_generator(learner.seed, "mixup", learner.iteration, learner.repeat)
-    matrix = sent_to(batch.ms.device, draw_mixup_matrix(batch.ms.shape[1], generator))
+    matrix = mixup_matrix(learner, batch.ms.shape[1], batch.ms.device)
     return labelled_loss(learner, batch.map(lambda x: spectral_mixup(x, matrix)))
+
+
+def mixup_matrix(learner: Learner, n_colors: int, device: torch.device) -> torch.Tensor:
+    """The n_colors x n_colors matrix of a mini-batch; those of many iterations are sent to the device together."""
+    block, number = divmod(learner.iteration, MATRICES_AT_ONCE)
+    kept = learner.kept.get(("mixup", learner.repeat))
+    if kept is None or kept[0] != block:
+        iterations = range(block * MATRICES_AT_ONCE, (block + 1) * MATRICES_AT_ONCE)
+        generators = [random_generator(learner.seed, "mixup", iteration, learner.repeat) for iteration in iterations]
+        matrices = torch.stack([draw_mixup_matrix(n_colors, generator) for generator in generators])
+        kept = learner.kept["mixup", learner.repeat] = block, sent_to(device, matrices)
+    return kept[1][number]
 
 
 def rgb_loss(learner: Learner, batch: Batch) -> torch.Tensor:

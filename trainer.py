@@ -143,7 +143,7 @@ class Trainer:
         # move them on by their momentum. The released losses come out only this way.
         if not self.config.joint_loss:
             self.optimizer.zero_grad(set_to_none=True)
-        self.learner.iteration, self.learner.repeat = self.iteration, repeat
+        self.learner.begin(self.iteration, repeat)
         parts = batch.split(self.config.accumulate)
         total: Any = 0
         for number, part in enumerate(parts, 1):
@@ -160,7 +160,6 @@ class Trainer:
         if self.config.clip_gradient:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient)
         self.optimizer.step()
-        self.learner.after_step()
 
     def _open_scenes(self, flag: str, limit: int) -> SceneSet | None:
         path = getattr(self.config, flag)

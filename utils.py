@@ -96,7 +96,8 @@ def sent_to(device: str | torch.device, tensor: torch.Tensor) -> torch.Tensor:
     device = torch.device(device)
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+    return pinned.to(device, non_blocking=True)
 
 
 def progress_bar(iterable: Iterable | None = None, **options: Any) -> tqdm:

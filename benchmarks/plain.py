@@ -95,10 +95,10 @@ def loss_of(y, t):
     return nn.functional.l1_loss(y, t) + 1e-3 * (rows + cols) / b + 1e-3 * bands / b
 
 
-def step(model, optimizer, ms, lms, gt):
+def step(model, optimizer, ms, lms, gt, modality="spectral"):
     """One Adam step; returns the loss as a float."""
     optimizer.zero_grad()
-    loss = loss_of(model(ms, lms), gt)
+    loss = loss_of(model(ms, lms, modality), gt)
     loss.backward()
     optimizer.step()
     return loss.item()

@@ -122,7 +122,7 @@ class TrainConfig(Config):
         affects="remedy",
     )
     compile: bool = flag(
-        False, "1: compile the network with torch.compile: some minutes at the start, faster steps", affects="speed"
+        False, "1: compile the network's blocks with torch.compile: slower to start, faster steps", affects="speed"
     )
     accumulate: int = flag(
         1, "parts that each mini-batch goes through in, one after the other, to save memory", low=1, affects="speed"

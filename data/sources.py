@@ -18,8 +18,6 @@ from data.stream import Batch, PatchSource, augment
 from utils import free_memory, progress_bar, say, sent_to
 
 Cube = np.ndarray | ChunkedCube
-# A patch: scene, top row, left column, pixels along its edge, flip or rotation.
-Cut = tuple[int, int, int, int, int]
 
 
 class ScenePatches:
@@ -58,11 +56,8 @@ class ScenePatches:
         self.size, self.resize_dtype, self.device = size, torch.float32, torch.device("cpu")
         self.wavelengths = wavelengths
         self.cubes: list[Any] = []
-        # On CUDA, all pixels of all scenes, one below the other, and where each scene's begin.
-        self.pixels: torch.Tensor | None = None
-        self.first_pixels = np.zeros(0, dtype=np.int64)
-        self.widths: list[int] = []
         self.scales: list[float] = []
+        self.divisors: list[torch.Tensor] = []
         self.sizes: list[tuple[int, int]] = []
         positions: list[tuple[int, int, int]] = []
         for number, (name, cube, scale, lr_scale) in enumerate(scenes):
@@ -74,6 +69,7 @@ class ScenePatches:
             positions += [(number, i, j) for i in rows for j in cols]
             self.cubes.append(cube)
             self.scales.append(float(scale))
+            self.divisors.append(torch.full((), float(scale)))
             self.sizes.append((edge, lr_scale))
         if not positions:
             raise DataError(origin, f"no image is as large as a patch of {size} pixels", "set a smaller {patch_size}")
@@ -113,40 +109,36 @@ class ScenePatches:
     def to(self, device: str | torch.device) -> "ScenePatches":
         """Make batches on this device, and move the scenes there too if a quarter of its memory is enough."""
         self.device = torch.device(device)
+        self.lift = None if self.lift is None else self.lift.to(self.device)
+        self.divisors = [torch.full((), scale, device=self.device) for scale in self.scales]
         # GPUs are quick in float64, and may do float32 products in TF32.
         self.resize_dtype = torch.float32 if self.device.type == "cpu" else torch.float64
-        if self.lift is not None:
-            self.lift = self.lift.to(self.device)
         if self.device.type == "cuda" and not self.reads_files:
-            if sum(cube.nbytes for cube in self.cubes) <= torch.cuda.mem_get_info(self.device)[0] / 4:
-                self.pixels = torch.cat([cube.flatten(0, 1) for cube in self.cubes]).to(self.device)
-                sizes = [cube.shape[0] * cube.shape[1] for cube in self.cubes]
-                self.first_pixels = np.cumsum([0, *sizes[:-1]])
-                self.widths = [cube.shape[1] for cube in self.cubes]
-                self.cubes = []
+            fits = sum(cube.nbytes for cube in self.cubes) <= torch.cuda.mem_get_info(self.device)[0] / 4
+            self.cubes = [cube.to(self.device) if fits else cube.pin_memory() for cube in self.cubes]
         return self
 
     def batch(self, numbers: Any, modes: Any) -> Batch:
         """The patches of these numbers, each in its flip or rotation, as a Batch on the device."""
-        high: list[Cut] = []
-        low: list[Cut] = []
+        high: list[tuple[torch.Tensor, int]] = []
+        low: list[tuple[torch.Tensor, int]] = []
         where = []
         for number, mode in zip(numbers, modes, strict=True):
             scene, i, j = self.positions[number]
             edge, lr_scale = self.sizes[scene]
+            patch = self.cubes[scene][i : i + edge, j : j + edge]
+            patch = augment(self._as_tensor(patch) if self.reads_files else patch, int(mode))
             group = high if lr_scale == 1 else low
             where.append((lr_scale == 1, len(group)))
-            group.append((scene, i, j, edge, int(mode)))
+            group.append((patch, scene))
         if not low:
             gt = self._bands_first(high)
             ms, lms = degrade(gt, self.n_scale, self.resize_dtype)
             return Batch(ms, lms, gt if self.labelled else None)
-        ms = self._bands_first(low)
-        if high:
-            # Unlabelled HR scenes and LR images may stand in one batch.
-            degraded = degrade(self._bands_first(high), self.n_scale, self.resize_dtype)[0]
-            order = torch.tensor([k if is_hr else len(high) + k for is_hr, k in where])
-            ms = torch.cat([degraded, ms])[sent_to(self.device, order)]
+        # Unlabelled HR scenes and LR images may stand in one batch.
+        taken = self._bands_first(low)
+        degraded = degrade(self._bands_first(high), self.n_scale, self.resize_dtype)[0] if high else taken
+        ms = torch.stack([(degraded if is_hr else taken)[k] for is_hr, k in where])
         ms = ms.contiguous(memory_format=torch.channels_last)
         return Batch(ms, enlarge(ms, self.n_scale, self.resize_dtype))
 
@@ -155,28 +147,15 @@ class ScenePatches:
             return torch.from_numpy(pixels.astype(np.float32))
         return torch.from_numpy(pixels.view(np.int16) if self.is_uint16 else pixels)
 
-    def _bands_first(self, cuts):
-        x = self._patches_in_memory(cuts) if self.pixels is None else self._patches_on_device(cuts)
+    def _bands_first(self, patches):
+        x = sent_to(self.device, torch.stack([patch for patch, _ in patches]))
         x = (x.view(torch.uint16) if self.is_uint16 else x).to(torch.float32)
-        scales = [self.scales[scene] for scene, *_ in cuts]
-        x /= scales[0] if len(set(scales)) == 1 else sent_to(self.device, torch.tensor(scales).view(-1, 1, 1, 1))
+        scenes = [scene for _, scene in patches]
+        scales = {self.scales[scene] for scene in scenes}
+        # Several divisors come from where they are: nothing is sent to the device.
+        x /= scales.pop() if len(scales) == 1 else torch.stack([self.divisors[k] for k in scenes]).view(-1, 1, 1, 1)
         x = x.permute(0, 3, 1, 2)
         return x if self.lift is None else lift_rgb(x, self.lift)
-
-    def _patches_in_memory(self, cuts):
-        patches = []
-        for scene, i, j, edge, mode in cuts:
-            patch = self.cubes[scene][i : i + edge, j : j + edge]
-            patches.append(augment(self._as_tensor(patch) if self.reads_files else patch, mode))
-        return sent_to(self.device, torch.stack(patches))
-
-    def _patches_on_device(self, cuts):
-        # Flips and rotations are those of the pixels' numbers: the device moves each value once.
-        numbers = []
-        for scene, i, j, edge, mode in cuts:
-            rows, cols = np.arange(i, i + edge)[:, None], np.arange(j, j + edge)
-            numbers.append(augment(self.first_pixels[scene] + rows * self.widths[scene] + cols, mode))
-        return self.pixels[sent_to(self.device, torch.from_numpy(np.stack(numbers)))]
 
 
 class MatPatches:
@@ -363,7 +342,7 @@ def band_means(source: PatchSource) -> torch.Tensor:
         numbers = range(start, min(start + 16, len(source)))
         gt = source.batch(numbers, [0] * len(numbers)).gt
         assert gt is not None, "a labelled source"
-        total = total + gt.double().mean((2, 3)).sum(0)
+        total = total + gt.double().mean((2, 3)).sum(0).cpu()
     return total / len(source)
 
 

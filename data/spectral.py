@@ -23,11 +23,12 @@ RELEASED_CONVERSION = Path(__file__).parent / "conversion_31_to_8.csv"
 
 
 def apply_along_bands(x: torch.Tensor, matrix: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """B x C x H x W times C x K -> B x K x H x W, in the dtype and memory format of x."""
+    """B x C x H x W times C x K -> B x K x H x W, in the dtype of x and in channels_last."""
     matrix = torch.as_tensor(matrix, dtype=x.dtype, device=x.device)
     if matrix.ndim != 2 or matrix.shape[0] != x.shape[1]:
         raise ValueError(f"an image of {x.shape[1]} bands needs a matrix of as many rows, got {tuple(matrix.shape)}")
-    return torch.einsum("bchw,ck->bkhw", x, matrix)
+    # A product along the last axis of B x H x W x C: the result is in channels_last, and so is the gradient.
+    return (x.permute(0, 2, 3, 1) @ matrix).permute(0, 3, 1, 2)
 
 
 def spectral_mixup(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

@@ -64,7 +64,7 @@ class ResidualBlock(nn.Module):
             return x + y * (attention.weights(y) * self.res_scale)
         first, relu, last = self.body
         weight, bias = last.weight * self.res_scale, last.bias * self.res_scale
-        return x + functional.conv2d(relu(first(x)), weight, bias, padding=last.padding)
+        return x + functional.conv2d(relu(first(x)), weight, bias, padding=weight.shape[2] // 2)
 
     def add_to_(self, x: torch.Tensor) -> torch.Tensor:
         """forward in place and in strips, for inference."""
@@ -298,8 +298,8 @@ def merge_groups(groups: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
         matrix: from `merge_matrix`.
     """
     n_subs = groups.shape[1]
-    # One product along the last axis of B x H x W x G*n_subs: the result is in channels_last.
-    pixels = groups.unflatten(0, (matrix.shape[0] // n_subs, -1)).permute(1, 3, 4, 0, 2).flatten(3)
+    # One product along the last axis of B x H x W x G*n_subs: the result is in channels_last, and so is the gradient.
+    pixels = groups.permute(0, 2, 3, 1).unflatten(0, (matrix.shape[0] // n_subs, -1)).permute(1, 2, 3, 0, 4).flatten(3)
     return (pixels @ matrix.to(groups.dtype)).permute(0, 3, 1, 2)
 
 

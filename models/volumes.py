@@ -49,12 +49,15 @@ def conv_volume(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
         # Neighbouring bands of a band become maps of it.
         bands = functional.pad(x.unflatten(0, (-1, n_bands)), beyond).unfold(1, taps, 1)
         maps = bands.permute(0, 1, 3, 4, 5, 2).flatten(4).flatten(0, 1).permute(0, 3, 1, 2)
-        kernel = weight.transpose(1, 2).flatten(1, 2)
+        kernel = weight.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
         return functional.conv2d(maps, kernel, bias, padding=size // 2)
     # What each tap makes of a band is made first, then added up in the bands where it belongs.
-    parts = functional.conv2d(x, weight.transpose(1, 2).transpose(0, 1).flatten(0, 1), padding=size // 2)
-    parts = functional.pad(parts.unflatten(1, (taps, maps_out)).unflatten(0, (-1, n_bands)), (0, 0, *beyond))
-    y = sum(parts[:, tap : tap + n_bands, tap] for tap in range(taps)).flatten(0, 1)
+    kernel = weight.transpose(1, 2).transpose(0, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    parts = functional.conv2d(x, kernel, padding=size // 2).permute(0, 2, 3, 1)
+    # B x D x h x w x k x F': with the maps last, the gradient is in channels_last too.
+    parts = parts.unflatten(3, (taps, maps_out)).unflatten(0, (-1, n_bands))
+    parts = functional.pad(parts, (0, 0) * 4 + (taps // 2, taps // 2))
+    y = sum(parts[:, tap : tap + n_bands, ..., tap, :] for tap in range(taps)).flatten(0, 1).permute(0, 3, 1, 2)
     return y if bias is None else y + bias.view(-1, 1, 1)
 
 

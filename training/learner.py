@@ -10,14 +10,15 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from config import TrainConfig
 from data.stream import Batch
 from losses import loss_of
+from models.blocks import SSB
 from models.network import Network
 
 
 class Learner:
     """Calls the network in the precision asked for, and knows what random draws depend on.
 
-    In bf16 a twin of the network computes, whose weights are copied from the network's after each step: autocast
-    would convert each weight at each call.
+    In bf16 a twin of the network computes, whose weights are copied from the network's for each mini-batch, all in
+    one operation: autocast would convert each weight at each call.
 
     Args:
         model: the network that learns.
@@ -27,25 +28,29 @@ class Learner:
 
     def __init__(self, model: Network, config: TrainConfig, conversion: torch.Tensor | None) -> None:
         self._twin = Bf16Twin(model) if config.precision == "bf16" else None
-        network = self._twin.network if self._twin else model
-        self._forward: Any = network
-        self._forward_pair: Any = network.forward_pair
+        self._network = self._twin.network if self._twin else model
         if config.compile:
-            self._forward = torch.compile(network, dynamic=False)
-            self._forward_pair = torch.compile(network.forward_pair, dynamic=False)
+            compile_blocks(self._network)
         self.config = config
         self.conversion, self.criterion, self.seed = conversion, loss_of(config.loss), config.seed
         self.iteration = self.repeat = 0
+        self.kept: dict[Any, Any] = {}
+
+    def begin(self, iteration: int, repeat: int) -> None:
+        """Begin with an objective's repeat-th mini-batch of an iteration 0, 1, ..."""
+        self.iteration, self.repeat = iteration, repeat
+        if self._twin:
+            self._twin.copy_weights()
 
     def super_resolve(self, batch: Batch, modality: str = "spectral") -> torch.Tensor:
         """The network's output; what follows it is in float32."""
         with self._precision(batch):
-            return self._forward(batch.ms, batch.lms, modality).float()
+            return self._network(batch.ms, batch.lms, modality).float()
 
     def super_resolve_pair(self, batch: Batch, rgb: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The network's outputs for a batch of HSIs and one of RGB images; what follows them is in float32."""
         with self._precision(batch):
-            spectral, other = self._forward_pair(batch.ms, batch.lms, rgb.ms, rgb.lms)
+            spectral, other = self._network.forward_pair(batch.ms, batch.lms, rgb.ms, rgb.lms)
             return spectral.float(), other.float()
 
     def backward(self, loss: torch.Tensor) -> None:
@@ -54,13 +59,20 @@ class Learner:
         if self._twin:
             self._twin.hand_gradients_over()
 
-    def after_step(self) -> None:
-        """Take note that the network's weights have changed."""
-        if self._twin:
-            self._twin.copy_weights()
-
     def _precision(self, batch):
         return torch.autocast(batch.ms.device.type, torch.bfloat16, enabled=self._twin is not None)
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """Have a network's blocks compiled when they are first called, or all of it where it has none of ours.
+
+    Blocks of one size share what is compiled for them: seconds in place of the minutes that a whole network takes.
+    """
+    # As many as there are sizes of maps in the objectives' mini-batches, whole and at the end of an epoch.
+    torch._dynamo.config.recompile_limit = 64
+    blocks = [module for module in network.modules() if isinstance(module, SSB)]
+    for part in blocks or [network]:
+        part.compile(dynamic=False)
 
 
 class Bf16Twin:
@@ -87,10 +99,10 @@ class Bf16Twin:
     @torch.no_grad()
     def hand_gradients_over(self) -> None:
         """Move the copy's gradients to the network's parameters, adding to those that are there."""
-        used = [(own, copied) for own, copied in self._pairs if copied.grad is not None]
-        gradients = [torch.empty_like(own) for own, _ in used]
-        torch._foreach_copy_(gradients, [copied.grad for _, copied in used])
-        for (own, copied), gradient in zip(used, gradients, strict=True):
+        used = [(own, copied, copied.grad) for own, copied in self._pairs if copied.grad is not None]
+        gradients = [torch.empty_like(own) for own, _, _ in used]
+        torch._foreach_copy_(gradients, [gradient for _, _, gradient in used])
+        for (own, copied, _), gradient in zip(used, gradients, strict=True):
             own.grad = gradient if own.grad is None else own.grad + gradient
             copied.grad = None
 

@@ -275,12 +275,19 @@ def test_the_best_validation_is_kept(run, logged, stores):
 
 def test_compiled_steps_have_the_same_losses(tiny_flags, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda part, dynamic: compiled.append(part) or part)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part, dynamic: compiled.append(type(part).__name__))
     flags = {k: str(v) for k, v in tiny_flags.items()}
     trainer = Trainer(TrainConfig.from_flags({**flags, "compile": "1"}))
+    # Three blocks in each of the two branches and of the two trunks.
+    assert compiled == ["SSB"] * 12
     trainer.iterate(epoch=1)
-    assert compiled == [trainer.model, trainer.model.forward_pair]
     assert all(mean > 0 for mean in trainer.losses.means())
+    Trainer(
+        TrainConfig.from_flags(
+            {**flags, "compile": "1", "model_title": "GDRRN", "UseRGB": "0", "UseUnlabelConsistency": "0"}
+        )
+    )
+    assert compiled[12:] == ["GDRRN"]
 
 
 @pytest.mark.parametrize("values", [2**23, 1])

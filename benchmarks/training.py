@@ -1,0 +1,274 @@
+"""What a training step costs, objective by objective, beside the plain transcription and what the machine can do.
+
+    python benchmarks/training.py [--widths 64,256] [--patch 64] [--hows plain,fp32,tf32,bf16,bf16+compile]
+                                  [--repeats 5] [--json_file FILE] [--profile FILE]
+
+Everything in one run, from the same weights, x4, 31 bands, batch 8, on scenes made here: `Trainer` itself with the
+flags of `train` (a how is a precision, with +compile or +deterministic behind it), and plain.py. A step is the loss,
+its gradients and Adam's step on a mini-batch that is there already; "iteration" is all of epoch 1 with its data: 1
+labelled, 1 mixup, 3 RGB and 3 consistency mini-batches. Beside the rate of large matrix products stands that of the network's own
+convolutions, forward and backward, one after the other with nothing between them. Times are means of calls in a row.
+"""
+
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+
+import fire
+import numpy as np
+import plain
+import torch
+from PIL import Image
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import mains
+import objectives
+from config import TrainConfig
+from models import build_model
+from trainer import Trainer
+from utils import cpu_computes_bf16, prepare_arithmetic
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
+
+
+def seconds_of(function, repeats):
+    """Mean seconds of some calls in a row, after one to warm up."""
+    function()
+    wait()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        function()
+    wait()
+    return (time.perf_counter() - started) / repeats
+
+
+def wait():
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+@contextlib.contextmanager
+def tf32(is_on):
+    """TF32 for matrix products, as `train` sets it for convolutions."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = is_on
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def rate_of_products(precision):
+    """FLOP/s of large matrix products in fp32, tf32 or bf16, the measure of what the machine can do."""
+    size, dtype = (8192 if DEVICE.type == "cuda" else 2048), torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
+    with tf32(precision == "tf32"):
+        return 2 * size**3 / seconds_of(lambda: a @ b, 10)
+
+
+class Convolutions(TorchDispatchMode):
+    """Takes note of the shapes of the convolutions that are called: (input, weight)."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.convolution.default:
+            self.shapes.append((tuple(args[0].shape), tuple(args[1].shape)))
+        return function(*args, **(kwargs or {}))
+
+
+def convolutions(width, patch, modality):
+    """(input, weight) shapes of the convolutions of a batch of 8."""
+    n_colors = 31 if modality == "spectral" else 8
+    with Convolutions() as seen, torch.device("meta"):
+        model = build_model("DeepShare", 31, 4, n_feats=width)
+        model(torch.empty(8, n_colors, patch // 4, patch // 4), torch.empty(8, n_colors, patch, patch), modality)
+    return seen.shapes
+
+
+def flops_of(shapes):
+    """FLOPs of convolutions forward and backward, three times those forward."""
+    return sum(6 * int(np.prod(weight)) * given[0] * given[2] * given[3] for given, weight in shapes)
+
+
+def rate_of_convolutions(shapes, precision, repeats):
+    """FLOP/s of convolutions forward and backward, one after the other with nothing between them."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    calls = []
+    for shape in shapes:
+        x, w = (torch.randn(s, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last) for s in shape)
+        calls.append((x.requires_grad_(), w.requires_grad_(), shape[1][2] // 2))
+
+    def once():
+        for x, w, padding in calls:
+            y = functional.conv2d(x, w, padding=padding)
+            y.backward(y.detach())
+            x.grad = w.grad = None
+
+    return flops_of(shapes) / seconds_of(once, repeats)
+
+
+def write_data(folder):
+    """Scenes of 256 x 256 x 31 and pictures, of no particular content."""
+    generator = np.random.default_rng(0)
+    (folder / "cubes").mkdir()
+    (folder / "rgb").mkdir()
+    for k in range(3):
+        cube = np.kron(generator.random((32, 32, 31), dtype=np.float32), np.ones((8, 8, 1), np.float32))
+        np.save(folder / "cubes" / f"{k}.npy", cube)
+        picture = np.kron(generator.integers(0, 255, (32, 32, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
+        Image.fromarray(picture).save(folder / "rgb" / f"{k}.png")
+    flags = ["--dataset_name=Mine", f"--raw_dir={folder / 'cubes'}", f"--out_dir={folder}", "--fractions=1,0,0"]
+    with contextlib.redirect_stdout(sys.stderr):
+        assert mains.main(["prepare", *flags, "--wavelengths=400,700"]) == 0
+
+
+def trainer_for(how, width, patch, folder):
+    """The Trainer of a how, such as bf16+compile."""
+    precision, *more = how.split("+")
+    flags = {
+        **{"dataset_name": "Cave", "n_feats": width, "patch_size": patch, "precision": precision, "save_dir": "runs"},
+        **{"train_dir_mslabel": "labelled.h5", "train_dir_msunlabel": "labelled.h5", "train_dir_rgb": "rgb"},
+        **dict.fromkeys(("UseRGB", "UseLabeledSpectralMixUp", "UseUnlabelConsistency", *more), 1),
+    }
+    for name in ("save_dir", "train_dir_mslabel", "train_dir_msunlabel", "train_dir_rgb"):
+        flags[name] = folder / flags[name]
+    with contextlib.redirect_stdout(sys.stderr):
+        return Trainer(TrainConfig.from_flags({name: str(value) for name, value in flags.items()}))
+
+
+def times_of(trainer, repeats):
+    """Seconds of each objective's step, of the data and of an iteration, and the first losses."""
+    seconds, losses = {}, {}
+    batches = {name: trainer.streams[o.stream].batch(0) for name, o in objectives.OBJECTIVES.items()}
+    trainer.learner.begin(0, 0)
+    for name, objective in objectives.OBJECTIVES.items():
+        started = time.perf_counter()
+        losses[name] = float(objective.loss(trainer.learner, batches[name]))
+        seconds[f"first {name}"] = time.perf_counter() - started
+    for name, objective in objectives.OBJECTIVES.items():
+
+        def step(objective=objective, batch=batches[name]):
+            trainer.optimizer.zero_grad(set_to_none=True)
+            trainer.learner.begin(0, 0)
+            loss = objective.loss(trainer.learner, batch)
+            trainer.learner.backward(loss)
+            trainer.optimizer.step()
+
+        seconds[name] = seconds_of(step, repeats)
+
+    def iterate():
+        trainer.iterate(epoch=1)
+        trainer.iteration += 1
+
+    def data():
+        stream = trainer.streams["labelled"]
+        stream.batch(trainer.iteration)
+        trainer.iteration += 1
+
+    seconds["data"] = seconds_of(data, 10 * repeats)
+    seconds["iteration"] = seconds_of(iterate, repeats)
+    return seconds, losses
+
+
+def plain_times(width, patch, folder, weights, repeats):
+    """The same of plain.py, for labelled and RGB steps."""
+    model = plain.PlainDeepShare(31, 4, width).to(DEVICE)
+    model.load_state_dict(weights)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    streams = trainer_for("fp32", width, patch, folder).streams
+    seconds, losses = {}, {}
+    batches = {name: streams[name].batch(0) for name in ("labelled", "rgb")}
+    data_of = {name: [x.contiguous() for x in (b.ms, b.lms, b.gt)] for name, b in batches.items()}
+    modalities = {"labelled": "spectral", "rgb": "rgb"}
+    for name, (ms, lms, gt) in data_of.items():
+        losses[name] = float(plain.loss_of(model(ms, lms, modalities[name]), gt))
+    for name, modality in modalities.items():
+        data = data_of[name]
+        seconds[name] = seconds_of(lambda data=data, m=modality: plain.step(model, optimizer, *data, m), repeats)
+    return seconds, losses
+
+
+def main(widths="64,256", patch=64, hows="", repeats=5, json_file="", profile=""):
+    """See the module."""
+    usual = ["plain", "fp32", *(["tf32"] if DEVICE.type == "cuda" else []), *(["bf16"] if BF16_IS_FAST else [])]
+    hows = [h.strip() for h in words(hows)] or usual
+    precisions = dict.fromkeys(h.split("+")[0].replace("plain", "fp32") for h in hows)
+    rows = []
+    products = {p: rate_of_products(p) for p in precisions}
+    print("matrix products:", ", ".join(f"{p} {rate / 1e12:.2f} TFLOP/s" for p, rate in products.items()))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder)
+        for width in map(int, words(widths)):
+            shapes = {"labelled": convolutions(width, patch, "spectral"), "rgb": convolutions(width, patch, "rgb")}
+            flops = {name: flops_of(s) for name, s in shapes.items()}
+            flops |= {"mixup": flops["labelled"], "consistency": flops["labelled"] + flops["rgb"]}
+            flops["iteration"] = 2 * flops["labelled"] + 3 * flops["rgb"] + 3 * flops["consistency"]
+            alone = {p: rate_of_convolutions(shapes["labelled"], p, repeats) for p in precisions}
+            print(f"F={width}: its convolutions alone", {p: f"{r / 1e12:.2f} TFLOP/s" for p, r in alone.items()})
+            weights = None
+            for how in sorted(hows, key=lambda h: h == "plain"):
+                precision = how.split("+")[0].replace("plain", "fp32")
+                if DEVICE.type == "cuda":
+                    torch.cuda.empty_cache()
+                    torch.cuda.reset_peak_memory_stats()
+                if how == "plain":
+                    prepare_arithmetic("fp32", DEVICE)
+                    seconds, losses = plain_times(width, patch, folder, weights, repeats)
+                else:
+                    trainer = trainer_for(how, width, patch, folder)
+                    weights = weights or {k: v.clone() for k, v in trainer.model.state_dict().items()}
+                    trainer.model.load_state_dict(weights)
+                    seconds, losses = times_of(trainer, repeats)
+                    if profile and how in ("bf16", "bf16+compile"):
+                        write_profile(trainer, f"{profile}_{how.replace('+', '_')}.txt")
+                    del trainer
+                peak = torch.cuda.max_memory_allocated() / 1e9 if DEVICE.type == "cuda" else None
+                rows.append({"width": width, "how": how, "seconds": seconds, "losses": losses, "peak_GB": peak})
+                show(rows[-1], flops, products[precision], alone[precision])
+    if json_file:
+        Path(json_file).write_text(json.dumps(rows, indent=1))
+
+
+def show(row, flops, products, alone):
+    """A line for each step of a how."""
+    peak = "" if row["peak_GB"] is None else f", {row['peak_GB']:.2f} GB at the peak"
+    print(f"F={row['width']}, {row['how']}{peak}")
+    for name, seconds in row["seconds"].items():
+        line = f"  {name:18} {1e3 * seconds:9.1f} ms"
+        if name in flops:
+            rate = flops[name] / seconds
+            line += (
+                f"  {rate / 1e12:7.2f} TFLOP/s  {rate / products:4.0%} of products  {rate / alone:4.0%} of convolutions"
+            )
+        loss = row["losses"].get(name)
+        print(line + ("" if loss is None else f"  first loss {loss:.7f}"), flush=True)
+
+
+def write_profile(trainer, path):
+    """The 30 dearest kernels of an iteration, as a table in a file."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        trainer.iterate(epoch=1)
+        wait()
+    Path(path).write_text(
+        profiler.key_averages().table(sort_by="cuda_time_total", row_limit=30, max_name_column_width=90)
+    )
+
+
+def words(value):
+    """The parts of a list as fire reads it."""
+    return [str(v) for v in value] if isinstance(value, (list, tuple)) else [w for w in str(value).split(",") if w]
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,69 @@
+"""Weights in pieces that fit through a narrow door, and put together again; of a run's last.pth those that it scores.
+
+    python scripts/pieces.py split WEIGHTS.pth FOLDER [--megabytes 16]    fp16, in pieces, with their SHA-256
+    python scripts/pieces.py join FOLDER WEIGHTS.pth                      float32 again, checked
+
+Half the bytes; of values near 1e-2 fp16 keeps 11 bits, which leaves PSNR as it is (`tests/scripts/test_gpu.py`).
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import fire
+import torch
+
+from models.weights import load_state
+from utils import UserError, replacing
+
+LIST = "pieces.json"
+
+
+def split(weights: str, folder: str, megabytes: float = 16) -> None:
+    """Write weights as pieces of at most so many MiB."""
+    state = load_state(Path(weights))
+    halved = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile() as whole:
+        torch.save({"state": halved, "metadata": dict(getattr(state, "_metadata", {}))}, whole)
+        whole.seek(0)
+        names, digest = {}, hashlib.sha256()
+        while piece := whole.read(int(megabytes * 2**20)):
+            name = f"piece_{len(names)}"
+            (out / name).write_bytes(piece)
+            names[name] = hashlib.sha256(piece).hexdigest()
+            digest.update(piece)
+    (out / LIST).write_text(json.dumps({"pieces": names, "whole": digest.hexdigest()}, indent=1))
+    print(f"wrote: {len(names)} pieces to {out}")
+
+
+def join(folder: str, weights: str) -> None:
+    """Put pieces together again."""
+    listed = json.loads((Path(folder) / LIST).read_text())
+    with tempfile.TemporaryFile() as whole:
+        for name, expected in listed["pieces"].items():
+            piece = (Path(folder) / name).read_bytes()
+            if hashlib.sha256(piece).hexdigest() != expected:
+                raise UserError(f"{folder}/{name}: not what was written; bring that piece again")
+            whole.write(piece)
+        whole.seek(0)
+        content = torch.load(whole, weights_only=True)
+    state = {name: x.float() if x.dtype == torch.float16 else x for name, x in content["state"].items()}
+    state = OrderedDict(state)
+    state._metadata = content["metadata"]  # type: ignore[attr-defined]
+    with replacing(weights) as temporary:
+        torch.save(state, temporary)
+    print(f"wrote: {weights}")
+
+
+if __name__ == "__main__":
+    try:
+        fire.Fire({"split": split, "join": join})
+    except UserError as error:
+        sys.exit(f"error: {error}")
