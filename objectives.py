@@ -60,10 +60,10 @@ def labelled_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     return learner.criterion(learner.super_resolve(batch), batch.gt)
 
 
-def mixup_loss(learner: Learner, batch: Batch) -> torch.Tensor:
-    """The same for bands mixed by a new random matrix (Spectral Mixup)."""
+def mixed(learner: Learner, batch: Batch) -> Batch:
+    """A labelled batch with its bands mixed by a new random matrix (Spectral Mixup)."""
     matrix = mixup_matrix(learner, batch.ms.shape[1], batch.ms.device)
-    return labelled_loss(learner, batch.map(lambda x: spectral_mixup(x, matrix)))
+    return batch.map(lambda x: spectral_mixup(x, matrix))
 
 
 def mixup_matrix(learner: Learner, n_colors: int, device: torch.device) -> torch.Tensor:
@@ -91,13 +91,18 @@ def consistency_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     return hybrid_loss(convert_bands(resolved, conversion), resolved_after)
 
 
+def as_it_is(learner: Learner, batch: Batch) -> Batch:
+    """The batch as the stream has it."""
+    return batch
+
+
 @dataclass(frozen=True)
 class Objective:
     """One of the losses as trained.
 
     Attributes:
         name: its word in logs, messages and checkpoints.
-        loss: loss(learner, batch) -> scalar.
+        loss: loss(learner, batch) -> scalar; depends on nothing that changes but the batch and the network.
         stream: the stream of patches that it takes mini-batches from: labelled, rgb or unlabelled.
         title: of its curve on the page of tables.
         label: its word in the names of rows; "" for what every row has.
@@ -106,6 +111,7 @@ class Objective:
             for what is always on.
         switch_help, theta_help, theta_default: of those flags.
         modalities: of images that the network must have a path for.
+        prepare: prepare(learner, batch) -> the batch that its loss takes: the place for random draws.
         shares_batches: whether its mini-batches are the very ones of the objective before it on that stream.
         is_supervised: whether it compares with something that stays. Both sides of the consistency loss are the
             network's: it is near zero as long as the network adds nothing to the bicubic image, and grows as it learns.
@@ -124,6 +130,7 @@ class Objective:
     theta_help: str = ""
     theta_default: int = 1
     modalities: tuple[str, ...] = ("spectral",)
+    prepare: Callable[[Learner, Any], Any] = as_it_is
     shares_batches: bool = False
     is_supervised: bool = True
     first_half_only: bool = False
@@ -153,7 +160,7 @@ LABELLED = add(Objective("labelled", labelled_loss, "labelled", "Labelled loss")
 MIXUP = add(
     Objective(
         "mixup",
-        mixup_loss,
+        labelled_loss,
         "labelled",
         "Spectral Mixup loss",
         label="Mixup",
@@ -163,6 +170,7 @@ MIXUP = add(
         theta="theta_LabeledSpectralMixUp",
         theta_help="mixed mini-batches per labelled one",
         shares_batches=True,
+        prepare=mixed,
     )
 )
 RGB = add(

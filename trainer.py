@@ -144,12 +144,11 @@ class Trainer:
         if not self.config.joint_loss:
             self.optimizer.zero_grad(set_to_none=True)
         self.learner.begin(self.iteration, repeat)
-        parts = batch.split(self.config.accumulate)
+        parts = objective.prepare(self.learner, batch).split(self.config.accumulate)
         total: Any = 0
         for number, part in enumerate(parts, 1):
-            loss = objective.loss(self.learner, part) * (part.weight / len(parts))
-            self.learner.backward(loss)
-            total = loss.detach() if number == 1 else total + loss.detach()
+            loss = self.learner.learn(objective.loss, part, part.weight / len(parts))
+            total = loss if number == 1 else total + loss
         if not self.config.joint_loss:
             self._step()
         self.losses.add(objective.name, total, self.iteration)

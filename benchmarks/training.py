@@ -151,15 +151,15 @@ def times_of(trainer, repeats):
     trainer.learner.begin(0, 0)
     for name, objective in objectives.OBJECTIVES.items():
         started = time.perf_counter()
-        losses[name] = float(objective.loss(trainer.learner, batches[name]))
+        batch = objective.prepare(trainer.learner, batches[name])
+        losses[name] = float(objective.loss(trainer.learner, batch).detach())
         seconds[f"first {name}"] = time.perf_counter() - started
     for name, objective in objectives.OBJECTIVES.items():
 
         def step(objective=objective, batch=batches[name]):
             trainer.optimizer.zero_grad(set_to_none=True)
             trainer.learner.begin(0, 0)
-            loss = objective.loss(trainer.learner, batch)
-            trainer.learner.backward(loss)
+            trainer.learner.learn(objective.loss, objective.prepare(trainer.learner, batch))
             trainer.optimizer.step()
 
         seconds[name] = seconds_of(step, repeats)

@@ -33,7 +33,8 @@ def split(weights: str, folder: str, megabytes: float = 16) -> None:
     with tempfile.TemporaryFile() as whole:
         torch.save({"state": halved, "metadata": dict(getattr(state, "_metadata", {}))}, whole)
         whole.seek(0)
-        names, digest = {}, hashlib.sha256()
+        names: dict[str, str] = {}
+        digest = hashlib.sha256()
         while piece := whole.read(int(megabytes * 2**20)):
             name = f"piece_{len(names)}"
             (out / name).write_bytes(piece)

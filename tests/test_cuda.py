@@ -17,7 +17,7 @@ from models import weights as checkpoint
 from models.registry import trainable_names
 from predict import super_resolve
 from trainer import Trainer
-from utils import prepare_arithmetic, without_tf32
+from utils import prepare_arithmetic
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -85,7 +85,7 @@ def test_an_iteration_never_waits_for_the_device(tiny_flags):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_has_the_losses_of_the_cpu(run, tiny_flags, tmp_path, precision):
-    flags = {**tiny_flags, "log_interval": 1, "max_iterations": 3, "precision": precision}
+    flags = {**tiny_flags, "log_interval": 1, "max_iterations": 6, "precision": precision}
     for cuda in (0, 1):
         assert run("train", **{**flags, "cuda": cuda, "save_dir": tmp_path / str(cuda)})[0] == 0
     on_cpu, on_cuda = (rows_of(tmp_path / str(cuda) / TITLE / "log.csv") for cuda in (0, 1))
@@ -116,6 +116,22 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_undisturbed(tiny_flags, tmp_pat
 
 
 @pytest.mark.parametrize("name", trainable_names())
+def test_graphs_have_the_losses_of_single_operations(run, tiny_flags, tmp_path, name, monkeypatch, capsys):
+    flags = {**tiny_flags, "model_title": name, "log_interval": 1, "max_iterations": 6, "precision": "fp32", "cuda": 1}
+    if name != "DeepShare":
+        flags |= {"UseRGB": 0, "UseUnlabelConsistency": 0}
+    code, out, err = run("train", **flags)
+    assert code == 0
+    assert "not recorded" not in out + err
+    monkeypatch.setattr("training.learner.GraphedSteps", lambda parameters: None)
+    assert run("train", **{**flags, "save_dir": tmp_path / "single"})[0] == 0
+    logs = [next(folder.glob("*/log.csv")) for folder in (tmp_path / "runs", tmp_path / "single")]
+    for row, other in zip(*map(rows_of, logs), strict=True):
+        for objective in ("labelled", "mixup"):
+            assert float(row[objective]) == pytest.approx(float(other[objective]), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", trainable_names())
 def test_every_network_trains_as_on_the_cpu(name):
     prepare_arithmetic("fp32", DEVICE, deterministic=True)
     torch.manual_seed(0)
@@ -135,7 +151,6 @@ def test_every_network_trains_as_on_the_cpu(name):
 
 def test_predictions_are_those_of_the_cpu():
     scene = np.random.default_rng(0).random((40, 36, 31), dtype=np.float32)
-    with without_tf32():
-        model = build_model("DeepShare", 31, 4, n_feats=16, global_residual=True)
-    results = [super_resolve(scene, model, cuda=cuda, tile_size=24) for cuda in ("0", "1")]
+    model = build_model("DeepShare", 31, 4, n_feats=16, global_residual=True)
+    results = [super_resolve(scene, model, cuda=cuda, tile_size=24, tile_overlap=4) for cuda in ("0", "1")]
     np.testing.assert_allclose(results[1], results[0], atol=2e-5)

@@ -1,6 +1,7 @@
 """What an objective's loss asks of the network in training; see `objectives.Learner`."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from data.stream import Batch
 from losses import loss_of
 from models.blocks import SSB
 from models.network import Network
+from training.graphs import GraphedSteps
 
 
 class Learner:
@@ -31,6 +33,11 @@ class Learner:
         self._network = self._twin.network if self._twin else model
         if config.compile:
             compile_blocks(self._network)
+        # Graphs leave their gradients in a place of their own, so they cannot add to others.
+        is_whole = config.accumulate == 1 and not config.joint_loss
+        parameters = list(model.parameters())
+        can_record = parameters[0].is_cuda and is_whole and not config.activation_checkpointing
+        self._graphs = GraphedSteps(parameters) if can_record else None
         self.config = config
         self.conversion, self.criterion, self.seed = conversion, loss_of(config.loss), config.seed
         self.iteration = self.repeat = 0
@@ -53,11 +60,21 @@ class Learner:
             spectral, other = self._network.forward_pair(batch.ms, batch.lms, rgb.ms, rgb.lms)
             return spectral.float(), other.float()
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Add a loss's gradients to those of the network's parameters; the others keep none."""
-        loss.backward()
-        if self._twin:
-            self._twin.hand_gradients_over()
+    def learn(self, loss: Callable[[Any, Any], torch.Tensor], batch: Batch, factor: float = 1) -> torch.Tensor:
+        """Add the gradients of factor * loss(self, batch) to those of the network's parameters; the others keep none.
+
+        Returns:
+            factor * loss, without gradient. On CUDA the next mini-batch may write over it.
+        """
+
+        def step(batch: Batch) -> torch.Tensor:
+            value = loss(self, batch) * factor
+            value.backward()
+            if self._twin:
+                self._twin.hand_gradients_over()
+            return value.detach()
+
+        return self._graphs.run((loss, factor), step, batch) if self._graphs else step(batch)
 
     def _precision(self, batch):
         return torch.autocast(batch.ms.device.type, torch.bfloat16, enabled=self._twin is not None)
@@ -70,7 +87,7 @@ def compile_blocks(network: nn.Module) -> None:
     """
     # As many as there are sizes of maps in the objectives' mini-batches, whole and at the end of an epoch.
     torch._dynamo.config.recompile_limit = 64
-    blocks = [module for module in network.modules() if isinstance(module, SSB)]
+    blocks: list[nn.Module] = [module for module in network.modules() if isinstance(module, SSB)]
     for part in blocks or [network]:
         part.compile(dynamic=False)
 
