@@ -155,6 +155,15 @@ def cpu_computes_bf16() -> bool:
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
+def warn_of_slow_bf16(precision: str, device: torch.device) -> None:
+    """Say where bf16 is asked for that it is slow there."""
+    if precision == "bf16" and device.type == "cpu" and not cpu_computes_bf16():
+        say(
+            "--precision bf16: this CPU has no fast arithmetic for it, so everything takes many times as long; fp32 is "
+            "faster here"
+        )
+
+
 def prepare_arithmetic(precision: str, device: torch.device, deterministic: bool = False) -> None:
     """Set how a run computes.
 
@@ -164,11 +173,7 @@ def prepare_arithmetic(precision: str, device: torch.device, deterministic: bool
         deterministic: whether the same seed shall give the same weights to the bit on CUDA too, where cuDNN has faster
             ways that do not; without, it tries its ways out for each size of image, and keeps the fastest.
     """
-    if precision == "bf16" and device.type == "cpu" and not cpu_computes_bf16():
-        say(
-            "--precision bf16: this CPU has no fast arithmetic for it, so steps take many times as long; fp32 is "
-            "faster here"
-        )
+    warn_of_slow_bf16(precision, device)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = precision != "fp32"

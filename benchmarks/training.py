@@ -6,8 +6,9 @@
 Everything in one run, from the same weights, x4, 31 bands, batch 8, on scenes made here: `Trainer` itself with the
 flags of `train` (a how is a precision, with +compile or +deterministic behind it), and plain.py. A step is the loss,
 its gradients and Adam's step on a mini-batch that is there already; "iteration" is all of epoch 1 with its data: 1
-labelled, 1 mixup, 3 RGB and 3 consistency mini-batches. Beside the rate of large matrix products stands that of the network's own
-convolutions, forward and backward, one after the other with nothing between them. Times are means of calls in a row.
+labelled, 1 mixup, 3 RGB and 3 consistency mini-batches. Beside the rate of large matrix products stands that of the
+network's own convolutions, forward and backward, one after the other with nothing between them. Times are means of
+calls in a row.
 """
 
 import contextlib

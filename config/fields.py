@@ -67,6 +67,14 @@ class Config:
             UserError: for a combination that cannot work.
         """
 
+    def check_choices(self) -> None:
+        """Refuse values that are not among a setting's choices, for settings that came by no command line."""
+        for field in dataclasses.fields(self):
+            choices = choices_of(field)
+            value = getattr(self, field.name)
+            if choices and value not in choices:
+                raise UserError(f"{field.name} is one of {', '.join(map(str, choices))}, not {value!r}")
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, for config.json and checkpoints."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -100,6 +108,16 @@ def check_gpus(gpus: str) -> None:
 def affecting(config_class: type[Config], *kinds: str) -> set[str]:
     """Names of the settings that affect one of these kinds of things; see `flag`."""
     return {f.name for f in dataclasses.fields(config_class) if f.metadata["affects"] in kinds}
+
+
+def precision_flag() -> str:
+    """--precision of what uses a network."""
+    return flag(
+        "fp32",
+        "arithmetic of the network: fp32; tf32, which is faster on CUDA (fp32 on a CPU); bf16, faster still, also on "
+        "CPUs that have it",
+        choices=("fp32", "tf32", "bf16"),
+    )
 
 
 def cuda_flag() -> Any:
@@ -161,9 +179,7 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         if found is None or (field.type is int and (found % 1 or abs(found) > 2**53)):
             raise UserError(f"--{name} takes a {'whole ' if field.type is int else ''}number, not {value!r}")
         value = kind(found)
-    choices: Any = limits["choices"]
-    if callable(choices):
-        choices = choices()
+    choices = choices_of(field)
     if choices and value not in choices:
         raise UserError(f"--{name} takes {_one_of(choices, field.default)}, not {value!r}")
     if limits["low"] is not None and value < limits["low"]:
@@ -171,6 +187,12 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
     if limits["above"] is not None and value <= limits["above"]:
         raise UserError(f"--{name} is above {limits['above']}, not {value!r}")
     return value
+
+
+def choices_of(field: dataclasses.Field) -> tuple:
+    """The values that a flag takes; () where others limit it."""
+    choices = field.metadata["choices"]
+    return (choices() if callable(choices) else choices) or ()
 
 
 def _one_of(choices: Iterable[Any], default: Any) -> str:

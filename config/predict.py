@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag, number
+from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag, number, precision_flag
 from utils import UserError
 
 
@@ -34,6 +34,13 @@ class PredictConfig(Config):
     resample_bands: bool = flag(False, "1: interpolate other bands to the network's, and its detail back to them")
     self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; 8 times as long")
     back_projection: int = flag(0, "times that what the result lacks of the input is added to it", low=0)
+    precision: str = precision_flag()
+    normalise: str = flag(
+        "auto",
+        "scene: the network sees the scene divided by its largest value; none: as it is; auto: scene where that value "
+        "is below 0.5 of what stands for 1",
+        choices=("auto", "scene", "none"),
+    )
     report: bool = flag(
         False,
         "1: a picture beside the result: LR, bicubic, SR, spectra, and SR degraded against the input",

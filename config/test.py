@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag
+from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag, precision_flag
 from data.facts import PROTOCOLS, SCALES
 from models import registry
 from utils import UserError
@@ -41,6 +41,12 @@ class TestConfig(Config):
     data_test_num: int = flag(0, "use only the first N scenes (sorted); 0: all", low=0, affects="row")
     protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS), affects="row")
     self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; better, and 8 times as long")
+    precision: str = precision_flag()
+    normalise: str = flag(
+        "none",
+        "scene: the network sees each scene divided by its largest LR value; none: as published",
+        choices=("none", "scene"),
+    )
     save_images: bool = flag(
         False, "1: write each cube (.mat) and a picture of LR, bicubic, SR, HR and the error", affects="place"
     )

@@ -7,20 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from config import TestConfig
 from evaluation import results, scoring
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
 from models import build_model, weights
+from models.brightness import Normalised
 from models.ensemble import SelfEnsemble
 from models.network import Network
+from models.precision import InPrecision
 from training.checkpoint import RUN_FILES
 from training.processes import World
-from utils import UserError, select_device, writing
+from utils import UserError, say, select_device, warn_of_slow_bf16, writing
 
 # Weights that are called alike in every run's folder; results are called after the folder.
 RUN_WEIGHTS = (*RUN_FILES, "best.pth")
+# What results lose, as measured on all 12 test scenes of CAVE (docs/results.md).
+DEVIATIONS = {
+    "tf32": "tf32: results are those of fp32 on a CPU, and close to them on CUDA",
+    "bf16": "bf16: expect results to deviate a little (37.4349 dB for 37.4341 in fp32, as measured on CAVE)",
+}
 # Flags that are only checked against the weights.
 CHECKED = ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs")
 
@@ -53,10 +61,7 @@ def test(config: TestConfig) -> list[Path]:
     with writing(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
     scenes.check(method.n_colors or None)
-    network, title = method.model.placed_on(device), method.title
-    if config.self_ensemble:
-        title = f"{title}_ensemble"
-    model = SelfEnsemble(network) if config.self_ensemble else network
+    model, title = _as_asked(method, config, device)
     images_dir = result_path / f"{title}_images" if config.save_images else None
     started = time.monotonic()
     keep = Samples(scenes.n_scale)
@@ -67,6 +72,21 @@ def test(config: TestConfig) -> list[Path]:
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
     path = results.write(result_path / f"{title}_results.json", method.name, scenes, rows, about, keep)
     return [path, *keep.write(path), *files]
+
+
+def _as_asked(method: Method, config: TestConfig, device: torch.device) -> tuple[nn.Module, str]:
+    """The method's network as the flags want it used, and what its results are called after."""
+    model: nn.Module = method.model.placed_on(device)
+    title = method.title
+    if config.precision != "fp32":
+        warn_of_slow_bf16(config.precision, device)
+        model, title = InPrecision(model, config.precision), f"{title}_{config.precision}"
+        say(DEVIATIONS[config.precision])
+    if config.self_ensemble:
+        model, title = SelfEnsemble(model), f"{title}_ensemble"
+    if config.normalise == "scene":
+        model, title = Normalised(model), f"{title}_normalised"
+    return model, title
 
 
 def score_run(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -24,6 +25,8 @@ def super_resolve(
     resample_bands: bool = False,
     self_ensemble: bool = False,
     back_projection: int = 0,
+    precision: str = "fp32",
+    normalise: str = "none",
     tile_size: int = 0,
     tile_overlap: int = tiles.OVERLAP,
     memory_limit: float = 0.0,
@@ -41,6 +44,9 @@ def super_resolve(
         resample_bands: interpolate the bands to the network's, and its detail back to them.
         self_ensemble: the mean over 8 flips and rotations.
         back_projection: how many times what the result lacks of the input is added to it.
+        precision: "fp32", "tf32" or "bf16".
+        normalise: "scene": the network sees the image divided by its largest value; "auto": where that is below 0.5 of
+            what stands for 1; "none".
         tile_size, tile_overlap: in pixels of the image; 0: the whole image, or tiles as the memory wants them.
         memory_limit: GB that may be used; 0: what is free.
         cuda: "auto", "1" or "0".
@@ -55,17 +61,14 @@ def super_resolve(
     image = np.asarray(image)
     if image.ndim != 3 or image.size == 0 or image.dtype.kind not in "fiu":
         raise UserError(f"an image is rows x columns x bands of real numbers, got {image.dtype} of {image.shape}")
-    config = PredictConfig(
-        value_scale=value_scale,
-        nodata="" if nodata is None else str(nodata),
-        resample_bands=resample_bands,
-        self_ensemble=self_ensemble,
-        back_projection=back_projection,
-        tile_size=tile_size,
-        tile_overlap=tile_overlap,
-        memory_limit=memory_limit,
-        cuda=cuda,
-    )
+    settings: dict[str, Any] = {
+        **{"value_scale": value_scale, "nodata": "" if nodata is None else str(nodata), "cuda": cuda},
+        **{"resample_bands": resample_bands, "self_ensemble": self_ensemble, "back_projection": back_projection},
+        **{"precision": precision, "normalise": normalise},
+        **{"tile_size": tile_size, "tile_overlap": tile_overlap, "memory_limit": memory_limit},
+    }
+    config = PredictConfig(**settings)
+    config.check_choices()
     config.check_tiles()
     raster = rasters.from_array(image, None if wavelengths is None else np.asarray(wavelengths, dtype=np.float64))
     scene = SceneUpscaling(raster, DeviceNetwork(model, config), config, say if verbose else lambda text: None)

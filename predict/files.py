@@ -56,7 +56,12 @@ def predict(config: PredictConfig) -> list[Path]:
 def settings_of_result(config: PredictConfig) -> dict[str, Any]:
     """The settings on which the result depends; tiles done under others are not gone on with."""
     names = affecting(PredictConfig, "result")
-    return {name: value for name, value in config.as_dict().items() if name in names}
+    result = {name: value for name, value in config.as_dict().items() if name in names}
+    # These came later: tiles of a program without them are gone on with.
+    for name in ("precision", "normalise"):
+        if result[name] == PredictConfig.__dataclass_fields__[name].default:
+            del result[name]
+    return result
 
 
 def _predict_scenes(scenes, source, folder, network, config, world):

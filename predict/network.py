@@ -1,5 +1,6 @@
 """The network on the device that it runs on."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from torch import nn
 from config import PredictConfig
 from models import weights
 from models.ensemble import SelfEnsemble
+from models.precision import InPrecision
 from predict import tiles
 from predict.bands import BandList
-from utils import free_memory, select_device, without_tf32
+from utils import free_memory, select_device, warn_of_slow_bf16
 
 
 class DeviceNetwork:
@@ -48,14 +50,18 @@ class DeviceNetwork:
         self.n_scale: int = self.architecture["n_scale"]
         self.bands = BandList(self.architecture["n_colors"], wavelengths)
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self._model = SelfEnsemble(network) if config.self_ensemble else network
+        warn_of_slow_bf16(config.precision, self.device)
+        if config.precision == "bf16" and isinstance(model, nn.Module):
+            # A caller's network stays as it is.
+            network = copy.deepcopy(network)
+        used: nn.Module = InPrecision(network, config.precision)
+        self._model = SelfEnsemble(used) if config.self_ensemble else used
 
     @torch.inference_mode()
     def __call__(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
-        """B x C x h x w and B x C x s*h x s*w in 0..1 -> B x C x s*h x s*w, in full float32."""
+        """B x C x h x w and B x C x s*h x s*w in 0..1 -> B x C x s*h x s*w float32."""
         ms, lms = (x.contiguous(memory_format=torch.channels_last) for x in (ms, lms))
-        with without_tf32():
-            return self._model(ms, lms)
+        return self._model(ms, lms)
 
     def free_memory(self, limit_gb: float) -> int:
         """Bytes at hand on the device: what a limit in GB comes to, or what is free (0 where nobody knows)."""

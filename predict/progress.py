@@ -65,6 +65,8 @@ class Progress:
             "clipped": state.clipped,
             "seams": seams,
         }
+        if state.peak != 1:
+            content["peak"] = state.peak
         with replacing(self._path) as temporary:
             temporary.write_text(json.dumps(content))
         if self._kept:
@@ -97,8 +99,8 @@ class Progress:
                 below, right = seams["below"], seams["right"]
             if self._output.raw_path.stat().st_size != self._output.nbytes:
                 raise ValueError("values are missing")
-            numbers = (content[name] for name in ("tile_size", "overlap", "done", "clipped"))
-            return SceneState(*numbers, below, right)
+            plan = content["tile_size"], content["overlap"], content.get("peak", 1.0)
+            return SceneState(*plan, content["done"], content["clipped"], below, right)
         # A damaged file of whatever kind.
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
             say(f"{work}: the tiles that were kept are damaged; starting from the beginning")

@@ -11,7 +11,7 @@ import torch
 from config import PredictConfig
 from data.imresize import enlarge, resize_batch
 from data.rasters import Raster
-from data.rasters.values import Understanding, understand
+from data.rasters.values import Understanding, largest_value, understand
 from data.spectral import apply_along_bands
 from predict import tiles
 from predict.bands import BandList, match_bands
@@ -20,6 +20,8 @@ from utils import UserError, is_out_of_memory, progress_bar
 
 # The bicubic enlargement of a tile reads this many LR pixels beyond it, and so equals the whole scene's.
 HALO = 4
+# A scene whose largest value is below this part of what stands for 1 is brought to the brightness that networks know.
+DARK = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class SceneState:
 
     Attributes:
         tile_size, overlap: of its plan, in LR pixels.
+        peak: what its values in 0..1 are divided by for the network; 1 for none.
         done: tiles.
         clipped: values clipped in them.
         below, right: the seams to the tiles that follow, see `tiles.Blender`.
@@ -35,6 +38,7 @@ class SceneState:
 
     tile_size: int
     overlap: int
+    peak: float
     done: int
     clipped: int
     below: np.ndarray
@@ -70,6 +74,7 @@ class SceneUpscaling:
         raster, scale: the scene and its enlargement.
         shape: of the result.
         calibration: between the scene's values and 0..1.
+        peak: what its values in 0..1 are divided by for the network, and its output multiplied by; 1 for none.
         plan: the tiles.Plan.
         done, clipped: tiles done, and values clipped in them.
 
@@ -93,18 +98,20 @@ class SceneUpscaling:
         self._matrices = match_bands(raster.path, own_bands, network.bands, config.resample_bands, tell)
         understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
         self.calibration = understood.calibration
+        self.peak = state.peak if state else _peak_asked(raster, understood, config.normalise)
         architecture = {**network.architecture, "n_colors": max(bands, network.bands.count)}
         asked = (state.tile_size, state.overlap) if state else (config.tile_size, config.tile_overlap)
         self.plan = tiles.make_plan(architecture, height, width, network.free_memory(config.memory_limit), *asked)
         self._blender = tiles.Blender(width, bands, self.scale)
         self.done = self.clipped = 0
-        for remark in (*_remarks_on_values(raster, understood), *_remarks_on_plan(self.plan)):
+        remarks = (*_remarks_on_values(raster, understood), *_remarks_on_peak(raster, self.peak))
+        for remark in (*remarks, *_remarks_on_plan(self.plan)):
             tell(remark)
 
     def state(self) -> SceneState:
         """What is needed to go on from here; its arrays are the scene's own, and change when it goes on."""
         plan, seams = self.plan, self._blender
-        return SceneState(plan.tile_size, plan.overlap, self.done, self.clipped, seams.below, seams.right)
+        return SceneState(plan.tile_size, plan.overlap, self.peak, self.done, self.clipped, seams.below, seams.right)
 
     def restore(self, state: SceneState) -> None:
         """Go on from a state of the same scene and plan."""
@@ -171,7 +178,7 @@ class SceneUpscaling:
             return np.zeros(shape, dtype=np.float32), missing
         x = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))[None].to(self._network.device)
         try:
-            y = self._through_network(x, window)
+            y = self._through_network(x / self.peak, window) * self.peak
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise UserError(
@@ -211,6 +218,17 @@ class SceneUpscaling:
         return missing[rows, cols].repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 
+def _peak_asked(raster: Raster, understood: Understanding, normalise: str) -> float:
+    """What the scene is divided by for the network, as --normalise says."""
+    if normalise == "none" or understood.high is None:
+        return 1.0
+    if normalise == "auto" and understood.high / understood.calibration.scale >= DARK:
+        return 1.0
+    peak = largest_value(raster, understood.calibration)
+    is_left = peak <= 0 or (normalise == "auto" and peak >= DARK)
+    return 1.0 if is_left else peak
+
+
 def _with_halo(span, size):
     """(where the span begins in it, slice of the span and HALO pixels around it within the scene)."""
     start, stop = max(0, span.start - HALO), min(size, span.stop + HALO)
@@ -231,6 +249,15 @@ def _remarks_on_values(raster: Raster, understood: Understanding) -> list[str]:
             "--value_scale says what else is (10000 for most reflectance)"
         )
     return remarks
+
+
+def _remarks_on_peak(raster: Raster, peak: float) -> list[str]:
+    if peak == 1:
+        return []
+    return [
+        f"{raster.path}: values reach {peak:.3g} of what stands for 1; the network sees them divided by that "
+        "(--normalise none: as they are)"
+    ]
 
 
 def _remarks_on_plan(plan: tiles.Plan) -> list[str]:

@@ -13,6 +13,7 @@ from data.stream import Batch
 from losses import loss_of
 from models.blocks import SSB
 from models.network import Network
+from models.precision import in_bf16
 from training.graphs import GraphedSteps
 
 
@@ -103,9 +104,7 @@ class Bf16Twin:
     """
 
     def __init__(self, model: Network) -> None:
-        self.network = copy.deepcopy(model)
-        for parameter in self.network.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16)
+        self.network = in_bf16(copy.deepcopy(model))
         self._pairs = list(zip(model.parameters(), self.network.parameters(), strict=True))
 
     @torch.no_grad()

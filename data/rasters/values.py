@@ -169,3 +169,16 @@ def value_range(raster: Raster, nodata: float | None = None) -> tuple[float | No
             lows.append(float(valid.min()))
             highs.append(float(valid.max()))
     return (min(lows), max(highs)) if lows else (None, None)
+
+
+def largest_value(raster: Raster, calibration: Calibration) -> float:
+    """The largest value of a whole scene in parts of what stands for 1, missing data apart; 0 where all is missing."""
+    height, width, bands = raster.shape
+    rows = max(1, SAMPLE_VALUES // (width * bands))
+    largest = [0.0]
+    for top in range(0, height, rows):
+        block = raster.read(slice(top, min(height, top + rows)), slice(0, width))
+        missing = missing_values(block, calibration.nodata)
+        if missing is None or not missing.all():
+            largest.append(float((block if missing is None else block[~missing]).max()) / calibration.scale)
+    return max(largest)

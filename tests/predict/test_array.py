@@ -11,6 +11,7 @@ from torch import nn
 from data.imresize import degrade, imresize
 from evaluation import scoring as evaluator
 from predict import super_resolve, tiles
+from utils import UserError
 
 
 def test_the_result_is_that_of_the_test_command():
@@ -143,3 +144,43 @@ def test_the_ensemble_asks_eight_times():
     np.testing.assert_allclose(result[0, 5], 0.2, atol=1e-5)
     np.testing.assert_allclose(result[9, -1], 0.2, atol=1e-5)
     np.testing.assert_allclose(result[9, 9], 0, atol=1e-5)
+
+
+def test_a_dark_scene_is_brought_to_the_brightness_that_networks_know():
+    # x + x ** 2 of what is divided by the scene's largest value.
+    image = np.random.default_rng(0).random((12, 12, 3)).astype(np.float32) * 0.2
+    image[0, 0] = 0.2
+    model = StubNetwork(3, torch.square)
+    bicubic = imresize(image, 2)
+    np.testing.assert_allclose(super_resolve(image, model, normalise="auto"), bicubic + bicubic**2 / 0.2, atol=1e-5)
+    np.testing.assert_allclose(super_resolve(image, model), bicubic + bicubic**2, atol=1e-5)
+    # What marks missing data is no brightness; a bright scene is left as it is, unless that is asked for.
+    holed = image.copy()
+    holed[5, 5] = 7
+    expected = super_resolve(np.where(holed == 7, np.nan, holed), model, normalise="auto")
+    known = ~np.isnan(expected)
+    np.testing.assert_allclose(
+        super_resolve(holed, model, nodata=7, normalise="auto")[known], expected[known], atol=1e-6
+    )
+    bright = image * 4
+    np.testing.assert_allclose(
+        super_resolve(bright, model, normalise="auto"), 4 * bicubic + (4 * bicubic) ** 2, atol=1e-5
+    )
+    expected = 4 * bicubic + (4 * bicubic) ** 2 / 0.8
+    np.testing.assert_allclose(super_resolve(bright, model, normalise="scene"), expected, atol=1e-5)
+    # Tiles are divided by the whole scene's.
+    tiled = super_resolve(image, model, tile_size=8, tile_overlap=4, normalise="auto")
+    np.testing.assert_allclose(tiled, bicubic + bicubic**2 / 0.2, atol=1e-5)
+    with pytest.raises(UserError, match="normalise is one of auto, scene, none"):
+        super_resolve(image, model, normalise="bright")
+
+
+def test_bf16_leaves_the_callers_network_as_it_is():
+    model = tiny_network()
+    image = np.random.default_rng(0).random((12, 12, 31), dtype=np.float32)
+    before = super_resolve(image, model)
+    in_bf16 = super_resolve(image, model, precision="bf16")
+    assert 0 < np.abs(in_bf16 - before).max() < 2e-2
+    np.testing.assert_array_equal(super_resolve(image, model), before)
+    with pytest.raises(UserError, match="precision is one of fp32, tf32, bf16"):
+        super_resolve(image, model, precision="fp8")

@@ -1,0 +1,42 @@
+"""The arithmetic that a network is used with: fp32, tf32 or bf16."""
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+class InPrecision(nn.Module):
+    """A network in the arithmetic asked for, called as it is; what it gives is float32.
+
+    Args:
+        network: on its device. In bf16 its parameters are converted for good.
+        precision: fp32; tf32, which is fp32 on a CPU; or bf16.
+    """
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        self.network, self.precision = in_bf16(network) if precision == "bf16" else network, precision
+
+    def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
+        """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        try:
+            with torch.autocast(ms.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                return self.network(ms, lms, modality).float()
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
+
+
+def in_bf16(network: AnyModule) -> AnyModule:
+    """The network with its parameters in bf16, for calls under autocast; buffers stay as they are."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
+    return network
