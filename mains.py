@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _name_files(deferred._run())
         return 0
     except UserError as error:
-        return _end(f"error: {error.on_command_line()}", 2)
+        return 2 if error.is_told else _end(f"error: {error.on_command_line()}", 2)
     except KeyboardInterrupt:
         return _end("stopped", 130)
     except fire.core.FireExit as leaving:

@@ -85,13 +85,19 @@ class Trainer:
             UserError: for a loss that is not finite or diverges, a full disk, or data that cannot be read.
             PeerLostError: where another process of the run has ended.
         """
-        with naming_lost_peers(self.world, lambda: self.iteration):
+        with naming_lost_peers(self.world, self._place):
             self._open_log()
             if self._validation_is_missing():
                 self._validate(self.iteration // self.per_epoch)
             self._loop()
             self._finish()
         return self.files
+
+    def _place(self) -> str:
+        return (
+            f" at iteration {self.iteration}; its own message says why; the same command with --resume last goes on "
+            "from the last checkpoint"
+        )
 
     def _loop(self) -> None:
         config = self.config

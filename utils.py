@@ -20,6 +20,8 @@ class UserError(Exception):
     """Something the user gave is wrong: one sentence saying what, the value received and the remedy."""
 
     path: str | Path | None = None
+    # Whether another process of the run says it.
+    is_told = False
 
     def on_command_line(self) -> str:
         """The sentence as the command line says it."""

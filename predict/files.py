@@ -1,11 +1,13 @@
 """The command: one scene's file, or a folder of them, made larger into files of the same kind."""
 
+import dataclasses
 import hashlib
 import json
 import math
 import os
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from predict.findings import Comparison
 from predict.network import DeviceNetwork
 from predict.progress import Progress
 from predict.scene import SceneUpscaling
-from training.processes import World
+from training.processes import World, naming_lost_peers
 from utils import Interrupted, UserError, replacing, say, writing
 
 
@@ -43,10 +45,7 @@ def predict(config: PredictConfig) -> list[Path]:
     network = DeviceNetwork(config.model_dir, config)
     world = World(network.device)
     if source.is_file() or rasters.is_band_folder(source):
-        # Of one scene each tile follows the one before: several processes share only folders.
-        if not world.is_main:
-            return []
-        return _predict_scene(source, _target(config.output, source), network, config)
+        return _predict_scene(source, _target(config.output, source), network, config, world)
     scenes = rasters.scenes_below(source)
     if not scenes:
         raise UserError(f"--input {source}: no scene below it (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs)")
@@ -82,7 +81,7 @@ def _predict_scenes(scenes, source, folder, network, config, world):
             tqdm.write(f"{target}: is there already; --overwrite 1 makes it anew")
             continue
         try:
-            written += _predict_scene(path, target, network, config)
+            written += _predict_scene(path, target, network, config, World.alone())
         except UserError as error:
             failed.append(path.name)
             tqdm.write(f"failed: {error.on_command_line()}")
@@ -112,47 +111,86 @@ def _target(output, source):
     return path / rasters.output_name(source)
 
 
-def _predict_scene(path, target, network, config):
-    """Super-resolve one file into another; returns the paths written."""
+@dataclass
+class _Work:
+    """One scene being made larger in the process that writes."""
+
+    scene: SceneUpscaling
+    output: rasters.Output
+    picture: Path | None
+    progress: Progress
+
+
+def _predict_scene(path, target, network, config, world):
+    """Super-resolve one file into another; the processes share its tiles. Returns the paths written."""
+    started = []
+
+    def start():
+        """What the other processes need to make the same tiles."""
+        started.append(_start(path, target, network, config, world))
+        state = started[0].progress.state or started[0].scene.state()
+        return dataclasses.replace(state, below=None, right=None)
+
+    state = world.on_main(start)
+    if not world.is_main:
+        scene = SceneUpscaling(_open(path, config), network, config, lambda text: None, state, world)
+        scene.done = state.done
+        with naming_lost_peers(world, lambda: "; its own message says why"):
+            scene.help()
+        return []
+    (work,) = started
+    with naming_lost_peers(world, lambda: f"; {kept}; the reason may stand above"):
+        kept = ""
+        try:
+            with writing(work.output.path):
+                work.progress.begin(work.scene)
+                cube = _values(work)
+                say(_summary(work.scene))
+                return _finished(work, cube)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(signal.SIGINT, work.progress.left_behind(work.scene)) from stop
+        except BaseException:
+            kept = work.progress.left_behind(work.scene)
+            raise
+
+
+def _open(path, config):
     options = rasters.CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
-    raster = rasters.open_raster(path, options)
+    return rasters.open_raster(path, options)
+
+
+def _start(path, target, network, config, world):
+    """Open a scene and its result, and plan the work; nothing is written."""
+    raster = _open(path, config)
     output = rasters.Output(target, raster, network.n_scale)
     picture = target.with_name(f"{target.stem}_report.png") if config.report else None
     _refuse_standing(raster, output, picture, config.overwrite)
     _refuse_full_disk(output)
     progress = Progress(output, _fingerprint(raster, network, config))
-    scene = SceneUpscaling(raster, network, config, say, progress.state)
-    try:
-        with writing(output.path):
-            progress.begin(scene)
-            cube = _values(scene, output, progress)
-            say(_summary(scene))
-            return _finished(scene, output, cube, picture)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(signal.SIGINT, progress.left_behind(scene)) from stop
-    except BaseException:
-        progress.left_behind(scene)
-        raise
+    scene = SceneUpscaling(raster, network, config, say, progress.state, world)
+    return _Work(scene, output, picture, progress)
 
 
-def _values(scene, output, progress):
+def _values(work):
     """The result: in memory where the scene is one tile, else on the disk, where half of it can be kept."""
+    scene = work.scene
     if len(scene.plan.tiles) == 1:
-        return scene.to_array(output.dtype, show_progress=True)
-    raw = output.open_raw()
-    scene.run(raw.write, show_progress=True, after_tile=lambda: progress.save(scene))
+        return scene.to_array(work.output.dtype, show_progress=True)
+    raw = work.output.open_raw()
+    scene.run(raw.write, show_progress=True, after_tile=lambda: work.progress.save(scene))
     return raw.cube
 
 
-def _finished(scene, output, cube, picture):
+def _finished(work, cube):
     """Put the result in its place, and the report that is drawn of it; returns the paths written."""
-    if picture is None:
-        return output.finish(cube)
+    scene = work.scene
+    if work.picture is None:
+        return work.output.finish(cube)
     drawn = report.draw(Comparison(scene.raster, cube, scene.calibration, scene.scale))
     # The picture is on the disk before the result appears, and appears after it.
-    with replacing(picture) as temporary:
+    with replacing(work.picture) as temporary:
         temporary.write_bytes(drawn)
-        return [*output.finish(cube), picture]
+        return [*work.output.finish(cube), work.picture]
 
 
 def _refuse_standing(raster, output, picture, overwrite):

@@ -65,6 +65,8 @@ class Progress:
             "clipped": state.clipped,
             "seams": seams,
         }
+        if state.strips:
+            content["strips"] = True
         if state.peak != 1:
             content["peak"] = state.peak
         with replacing(self._path) as temporary:
@@ -99,7 +101,7 @@ class Progress:
                 below, right = seams["below"], seams["right"]
             if self._output.raw_path.stat().st_size != self._output.nbytes:
                 raise ValueError("values are missing")
-            plan = content["tile_size"], content["overlap"], content.get("peak", 1.0)
+            plan = content["tile_size"], content["overlap"], content.get("strips", False), content.get("peak", 1.0)
             return SceneState(*plan, content["done"], content["clipped"], below, right)
         # A damaged file of whatever kind.
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):

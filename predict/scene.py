@@ -16,6 +16,7 @@ from data.spectral import apply_along_bands
 from predict import tiles
 from predict.bands import BandList, match_bands
 from predict.network import DeviceNetwork
+from training.processes import World
 from utils import UserError, is_out_of_memory, progress_bar
 
 # The bicubic enlargement of a tile reads this many LR pixels beyond it, and so equals the whole scene's.
@@ -29,7 +30,7 @@ class SceneState:
     """What is needed to go on with a scene, beside the values that are done.
 
     Attributes:
-        tile_size, overlap: of its plan, in LR pixels.
+        tile_size, overlap, strips: of its plan.
         peak: what its values in 0..1 are divided by for the network; 1 for none.
         done: tiles.
         clipped: values clipped in them.
@@ -38,6 +39,7 @@ class SceneState:
 
     tile_size: int
     overlap: int
+    strips: bool
     peak: float
     done: int
     clipped: int
@@ -69,6 +71,7 @@ class SceneUpscaling:
         config: how it is to be done.
         tell: takes messages for the user.
         state: of an earlier call that was stopped: the plan is that one's (see `restore`).
+        world: the processes that share the scene; None for this one alone.
 
     Attributes:
         raster, scale: the scene and its enlargement.
@@ -89,7 +92,9 @@ class SceneUpscaling:
         config: PredictConfig,
         tell: Callable[[str], None],
         state: SceneState | None = None,
+        world: World | None = None,
     ) -> None:
+        self._world = world or World.alone()
         self.raster, self.scale = raster, network.n_scale
         self._network, self._back_projection = network, config.back_projection
         height, width, bands = raster.shape
@@ -100,8 +105,11 @@ class SceneUpscaling:
         self.calibration = understood.calibration
         self.peak = state.peak if state else _peak_asked(raster, understood, config.normalise)
         architecture = {**network.architecture, "n_colors": max(bands, network.bands.count)}
-        asked = (state.tile_size, state.overlap) if state else (config.tile_size, config.tile_overlap)
-        self.plan = tiles.make_plan(architecture, height, width, network.free_memory(config.memory_limit), *asked)
+        asked = (config.tile_size, config.tile_overlap, False)
+        if state:
+            asked = (state.tile_size, state.overlap, state.strips)
+        free = network.free_memory(config.memory_limit)
+        self.plan = tiles.make_plan(architecture, height, width, free, *asked, processes=self._world.size)
         self._blender = tiles.Blender(width, bands, self.scale)
         self.done = self.clipped = 0
         remarks = (*_remarks_on_values(raster, understood), *_remarks_on_peak(raster, self.peak))
@@ -111,7 +119,10 @@ class SceneUpscaling:
     def state(self) -> SceneState:
         """What is needed to go on from here; its arrays are the scene's own, and change when it goes on."""
         plan, seams = self.plan, self._blender
-        return SceneState(plan.tile_size, plan.overlap, self.peak, self.done, self.clipped, seams.below, seams.right)
+        return SceneState(
+            *(plan.tile_size, plan.overlap, plan.strips, self.peak, self.done, self.clipped),
+            *(seams.below, seams.right),
+        )
 
     def restore(self, state: SceneState) -> None:
         """Go on from a state of the same scene and plan."""
@@ -147,15 +158,23 @@ class SceneUpscaling:
         hidden: dict[str, Any] = {} if show_progress else {"disable": True}
         title, total = self.raster.path.name, len(self.plan.tiles)
         with progress_bar(total=total, initial=self.done, desc=title, unit="tile", **hidden) as bar:
-            for tile in self.plan.tiles[self.done :]:
-                unit, missing = self.upscale(tile)
-                block = self._blender.add(tile, unit)
-                raw, clipped = self.calibration.to_raw(block, self._finished(tile, missing))
-                keep(tile.rows.done_start * self.scale, tile.cols.done_start * self.scale, raw)
-                self.clipped += clipped
-                self.done += 1
-                after_tile()
-                bar.update()
+            for first in range(self.done, total, self._world.size):
+                # Each process makes a tile; they are put together in one.
+                shared = self.plan.tiles[first : first + self._world.size]
+                mine = shared[self._world.rank] if self._world.rank < len(shared) else None
+                made = self._world.to_main(None if mine is None else self.upscale(mine))
+                for tile, (unit, missing) in zip(shared, made, strict=False):
+                    block = self._blender.add(tile, unit)
+                    raw, clipped = self.calibration.to_raw(block, self._finished(tile, missing))
+                    keep(tile.rows.done_start * self.scale, tile.cols.done_start * self.scale, raw)
+                    self.clipped += clipped
+                    self.done += 1
+                    after_tile()
+                    bar.update()
+
+    def help(self) -> None:
+        """Make this process's tiles for the main one, which puts them together."""
+        self.run(lambda top, left, values: None, show_progress=False)
 
     @torch.inference_mode()
     def upscale(self, tile: tiles.Tile) -> tuple[np.ndarray, np.ndarray | None]:

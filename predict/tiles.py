@@ -74,6 +74,7 @@ class Plan:
     Attributes:
         tiles: row by row.
         tile_size, overlap: in LR pixels; tile_size 0 for the whole scene at once.
+        strips: whether tiles are as wide as the scene; tile_size is then their height.
         needed, usable: bytes that the whole scene would need, and that may be used.
     """
 
@@ -82,6 +83,7 @@ class Plan:
     overlap: int
     needed: int
     usable: int
+    strips: bool = False
 
 
 def spans(size: int, tile_size: int, overlap: int) -> list[Span]:
@@ -106,10 +108,23 @@ def tiles_of(height: int, width: int, tile_size: int, overlap: int) -> list[Tile
     return [Tile(r, c) for r in rows for c in columns]
 
 
+def strips_of(height: int, width: int, strip_height: int, overlap: int) -> list[Tile]:
+    """All tiles of a scene that are as wide as it is, from above."""
+    (columns,) = spans(width, width, 0)
+    return [Tile(rows, columns) for rows in spans(height, strip_height, overlap)]
+
+
 def make_plan(
-    architecture: Mapping[str, Any], height: int, width: int, free: int, tile_size: int = 0, overlap: int = OVERLAP
+    architecture: Mapping[str, Any],
+    height: int,
+    width: int,
+    free: int,
+    tile_size: int = 0,
+    overlap: int = OVERLAP,
+    strips: bool = False,
+    processes: int = 1,
 ) -> Plan:
-    """The whole scene where memory allows it, else the largest tiles that it allows.
+    """The whole scene where memory allows it, or a strip of it for each process, else the largest tiles that it allows.
 
     Args:
         architecture: see `bytes_needed`.
@@ -117,9 +132,17 @@ def make_plan(
         free: bytes at hand; 0 where nobody knows.
         tile_size: LR pixels along a tile's edge; 0: from the memory.
         overlap: LR pixels shared by neighbouring tiles, a multiple of 4, at most half a tile.
+        strips: tiles are as wide as the scene, and tile_size is their height.
+        processes: that share the scene, and the bytes at hand.
     """
-    usable = int(USABLE_SHARE * (free or ASSUMED_MEMORY))
+    usable = int(USABLE_SHARE * (free or ASSUMED_MEMORY)) // processes
     needed = bytes_needed(architecture, height, width)
+    if strips:
+        return Plan(strips_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable, True)
+    if not tile_size and processes > 1:
+        strip = max(2 * overlap, -(-(height + (processes - 1) * overlap) // processes))
+        if strip < height and bytes_needed(architecture, strip, width) <= usable:
+            return Plan(strips_of(height, width, strip, overlap), strip, overlap, needed, usable, True)
     if not tile_size and needed <= usable:
         return Plan(tiles_of(height, width, max(height, width), 0), 0, 0, needed, usable)
     if not tile_size:

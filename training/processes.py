@@ -11,6 +11,8 @@ import torch.distributed as dist
 from utils import UserError
 
 CPU = torch.device("cpu")
+# What the main process says to the others where it fails for all.
+FAILED = "the first process has failed"
 
 
 class PeerLostError(Exception):
@@ -32,6 +34,13 @@ class World:
         self.rank = int(os.environ.get("RANK", "0")) if self.size > 1 else 0
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+
+    @classmethod
+    def alone(cls) -> "World":
+        """This process by itself, whatever others there are."""
+        world = cls.__new__(cls)
+        world.size, world.rank = 1, 0
+        return world
 
     @property
     def is_main(self) -> bool:
@@ -63,16 +72,22 @@ class World:
         torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
     def on_main(self, function: Callable[[], Any]) -> Any:
-        """What a function returns in the main process; where it raises a UserError there, all raise it."""
+        """What a function returns in the main process; where it raises a UserError there, all raise one.
+
+        The others' are marked as told: the main process has the word.
+        """
         outcome: Any = None
         if self.is_main:
             try:
                 outcome = function()
-            except UserError as error:
-                outcome = UserError(error.on_command_line())
+            except UserError:
+                self.from_main(FAILED)
+                raise
         outcome = self.from_main(outcome)
-        if isinstance(outcome, UserError):
-            raise outcome
+        if isinstance(outcome, str) and outcome == FAILED:
+            error = UserError(FAILED)
+            error.is_told = True
+            raise error
         return outcome
 
     def from_main(self, value: Any) -> Any:
@@ -82,6 +97,14 @@ class World:
         values = [value]
         dist.broadcast_object_list(values)
         return values[0]
+
+    def to_main(self, value: Any) -> list[Any]:
+        """What every process gives here, as a list by rank in the main process; [] in the others."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size if self.is_main else None
+        dist.gather_object(value, values)
+        return values or []
 
     def gather(self, value: Any) -> list[Any]:
         """What every process gives here, as a list by rank."""
@@ -99,16 +122,17 @@ def leave() -> None:
 
 
 @contextlib.contextmanager
-def naming_lost_peers(world: World, iteration: Callable[[], int]) -> Iterator[None]:
-    """Turn the errors below that come of another process's end into a PeerLostError."""
+def naming_lost_peers(world: World, where: Callable[[], str]) -> Iterator[None]:
+    """Turn the errors below that come of another process's end into a PeerLostError.
+
+    Args:
+        where: says how far the work is, and how it is gone on with.
+    """
     try:
         yield
     except RuntimeError as error:
         if world.size > 1 and is_lost_peer(error):
-            raise PeerLostError(
-                f"another process of the run has ended at iteration {iteration()}; its own message says why; "
-                "the same command with --resume last goes on from the last checkpoint"
-            ) from error
+            raise PeerLostError(f"another process of the run has ended{where()}") from error
         raise
 
 
