@@ -57,8 +57,9 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-# Rows of a band that SSIM works on at a time.
-ROWS_AT_ONCE = 64
+# Rows and columns of a band that SSIM works on at a time: few enough for the cache, and for products of matrices that
+# no library shares among threads (the bands are).
+ROWS_AT_ONCE, COLUMNS_AT_ONCE = 24, 16
 
 
 class UnscoredBandWarning(UserWarning):
@@ -126,8 +127,12 @@ def quality_assessment(
 
 def _bands_first(cube):
     """H x W x C -> C x H x W float64, each band in one piece of memory: all but SAM works band by band."""
-    turned = np.ascontiguousarray(cube.transpose(2, 0, 1))
-    return turned.astype(np.float64, copy=False)
+    height, width, bands = cube.shape
+    turned = np.empty((bands, height, width))
+    # A few rows at a time stay in the cache while they are turned.
+    for top in range(0, height, 4):
+        turned[:, top : top + 4] = cube[top : top + 4].transpose(2, 0, 1)
+    return turned
 
 
 def _tensor(array):
@@ -206,55 +211,72 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     if gaussian:
         window = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
-        window /= window.sum()
-        unbiased, border, reach = 1.0, 5, 10
-
-        def smooth(image):
-            return _weighted_sums(_weighted_sums(image, window).T, window)
+        window, unbiased, border = window / window.sum(), 1.0, 5
     else:
-        unbiased, border, reach = 49 / 48, 0, 6
+        window, unbiased, border = np.full(7, 1 / 7), 49 / 48, 0
+    reach = len(window) - 1
 
-        def smooth(image):
-            return _sums_of_7(_sums_of_7(image).T) / 49
-
-    def similarities(x, y):
-        mean_x, mean_y, squares, product = (smooth(image) for image in (x, y, x * x + y * y, x * y))
-        product_of_means, squares_of_means = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-        covariance = unbiased * (product - product_of_means)
-        variances = unbiased * (squares - squares_of_means)
-        above = (2 * product_of_means + c1) * (2 * covariance + c2)
-        return above / ((squares_of_means + c1) * (variances + c2))
+    def sum_of_similarities(smoothed):
+        mean_x, mean_y, squares, product = smoothed
+        product_of_means = mean_x * mean_y
+        squares_of_means = mean_x * mean_x
+        squares_of_means += mean_y * mean_y
+        # In place, as all below: 2 covariance + c2, and variances + c2.
+        product -= product_of_means
+        product *= 2 * unbiased
+        product += c2
+        squares -= squares_of_means
+        squares *= unbiased
+        squares += c2
+        product_of_means *= 2
+        product_of_means += c1
+        squares_of_means += c1
+        product_of_means *= product
+        squares_of_means *= squares
+        product_of_means /= squares_of_means
+        return product_of_means.sum()
 
     def one_band(x, y):
         x, y = (np.pad(image, border, mode="edge") for image in (x, y))
+        height, width = len(x) - reach, x.shape[1] - reach
+        total = 0.0
         # Strips of rows, so that what is computed in between stays in the cache.
-        tops = range(0, len(x) - reach, ROWS_AT_ONCE)
-        strips = [slice(top, top + ROWS_AT_ONCE + reach) for top in tops]
-        return np.concatenate([similarities(x[rows], y[rows]).ravel() for rows in strips]).mean()
+        for top in range(0, height, ROWS_AT_ONCE):
+            rows = slice(top, min(height, top + ROWS_AT_ONCE) + reach)
+            images = np.stack([x[rows], y[rows], x[rows] * x[rows], x[rows] * y[rows]])
+            images[2] += y[rows] * y[rows]
+            for smoothed in _smoothed(images, window):
+                total += sum_of_similarities(smoothed)
+        return total / (height * width)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.array(list(pool.map(one_band, gt, pred)))
 
 
-def _weighted_sums(image, window):
-    """H x W -> (H - n + 1) x W: weighted sums down the columns by a symmetric window of odd length n."""
-    n, height = len(window), len(image) - len(window) + 1
-    sums = image[n // 2 : n // 2 + height] * window[n // 2]
-    pair = np.empty_like(sums)
-    for k in range(n // 2):
-        np.add(image[k : k + height], image[n - 1 - k : n - 1 - k + height], out=pair)
-        pair *= window[k]
-        sums += pair
-    return sums
+def _smoothed(images, window):
+    """N x H x W -> all pixels of the N x (H - n + 1) x (W - n + 1) sums weighted by a symmetric separable window.
+
+    They come in pieces of columns, N x any shape: products with small matrices that have the window on their diagonals.
+    """
+    reach = len(window) - 1
+    down = np.matmul(_diagonals(window, images.shape[1] - reach), images)
+    count, height, width = down.shape
+    blocks, rest = divmod(width - reach, COLUMNS_AT_ONCE)
+    if blocks:
+        image, row, column = down.strides
+        shape = (count, blocks, height, COLUMNS_AT_ONCE + reach)
+        columns = np.lib.stride_tricks.as_strided(down, shape, (image, COLUMNS_AT_ONCE * column, row, column))
+        yield np.matmul(columns, _diagonals(window, COLUMNS_AT_ONCE).T)
+    if rest:
+        yield np.matmul(down[:, :, blocks * COLUMNS_AT_ONCE :], _diagonals(window, rest).T)
 
 
-def _sums_of_7(image):
-    """H x W -> (H - 6) x W: sums of 7 values down the columns, made of sums of 2 and 4."""
-    two = image[:-1] + image[1:]
-    sums = two[:-5] + two[2:-3]
-    sums += two[4:-1]
-    sums += image[6:]
-    return sums
+def _diagonals(window, count):
+    """count x (count + n - 1) matrix whose row k has the window from column k on."""
+    matrix = np.zeros((count, count + len(window) - 1))
+    for k in range(count):
+        matrix[k, k : k + len(window)] = window
+    return matrix
 
 
 def _mean_of_scored(values):

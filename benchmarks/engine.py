@@ -27,6 +27,8 @@ import torch
 from losses import hybrid_loss
 from metrics import quality_assessment
 from models import build_model
+from models.precision import InPrecision
+from utils import cpu_computes_bf16
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -87,6 +89,9 @@ def ours(n_colors, width, precision="fp32", n_scale=4):
     return model, step
 
 
+BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
+
+
 def channels_last(tensors):
     return [x.contiguous(memory_format=torch.channels_last) for x in tensors]
 
@@ -123,7 +128,7 @@ class Benchmarks:
     def scene(self, width=256, edge=512):
         """Each in a process of its own, whose largest memory is read."""
         rows = {}
-        for kind in ("plain", "ours"):
+        for kind in ("plain", "fp32", *(["bf16"] if BF16_IS_FAST else [])):
             command = [sys.executable, __file__, "_one_scene", kind, str(width), str(edge)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             rows[kind] = [float(x) for x in done.stdout.split()]
@@ -141,6 +146,7 @@ class Benchmarks:
             weights = model.state_dict()
             model = build_model("DeepShare", 31, 4, n_feats=width).to(DEVICE, memory_format=torch.channels_last)
             model.load_state_dict(weights)
+            model = InPrecision(model, kind)
             del weights
             ms, lms = channels_last((ms, lms))
         started = time.perf_counter()

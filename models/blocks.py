@@ -12,12 +12,12 @@ from torch.utils.checkpoint import checkpoint
 from data.facts import SCALES
 from models.network import State
 
-# Without gradients, feature maps are worked on in strips of rows of at most so many values (32 MB of
-# float32): beside what a strip needs, a body then holds one map of the whole image.
-VALUES_PER_STRIP = 2**23
-# Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**24 float32
-# values are 64 MB.
-VALUES_PER_PORTION = 2**24
+# Without gradients, feature maps are worked on in strips of rows of at most so many values (8 MB of float32): beside
+# what a strip needs, a body then holds one map of the whole image. So many stay in a CPU's cache; a GPU takes more.
+VALUES_PER_STRIP, STRIPS_ON_CUDA = 2**21, 16
+# Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**22 float32
+# values are 16 MB.
+VALUES_PER_PORTION = 2**22
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
@@ -205,7 +205,7 @@ def keep_fewer_activations(model: nn.Module, on: bool) -> None:
 def strips(x: torch.Tensor, growth: int = 1) -> list[tuple[int, int]]:
     """(top, bottom) rows of the strips that B x C x H x W is worked on in; growth: values made of each of its."""
     values_per_row = x.shape[0] * x.shape[1] * x.shape[3] * growth
-    rows = max(8, VALUES_PER_STRIP // values_per_row)
+    rows = max(8, VALUES_PER_STRIP * (STRIPS_ON_CUDA if x.is_cuda else 1) // values_per_row)
     return [(top, min(top + rows, x.shape[2])) for top in range(0, x.shape[2], rows)]
 
 
