@@ -3,7 +3,7 @@
 
 `python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
 Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
-`torchrun --nproc-per-node N mains.py COMMAND ...` runs train and test on N devices.
+`torchrun --nproc-per-node N mains.py COMMAND ...` runs train, test and predict on N devices.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -111,6 +112,15 @@ def _value_of(field: dataclasses.Field, words: list[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
+    exit_code = 1
+    try:
+        exit_code = _exit_code_of(arguments)
+        return exit_code
+    finally:
+        processes.leave(failed=exit_code != 0)
+
+
+def _exit_code_of(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         checked = checked_arguments(arguments)
@@ -139,8 +149,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         return _end(f"error: the memory is not enough; {COMMANDS[arguments[0]][0].IF_MEMORY_FAILS}", 2)
-    finally:
-        processes.leave()
 
 
 def _name_files(files: list | None) -> None:
@@ -155,5 +163,16 @@ def _end(sentence: str, exit_code: int) -> int:
     return exit_code
 
 
+def run_as_program() -> None:
+    """Run the command line of this process and end it."""
+    try:
+        exit_code = main()
+    except Exception:
+        traceback.print_exc()
+        exit_code = 1
+    processes.end_at_once(exit_code)
+    sys.exit(exit_code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program()

@@ -1,12 +1,11 @@
 """What the engine gains, each beside the plain transcription (plain.py) or the machine's matrix products in one run.
 
-    python benchmarks/engine.py step [--widths 64,256] [--patch 32]     a training step, batch 8, x4, 31 bands
     python benchmarks/engine.py scene [--width 256] [--edge 512]        a whole scene: time and memory
     python benchmarks/engine.py metrics [--edge 512]                    the seven metrics of a scene
     python benchmarks/engine.py scaling [--width 32]                    a step against patch size, bands and width
     python benchmarks/engine.py processes [--width 32]                  iterations a second on 1 and 2 processes
 
-CPU or CUDA, whichever there is. Times are the best of some repeats.
+CPU or CUDA, whichever there is. Times are the best of some repeats. Training steps: training.py.
 """
 
 import os
@@ -31,6 +30,7 @@ from models.precision import InPrecision
 from utils import cpu_computes_bf16
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
 
 
 def best(function, repeats=3):
@@ -49,22 +49,6 @@ def best(function, repeats=3):
 def _wait():
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
-
-
-def peak_of_products(dtype):
-    """FLOP/s of large matrix products, the measure of what the machine can do."""
-    size = 8192 if DEVICE.type == "cuda" else 2048
-    a = torch.rand(size, size, device=DEVICE, dtype=dtype)
-    return 2 * size**3 / best(lambda: a @ a, 5)
-
-
-def forward_flops(model, ms, lms):
-    """FLOPs of a forward pass, counted by torch."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.device("meta"):
-        model.to("meta")(ms.to("meta"), lms.to("meta"))
-    return counter.get_total_flops()
 
 
 def batch(n_colors, patch, n_scale=4, size=8):
@@ -89,41 +73,12 @@ def ours(n_colors, width, precision="fp32", n_scale=4):
     return model, step
 
 
-BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
-
-
 def channels_last(tensors):
     return [x.contiguous(memory_format=torch.channels_last) for x in tensors]
 
 
 class Benchmarks:
     """The benchmarks by name."""
-
-    def step(self, widths="64,256", patch=32):
-        peaks = {name: peak_of_products(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
-        print(f"matrix products: fp32 {peaks['fp32'] / 1e9:.0f} GFLOP/s, bf16 {peaks['bf16'] / 1e9:.0f} GFLOP/s")
-        for width in map(int, str(widths).strip("()").split(",")):
-            data = batch(31, patch)
-            flops = 3 * forward_flops(build_model("DeepShare", 31, 4, n_feats=width), *data[:2])
-            slow = plain.PlainDeepShare(31, 4, width).to(DEVICE)
-            weights = {name: x.clone() for name, x in slow.state_dict().items()}
-            optimizer = torch.optim.Adam(slow.parameters(), 1e-4)
-            losses = {"plain": plain.step(slow, optimizer, *data)}
-            seconds = {"plain": best(lambda: plain.step(slow, optimizer, *data), 2)}
-            for precision in ("fp32", "bf16"):
-                model, step = ours(31, width, precision)
-                model.load_state_dict(weights)
-                fast = channels_last(data)
-                losses[precision] = float(step(*fast))
-                seconds[precision] = best(lambda: step(*fast))
-            print(f"F={width}, batch 8, {patch}-px patches, {flops / 1e9:.0f} GFLOP a step")
-            for name, s in seconds.items():
-                peak = peaks.get(name, peaks["fp32"])
-                print(
-                    f"  {name:6} {1e3 * s:8.1f} ms  {flops / s / 1e9:6.0f} GFLOP/s  "
-                    f"{flops / s / peak:4.0%} of the products' rate"
-                    f"  {seconds['plain'] / s:4.2f} times as fast as plain  first loss {losses[name]:.7f}"
-                )
 
     def scene(self, width=256, edge=512):
         """Each in a process of its own, whose largest memory is read."""

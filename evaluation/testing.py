@@ -17,18 +17,13 @@ from models import build_model, weights
 from models.brightness import Normalised
 from models.ensemble import SelfEnsemble
 from models.network import Network
-from models.precision import InPrecision
+from models.precision import DEVIATIONS, InPrecision
 from training.checkpoint import RUN_FILES
 from training.processes import World
 from utils import UserError, say, select_device, warn_of_slow_bf16, writing
 
 # Weights that are called alike in every run's folder; results are called after the folder.
 RUN_WEIGHTS = (*RUN_FILES, "best.pth")
-# What results lose, as measured on all 12 test scenes of CAVE (docs/results.md).
-DEVIATIONS = {
-    "tf32": "tf32: results are those of fp32 on a CPU, and close to them on CUDA",
-    "bf16": "bf16: expect results to deviate a little (37.4349 dB for 37.4341 in fp32, as measured on CAVE)",
-}
 # Flags that are only checked against the weights.
 CHECKED = ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs")
 

@@ -42,7 +42,7 @@ def predict(config: PredictConfig) -> list[Path]:
         even_wavelengths(config.wavelengths, 2)
     if config.report:
         report.check_library()
-    network = DeviceNetwork(config.model_dir, config)
+    network = DeviceNetwork(config.model_dir, config, say)
     world = World(network.device)
     if source.is_file() or rasters.is_band_folder(source):
         return _predict_scene(source, _target(config.output, source), network, config, world)

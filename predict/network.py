@@ -1,6 +1,7 @@
 """The network on the device that it runs on."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 from config import PredictConfig
 from models import weights
 from models.ensemble import SelfEnsemble
-from models.precision import InPrecision
+from models.precision import DEVIATIONS, InPrecision
 from predict import tiles
 from predict.bands import BandList
 from utils import free_memory, select_device, warn_of_slow_bf16
@@ -21,7 +22,8 @@ class DeviceNetwork:
 
     Args:
         model: name or path of weights, or a network with n_colors and n_scale.
-        config: says the device, and whether the network is asked eight times.
+        config: says the device, the arithmetic, and whether the network is asked eight times.
+        tell: takes a message for the user, or None.
 
     Attributes:
         device: the torch device.
@@ -34,7 +36,12 @@ class DeviceNetwork:
         UserError: for a device that is not there, and weights that cannot be used.
     """
 
-    def __init__(self, model: str | Path | nn.Module, config: PredictConfig) -> None:
+    def __init__(
+        self,
+        model: str | Path | nn.Module,
+        config: PredictConfig,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         self.architecture: dict[str, Any]
         self.device = select_device(config.cuda, config.gpus)
         if isinstance(model, nn.Module):
@@ -51,6 +58,8 @@ class DeviceNetwork:
         self.bands = BandList(self.architecture["n_colors"], wavelengths)
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         warn_of_slow_bf16(config.precision, self.device)
+        if tell and config.precision in DEVIATIONS:
+            tell(DEVIATIONS[config.precision])
         if config.precision == "bf16" and isinstance(model, nn.Module):
             # A caller's network stays as it is.
             network = copy.deepcopy(network)

@@ -28,7 +28,7 @@ class Recorded:
 
 
 class GraphedSteps:
-    """Steps that are run twice as they are, and from then on as CUDA graphs, one for each size of batch.
+    """Steps that are run once as they are, and from then on as CUDA graphs, one for each size of batch.
 
     Args:
         parameters: those that steps leave gradients at. They have none before a step.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -115,10 +116,29 @@ class World:
         return values
 
 
-def leave() -> None:
-    """Close the process group, where there is one."""
-    if dist.is_available() and dist.is_initialized():
+def leave(failed: bool = False) -> None:
+    """Close the process group, where there is one.
+
+    After a failure NCCL would wait here for the others, who wait for this process: its group is left open, and
+    `end_at_once` is to end the process.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    if not (failed and uses_nccl()):
         dist.destroy_process_group()
+
+
+def uses_nccl() -> bool:
+    """Whether the open process group has a part for CUDA devices."""
+    return "nccl" in str(dist.get_backend_config()).lower()
+
+
+def end_at_once(exit_code: int) -> None:
+    """End this process now if it has left its process group open, so that nothing waits for the others."""
+    if dist.is_available() and dist.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
 
 
 @contextlib.contextmanager

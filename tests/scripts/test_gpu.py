@@ -1,0 +1,89 @@
+"""scripts/gpu.sh rehearsed on the CPU, with every limit lowered: time, pieces, going on, the weights put together."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import ROOT, rows_of
+
+from models import weights as checkpoint
+
+
+def gpu(stage, folder, *words, **settings):
+    lowered = {"SECONDS_TO_TRAIN": 60, "FEATS": 8, "PATCH": 16, "PIECE": 0.05, "CUDA": 0, "WIDTHS": 8, "EDGE": 32}
+    environment = {
+        **{name: str(value) for name, value in {**lowered, "REPEATS": 1, "HOWS": "bf16", "WORKERS": 0}.items()},
+        **{"PYTHON": sys.executable, "OUT": str(folder / "out"), "KEEP": str(folder / "keep")},
+        **{"STORES": str(folder / "stores"), "OMP_NUM_THREADS": "1"},
+        **{name: str(value) for name, value in settings.items()},
+    }
+    return subprocess.run(
+        ["bash", ROOT / "scripts" / "gpu.sh", stage, *map(str, words)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture
+def folder(stores, raw, tmp_path, run):
+    shutil.copytree(stores, tmp_path / "stores")
+    flags = {"dataset_name": "DIV2K", "raw_dir": raw / "rgb", "out_dir": tmp_path / "stores"}
+    assert run("prepare", **flags)[0] == 0
+    return tmp_path
+
+
+def test_a_run_is_ended_gone_on_with_and_comes_back_in_pieces(folder, run):
+    stopped = gpu("train", folder, SECONDS_TO_TRAIN=6)
+    assert stopped.returncode == 0, stopped.stderr
+    assert "not done" in stopped.stdout
+    out = folder / "out"
+    assert rows_of(out / "log.csv") == [] or float(rows_of(out / "log.csv")[0]["labelled"]) > 0
+    pieces = json.loads((out / "pieces.json").read_text())["pieces"]
+    assert len(pieces) > 1
+    assert all((out / name).stat().st_size <= 0.05 * 2**20 for name in pieces)
+    (last,) = (folder / "keep" / "run").glob("*/last.pth")
+    iteration = torch.load(last, weights_only=True)["iteration"]
+    assert iteration
+    done = gpu("train", folder, "--max_iterations", iteration + 3)
+    assert done.returncode == 0, done.stderr
+    assert "done: " in done.stdout and "not done" not in done.stdout
+    assert torch.load(last, weights_only=True)["iteration"] == iteration + 3
+
+    join = [sys.executable, ROOT / "scripts" / "pieces.py", "join", out, folder / "weights.pth"]
+    assert subprocess.run(join).returncode == 0
+    (final,) = (folder / "keep" / "run").glob("*/*_epoch_*.pth")
+    whole, joined = checkpoint.load(final, n_ovls=2), checkpoint.load(folder / "weights.pth", n_ovls=2)
+    assert joined.architecture == whole.architecture
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(joined.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
+    scores = []
+    for weights in (final, folder / "weights.pth"):
+        flags = {"test_dir": folder / "stores" / "test.h5", "model_dir": weights, "n_ovls": 2, "cuda": 0}
+        assert run("test", **flags, result_path=folder / "results")[0] == 0
+        found = json.loads((folder / "results" / f"{weights.stem}_results.json").read_text())
+        scores.append(found["mean"]["MPSNR"])
+    assert scores[0] == pytest.approx(scores[1], abs=0.005)
+
+    (out / "piece_1").write_bytes(b"another")
+    broken = subprocess.run(join, capture_output=True, text=True)
+    assert broken.returncode
+    assert "piece_1: not what was written" in broken.stderr
+
+
+def test_the_check_measures_and_chooses(folder):
+    checked = gpu("check", folder)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "chosen: bf16" in checked.stdout
+    assert json.loads((folder / "keep" / "choice.json").read_text())["flags"] == ["--precision", "bf16"]
+
+
+def test_an_unknown_stage_shows_the_usage(tmp_path):
+    shown = gpu("fly", tmp_path)
+    assert shown.returncode == 2
+    assert "bash scripts/gpu.sh STAGE" in shown.stdout
