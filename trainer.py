@@ -163,7 +163,8 @@ class Trainer:
         # What an objective does not use, it uses in no process: all exchange the same gradients.
         self.world.average_([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.config.clip_gradient:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient)
+            at_once = True if self.device.type == "cuda" else None
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient, foreach=at_once)
         self.optimizer.step()
 
     def _open_scenes(self, flag: str, limit: int) -> SceneSet | None:

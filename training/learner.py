@@ -118,9 +118,15 @@ class Bf16Twin:
         used = [(own, copied, copied.grad) for own, copied in self._pairs if copied.grad is not None]
         gradients = [torch.empty_like(own) for own, _, _ in used]
         torch._foreach_copy_(gradients, [gradient for _, _, gradient in used])
+        added_to = []
         for (own, copied, _), gradient in zip(used, gradients, strict=True):
-            own.grad = gradient if own.grad is None else own.grad + gradient
             copied.grad = None
+            if own.grad is None:
+                own.grad = gradient
+            else:
+                added_to.append((own.grad, gradient))
+        if added_to:
+            torch._foreach_add_(*map(list, zip(*added_to, strict=True)))
 
 
 @torch.no_grad()

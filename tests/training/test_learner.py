@@ -1,0 +1,65 @@
+"""How the network is asked in training: in bf16 through a twin, and as graphs where there are some."""
+
+import pytest
+import torch
+from helpers import OneBatch
+from torch import nn
+
+from config import TrainConfig
+from data.stream import Batch
+from models import weights as checkpoint
+from trainer import Trainer
+from training.graphs import GraphedSteps
+from training.learner import Bf16Twin
+
+
+def test_two_iterations_in_bf16_come_near_the_released_losses(golden_x4, tiny_flags, monkeypatch):
+    flags = {**{k: str(v) for k, v in tiny_flags.items()}, "n_feats": "32", "precision": "bf16", "cuda": "0"}
+    trainer = Trainer(TrainConfig.from_flags(flags))
+    trainer.model.load_state_dict(checkpoint.load_state(golden_x4.weights_path))
+    trainer.streams = {
+        "labelled": OneBatch(golden_x4["ms"], golden_x4["lms"], golden_x4["gt"]),
+        "rgb": OneBatch(golden_x4["rgb_ms"], golden_x4["rgb_lms"], golden_x4["rgb_gt"]),
+        "unlabelled": OneBatch(golden_x4["ms"], golden_x4["lms"]),
+    }
+    monkeypatch.setattr("objectives.draw_mixup_matrix", lambda *_: golden_x4["mixup_matrix"])
+    losses = []
+    for _ in range(2):
+        trainer.iterate(epoch=1)
+        losses += trainer.losses.means()
+        trainer.losses.begin_interval([None] * 4)
+    assert losses == pytest.approx(golden_x4.values["losses_two_iterations"], rel=5e-3)
+    assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
+
+
+def test_a_twin_hands_its_gradients_over_and_leaves_none_where_it_has_none():
+    model = nn.ModuleDict({"used": nn.Linear(2, 1, bias=False), "unused": nn.Linear(2, 1, bias=False)})
+    twin = Bf16Twin(model)
+    for expected in ([1.0, 2.0], [2.0, 4.0]):
+        # The gradient of w x is x; a second one is added.
+        twin.network["used"](torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)).sum().backward()
+        twin.hand_gradients_over()
+        assert model["used"].weight.grad.dtype == torch.float32
+        assert model["used"].weight.grad.flatten().tolist() == expected
+        assert twin.network["used"].weight.grad is None
+    assert model["unused"].weight.grad is None
+    with torch.no_grad():
+        model["used"].weight.fill_(0.5)
+    twin.copy_weights()
+    assert twin.network["used"].weight.flatten().tolist() == [0.5, 0.5]
+
+
+def test_steps_that_cannot_be_recorded_go_on_as_they_are(capsys):
+    weight = nn.Parameter(torch.tensor(3.0))
+    steps = GraphedSteps([weight])
+
+    def step(batch):
+        loss = weight * batch.ms.sum()
+        loss.backward()
+        return loss.detach()
+
+    for value in (1.0, 2.0, 4.0, 5.0):
+        weight.grad = None
+        loss = steps.run("a", step, Batch(torch.full((1, 1, 1, 1), value), torch.zeros(1, 1, 1, 1)))
+        assert (loss.item(), weight.grad.item()) == (3 * value, value)
+    assert capsys.readouterr().out.count("not recorded as CUDA graphs") == 1
