@@ -28,7 +28,11 @@ class PredictConfig(Config):
         low=0,
     )
     nodata: str = flag("", "value that marks missing data, where the file does not say; NaN always does")
-    wavelengths: str = flag("", "first,last in nm of evenly spaced bands, where the file does not say")
+    wavelengths: str = flag(
+        "",
+        "where the file does not say: first,last in nm of evenly spaced bands; all of them, with commas between; or a "
+        "text file that holds all of them",
+    )
     key: str = flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
     band_axis: int = flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
     resample_bands: bool = flag(False, "1: interpolate other bands to the network's, and its detail back to them")

@@ -41,7 +41,9 @@ class PrepareConfig(Config):
     key: str = flag("", "own cubes: name of the array in .mat, .npz and HDF5 files; the only cube without")
     band_axis: int = flag(-1, "own cubes: axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
     value_scale: float = flag(0.0, "own cubes: what stands for 1; 0: the integer type's maximum, 1 for floats", low=0)
-    wavelengths: str = flag("", "own cubes: first,last in nm of evenly spaced bands; where files do not say")
+    wavelengths: str = flag(
+        "", "own cubes whose files do not say: first,last in nm of evenly spaced bands; all of them; or a text file"
+    )
     format: str = flag(
         "h5",
         "mat: write released-style .mat patches (gt, ms, ms_bicubic) beside the stores",

@@ -12,7 +12,7 @@ from tqdm import tqdm
 import pictures
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet, TestScene
-from metrics import UnscoredBandWarning, quality_assessment
+from metrics import UnscoredBandWarning, band_mse, psnr, quality_assessment
 from training.processes import World
 from utils import UserError, progress_bar, replacing, without_tf32
 
@@ -90,12 +90,24 @@ def rehearse(model: nn.Module, scenes: SceneSet, device: torch.device, edge: int
 
 
 def score(scene: TestScene, output: np.ndarray, ratio: int) -> dict[str, float]:
-    """All metrics of one scene; bands that cannot be scored are named on the terminal."""
+    """All metrics of one scene; bands that cannot be scored are named on the terminal.
+
+    A band reproduced exactly, such as one without light, is left out of MPSNR, which it would make infinite.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnscoredBandWarning)
         row = quality_assessment(as_image(scene.gt), output, ratio=ratio, band_names=scene.band_names)
     for warning in caught:
         tqdm.write(f"{scene.name}: {warning.message}")
+    if np.isinf(row["MPSNR"]):
+        per_band = psnr(band_mse(*(np.moveaxis(image, 2, 0) for image in (as_image(scene.gt), output))))
+        exact = [name for name, value in zip(scene.band_names, per_band, strict=True) if np.isinf(value)]
+        if len(exact) < len(per_band):
+            row["MPSNR"] = float(np.mean(per_band[np.isfinite(per_band)]))
+            tqdm.write(
+                f"{scene.name}: MPSNR leaves out {len(exact)} of {len(per_band)} bands, reproduced exactly: "
+                f"{', '.join(exact)}"
+            )
     return row
 
 

@@ -21,9 +21,17 @@ from utils import UserError, replacing, say
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
-# Where files keep a state_dict beside other things, the first one counting: of a run that keeps the weights'
-# running mean, that is the network.
-CONTAINERS = ("averaged", "model", "state_dict", "net")
+# Where files keep a state_dict beside other things, the first one counting: of those that keep the weights' running
+# mean, that is the network. They may stand in each other.
+RUNNING_MEANS = ("averaged", "params_ema", "model_ema", "ema", "state_dict_ema")
+CONTAINERS = (
+    *RUNNING_MEANS,
+    *("model", "state_dict", "model_state_dict", "params", "netG", "generator", "net", "network"),
+)
+# What wrappers put before every name: torch.compile, (Distributed)DataParallel, a module that holds the network.
+PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "netG.", "generator.")
+# What profilers leave among the buffers.
+FOREIGN_BUFFERS = ("total_ops", "total_params")
 
 
 @dataclass(frozen=True)
@@ -188,12 +196,17 @@ def load_strictly(model: Network, state: State, path: str | Path) -> None:
 
 
 def _content_of(path: Path) -> tuple[Any, str]:
-    """(what torch.save has put into a file, the file's SHA-256)."""
+    """(what torch.save or safetensors has put into a file, the file's SHA-256)."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the path of a .pth checkpoint")
     try:
         content = path.read_bytes()
-        return torch.load(io.BytesIO(content), "cpu", weights_only=True), hashlib.sha256(content).hexdigest()
+        fingerprint = hashlib.sha256(content).hexdigest()
+        if _is_safetensors(content):
+            return _safetensors_in(content, path), fingerprint
+        # Numbers of NumPy's, such as a score, often stand beside the weights.
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(io.BytesIO(content), "cpu", weights_only=True), fingerprint
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: holds Python objects (a whole pickled module?) or is damaged, and is not run for safety; "
@@ -203,26 +216,72 @@ def _content_of(path: Path) -> tuple[Any, str]:
         raise UserError(f"{path}: cannot be read as a checkpoint (truncated?); copy or download it again") from error
 
 
+def _is_safetensors(content: bytes) -> bool:
+    """Whether a file begins as safetensors do: the length of a JSON object, and the object."""
+    return len(content) > 9 and content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content)
+
+
+def _safetensors_in(content: bytes, path: Path) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors.torch import load as load_safetensors
+    except ImportError as error:
+        raise UserError(f"{path}: a safetensors file needs the package safetensors; pip install safetensors") from error
+    try:
+        return load_safetensors(content)
+    # The library meets damaged files with an error type of its own.
+    except Exception as error:
+        raise ValueError("damaged safetensors") from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """What the pickles of NumPy's numbers name: they hold bytes and a type, and run nothing."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
+
+
 def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """(state_dict, metadata) of what a file holds; a run's checkpoint has its config beside it."""
     metadata: dict[str, Any] = {}
-    if isinstance(content, dict):
+    keys: list[str] = []
+    while isinstance(content, dict) and (found := [k for k in CONTAINERS if _is_container(content.get(k))]):
         config = content.get("config")
-        metadata = config if isinstance(config, dict) else {}
-        content = next((content[k] for k in CONTAINERS if isinstance(content.get(k), dict)), content)
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
-    ):
-        raise UserError(f"{path}: holds no state_dict; --model_dir takes a .pth of network weights")
+        metadata = config if isinstance(config, dict) else metadata
+        keys = list(map(str, content))
+        if found[0] in RUNNING_MEANS[1:] and len(found) > 1:
+            say(f"{path}: the weights' running mean ({found[0]}) is taken, not {found[1]}")
+        content = content[found[0]]
+    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
+    state = _plainly_named(tensors)
+    if not tensors or (len(tensors) < len(content) and registry.of_state(state) is None):
+        shown = list(map(str, content)) if isinstance(content, dict) else keys
+        has = f"a {type(content).__name__}" if not shown else ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+        raise UserError(f"{path}: holds no state_dict (it has {has}); --model_dir takes a .pth of network weights")
     metadata = getattr(content, "_metadata", {}).get(METADATA_KEY, metadata)
-    state = {name.removeprefix("module."): tensor for name, tensor in content.items()}
     if entry := registry.of_state(state):
         state, remark = entry.make.completed(state)
         if remark:
             say(f"{path}: {remark}")
     return state, metadata
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value)
+
+
+def _plainly_named(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors without what wrappers put before their names, in whatever order, and without profilers' buffers."""
+    state = {
+        str(name).replace("._orig_mod.", "."): tensor
+        for name, tensor in tensors.items()
+        if str(name).rpartition(".")[2] not in FOREIGN_BUFFERS
+    }
+    while state and registry.of_state(state) is None:
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
+        if prefix is None:
+            break
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
 
 
 def _wavelengths(metadata: dict[str, Any], path: Path, n_colors: int) -> np.ndarray | None:

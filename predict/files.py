@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from config import PredictConfig, affecting
 from data import rasters
-from data.rasters.base import even_wavelengths
+from data.rasters.base import given_wavelengths
 from predict import report
 from predict.findings import Comparison
 from predict.network import DeviceNetwork
@@ -39,7 +39,7 @@ def predict(config: PredictConfig) -> list[Path]:
     if not source.exists():
         raise UserError(f"--input {source}: no such file or folder; check the path")
     if config.wavelengths:
-        even_wavelengths(config.wavelengths, 2)
+        given_wavelengths(config.wavelengths)
     if config.report:
         report.check_library()
     network = DeviceNetwork(config.model_dir, config, say)

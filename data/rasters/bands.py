@@ -9,7 +9,7 @@ from PIL import Image
 from data.errors import DataError
 from data.facts import VISIBLE
 from data.images import read_bands
-from data.rasters.base import CubeOptions, Raster, even_wavelengths
+from data.rasters.base import CubeOptions, Raster, given_wavelengths
 
 _BAND_FILE = re.compile(r"([^.].*?)_?(\d+)\.png", re.IGNORECASE)
 # Fewer numbered pictures are a series of photographs.
@@ -36,7 +36,7 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     if gaps := sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)):
         raise DataError(path, f"band {gaps[0]} of {numbers[0]}..{numbers[-1]} is missing", "copy the scene again")
     cube = read_bands([files[n] for n in numbers])
-    wavelengths = even_wavelengths(options.wavelengths, len(numbers)) if options.wavelengths else None
+    wavelengths = given_wavelengths(options.wavelengths, len(numbers)) if options.wavelengths else None
     is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()
     if wavelengths is None and is_cave:
         wavelengths = VISIBLE

@@ -1,5 +1,6 @@
 """What every format's reader gives: a scene read by windows, with what its file says of it."""
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from utils import say
 
 # Writers pass a cube on in blocks of about this many bytes.
 BLOCK_BYTES = 2**26
-WAVELENGTH_NAMES = ("wavelength", "wavelengths", "bands")
+WAVELENGTH_NAMES = ("wavelength", "wavelengths", "wl", "lambda", "bands")
+# In nm: what is shorter is no light, or in another unit.
+SHORTEST = 100
 # Where HDF5 files keep, as attributes, the mark for no data and what stands for 1 (or its inverse).
 NODATA_NAMES = ("_FillValue", "missing_value", "Data_Ignore_Value", "nodata")
 SCALE_NAMES = ("Scale_Factor", "scale_factor", "reflectance_scale_factor")
@@ -27,7 +30,7 @@ class CubeOptions:
         key: name of the array in .mat, .npz and HDF5 files; the only cube without.
         band_axis: 0, 1 or 2 as the file's owner counts (MATLAB's order for .mat); -1: find it.
         value_scale: what stands for 1; 0: the integer type's maximum, or 1 for floating point.
-        wavelengths: "first,last" in nm for evenly spaced bands; "" where the file knows or nobody does.
+        wavelengths: see `given_wavelengths`; "" where the file knows or nobody does.
     """
 
     key: str = ""
@@ -179,7 +182,7 @@ def layout(
     if axis is None:
         axis = find_band_axis(path, shape, wavelengths)
     if wavelengths is None and options.wavelengths:
-        wavelengths = even_wavelengths(options.wavelengths, shape[axis])
+        wavelengths = given_wavelengths(options.wavelengths, shape[axis])
     if wavelengths is not None and len(wavelengths) != shape[axis]:
         raise DataError(
             path, f"{len(wavelengths)} wavelengths for {shape[axis]} bands", "name the band axis by {band_axis}"
@@ -239,20 +242,19 @@ def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
         return None
     if "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and values.max() < 100):
         values = values * 1000
-    return values if values.min() >= 100 else None
+    return values if values.min() >= SHORTEST else None
 
 
 def wavelengths_among(arrays: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
-    """Wavelengths in nm that a file holds beside its cube under a usual name, or None."""
+    """Wavelengths in nm that a file holds beside its cube under a usual name, in whatever order, or None."""
     by_name = {name.lower(): values for name, values in arrays.items()}
     for name in WAVELENGTH_NAMES:
         values = np.ravel(by_name[name]) if name in by_name else np.zeros(0)
-        if (
-            values.size in shape
-            and values.dtype.kind in "fiu"
-            and values.size > 1
-            and np.all(np.diff(values.astype(float)) > 0)
-        ):
+        if values.size < 2 or values.size not in shape or values.dtype.kind not in "fiu":
+            continue
+        values = values.astype(float)
+        # 1, 2, 3, ... count the bands.
+        if np.isfinite(values).all() and not (values[0] in (0, 1) and (np.diff(values) == 1).all()):
             found = nanometres(values)
             if found is not None:
                 return found
@@ -267,17 +269,47 @@ def wavelengths_in_names(names: Sequence[str | None]) -> np.ndarray | None:
     return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found if m])
 
 
-def even_wavelengths(text: str, bands: int) -> np.ndarray:
-    """Band centres from "first,last" in nm."""
-    try:
-        first, last = (float(part) for part in text.split(","))
-        if not 100 <= first < last < np.inf:
-            raise ValueError("no wavelengths of light in nm")
-    except ValueError as error:
+def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
+    """Band centres in nm as a user gives them.
+
+    Args:
+        text: "first,last" of evenly spaced bands; all of them, with commas between; or the path of a text file that
+            holds all of them, with commas, blanks or new lines between.
+        bands: how many there are; None to look only whether the text can be understood.
+
+    Returns:
+        As many as there are bands; None without their number.
+
+    Raises:
+        DataError: for a text that is none of these, and for another number of wavelengths.
+    """
+    values = _numbers_in(text)
+    is_span = len(values) == 2
+    if not values and os.path.isfile(path := os.path.expanduser(text)):
+        values = _numbers_in(Path(path).read_text(encoding="utf-8", errors="replace"))
+    found = np.array(values)
+    if len(values) < 2 or found.min() < SHORTEST or (is_span and found[0] >= found[1]):
         raise DataError(
-            text, "no two wavelengths of light", "give {wavelengths} as first,last in nm, such as 400,700"
-        ) from error
-    return np.linspace(first, last, bands)
+            text,
+            "no two wavelengths of light",
+            "give {wavelengths} as first,last in nm, such as 400,700, or all of them, or a file that holds them",
+        )
+    if bands is None:
+        return None
+    if is_span and bands != 2:
+        return np.linspace(found[0], found[1], bands)
+    if len(found) != bands:
+        raise DataError(text, f"{len(found)} wavelengths for {bands} bands", "give one for each band by {wavelengths}")
+    return found
+
+
+def _numbers_in(text):
+    """The finite numbers that a text consists of; [] where it has anything else."""
+    try:
+        values = [float(word) for word in re.split(r"[\s,;]+", text.strip())]
+    except ValueError:
+        return []
+    return values if np.isfinite(values).all() else []
 
 
 def row_blocks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> list[slice]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
-from data.rasters.base import CubeOptions, Georeference, Raster, checked_numbers, even_wavelengths, nanometres
+from data.rasters.base import CubeOptions, Georeference, Raster, checked_numbers, given_wavelengths, nanometres
 from data.rasters.raw import AXES, RawCube
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
@@ -72,7 +72,7 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
             raise DataError(path, f"{len(values)} wavelengths for {shape[2]} bands", "correct the header")
         wavelengths = nanometres([float(w) for w in values], header.get("wavelength units", ""))
     elif options.wavelengths:
-        wavelengths = even_wavelengths(options.wavelengths, shape[2])
+        wavelengths = given_wavelengths(options.wavelengths, shape[2])
     scale = header.get("reflectance scale factor")
     nodata = header.get("data ignore value")
     pixels = image.open_memmap(interleave="bip", writable=False)

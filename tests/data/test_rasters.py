@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data.errors import DataError
 from data.rasters import CubeOptions, Output, open_raster
-from data.rasters.base import Georeference, row_blocks
+from data.rasters.base import Georeference, given_wavelengths, row_blocks
 from data.rasters.envi import finer_map_info
 from data.rasters.raw import RawCube
 from utils import UserError
@@ -468,3 +469,45 @@ def test_indexed_units_are_no_wavelengths(tmp_path):
     path = write_envi(tmp_path / "a.hdr", numbers("u2"))
     path.write_text(path.read_text().replace("Micrometers", "Wavenumber"))
     assert open_raster(path).wavelengths is None
+
+
+@pytest.mark.parametrize("name", ["wavelength", "wl", "Lambda", "bands"])
+@pytest.mark.parametrize("order", ["descending", "overlapping", "unsorted"])
+@pytest.mark.parametrize("kind", ["npz", "mat", "h5"])
+def test_wavelengths_are_known_in_whatever_order(tmp_path, kind, order, name):
+    cube = np.random.default_rng(0).random((9, 8, 5)).astype(np.float32)
+    values = {
+        "descending": [700.0, 650, 600, 550, 500],
+        "overlapping": [500.0, 550, 600, 580, 630],
+        "unsorted": [600.0, 500, 700, 550, 650],
+    }[order]
+    path = tmp_path / f"scene.{kind}"
+    if kind == "npz":
+        np.savez(path, image=cube, **{name: values})
+    elif kind == "mat":
+        scipy.io.savemat(path, {"image": cube, name: values})
+    else:
+        with h5py.File(path, "w") as f:
+            f["image"], f[name] = cube, values
+    assert open_raster(path).wavelengths.tolist() == values
+
+
+def test_numbers_of_bands_are_no_wavelengths(tmp_path):
+    cube = np.zeros((12, 20, 5), np.float32)
+    for first in (0, 1):
+        np.savez(tmp_path / "scene.npz", image=cube, bands=np.arange(first, first + 5))
+        assert open_raster(tmp_path / "scene.npz").wavelengths is None
+
+
+def test_wavelengths_are_given_as_a_span_a_list_or_a_file(tmp_path):
+    assert given_wavelengths("400,700", 4).tolist() == [400, 500, 600, 700]
+    assert given_wavelengths("700, 420.5, 450", 3).tolist() == [700, 420.5, 450]
+    (tmp_path / "centres.txt").write_text("400\n450, 500;\t610\n")
+    assert given_wavelengths(str(tmp_path / "centres.txt"), 4).tolist() == [400, 450, 500, 610]
+    many = ",".join(str(400 + k) for k in range(300))
+    assert len(given_wavelengths(many, 300)) == 300
+    with pytest.raises(DataError, match="3 wavelengths for 4 bands"):
+        given_wavelengths("400,500,600", 4)
+    for text in ("700,400", "0.4,0.7", "blue,red", "400", str(tmp_path / "none.txt"), "nan,700"):
+        with pytest.raises(DataError, match="no two wavelengths of light"):
+            given_wavelengths(text)

@@ -9,6 +9,8 @@ from helpers import GOLDEN
 from PIL import Image
 
 from data.imresize import imresize
+from evaluation import scoring
+from evaluation.scenes import TestScene
 from metrics import quality_assessment
 from models import build_model
 from models import weights as checkpoint
@@ -182,3 +184,13 @@ def test_released_weights_are_tested_from_their_file_alone(run, stores, golden_x
     flags = {"test_dir": stores / "test.h5", "model_dir": golden_x4.weights_path, "result_path": tmp_path}
     assert run("test", **flags, data_test_num=1)[0] == 0
     assert read(tmp_path / "deepshare_x4_31bands_results.json")["model"] == "DeepShare"
+
+
+def test_a_band_reproduced_exactly_is_left_out_of_the_mean_psnr_by_name(capsys):
+    gt = torch.rand(1, 3, 16, 16)
+    scene = TestScene("dim", gt, gt, gt, ["400 nm", "500 nm", "600 nm"])
+    output = gt[0].permute(1, 2, 0).numpy() + np.array([0.1, 0, 0.01], dtype=np.float32)
+    # By hand: 20 and 40 dB; the second band has no error.
+    assert scoring.score(scene, output, 4)["MPSNR"] == pytest.approx(30, abs=1e-3)
+    assert "MPSNR leaves out 1 of 3 bands, reproduced exactly: 500 nm" in capsys.readouterr().out
+    assert scoring.score(scene, output * 0 + gt[0].permute(1, 2, 0).numpy(), 4)["MPSNR"] == np.inf

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from helpers import same
 
 from models import build_model
 from models import weights as checkpoint
@@ -183,3 +185,63 @@ def test_part_of_a_peers_weights_is_refused(tmp_path):
         torch.save(state, tmp_path / "w.pth")
         with pytest.raises(UserError, match=r"w\.pth: not the weights of"):
             checkpoint.load(tmp_path / "w.pth", n_scale=4)
+
+
+@pytest.fixture
+def tensors():
+    torch.manual_seed(0)
+    return dict(build_model("DeepShare", 9, 2, n_feats=4).state_dict())
+
+
+def prefixed(tensors, prefix):
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda t: {"state_dict": t, "epoch": 3, "best_psnr": np.float64(38.2), "step": np.int64(7)},
+        lambda t: {"model_state_dict": t, "epoch": 3},
+        lambda t: {"params": t},
+        lambda t: {"netG": t, "netD": {"w": torch.zeros(1)}},
+        lambda t: {"generator": t},
+        lambda t: {"model": {"state_dict": t}},
+        lambda t: prefixed(t, "_orig_mod."),
+        lambda t: prefixed(t, "module._orig_mod."),
+        lambda t: prefixed(t, "_orig_mod.module."),
+        lambda t: {"state_dict": prefixed(t, "model."), "pytorch-lightning_version": "2"},
+        lambda t: {"state_dict": prefixed(t, "model.module._orig_mod."), "epoch": 1},
+        lambda t: {name.replace("branch1.", "branch1._orig_mod."): tensor for name, tensor in t.items()},
+        lambda t: {**t, "total_ops": torch.zeros(1), "trunk.total_params": torch.zeros(1)},
+        lambda t: {**t, "epoch": 4},
+    ],
+)
+def test_weights_are_read_as_people_keep_them(tensors, tmp_path, kept):
+    torch.save(kept(tensors), tmp_path / "w.pth")
+    assert same(checkpoint.load(tmp_path / "w.pth", n_ovls=2).model.state_dict(), tensors)
+
+
+def test_the_running_mean_comes_first_and_that_is_said(tensors, tmp_path, capsys):
+    other = {name: tensor + 1 for name, tensor in tensors.items()}
+    torch.save({"params": other, "params_ema": tensors}, tmp_path / "w.pth")
+    assert same(checkpoint.load(tmp_path / "w.pth", n_ovls=2).model.state_dict(), tensors)
+    assert "running mean (params_ema) is taken, not params" in capsys.readouterr().out
+
+
+def test_safetensors_are_read(tensors, tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(prefixed(tensors, "module."), tmp_path / "w.safetensors")
+    assert same(checkpoint.load(tmp_path / "w.safetensors", n_ovls=2).model.state_dict(), tensors)
+    content = (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[:-100])
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        checkpoint.load(tmp_path / "cut.safetensors", n_ovls=2)
+
+
+def test_what_holds_no_weights_shows_what_it_holds(tmp_path):
+    torch.save({"optimizer": {"lr": 1}, "epoch": 3}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"holds no state_dict \(it has optimizer, epoch\)"):
+        checkpoint.load(tmp_path / "w.pth")
+    torch.save([1, 2], tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"holds no state_dict \(it has a list\)"):
+        checkpoint.load(tmp_path / "w.pth")
