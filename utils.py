@@ -141,11 +141,16 @@ def free_memory() -> int:
     return 0
 
 
-@contextlib.contextmanager
-def without_tf32() -> Iterator[None]:
+def without_tf32() -> contextlib.AbstractContextManager[None]:
     """Convolutions below are in full float32 on CUDA too: results shall not depend on the device."""
+    return allowing_tf32(False)
+
+
+@contextlib.contextmanager
+def allowing_tf32(allowed: bool) -> Iterator[None]:
+    """Whether convolutions below may be in TF32 on CUDA."""
     before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = allowed
     try:
         yield
     finally:

@@ -33,16 +33,12 @@ def pointwise(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
 
 class ChannelAttention(nn.Module):
-    """Scales each feature map by a weight learned from the maps' global means (RCAN's CA layer)."""
+    """The weights that feature maps are scaled by, learned from the maps' global means (RCAN's CA layer)."""
 
     def __init__(self, n_feats: int, reduction: int = 16) -> None:
         super().__init__()
         squeezed = max(1, n_feats // reduction)
         self.conv_du = nn.Sequential(conv(n_feats, squeezed, 1), nn.ReLU(), conv(squeezed, n_feats, 1), nn.Sigmoid())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """B x C x h x w -> B x C x h x w."""
-        return x * self.weights(x)
 
     def weights(self, x: torch.Tensor) -> torch.Tensor:
         """B x C x h x w -> B x C x 1 x 1, values 0..1: what each map of each image is multiplied by."""

@@ -5,6 +5,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from utils import allowing_tf32
+
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -31,13 +33,9 @@ class InPrecision(nn.Module):
 
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
-        before = torch.backends.cudnn.allow_tf32
-        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
-        try:
-            with torch.autocast(ms.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                return self.network(ms, lms, modality).float()
-        finally:
-            torch.backends.cudnn.allow_tf32 = before
+        half = torch.autocast(ms.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with allowing_tf32(self.precision == "tf32"), half:
+            return self.network(ms, lms, modality).float()
 
 
 def in_bf16(network: AnyModule) -> AnyModule:

@@ -58,7 +58,7 @@ def settings_of_result(config: PredictConfig) -> dict[str, Any]:
     result = {name: value for name, value in config.as_dict().items() if name in names}
     # These came later: tiles of a program without them are gone on with.
     for name in ("precision", "normalise"):
-        if result[name] == PredictConfig.__dataclass_fields__[name].default:
+        if result[name] == getattr(PredictConfig, name):
             del result[name]
     return result
 

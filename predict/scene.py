@@ -108,7 +108,9 @@ class SceneUpscaling:
         asked = (config.tile_size, config.tile_overlap, False)
         if state:
             asked = (state.tile_size, state.overlap, state.strips)
-        free = network.free_memory(config.memory_limit)
+        # Processes share main memory; of a CUDA device each has its own.
+        sharing = self._world.size if network.device.type == "cpu" else 1
+        free = network.free_memory(config.memory_limit) // sharing
         self.plan = tiles.make_plan(architecture, height, width, free, *asked, processes=self._world.size)
         self._blender = tiles.Blender(width, bands, self.scale)
         self.done = self.clipped = 0

@@ -133,9 +133,9 @@ def make_plan(
         tile_size: LR pixels along a tile's edge; 0: from the memory.
         overlap: LR pixels shared by neighbouring tiles, a multiple of 4, at most half a tile.
         strips: tiles are as wide as the scene, and tile_size is their height.
-        processes: that share the scene, and the bytes at hand.
+        processes: that share the scene.
     """
-    usable = int(USABLE_SHARE * (free or ASSUMED_MEMORY)) // processes
+    usable = int(USABLE_SHARE * (free or ASSUMED_MEMORY))
     needed = bytes_needed(architecture, height, width)
     if strips:
         return Plan(strips_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable, True)

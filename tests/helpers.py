@@ -87,6 +87,24 @@ class OneBatch:
         return self._batch
 
 
+def released_losses_of(trainer, golden, monkeypatch, device="cpu"):
+    """The four losses of two iterations from the golden weights, on the golden batches and mixup matrix."""
+    trainer.model.load_state_dict(checkpoint.load_state(golden.weights_path))
+    at = {name: tensor.to(device) for name, tensor in golden.arrays.items()}
+    trainer.streams = {
+        "labelled": OneBatch(at["ms"], at["lms"], at["gt"]),
+        "rgb": OneBatch(at["rgb_ms"], at["rgb_lms"], at["rgb_gt"]),
+        "unlabelled": OneBatch(at["ms"], at["lms"]),
+    }
+    monkeypatch.setattr("objectives.draw_mixup_matrix", lambda *_: golden["mixup_matrix"])
+    losses = []
+    for _ in range(2):
+        trainer.iterate(epoch=1)
+        losses += trainer.losses.means()
+        trainer.losses.begin_interval([None] * 4)
+    return losses
+
+
 # What config.json says of the published experiment on CAVE, x4, with RGB and SSL.
 FULL = {
     "dataset_name": "Cave",

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TITLE, OneBatch, final_weights, rows_of, same, words_of
+from helpers import ROOT, TITLE, final_weights, released_losses_of, rows_of, same, words_of
 
 from config import TrainConfig
 from models import build_model
@@ -54,19 +54,7 @@ def test_two_iterations_give_the_released_losses(golden_x4, tiny_flags, monkeypa
         pytest.skip("tf32 is tried without")
     flags = flags_of(tiny_flags, n_feats="32", precision=precision, compile=str(compiled))
     trainer = Trainer(TrainConfig.from_flags(flags))
-    trainer.model.load_state_dict(checkpoint.load_state(golden_x4.weights_path))
-    on_device = {name: tensor.to(DEVICE) for name, tensor in golden_x4.arrays.items()}
-    trainer.streams = {
-        "labelled": OneBatch(on_device["ms"], on_device["lms"], on_device["gt"]),
-        "rgb": OneBatch(on_device["rgb_ms"], on_device["rgb_lms"], on_device["rgb_gt"]),
-        "unlabelled": OneBatch(on_device["ms"], on_device["lms"]),
-    }
-    monkeypatch.setattr("objectives.draw_mixup_matrix", lambda *_: golden_x4["mixup_matrix"])
-    losses = []
-    for _ in range(2):
-        trainer.iterate(epoch=1)
-        losses += trainer.losses.means()
-        trainer.losses.begin_interval([None] * 4)
+    losses = released_losses_of(trainer, golden_x4, monkeypatch, "cuda")
     expected = golden_x4.values["losses_two_iterations"]
     assert losses == pytest.approx(expected, rel=TOLERANCES[precision][1])
 

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from helpers import OneBatch
+from helpers import released_losses_of
 from torch import nn
 
 from config import TrainConfig
 from data.stream import Batch
-from models import weights as checkpoint
 from trainer import Trainer
 from training.graphs import GraphedSteps
 from training.learner import Bf16Twin
@@ -16,18 +15,7 @@ from training.learner import Bf16Twin
 def test_two_iterations_in_bf16_come_near_the_released_losses(golden_x4, tiny_flags, monkeypatch):
     flags = {**{k: str(v) for k, v in tiny_flags.items()}, "n_feats": "32", "precision": "bf16", "cuda": "0"}
     trainer = Trainer(TrainConfig.from_flags(flags))
-    trainer.model.load_state_dict(checkpoint.load_state(golden_x4.weights_path))
-    trainer.streams = {
-        "labelled": OneBatch(golden_x4["ms"], golden_x4["lms"], golden_x4["gt"]),
-        "rgb": OneBatch(golden_x4["rgb_ms"], golden_x4["rgb_lms"], golden_x4["rgb_gt"]),
-        "unlabelled": OneBatch(golden_x4["ms"], golden_x4["lms"]),
-    }
-    monkeypatch.setattr("objectives.draw_mixup_matrix", lambda *_: golden_x4["mixup_matrix"])
-    losses = []
-    for _ in range(2):
-        trainer.iterate(epoch=1)
-        losses += trainer.losses.means()
-        trainer.losses.begin_interval([None] * 4)
+    losses = released_losses_of(trainer, golden_x4, monkeypatch)
     assert losses == pytest.approx(golden_x4.values["losses_two_iterations"], rel=5e-3)
     assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
 

@@ -9,7 +9,7 @@ import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TINY, TITLE, OneBatch, everything_on, final_weights, rows_of, same, words_of
+from helpers import ROOT, TINY, TITLE, everything_on, final_weights, released_losses_of, rows_of, same, words_of
 
 import mains
 from config import TrainConfig
@@ -27,18 +27,7 @@ from utils import UserError
 def test_two_iterations_give_the_released_losses(golden_x4, tiny_flags, monkeypatch):
     flags = {k: str(v) for k, v in tiny_flags.items()}
     trainer = Trainer(TrainConfig.from_flags({**flags, "n_feats": 32}))
-    trainer.model.load_state_dict(checkpoint.load_state(golden_x4.weights_path))
-    trainer.streams = {
-        "labelled": OneBatch(golden_x4["ms"], golden_x4["lms"], golden_x4["gt"]),
-        "rgb": OneBatch(golden_x4["rgb_ms"], golden_x4["rgb_lms"], golden_x4["rgb_gt"]),
-        "unlabelled": OneBatch(golden_x4["ms"], golden_x4["lms"]),
-    }
-    monkeypatch.setattr("objectives.draw_mixup_matrix", lambda *_: golden_x4["mixup_matrix"])
-    losses = []
-    for _ in range(2):
-        trainer.iterate(epoch=1)
-        losses += trainer.losses.means()
-        trainer.losses.begin_interval([None] * 4)
+    losses = released_losses_of(trainer, golden_x4, monkeypatch)
     assert losses == pytest.approx(golden_x4.values["losses_two_iterations"], rel=1e-5)
     with torch.no_grad():
         output = trainer.model(golden_x4["ms"], golden_x4["lms"])
