@@ -42,7 +42,7 @@ class PredictConfig(Config):
     normalise: str = flag(
         "auto",
         "scene: the network sees the scene divided by its largest value; none: as it is; auto: scene where that value "
-        "is below 0.5 of what stands for 1",
+        "is below 0.5 or above 2 of what stands for 1",
         choices=("auto", "scene", "none"),
     )
     report: bool = flag(

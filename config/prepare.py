@@ -44,6 +44,7 @@ class PrepareConfig(Config):
     wavelengths: str = flag(
         "", "own cubes whose files do not say: first,last in nm of evenly spaced bands; all of them; or a text file"
     )
+    crop: bool = flag(False, "1: cut rows and columns at the end off, so that the scale divides what is left")
     format: str = flag(
         "h5",
         "mat: write released-style .mat patches (gt, ms, ms_bicubic) beside the stores",

@@ -35,6 +35,8 @@ def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
     out_dir = Path(config.out_dir).expanduser()
     attributes = {"dataset": config.dataset_name, "protocol": config.protocol, "program": PROGRAM}
     # Which scenes are LR images depends on the scale.
+    if config.crop:
+        attributes["crop"] = config.n_scale
     extra = {"unlabelled": {"n_scale": config.n_scale, "lr_dir": bool(config.unlabelled_lr_dir)}}
     stores, written = {}, []
     with progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene") as progress:
@@ -127,7 +129,7 @@ def _write_split(path, scenes, attributes, config, progress):
         progress.write(f"{path}: up to date")
         return False
     kind = "lr" if config.unlabelled_lr_dir else "hr"
-    parts_dir = path.with_name(f".{path.stem}_{kind}_x{config.n_scale}.parts")
+    parts_dir = path.with_name(f".{path.stem}_{kind}_x{config.n_scale}{'_cropped' if config.crop else ''}.parts")
     parts = {name: parts_dir / f"{k:04d}_{hashes[name][:16]}.h5" for k, name in enumerate(scenes)}
     todo = [name for name in scenes if store.part_sha256(parts[name]) != hashes[name]]
     progress.update(len(scenes) - len(todo))
@@ -142,21 +144,26 @@ def _write_parts(calls, workers, progress):
     """Make these calls of `_write_part`, in several processes where there are enough of them."""
     if workers == 1 or len(calls) < FEWEST_FOR_WORKERS:
         for call in calls:
-            _write_part(*call)
-            progress.update()
+            _done(_write_part(*call), progress)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_write_part, *call) for call in calls]
         try:
             for future in as_completed(futures):
-                future.result()
-                progress.update()
+                _done(future.result(), progress)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
+def _done(remark, progress):
+    if remark:
+        progress.write(remark)
+    progress.update()
+
+
 def _write_part(part, name, raw, sha256, split, config):
+    """Write one scene; returns what is to be said of it, or ""."""
     scene = raw.read()
     scene.name, scene.source_sha256 = name, sha256
     scene.lr_scale = _lr_scale(scene, split, config)
@@ -166,7 +173,14 @@ def _write_part(part, name, raw, sha256, split, config):
             f"{scene.cube.shape[1]} x {scene.cube.shape[0]} pixels, too few for x{config.n_scale}",
             "take it out",
         )
+    height, width, _ = scene.cube.shape
+    remark = ""
+    if config.crop and scene.lr_scale == 1 and (height % config.n_scale or width % config.n_scale):
+        rows, cols = (side // config.n_scale * config.n_scale for side in (height, width))
+        scene.cube = scene.cube[:rows, :cols]
+        remark = f"{scene.source}: cut from {width} x {height} to {cols} x {rows} pixels, multiples of {config.n_scale}"
     store.write_part(part, scene)
+    return remark
 
 
 def _is_current(path, attributes, hashes):
@@ -174,7 +188,8 @@ def _is_current(path, attributes, hashes):
     try:
         with store.Store(path) as held:
             same_scenes = list(held.hashes.items()) == list(hashes.items())
-            return same_scenes and all(held.attributes.get(k) == v for k, v in attributes.items())
+            same_crop = held.attributes.get("crop", 0) == attributes.get("crop", 0)
+            return same_scenes and same_crop and all(held.attributes.get(k) == v for k, v in attributes.items())
     except DataError:
         return False
 

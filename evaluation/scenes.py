@@ -123,7 +123,9 @@ class SceneSet:
         if min(height, width) < SMALLEST:
             raise DataError(self.path, f"{pixels}, too few to be scored ({SMALLEST} x {SMALLEST})", "take it out")
         if height % self.n_scale or width % self.n_scale:
-            raise DataError(self.path, f"{pixels}, not divisible by --n_scale {self.n_scale}", "crop it")
+            raise DataError(
+                self.path, f"{pixels}, not divisible by --n_scale {self.n_scale}", "prepare it with --crop 1"
+            )
 
     def _inputs(self, entry: Any, gt: torch.Tensor, given: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """(ms, lms) as the file has them, else made from gt."""

@@ -202,6 +202,12 @@ def _content_of(path: Path) -> tuple[Any, str]:
     try:
         content = path.read_bytes()
         fingerprint = hashlib.sha256(content).hexdigest()
+        if not content:
+            raise UserError(f"{path}: the file is empty (0 bytes); copy or download it again")
+        if not _is_of_torch(content) and not _is_safetensors(content):
+            raise UserError(
+                f"{path}: neither a checkpoint of torch.save nor safetensors; give a .pth of network weights"
+            )
         if _is_safetensors(content):
             return _safetensors_in(content, path), fingerprint
         # Numbers of NumPy's, such as a score, often stand beside the weights.
@@ -214,6 +220,11 @@ def _content_of(path: Path) -> tuple[Any, str]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read as a checkpoint (truncated?); copy or download it again") from error
+
+
+def _is_of_torch(content: bytes) -> bool:
+    """Whether a file begins as torch.save's do: a ZIP archive, or formerly a pickle or a tar of pickles."""
+    return content.startswith((b"PK", b"\x80")) or content[257:262] == b"ustar"
 
 
 def _is_safetensors(content: bytes) -> bool:
@@ -255,7 +266,8 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
     state = _plainly_named(tensors)
     if not tensors or (len(tensors) < len(content) and registry.of_state(state) is None):
         shown = list(map(str, content)) if isinstance(content, dict) else keys
-        has = f"a {type(content).__name__}" if not shown else ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+        kind = "an empty dict" if content == {} else f"a {type(content).__name__}"
+        has = kind if not shown else ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
         raise UserError(f"{path}: holds no state_dict (it has {has}); --model_dir takes a .pth of network weights")
     metadata = getattr(content, "_metadata", {}).get(METADATA_KEY, metadata)
     if entry := registry.of_state(state):

@@ -45,8 +45,8 @@ def super_resolve(
         self_ensemble: the mean over 8 flips and rotations.
         back_projection: how many times what the result lacks of the input is added to it.
         precision: "fp32", "tf32" or "bf16".
-        normalise: "scene": the network sees the image divided by its largest value; "auto": where that is below 0.5 of
-            what stands for 1; "none".
+        normalise: "scene": the network sees the image divided by its largest value; "auto": where that is below 0.5 or
+            above 2 of what stands for 1; "none".
         tile_size, tile_overlap: in pixels of the image; 0: the whole image, or tiles as the memory wants them.
         memory_limit: GB that may be used; 0: what is free.
         cuda: "auto", "1" or "0".

@@ -99,11 +99,12 @@ def _predict_scenes(scenes, source, folder, network, config, world):
 def _target(output, source):
     """The path that --output means for one scene: a file by its extension, else a folder to put it into."""
     path = Path(output)
-    if path.suffix.lower() in rasters.KIND_OF_EXTENSION and not path.is_dir():
+    is_folder = path.is_dir() or output.endswith(("/", os.sep))
+    if path.suffix.lower() in rasters.KIND_OF_EXTENSION and not is_folder:
         return path
     if source.is_dir():
         return path
-    if path.suffix and not path.is_dir() and not output.endswith(("/", os.sep)):
+    if path.suffix and not is_folder:
         raise UserError(
             f"--output {path}: {path.suffix} is no known format; end it with one of "
             f"{', '.join(rasters.KIND_OF_EXTENSION)}, or with / for a folder"
@@ -168,6 +169,7 @@ def _start(path, target, network, config, world):
     _refuse_full_disk(output)
     progress = Progress(output, _fingerprint(raster, network, config))
     scene = SceneUpscaling(raster, network, config, say, progress.state, world)
+    output.describe(scene.understood)
     return _Work(scene, output, picture, progress)
 
 

@@ -62,9 +62,12 @@ class Comparison:
         right, s = right or width, self.scale
         low, high = max(0, top - HALO), min(height, bottom + HALO)
         west, east = max(0, left - HALO), min(width, right + HALO)
-        lr, missing = self.calibration.to_unit(self.raster.read(slice(low, high), slice(west, east)))
+        rows, cols = slice(low, high), slice(west, east)
+        there = self.raster.there(rows, cols) if self.raster.there else None
+        lr, missing = self.calibration.to_unit(self.raster.read(rows, cols), there)
         larger = np.asarray(self.result[low * s : high * s, west * s : east * s])
-        sr, _ = self.calibration.to_unit(larger.astype(larger.dtype.newbyteorder("=")))
+        finer_there = None if there is None else there.repeat(s, axis=0).repeat(s, axis=1)
+        sr, _ = self.calibration.to_unit(larger.astype(larger.dtype.newbyteorder("=")), finer_there)
         if lr is None or sr is None:
             return None
 

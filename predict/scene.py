@@ -11,7 +11,7 @@ import torch
 from config import PredictConfig
 from data.imresize import enlarge, resize_batch
 from data.rasters import Raster
-from data.rasters.values import Understanding, largest_value, understand
+from data.rasters.values import LARGEST_FLOAT, Understanding, largest_value, understand
 from data.spectral import apply_along_bands
 from predict import tiles
 from predict.bands import BandList, match_bands
@@ -21,8 +21,9 @@ from utils import UserError, is_out_of_memory, progress_bar
 
 # The bicubic enlargement of a tile reads this many LR pixels beyond it, and so equals the whole scene's.
 HALO = 4
-# A scene whose largest value is below this part of what stands for 1 is brought to the brightness that networks know.
-DARK = 0.5
+# A scene whose largest value is below or above these parts of what stands for 1 is brought to the brightness that
+# networks know: dark ones, and radiance.
+DARK, BRIGHT = 0.5, LARGEST_FLOAT
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class SceneUpscaling:
     Attributes:
         raster, scale: the scene and its enlargement.
         shape: of the result.
-        calibration: between the scene's values and 0..1.
+        understood, calibration: how its values are understood, and between these and 0..1.
         peak: what its values in 0..1 are divided by for the network, and its output multiplied by; 1 for none.
         plan: the tiles.Plan.
         done, clipped: tiles done, and values clipped in them.
@@ -102,7 +103,7 @@ class SceneUpscaling:
         own_bands = BandList(bands, raster.wavelengths)
         self._matrices = match_bands(raster.path, own_bands, network.bands, config.resample_bands, tell)
         understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
-        self.calibration = understood.calibration
+        self.understood, self.calibration = understood, understood.calibration
         self.peak = state.peak if state else _peak_asked(raster, understood, config.normalise)
         architecture = {**network.architecture, "n_colors": max(bands, network.bands.count)}
         asked = (config.tile_size, config.tile_overlap, False)
@@ -191,7 +192,8 @@ class SceneUpscaling:
         top, rows = _with_halo(tile.rows, self.raster.shape[0])
         left, cols = _with_halo(tile.cols, self.raster.shape[1])
         window = _Window(top, left, tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start)
-        unit, missing = self.calibration.to_unit(self.raster.read(rows, cols))
+        there = self.raster.there(rows, cols) if self.raster.there else None
+        unit, missing = self.calibration.to_unit(self.raster.read(rows, cols), there)
         if missing is not None:
             missing = missing[top : top + window.height, left : left + window.width]
         if unit is None:
@@ -243,10 +245,10 @@ def _peak_asked(raster: Raster, understood: Understanding, normalise: str) -> fl
     """What the scene is divided by for the network, as --normalise says."""
     if normalise == "none" or understood.high is None:
         return 1.0
-    if normalise == "auto" and understood.high / understood.calibration.scale >= DARK:
+    if normalise == "auto" and DARK <= understood.high / understood.calibration.scale <= BRIGHT:
         return 1.0
     peak = largest_value(raster, understood.calibration)
-    is_left = peak <= 0 or (normalise == "auto" and peak >= DARK)
+    is_left = peak <= 0 or (normalise == "auto" and DARK <= peak <= BRIGHT)
     return 1.0 if is_left else peak
 
 
@@ -262,7 +264,11 @@ def _remarks_on_values(raster: Raster, understood: Understanding) -> list[str]:
     if understood.high is None:
         remarks.append(f"{raster.path}: nothing but missing data where it was looked at")
     high = understood.high or 0.0
-    if understood.told_by == "file":
+    scaling = understood.calibration.scaling
+    if scaling:
+        said = [f"{v[0]:g}" if (v == v[0]).all() else "one each band" for v in (scaling.gains, scaling.offsets)]
+        remarks.append(f"{raster.path}: values are gain ({said[0]}) x number + offset ({said[1]}), as the file says")
+    elif understood.told_by == "file":
         remarks.append(f"{raster.path}: {scale:g} stands for 1, as the file says")
     if understood.told_by == "type" and raster.dtype.kind in "iu" and high < scale / 5:
         remarks.append(

@@ -4,6 +4,7 @@ Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, ENVI (.hdr with i
 GeoTIFF, folders of one PNG a band.
 """
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -13,9 +14,11 @@ import numpy as np
 
 from data.errors import DataError
 from data.folders import folders_below
-from data.rasters import arrays, bands, envi, hdf5, tiff
+from data.rasters import arrays, bands, envi, envi_header, hdf5, position, tiff
 from data.rasters.base import DEFAULTS, CubeOptions, Raster, from_array, unreadable
-from data.rasters.raw import RawCube
+from data.rasters.raw import AXES, RawCube
+from data.rasters.values import Understanding, described
+from utils import say
 
 __all__ = ["CubeOptions", "Output", "Raster", "from_array", "open_raster"]
 
@@ -39,11 +42,24 @@ _WRITE = {
 KINDS = tuple(_OPEN)
 KIND_OF_EXTENSION = {
     **{".mat": "mat5", ".npy": "npy", ".npz": "npz", ".tif": "tiff", ".tiff": "tiff"},
-    **dict.fromkeys((".h5", ".hdf5", ".he5"), "hdf5"),
+    **dict.fromkeys((".h5", ".hdf5", ".he5", ".nc", ".nc4"), "hdf5"),
     **dict.fromkeys((".hdr", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip"), "envi"),
 }
 # Extensions by which an input is known for a scene; of ENVI's files, its header.
-EXTENSIONS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5", ".hdr", ".tif", ".tiff")
+EXTENSIONS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5", ".nc", ".nc4", ".hdr", ".tif", ".tiff")
+# What files of other kinds begin with, and what they are.
+OTHER_KINDS = {
+    b"CDF": ("a netCDF file of the old format, netCDF-3", "convert it by: nccopy -k nc4 IN OUT"),
+    b"#?RADIANCE": ("a picture of high dynamic range (Radiance)", "give a scene of many bands"),
+    b"#?RGBE": ("a picture of high dynamic range (Radiance)", "give a scene of many bands"),
+    b"\x0e\x03\x13\x01": ("HDF4, which is not read here", "convert it to HDF5 or GeoTIFF"),
+    b"\x89PNG": ("one picture", "give a folder of one picture a band, or a scene of many bands"),
+    b"\xff\xd8\xff": ("a JPEG picture", "give a scene of many bands"),
+    b"PK\x03\x04": ("a ZIP archive", "unpack it first"),
+    b"\x1f\x8b": ("packed with gzip", "unpack it first"),
+}
+# The first words of an ESRI header, which lies beside .bil, .bip, .bsq and .flt files.
+ESRI_WORDS = ("nrows", "ncols", "nbands", "byteorder", "layout", "nbits", "ulxmap", "ulymap", "xdim", "ydim")
 
 
 def format_of(path: str | Path) -> str | None:
@@ -60,7 +76,7 @@ def format_of(path: str | Path) -> str | None:
         return "npz"
     if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
         return "tiff"
-    if head.lstrip().startswith(b"ENVI"):
+    if envi_header.is_header(head):
         return "envi"
     # An HDF5 file may begin with a block of its user's.
     return "hdf5" if h5py.is_hdf5(path) else None
@@ -78,13 +94,13 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
         return bands.open_raster(path, options)
     if path.stat().st_size == 0:
         raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
-    kind = format_of(path)
+    kind, data = format_of(path), None
     if kind is None and (header := envi.header_of(path)):
-        path, kind = header, "envi"
+        path, kind, data = header, "envi", path
     if kind is None:
-        raise DataError(path, "not in the format of its name (nor in another known one)", "copy or export it again")
+        raise _of_no_kind(path)
     try:
-        raster = _OPEN[kind](path, options)
+        raster = envi.open_raster(path, options, data) if data else _OPEN[kind](path, options)
         if 0 in raster.shape:
             raise DataError(path, f"{' x '.join(map(str, raster.shape))} values, none at all", "export it again")
         return raster
@@ -92,7 +108,20 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
         raise
     # The formats' libraries meet damaged files with errors of nearly any type.
     except Exception as error:
-        raise unreadable(path, kind) from error
+        raise unreadable(path, kind, error) from error
+
+
+def _of_no_kind(path):
+    """The error for a file in no known format, which names what it is where that can be told."""
+    with open(path, "rb") as f:
+        head = f.read(512)
+    for start, (what, remedy) in OTHER_KINDS.items():
+        if head.startswith(start):
+            return DataError(path, what, remedy)
+    words = head.decode("latin-1").lower().split()
+    if path.suffix.lower() == ".hdr" and len(set(words) & set(ESRI_WORDS)) >= 2:
+        return DataError(path, "an ESRI header, not an ENVI one", "convert its image to ENVI or GeoTIFF")
+    return DataError(path, "not in the format of its name (nor in another known one)", "copy or export it again")
 
 
 class Output:
@@ -107,11 +136,14 @@ class Output:
 
     def __init__(self, path: str | Path, like: Raster, scale: int) -> None:
         self.path, self.like, self.scale = Path(path), like, scale
-        suffix = self.path.suffix.lower()
-        self.kind = KIND_OF_EXTENSION.get(suffix, like.kind)
-        if self.kind == "mat5" and like.kind == "hdf5" and like.details["matlab"]:
+        suffix = self.path.suffix
+        self.kind = KIND_OF_EXTENSION.get(suffix.lower(), like.kind)
+        is_hdf5_mat = like.kind == "hdf5" and (like.details["matlab"] or like.path.suffix.lower() == ".mat")
+        if self.kind == "mat5" and is_hdf5_mat:
             self.kind = "hdf5"
-        if self.kind == "envi":
+        # An extension of ENVI's data files is a wish for their name, and .bil, .bip and .bsq for their interleave.
+        self._wish = suffix if self.kind == "envi" and suffix.lower() not in ("", ".hdr") else ""
+        if self.kind == "envi" and suffix.lower() != ".hdr":
             self.path = self.path.with_suffix(".hdr")
         self.shape = (like.shape[0] * scale, like.shape[1] * scale, like.shape[2])
         self.dtype = like.dtype if self.kind == like.kind else like.dtype.newbyteorder("=")
@@ -126,7 +158,7 @@ class Output:
 
     @property
     def _data_name(self):
-        return envi.data_name(self.path.stem, self.like) if self.kind == "envi" else "values.raw"
+        return envi.data_name(self.path.stem, self.like, self._wish) if self.kind == "envi" else "values.raw"
 
     @property
     def raw_path(self) -> Path:
@@ -166,8 +198,19 @@ class Output:
         """Make, or go on with, the file of bare values."""
         self.work.mkdir(parents=True, exist_ok=True)
         interleave = self.like.interleave if self.kind in (self.like.kind, "envi") else "bip"
+        if self._wish[1:].lower() in AXES:
+            interleave = self._wish[1:].lower()
         self.raw = RawCube(self.raw_path, self.shape, self.dtype, interleave)
         return self.raw
+
+    def describe(self, understood: Understanding) -> None:
+        """Have the result's file say what its scene's file and its user say of the values."""
+        self.like = described(self.like, understood)
+        if self.like.there is not None and self.kind != "tiff" and self.like.nodata is None:
+            # Other formats have no mask: their result gets a mark.
+            mark = np.nan if self.dtype.kind == "f" else np.iinfo(self.dtype).min
+            understood.calibration.mark = self.dtype.newbyteorder("=").type(mark)
+            self.like = dataclasses.replace(self.like, nodata=float(mark))
 
     def finish(self, cube: np.ndarray) -> list[Path]:
         """Write the result in its format from the values (an array, or `raw.cube`) and move it into place.
@@ -185,6 +228,7 @@ class Output:
         else:
             self.work.mkdir(parents=True, exist_ok=True)
             _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
+        self._say_what_is_lost()
         for replaced in self.replaced_paths():
             if replaced not in self.final_paths():
                 _remove(replaced)
@@ -195,6 +239,39 @@ class Output:
             os.replace(self.work / final.name, final)
         self.discard()
         return self.final_paths()
+
+    def _say_what_is_lost(self):
+        """Name what the format has no place for; the position is read back by the library that owns the format."""
+        like, name = self.like, self.path.name
+        if self.kind in ("npy", "png"):
+            position_said = like.georeference() is not None
+            lost = {
+                "position": position_said,
+                "wavelengths": like.wavelengths is not None and (self.kind != like.kind or like.wavelengths_given),
+                "scale of its values": bool(like.value_scale or like.scaling),
+                "mark for no data": like.nodata is not None,
+            }
+            if words := [word for word, is_lost in lost.items() if is_lost]:
+                say(f"{name}: without the {', '.join(words)}, for which this format has no place")
+            return
+        if self.kind != like.kind and (extra := like.details.get("only_in_tiff", lambda: [])()):
+            say(f"{name}: without {', '.join(extra)}, for which this format has no place")
+        if self.kind not in ("tiff", "envi", "hdf5") or (expected := like.georeference()) is None:
+            return
+        found = self._position_of_result()
+        if found and not position.same(expected.finer(self.scale), found, *self.shape[:2]):
+            say(f"{name}: its position reads back as {found.transform}, not as {expected.finer(self.scale).transform}")
+
+    def _position_of_result(self):
+        """Where the file in the work folder lies."""
+        made = self.work / self.path.name
+        if self.kind == "hdf5":
+            options = CubeOptions(
+                self.like.details["key"] if self.like.kind == "hdf5" and "image" not in made.name else ""
+            )
+            return hdf5.open_raster(made, options).georeference()
+        driver = {"tiff": "GTiff", "envi": "ENVI"}[self.kind]
+        return position.of_file(self.raw_path if self.kind == "envi" else made, driver)
 
     def discard(self) -> None:
         """Take the work away."""

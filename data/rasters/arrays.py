@@ -1,25 +1,40 @@
 """NumPy's .npy and .npz, and MATLAB's .mat up to v7."""
 
+import copy
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
+import scipy.sparse
 
+from data.errors import DataError
 from data.mat import check_whole_mat
 from data.rasters.base import (
+    BAND_NAMES,
     BLOCK_BYTES,
+    CRS_NAMES,
+    NODATA_NAMES,
+    OFFSET_NAMES,
+    SCALE_NAMES,
+    TRANSFORM,
     CubeOptions,
+    Georeference,
     Raster,
     checked_numbers,
     interleave_of,
-    is_per_pixel,
     layout,
     only_cube,
     say_left_out,
+    scaling_said,
+    text_of,
     wavelengths_among,
     windows_of,
 )
+from data.rasters.grid import Grid, finer_axis, is_of_axis, is_per_pixel
+from data.rasters.pixel_list import PixelList, pixel_list_of
 
 # A variable of a v5 file may not be larger.
 LARGEST_MAT5 = 2**32 - 2**16
@@ -28,7 +43,7 @@ LARGEST_MAT5 = 2**32 - 2**16
 def open_npy(path: Path, options: CubeOptions) -> Raster:
     """Open a .npy, which stays on disk."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return _raster(path, "npy", array, options, None, {})
+    return _raster(path, "npy", array, options, {}, {})
 
 
 def open_npz(path: Path, options: CubeOptions) -> Raster:
@@ -40,49 +55,95 @@ def open_npz(path: Path, options: CubeOptions) -> Raster:
     with zipfile.ZipFile(path) as f:
         compressed = any(entry.compress_type for entry in f.infolist())
     details = {"key": key, "others": arrays, "compressed": compressed}
-    return _raster(path, "npz", array, options, wavelengths_among(arrays, array.shape), details)
+    return _raster(path, "npz", array, options, arrays, details)
 
 
 def open_mat5(path: Path, options: CubeOptions) -> Raster:
     """Read a .mat (v4 to v7) whole; its other variables are kept for `write_mat5`."""
     check_whole_mat(path)
-    shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
-    if not options.key and {"Y", "nRow", "nCol"} <= shapes.keys() and len(shapes["Y"]) == 2:
-        return _open_pixel_list(path, options)
-    key = only_cube(path, shapes, options.key)
-    held = _loadmat(path)
-    array = held.pop(key)
-    return _raster(path, "mat5", array, options, wavelengths_among(held, shapes[key]), {"key": key, "others": held})
+    held = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
+    fields = dict(_fields(held))
+    shapes = {name: np.shape(value) for name, value in fields.items()}
+    # People write hsi.Data and hsi/Data.
+    key = options.key.replace("/", ".")
+    structs = sorted(held.keys() - fields.keys())
+    if key in structs:
+        inside = [name for name in fields if name.startswith(f"{key}.")]
+        raise DataError(path, f"{key} is a struct", f"name one of its fields by {{key}}: {', '.join(inside) or 'none'}")
+    if key and scipy.sparse.issparse(fields.get(key)):
+        raise DataError(path, f"{key} is a sparse matrix", "save it full, as rows x columns x bands")
+    pixels = pixel_list_of(path, fields, key)
+    key = pixels.key if pixels else only_cube(path, shapes, key)
+    array = fields.pop(key)
+    details = {"key": key, "others": held, "pixels": pixels}
+    by_name = {name.rsplit(".", 1)[-1]: value for name, value in fields.items()}
+    if pixels:
+        return _raster(path, "mat5", pixels.cube(array), options, by_name, details, band_axis=2)
+    return _raster(path, "mat5", array, options, by_name, details)
 
 
-def _open_pixel_list(path, options):
-    """The unmixing benchmarks' form: bands x pixels, pixels column by column."""
-    held = _loadmat(path)
-    size = int(held["nCol"].squeeze()), int(held["nRow"].squeeze())
-    array = held.pop("Y").reshape(-1, *size).transpose(2, 1, 0)
-    details = {"key": "Y", "others": held, "pixel_list": True}
-    return _raster(path, "mat5", array, options, wavelengths_among(held, array.shape), details, band_axis=2)
+def _fields(held, above=""):
+    """(name, value) of all variables, those in structs as struct.field."""
+    for name, value in held.items():
+        if getattr(value, "dtype", None) is not None and value.dtype.names and value.size == 1:
+            record = value.reshape(-1)[0]
+            yield from _fields({field: record[field] for field in value.dtype.names}, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
-def _loadmat(path):
-    return {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
-
-
-def _raster(path, kind, array, options, wavelengths, details, band_axis=None):
+def _raster(path, kind, array, options, others, details, band_axis=None):
     checked_numbers(path, array.dtype)
+    shape = array.shape
     array = np.squeeze(array) if array.ndim > 3 else array
-    axes, wavelengths = layout(path, array.shape, options, wavelengths, band_axis)
+    if array.ndim > 3:
+        each = " x ".join(map(str, array.shape[1:]))
+        what = f"a stack of cubes, of shape {shape}, where one is needed"
+        raise DataError(path, what, f"save each of them ({array.shape[0]} of {each}?) in a file of its own")
+    known = wavelengths_among(others, array.shape)
+    axes, wavelengths = layout(path, array.shape, options, known, band_axis)
+    size = tuple(array.shape[k] for k in axes)
+    value_scale, scaling = scaling_said(path, _among(others, SCALE_NAMES), _among(others, OFFSET_NAMES), size[2])
+    nodata = _among(others, NODATA_NAMES)
     return Raster(
         path=path,
         kind=kind,
-        shape=tuple(array.shape[k] for k in axes),
+        shape=size,
         dtype=array.dtype,
         source=windows_of(array, axes),
         files=(path,),
         wavelengths=wavelengths,
+        wavelengths_given=known is None and wavelengths is not None,
+        band_names=_band_names(others, size[2]),
+        nodata=float(np.ravel(nodata)[0]) if nodata is not None and np.size(nodata) == 1 else None,
+        value_scale=value_scale,
+        scaling=scaling,
+        georeference=lambda: _georeference(others),
         interleave=interleave_of(axes),
         details={**details, "axes": axes},
     )
+
+
+def _among(others, names, kinds="fiu"):
+    """The value under the first of these names, in whatever case, or None."""
+    by_name = {name.lower(): value for name, value in others.items()}
+    found = (by_name[name] for name in names if name in by_name)
+    return next((value for value in found if np.asarray(value).dtype.kind in kinds), None)
+
+
+def _band_names(others, bands):
+    names = _among(others, BAND_NAMES, "UOS")
+    if names is None or np.size(names) != bands:
+        return None
+    return [text_of(np.asarray(name)).strip() for name in np.ravel(names)]
+
+
+def _georeference(others):
+    transform = _among(others, (TRANSFORM,))
+    if transform is None or np.size(transform) not in (6, 9):
+        return None
+    crs = _among(others, CRS_NAMES, "US")
+    return Georeference("" if crs is None else text_of(np.asarray(crs)), tuple(map(float, np.ravel(transform)[:6])))
 
 
 def _in_own_axes(cube, like):
@@ -107,11 +168,14 @@ def _write_npy(f, array):
 
 def write_npz(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a .npz with the arrays that stood beside the cube, but for those of the old pixel grid."""
-    details = like.details if like.kind == "npz" else {"key": "image", "others": _wavelengths_of(like)}
-    compression = zipfile.ZIP_DEFLATED if details.get("compressed") else zipfile.ZIP_STORED
+    is_alike = like.kind == "npz"
+    key = like.details["key"] if is_alike else "image"
+    others = _kept(path, like, scale, like.details["others"] if is_alike else {})
+    others |= {name: np.asarray(value) for name, value in _said(like, scale, others, is_alike).items()}
+    compression = zipfile.ZIP_DEFLATED if is_alike and like.details["compressed"] else zipfile.ZIP_STORED
     # Other than np.savez, piece by piece.
     with zipfile.ZipFile(path, "w", compression, allowZip64=True) as archive:
-        for name, array in {details["key"]: _in_own_axes(cube, like), **_kept(path, like, details["others"])}.items():
+        for name, array in {key: _in_own_axes(cube, like), **others}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
                 if array.ndim and array.size:
                     _write_npy(f, array)
@@ -121,24 +185,103 @@ def write_npz(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
 
 def write_mat5(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a v5 .mat with the variables that stood beside the cube, but for those of the old pixel grid."""
-    details = like.details if like.kind == "mat5" else {"key": "image", "others": _wavelengths_of(like)}
-    others = _kept(path, like, details["others"])
-    if details.get("pixel_list"):
-        height, width, bands = cube.shape
-        array = cube.transpose(2, 1, 0).reshape(bands, -1)
-        others |= {"nRow": np.array([[height]]), "nCol": np.array([[width]])}
+    is_alike = like.kind == "mat5"
+    pixels: PixelList | None = like.details["pixels"] if is_alike else None
+    array = pixels.matrix(cube) if pixels else _in_own_axes(cube, like)
+    key = like.details["key"] if is_alike else "image"
+    others = _kept(path, like, scale, like.details["others"] if is_alike else {}, key)
+    if pixels:
+        others |= pixels.sizes(cube.shape)
+    others |= _said(like, scale, others, is_alike)
+    *structs, name = key.split(".")
+    if structs:
+        _field(others, structs)[name] = array
     else:
-        array = _in_own_axes(cube, like)
+        others[name] = array
     with open(path, "wb") as f:
-        scipy.io.savemat(f, {details["key"]: array, **others}, do_compression=True, long_field_names=True)
+        scipy.io.savemat(f, others, do_compression=True, long_field_names=True)
 
 
-def _wavelengths_of(like):
-    return {} if like.wavelengths is None else {"wavelength": like.wavelengths}
+def _field(held, structs):
+    """The record in which a field of nested structs stands."""
+    record: Any = held
+    for name in structs:
+        record = record[name].reshape(-1)[0]
+    return record
 
 
-def _kept(path, like, others):
-    height, width, _ = like.shape
-    left_out = [name for name, array in others.items() if is_per_pixel(np.shape(array), height, width)]
+def _said(like, scale, others, is_alike):
+    """What the scene's file or its user says of it, under the names by which `_raster` knows it again.
+
+    A file of the same kind says it already, but for what its user added.
+    """
+    said: dict[str, Any] = {}
+    if like.wavelengths is not None and (not is_alike or like.wavelengths_given):
+        said["wavelength"] = np.asarray(like.wavelengths)
+    nodata, gains, offsets = (_among(others, names) for names in (NODATA_NAMES, SCALE_NAMES, OFFSET_NAMES))
+    if like.nodata is not None and (nodata is None or np.ravel(nodata)[0] != like.nodata):
+        said["nodata"] = float(like.nodata)
+    if (like.value_scale, like.scaling) != scaling_said(like.path, gains, offsets, like.shape[2]):
+        scaling = like.scaling
+        said["scale_factor"] = scaling.gains if scaling else 1 / (like.value_scale or 1)
+        if scaling or offsets is not None:
+            said["add_offset"] = scaling.offsets if scaling else 0.0
+    if is_alike:
+        return said
+    if like.band_names:
+        said["band_names"] = np.array([str(name) for name in like.band_names])
+    if georeference := like.georeference():
+        said |= {"crs_wkt": georeference.crs, "transform": np.array(georeference.finer(scale).transform)}
+    return said
+
+
+def _kept(path: Path, like: Raster, scale: int, others: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """What stood beside the cube, without what belongs to the old pixel grid or with that renewed."""
+    height, width, bands = like.shape
+    grid, left_out = Grid(height, width, scale), []
+
+    def kept(held, above):
+        result = {}
+        for name, value in held.items():
+            if f"{above}{name}" == key:
+                continue
+            if getattr(value, "dtype", None) is not None and value.dtype.names and value.size == 1:
+                result[name] = _struct(value, kept(_record(value), f"{above}{name}."))
+                continue
+            belongs, renewed = _renewed(grid, name, value, bands)
+            if belongs and renewed is None:
+                left_out.append(f"{above}{name}")
+            else:
+                result[name] = renewed if belongs else value
+        return result
+
+    result = kept(others, "")
     say_left_out(path, left_out)
-    return {name: array for name, array in others.items() if name not in left_out}
+    return result
+
+
+def _record(struct):
+    record = struct.reshape(-1)[0]
+    return {name: record[name] for name in struct.dtype.names}
+
+
+def _struct(value, fields):
+    """A struct like another with these fields; what was taken out is empty."""
+    struct = copy.deepcopy(value)
+    for name in value.dtype.names:
+        struct.reshape(-1)[0][name] = fields.get(name, np.zeros((0, 0)))
+    return struct
+
+
+def _renewed(grid, name, value, bands):
+    """(whether something beside the cube belongs to its grid, what takes its place or None), see `Grid.renewed`."""
+    shape = np.shape(value)
+    size = int(np.prod(shape)) if shape else 1
+    belongs, renewed = grid.renewed(name, np.ravel(value)[0] if size == 1 else value)
+    if belongs:
+        is_number = renewed is not None and np.asarray(renewed).dtype.kind in "fiu"
+        return True, np.reshape(renewed, shape) if is_number else (None if renewed is None else np.asarray(renewed))
+    if size == max(shape, default=1) != bands and is_of_axis(name, size, grid.height, grid.width):
+        finer = finer_axis(value, grid.scale)
+        return True, None if finer is None else finer.reshape([-1 if n == size else n for n in shape])
+    return is_per_pixel(shape, grid.height, grid.width), None

@@ -2,6 +2,9 @@
 
 import os
 import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import DataError
+from data.rasters.grid import finer_transform
 from utils import say
 
 # Writers pass a cube on in blocks of about this many bytes.
@@ -17,9 +21,36 @@ BLOCK_BYTES = 2**26
 WAVELENGTH_NAMES = ("wavelength", "wavelengths", "wl", "lambda", "bands")
 # In nm: what is shorter is no light, or in another unit.
 SHORTEST = 100
-# Where HDF5 files keep, as attributes, the mark for no data and what stands for 1 (or its inverse).
-NODATA_NAMES = ("_FillValue", "missing_value", "Data_Ignore_Value", "nodata")
-SCALE_NAMES = ("Scale_Factor", "scale_factor", "reflectance_scale_factor")
+# Light of a longer wave is no light that these sensors see: the unit is another.
+LONGEST = 1e5
+# Under these names HDF5 files keep, as attributes, and others as arrays beside the cube, the mark for no data, ...
+NODATA_NAMES = ("_fillvalue", "missing_value", "data_ignore_value", "nodata", "no_data")
+# ... what stands for 1 or its inverse, ...
+SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
+# ... what is added to the scaled value, the names of the bands, and the position (see `Georeference`).
+OFFSET_NAMES = ("add_offset",)
+BAND_NAMES = ("band_names",)
+CRS_NAMES = ("crs_wkt", "spatial_ref")
+TRANSFORM = "transform"
+
+
+NAMES_OF_KINDS = {"mat5": "a .mat", "hdf5": "HDF5", "npy": ".npy", "npz": ".npz", "tiff": "TIFF", "envi": "ENVI"}
+# What the formats' libraries raise where bytes are missing or cannot be unpacked.
+DAMAGE = (zlib.error, zipfile.BadZipFile, EOFError, struct.error)
+WORDS_OF_DAMAGE = (
+    *("truncated", "corrupt", "damaged", "unexpected end", "end of file", "eof", "checksum", "not enough bytes"),
+    *("failed to read all data", "mmap length is greater", "could not read bytes", "cannot reshape array"),
+    *("buffer is smaller", "read error", "tiffreadencoded", "tiffreaddirectory", "inflate", "bad chunk", "fletcher32"),
+    *("premature", "invalid stored block", "ireadblock failed", "unable to read", "can't read data"),
+)
+# What they say of a packing that is not installed, and the remedy.
+MISSING_CODECS = {
+    "imagecodecs": "pip install imagecodecs, or export it without compression",
+    "required filter": "pip install hdf5plugin, or write it anew with gzip",
+    "can't open directory": "pip install hdf5plugin, or write it anew with gzip",
+    "cannot open tiff file due to missing codec": "export it with another compression, such as deflate",
+    "compression scheme": "export it with another compression, such as deflate",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +74,36 @@ DEFAULTS = CubeOptions()
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """Physical values of a raster: gain * value + offset, where that is more than one number for all bands.
+
+    Attributes:
+        gains, offsets: C numbers each; no gain is 0.
+    """
+
+    gains: np.ndarray
+    offsets: np.ndarray
+
+    def physical(self, values: np.ndarray) -> np.ndarray:
+        """h x w x C of raw values -> float64."""
+        return values * self.gains + self.offsets
+
+    def divided(self, scale: float) -> "Scaling":
+        """The same with physical values in parts of `scale`."""
+        return Scaling(self.gains / scale, self.offsets / scale)
+
+    @property
+    def gain(self) -> float | None:
+        """The gain of all bands, None where they differ."""
+        return float(self.gains[0]) if (self.gains == self.gains[0]).all() else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scaling) and bool(
+            np.allclose(self.gains, other.gains, rtol=1e-12) and np.allclose(self.offsets, other.offsets, rtol=1e-12)
+        )
+
+
+@dataclass(frozen=True)
 class Georeference:
     """Where a raster lies.
 
@@ -56,8 +117,7 @@ class Georeference:
 
     def finer(self, scale: int) -> "Georeference":
         """The same ground in pixels `scale` times as small."""
-        a, b, c, d, e, f = self.transform
-        return Georeference(self.crs, (a / scale, b / scale, c, d / scale, e / scale, f))
+        return Georeference(self.crs, finer_transform(self.transform, scale))
 
 
 @dataclass
@@ -74,7 +134,11 @@ class Raster:
         wavelengths: C band centres in nm, or None.
         band_names: C names, or None.
         nodata: value that marks missing data, or None.
-        value_scale: what stands for 1, where the file says; None otherwise.
+        value_scale: what stands for 1, where the file says one number for all bands and no offset; None otherwise.
+        scaling: what the file says of gains and offsets, where that is more than `value_scale` holds; None otherwise.
+        wavelengths_given: whether the wavelengths are the user's, and not the file's.
+        there: function of two slices (rows, columns) that gives where the file's mask has data, h x w of bool; None
+            for a file without a mask.
         georeference: function without arguments that gives the `Georeference` or None; asked for only
             when a file of another kind is to be written.
         interleave: bip, bil or bsq: the order in which the format wants its values.
@@ -91,6 +155,9 @@ class Raster:
     band_names: list | None = None
     nodata: float | None = None
     value_scale: float | None = None
+    scaling: Scaling | None = None
+    wavelengths_given: bool = False
+    there: Callable[[slice, slice], np.ndarray] | None = None
     georeference: Callable = lambda: None
     interleave: str = "bip"
     details: dict = field(default_factory=dict)
@@ -107,13 +174,48 @@ class Raster:
             raise
         # The formats' libraries meet damaged files with errors of nearly any type.
         except Exception as error:
-            raise unreadable(self.path, self.kind) from error
+            raise unreadable(self.path, self.kind, error) from error
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def unreadable(path: str | Path, kind: str) -> DataError:
-    """The error for a file that its format's library cannot read."""
-    return DataError(path, f"cannot be read (truncated or damaged {kind} file?)", "copy or export it again")
+def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
+    """What a file says of its values, as (value_scale, scaling) of a Raster.
+
+    Args:
+        path: for the message.
+        gains, offsets: one number or one a band; None where the file says nothing.
+        bands: how many there are.
+
+    Raises:
+        DataError: for other numbers of them, and for gains of 0 or values that are no numbers.
+    """
+    gains, offsets = (np.ravel(default if v is None else v).astype(float) for v, default in ((gains, 1), (offsets, 0)))
+    for words, values in (("gains", gains), ("offsets", offsets)):
+        if values.size not in (1, bands):
+            raise DataError(path, f"{values.size} {words} for {bands} bands", "correct or remove them")
+        bad = ~np.isfinite(values) | ((values == 0) if words == "gains" else False)
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise DataError(path, f"{values[first]:g} among its {words} (number {first + 1})", "correct or remove them")
+    if (gains == gains[0]).all() and not offsets.any():
+        return (1 / gains[0] if 0 < gains[0] < 1 else None), None
+    return None, Scaling(np.broadcast_to(gains, bands).copy(), np.broadcast_to(offsets, bands).copy())
+
+
+def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
+    """The error for a file that its format's library cannot read, with no more said of it than was found out."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return DataError(path, "the memory is too small to read it", "close other programs, or cut the scene up")
+    if isinstance(error, PermissionError):
+        return DataError(path, "may not be read", "ask its owner for the permission")
+    for words, package in MISSING_CODECS.items():
+        if words in reason.lower():
+            return DataError(path, f"packed in a way that is not known here ({reason[:150]})", package)
+    if isinstance(error, DAMAGE) or any(words in reason.lower() for words in WORDS_OF_DAMAGE):
+        return DataError(path, f"truncated or damaged {kind} file ({reason[:150]})", "copy or export it again")
+    what = f"cannot be read as {NAMES_OF_KINDS.get(kind, kind)} ({type(error).__name__}: {reason[:150]})"
+    return DataError(path, what, "export it again, or convert it to another format")
 
 
 def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata: float | None = None) -> Raster:
@@ -213,25 +315,26 @@ def only_cube(path: Path, shapes: Mapping[str, tuple[int, ...]], key: str) -> st
         if key not in shapes:
             raise DataError(path, f"has no array {key}, only {', '.join(shapes) or 'none'}", "correct {key}")
         return key
-    cubes = [name for name, shape in shapes.items() if len(shape) == 3 and min(shape) > 1]
+    cubes = [name for name, shape in shapes.items() if len(shape) >= 3 and sum(n > 1 for n in shape) == 3]
+    if not cubes:
+        # A stack of cubes is refused in its own words.
+        cubes = [name for name, shape in shapes.items() if sum(n > 1 for n in shape) > 3]
     if len(cubes) != 1:
         held = ", ".join(f"{n} {' x '.join(map(str, s))}" for n, s in shapes.items()) or "nothing"
         raise DataError(path, f"{len(cubes) or 'no'} cubes in it (it holds {held})", "name the array by {key}")
     return cubes[0]
 
 
-def is_per_pixel(shape: tuple[int, ...], height: int, width: int) -> bool:
-    """Whether an array of that shape has a value for each pixel, and so belongs to the old grid only."""
-    sides = (height, width)
-    return height * width in shape or (
-        shape.count(height) >= 2 if height == width else all(side in shape for side in sides)
-    )
+def text_of(value: Any) -> str:
+    """A text as files hold it: bytes, an array of one, or text."""
+    value = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size else value
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def say_left_out(path: Path, names: Sequence[str]) -> None:
-    """Tell which arrays of the input are not in the output, since they belong to the old pixels."""
+    """Tell what of the input is not in the output, since it belongs to the old pixels."""
     if names:
-        say(f"{path.name}: without {', '.join(names)}, which has a value for each pixel of the input")
+        say(f"{path.name}: without {', '.join(names)}, which belongs to the pixels of the input")
 
 
 def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
@@ -240,7 +343,9 @@ def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
     unit = unit.lower()
     if any(word in unit for word in ("wavenumber", "index", "hz", "cm")):
         return None
-    if "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and values.max() < 100):
+    is_micro = "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and values.max() < 100)
+    # Where the unit would make heat waves or longer of them, it is not the values'.
+    if is_micro and values.max() * 1000 <= LONGEST:
         values = values * 1000
     return values if values.min() >= SHORTEST else None
 

@@ -1,25 +1,42 @@
 """ENVI: a text header beside a file of bare values."""
 
 import re
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.errors import DataError
-from data.rasters.base import CubeOptions, Georeference, Raster, checked_numbers, given_wavelengths, nanometres
+from data.rasters import envi_header, position
+from data.rasters.base import (
+    WAVELENGTH_NAMES,
+    CubeOptions,
+    Raster,
+    Scaling,
+    checked_numbers,
+    given_wavelengths,
+    nanometres,
+    scaling_said,
+)
+from data.rasters.grid import finer_map_info
 from data.rasters.raw import AXES, RawCube
+from utils import say
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
-# Fields that are about the bytes of one file.
-LAYOUT_FIELDS = ("samples", "lines", "bands", "header offset", "file type", "data type", "interleave", "byte order")
-
-
+# ENVI's numbers of the types that its files hold.
+DATA_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 6: "c8", 9: "c16", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
+# Words for a byte order: 0 is the least significant byte first.
+BYTE_ORDERS = {
+    **dict.fromkeys(("0", "little", "little endian", "little-endian", "intel", "lsf", "host (intel)", "ieee-le"), 0),
+    **dict.fromkeys(("1", "big", "big endian", "big-endian", "network", "msf", "network (ieee)", "ieee-be"), 1),
+}
+GAINS, OFFSETS = "data gain values", "data offset values"
+SCALE_FACTOR, IGNORED = "reflectance scale factor", "data ignore value"
 # Fields that are about the pixel grid.
 FIELDS_OF_PIXELS = ("map info", "pixel size", "x start", "y start", "geo points")
 # Extensions of data files, beside those that name their interleave.
 DATA_EXTENSIONS = ("img", "dat", "sli", "hyspex", "raw", "bin")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 
 
 def header_of(path: str | Path) -> Path | None:
@@ -31,94 +48,213 @@ def header_of(path: str | Path) -> Path | None:
     for candidate in [path, *beside]:
         if candidate.is_file() and candidate.suffix.lower() == ".hdr":
             with open(candidate, "rb") as f:
-                if f.read(32).lstrip().startswith(b"ENVI"):
+                if envi_header.is_header(f.read(64)):
                     return candidate
     return None
 
 
-def open_raster(path: Path, options: CubeOptions) -> Raster:
+def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> Raster:
     """Open an ENVI scene by its header.
 
+    Args:
+        path: the header.
+        options: see `CubeOptions`.
+        data: the file of its values; None: the one beside it that readers take.
+
     Raises:
-        DataError: without the package `spectral`, for a header that cannot be used or does not fit its data.
+        DataError: for a header that cannot be used or does not fit its data.
     """
-    envi = _library(path)
-    with warnings.catch_warnings():
-        # Field names with capital letters.
-        warnings.simplefilter("ignore")
-        try:
-            image = envi.open(str(path))
-        except envi.EnviDataFileNotFoundError as error:
-            raise DataError(path, "its data file is missing", "put it beside the header under the same name") from error
-        except envi.EnviException as error:
-            raise DataError(path, f"its header cannot be used ({error})", "correct it") from error
-    if isinstance(image, envi.SpectralLibrary):
+    header = envi_header.read(path)
+    if "spectral library" in _text(header, "file type").lower():
         raise DataError(path, "a spectral library, where an image is needed", "give the header of an image")
-    dtype = np.dtype(image.dtype)
-    checked_numbers(path, dtype)
-    header, shape = image.metadata, (image.nrows, image.ncols, image.nbands)
-    _check_fields(path, header)
-    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + image.offset
-    held = Path(image.filename).stat().st_size
-    # A file too long has other lines or samples than the header says: its image would be sheared.
-    if held != needed:
-        raise DataError(
-            image.filename, f"{held} bytes, its header speaks of {needed}", "copy the data again or correct the header"
-        )
-    wavelengths = None
-    if header.get("wavelength"):
-        values = _listed(header["wavelength"])
-        if len(values) != shape[2]:
-            raise DataError(path, f"{len(values)} wavelengths for {shape[2]} bands", "correct the header")
-        wavelengths = nanometres([float(w) for w in values], header.get("wavelength units", ""))
-    elif options.wavelengths:
-        wavelengths = given_wavelengths(options.wavelengths, shape[2])
-    scale = header.get("reflectance scale factor")
-    nodata = header.get("data ignore value")
-    pixels = image.open_memmap(interleave="bip", writable=False)
+    shape = tuple(_whole_number(path, header, name) for name in ("lines", "samples", "bands"))
+    dtype = _number_type(path, header)
+    _refuse_unusable_fields(path, header)
+    data, pixels = _mapped(path, header, data, shape, dtype)
+    known = _wavelengths(path, header, shape[2])
+    given = known is None and bool(options.wavelengths)
+    value_scale, scaling = _scaling(path, header, shape[2])
+    names = _listed(header.get("band names", []))
     return Raster(
         path=Path(path),
         kind="envi",
         shape=shape,
         dtype=dtype,
         source=lambda rows, cols: pixels[rows, cols],
-        files=(Path(path), Path(image.filename)),
-        wavelengths=wavelengths,
-        band_names=header.get("band names"),
-        nodata=None if nodata is None else float(nodata),
-        value_scale=float(scale) if scale else None,
-        georeference=lambda: _georeference(image.filename, header),
-        interleave=header["interleave"].lower(),
-        details={"header": header, "extension": Path(image.filename).suffix},
+        files=(Path(path), data),
+        wavelengths=given_wavelengths(options.wavelengths, shape[2]) if given else known,
+        wavelengths_given=given,
+        band_names=names if len(names) == shape[2] else None,
+        nodata=_ignored(path, header),
+        value_scale=value_scale,
+        scaling=scaling,
+        georeference=lambda: position.of_file(data, "ENVI") if "map info" in header else None,
+        interleave=_text(header, "interleave").lower(),
+        details={"header": header, "extension": data.suffix},
     )
 
 
-def _check_fields(path, header):
-    """Refuse a header with fields that cannot be understood, which libraries pass on as they are."""
-    checks = {
-        "interleave": lambda value: value.lower() in AXES,
-        "byte order": lambda value: int(value) in (0, 1),
-        "wavelength": lambda value: np.isfinite(np.array(_listed(value), dtype=float)).all(),
-        "reflectance scale factor": lambda value: float(value) > 0,
-        "data ignore value": lambda value: [float(value)],
+def _refuse_unusable_fields(path, header):
+    """Refuse what would go wrong later: another interleave, bytes between values, fields of pixels."""
+    if _text(header, "interleave").lower() not in AXES:
+        raise _misunderstood(path, "interleave", _text(header, "interleave"))
+    for name in ("major frame offsets", "minor frame offsets"):
+        if name in header and any(_numbers(path, header, name)):
+            what = f"its field {name} = {_text(header, name)} puts other bytes between its values"
+            raise DataError(path, what, "export it without")
+    for name in FIELDS_OF_PIXELS:
         # What is made of these for finer pixels must be possible before any work.
-        **dict.fromkeys(FIELDS_OF_PIXELS, None),
-    }
-    for name, check in checks.items():
-        if name not in header:
-            continue
-        try:
-            is_good = check(header[name]) if check else _finer({name: header[name]}, 2)
-        except (ValueError, IndexError, TypeError, AttributeError):
-            is_good = False
-        if not is_good:
-            value = header[name] if isinstance(header[name], str) else ", ".join(map(str, header[name]))
-            raise DataError(path, f"its field {name} = {value[:60]} cannot be understood", "correct it or take it out")
+        if name in header:
+            try:
+                _finer({name: header[name]}, 2)
+            except (ValueError, IndexError, TypeError):
+                raise _misunderstood(path, name, ", ".join(_listed(header[name]))) from None
+
+
+def _mapped(path, header, data, shape, dtype):
+    """(data file, its values as lines x samples x bands, which stay on the disk)."""
+    offset = _whole_number(path, header, "header offset", 0)
+    data = data if data is not None and data != path else _data_of(path, shape, dtype, offset)
+    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + offset
+    held = data.stat().st_size
+    # A file too long has other lines or samples than the header says: its image would be sheared.
+    if held != needed:
+        raise DataError(
+            data, f"{held} bytes, its header speaks of {needed}", "copy the data again or correct the header"
+        )
+    axes = AXES[_text(header, "interleave").lower()]
+    stored = tuple(shape[k] for k in axes)
+    # Without pixels there is nothing to map; what opens it says so.
+    pixels = np.memmap(data, dtype, "r", offset, stored) if 0 not in shape else np.zeros(stored, dtype)
+    return data, pixels.transpose(np.argsort(axes))
+
+
+def _data_of(path, shape, dtype, offset):
+    """The data file of a header: under a name that readers know, or the only one beside it of the right size."""
+    beside = [path.with_name(name) for name in readers_data_names(path.stem)]
+    if found := next((p for p in beside if p.is_file()), None):
+        return found
+    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + offset
+    others = [p for p in path.parent.glob(f"{_escaped(path.stem)}.*") if p.is_file() and p != path]
+    fitting = [p for p in others if p.stat().st_size == needed and p.suffix.lower() != ".hdr"]
+    if len(fitting) != 1:
+        raise DataError(path, "its data file is missing", "put it beside the header under the same name")
+    return fitting[0]
+
+
+def _escaped(stem):
+    return re.sub(r"([\[\]?*])", r"[\1]", stem)
+
+
+def _misunderstood(path, name, value):
+    value = value if len(value) <= 100 else f"{value[:100]} ..."
+    return DataError(path, f"its field {name} = {value} cannot be understood", "correct it or take it out")
+
+
+def _text(header, name):
+    """A field's value as text; of a list of one, that one."""
+    value = header.get(name, "")
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 def _listed(value):
-    """A field's entries: the library gives one that stands without braces as bare text."""
-    return [value] if isinstance(value, str) else value
+    """A field's entries, also where they stand without braces."""
+    if not isinstance(value, str):
+        return list(value)
+    entries = [" ".join(entry.split()) for entry in value.split(",")]
+    return entries[:-1] if entries[-1] == "" else entries
+
+
+def _numbers(path, header, name):
+    """The numbers of a field; a unit behind one is passed over.
+
+    Raises:
+        DataError: that shows the entry that is none.
+    """
+    numbers = []
+    for place, entry in enumerate(_listed(header[name]), start=1):
+        match = _NUMBER.match(entry)
+        is_word = entry.lower() in ("nan", "inf", "-inf", "infinity", "-nan", "-1.#ind", "1.#qnan")
+        if not match and not is_word or match and re.search(r"\d", entry[match.end() :]):
+            shown = entry if len(_listed(header[name])) == 1 else f"{entry} (entry {place})"
+            raise _misunderstood(path, name, shown)
+        numbers.append(float(match[0].lower().replace("d", "e")) if match else float("nan"))
+    if not numbers:
+        raise _misunderstood(path, name, "nothing")
+    return numbers
+
+
+def _one_number(path, header, name):
+    """The number of a field, also where it stands once for each band."""
+    numbers = _numbers(path, header, name)
+    if not np.array_equal(numbers, [numbers[0]] * len(numbers), equal_nan=True):
+        differing = next(k for k, number in enumerate(numbers) if number != numbers[0])
+        shown = f"{numbers[0]:g} and, for band {differing + 1}, {numbers[differing]:g}"
+        raise DataError(path, f"its field {name} differs between bands ({shown})", "one number for all bands is needed")
+    return numbers[0]
+
+
+def _whole_number(path, header, name, default=None):
+    if name not in header:
+        if default is None:
+            raise DataError(path, f"its header has no field {name}", "correct it")
+        return default
+    number = _one_number(path, header, name)
+    if not number == abs(int(number)):
+        raise _misunderstood(path, name, _text(header, name))
+    return int(number)
+
+
+def _number_type(path, header):
+    number = _whole_number(path, header, "data type")
+    if number not in DATA_TYPES:
+        raise DataError(
+            path, f"its field data type = {number} is none of ENVI's ({', '.join(map(str, DATA_TYPES))})", "correct it"
+        )
+    dtype = np.dtype(DATA_TYPES[number])
+    checked_numbers(path, dtype)
+    order = " ".join(_text(header, "byte order").lower().rstrip(",").split()).removesuffix(".0")
+    if order not in BYTE_ORDERS and "byte order" in header and order:
+        raise _misunderstood(path, "byte order", _text(header, "byte order"))
+    if not order and dtype.itemsize > 1:
+        say(f"{path}: its header has no byte order; the least significant byte is taken to come first")
+    return dtype.newbyteorder(">" if BYTE_ORDERS.get(order, 0) else "<")
+
+
+def _wavelengths(path, header, bands):
+    name = next((n for n in WAVELENGTH_NAMES if header.get(n)), None)
+    if name is None or (name != "wavelength" and len(_listed(header[name])) != bands):
+        return None
+    values = _numbers(path, header, name)
+    if len(values) != bands:
+        commas = " (a comma as the decimal mark?)" if len(values) == 2 * bands else ""
+        raise DataError(path, f"{len(values)} wavelengths for {bands} bands{commas}", "correct the header")
+    if not np.isfinite(values).all():
+        raise _misunderstood(path, name, "nan")
+    unit = _text(header, "wavelength units")
+    return nanometres(values, "" if unit.lower() == "unknown" else unit)
+
+
+def _ignored(path, header):
+    return _one_number(path, header, IGNORED) if header.get(IGNORED) else None
+
+
+def _scaling(path: Path, header: envi_header.Header, bands: int) -> tuple[float | None, Scaling | None]:
+    """(value_scale, scaling) by the scale factor, which divides to reflectance, else by gains and offsets.
+
+    Where both say the same gain, the offsets count too.
+    """
+    gains, offsets = (_numbers(path, header, name) if header.get(name) else None for name in (GAINS, OFFSETS))
+    if not header.get(SCALE_FACTOR):
+        return scaling_said(path, gains, offsets, bands)
+    factors = np.array(_numbers(path, header, SCALE_FACTOR))
+    if not (np.isfinite(factors) & (factors > 0)).all():
+        raise _misunderstood(path, SCALE_FACTOR, _text(header, SCALE_FACTOR))
+    if gains is not None and np.size(gains) in (1, bands) and np.allclose(np.array(gains) * factors, 1, rtol=1e-6):
+        return scaling_said(path, gains, offsets, bands)
+    if (factors == factors[0]).all():
+        return float(factors[0]), None
+    return scaling_said(path, 1 / factors, None, bands)
 
 
 def readers_data_names(stem: str) -> list[str]:
@@ -126,9 +262,22 @@ def readers_data_names(stem: str) -> list[str]:
     return [stem, *(f"{stem}.{case(e)}" for case in (str.lower, str.upper) for e in (*DATA_EXTENSIONS, *AXES))]
 
 
-def data_name(stem: str, like: Raster) -> str:
-    """The data file's name for a header of that stem."""
-    return stem + (like.details["extension"] if like.kind == "envi" else ".img")
+def data_name(stem: str, like: Raster, wish: str = "") -> str:
+    """The data file's name for a header of that stem, one under which readers look for it.
+
+    Args:
+        stem: of the header.
+        like: the scene that it is made from.
+        wish: the extension that the user gave, such as .bil; "" for none.
+    """
+    if wish:
+        return stem + wish
+    extensions = {f".{e}" for e in (*DATA_EXTENSIONS, *AXES)}
+    own = like.details["extension"] if like.kind == "envi" else ".img"
+    # The header's name may be the data's with .hdr behind it.
+    if Path(stem).suffix.lower() in extensions or (own and Path(stem).suffix == own):
+        return stem
+    return stem + (own if not own or own.lower() in extensions else ".img")
 
 
 def write_header(path: Path, raw: RawCube, like: Raster, scale: int) -> None:
@@ -140,49 +289,39 @@ def write_header(path: Path, raw: RawCube, like: Raster, scale: int) -> None:
         like: Raster that it was made from.
         scale: how many times as many rows and columns it has.
     """
-    envi = _library(path)
     if like.kind == "envi":
-        fields = _finer(like.details["header"], scale)
+        header = like.details["header"]
+        fields = _with_what_was_told(_finer(header, scale), header, like)
+        if "rpc info" in header:
+            say(f"{path.name}: without rpc info, which belongs to the pixels of the input")
     else:
-        fields = {k: v for k, v in _described(like, scale).items() if v is not None}
+        fields = _described(path, like, scale)
     height, width, bands = raw.shape
-    fields |= {
+    types = {code: number for number, code in DATA_TYPES.items()}
+    layout: dict[str, Any] = {
         "samples": width,
         "lines": height,
         "bands": bands,
         "header offset": 0,
         "file type": "ENVI Standard",
-        "data type": envi.dtype_to_envi[raw.dtype.newbyteorder("=").char],
+        "data type": types[raw.dtype.newbyteorder("=").str[1:]],
         "interleave": raw.interleave,
+        "byte order": int(raw.dtype.newbyteorder("=") != raw.dtype) if raw.dtype.itemsize > 1 else 0,
     }
-    fields.setdefault("byte order", int(raw.dtype.str.startswith(">")))
-    envi.write_envi_header(str(path), fields)
+    if raw.dtype.itemsize == 1 and like.kind == "envi" and "byte order" in like.details["header"]:
+        layout["byte order"] = like.details["header"]["byte order"]
+    envi_header.write(path, {**fields, **layout})
 
 
 def supports(dtype: np.dtype) -> bool:
     """Whether ENVI has this number type."""
-    return np.dtype(dtype).newbyteorder("=") in [
-        np.dtype(t) for t in ("u1", "i2", "i4", "f4", "f8", "u2", "u4", "i8", "u8")
-    ]
-
-
-def finer_map_info(fields: Sequence[str], scale: int) -> list[str]:
-    """The entries of a "map info" field for pixels `scale` times as small.
-
-    Its reference pixel counts from 1 at the upper left corner of the first pixel.
-    """
-    fields = list(fields)
-    for k in (1, 2):
-        fields[k] = f"{(float(fields[k]) - 1) * scale + 1:.15g}"
-    for k in (5, 6):
-        fields[k] = f"{float(fields[k]) / scale:.15g}"
-    return fields
+    return np.dtype(dtype).str[1:] in DATA_TYPES.values() and np.dtype(dtype).kind in "fiu"
 
 
 def _finer(header, scale):
     header = dict(header)
     if "map info" in header:
-        header["map info"] = finer_map_info(header["map info"], scale)
+        header["map info"] = finer_map_info(_listed(header["map info"]), scale)
     if "pixel size" in header:
         header["pixel size"] = [
             re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in _listed(header["pixel size"])
@@ -193,58 +332,69 @@ def _finer(header, scale):
     if "geo points" in header:
         # x, y, latitude, longitude of each point.
         header["geo points"] = [
-            f"{(float(v) - 1) * scale + 1:.15g}" if k % 4 < 2 else v for k, v in enumerate(header["geo points"])
+            f"{(float(v) - 1) * scale + 1:.15g}" if k % 4 < 2 else v
+            for k, v in enumerate(_listed(header["geo points"]))
         ]
     # The sensor model's own pixel grid.
     header.pop("rpc info", None)
     return header
 
 
-def _described(like, scale):
-    """Header fields of a scene that came from another format."""
-    fields = {"description": f"{like.path.name}, {scale} times as large"}
-    if like.wavelengths is not None:
-        fields |= {"wavelength": [f"{w:.15g}" for w in like.wavelengths], "wavelength units": "Nanometers"}
-    fields["band names"] = like.band_names
-    if like.nodata is not None:
-        fields["data ignore value"] = f"{like.nodata:.17g}"
-    if like.value_scale:
-        fields["reflectance scale factor"] = f"{like.value_scale:.15g}"
-    if georeference := like.georeference():
-        fields |= _fields_of(georeference.finer(scale))
+def _with_what_was_told(fields, header, like):
+    """The fields with what the file's user said of it and the file did not."""
+    bands = like.shape[2]
+    if like.nodata is not None and not np.array_equal(
+        [_ignored(like.path, header) or 0.0], [like.nodata], equal_nan=True
+    ):
+        fields[IGNORED] = f"{like.nodata:.17g}"
+    if like.nodata is not None and IGNORED not in fields:
+        fields[IGNORED] = f"{like.nodata:.17g}"
+    if (like.value_scale, like.scaling) != _scaling(like.path, header, bands):
+        for name in (SCALE_FACTOR, GAINS, OFFSETS):
+            fields.pop(name, None)
+        fields |= _fields_of_scaling(like)
+    for name in (SCALE_FACTOR, IGNORED):
+        # Readers want one number there.
+        if isinstance(fields.get(name), list) and len(set(fields[name])) == 1:
+            fields[name] = fields[name][0]
+    if like.scaling and isinstance(fields.get(SCALE_FACTOR), list):
+        del fields[SCALE_FACTOR]
+        fields |= _fields_of_scaling(like)
+    if like.wavelengths_given:
+        fields |= _fields_of_wavelengths(like)
     return fields
 
 
-def _fields_of(georeference):
-    """The header fields that GDAL gives a georeference."""
-    import rasterio
-    from rasterio.io import MemoryFile
-    from rasterio.transform import Affine
-
-    with MemoryFile(ext=".img") as memory:
-        profile = {"driver": "ENVI", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
-        with memory.open(**profile, crs=georeference.crs, transform=Affine(*georeference.transform)):
-            pass
-        with rasterio.open(memory.name) as written:
-            header = written.tags(ns="ENVI")
-    names = ("map_info", "coordinate_system_string", "projection_info")
-    return {n.replace("_", " "): header[n].strip("{} ").split(",") for n in names if n in header}
+def _fields_of_wavelengths(like) -> envi_header.Header:
+    return {"wavelength": [f"{w:.15g}" for w in like.wavelengths], "wavelength units": "Nanometers"}
 
 
-def _georeference(path, header):
-    if "map info" not in header:
-        return None
-    try:
-        import rasterio
-    except ImportError:
-        return None
-    with rasterio.open(path) as f:
-        return Georeference(f.crs.to_wkt() if f.crs else "", tuple(f.transform)[:6])
+def _fields_of_scaling(like) -> envi_header.Header:
+    if like.scaling:
+        return {
+            GAINS: [f"{v:.15g}" for v in like.scaling.gains],
+            OFFSETS: [f"{v:.15g}" for v in like.scaling.offsets],
+        }
+    return {SCALE_FACTOR: f"{like.value_scale:.15g}"} if like.value_scale else {}
 
 
-def _library(path):
-    try:
-        import spectral.io.envi as envi
-    except ImportError as error:
-        raise DataError(path, "ENVI files need the package spectral", "pip install spectral") from error
-    return envi
+def _described(path, like, scale):
+    """Header fields of a scene that came from another format."""
+    fields: envi_header.Header = {"description": [f"{like.path.name}, {scale} times as large"]}
+    if like.wavelengths is not None:
+        fields |= _fields_of_wavelengths(like)
+    if like.band_names:
+        fields["band names"] = [str(name).replace(",", ";") for name in like.band_names]
+    if like.nodata is not None:
+        fields[IGNORED] = f"{like.nodata:.17g}"
+    fields |= _fields_of_scaling(like)
+    if like.value_scale:
+        # GDAL knows this field only.
+        fields[GAINS] = [f"{1 / like.value_scale:.15g}"] * like.shape[2]
+    if georeference := like.georeference():
+        height, width, _ = like.shape
+        found = position.to_envi(georeference.finer(scale), height * scale, width * scale)
+        if not found:
+            say(f"{path.name}: without its position, for which an ENVI header has no place (a sheared or uneven grid)")
+        fields |= found
+    return fields

@@ -4,12 +4,13 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 
-def missing_values(cube: np.ndarray, nodata: float | None = None) -> np.ndarray | None:
-    """Where an array has its mark for no data, or is no finite number; None where it is whole.
+def missing_values(cube: np.ndarray, nodata: float | None = None, there: np.ndarray | None = None) -> np.ndarray | None:
+    """Where an array has its mark for no data, is no finite number, or is masked; None where it is whole.
 
     Args:
         cube: of any shape and number type.
         nodata: the mark, or None. One that the array's type cannot hold marks nothing.
+        there: of the array's first axes, False where a mask says that there is no data; None without a mask.
 
     Returns:
         Bool of the array's shape, or None.
@@ -19,6 +20,9 @@ def missing_values(cube: np.ndarray, nodata: float | None = None) -> np.ndarray 
         mark = mark_in(cube.dtype, nodata)
         marked = cube == mark if mark is not None else np.zeros(cube.shape, dtype=bool)
         missing = marked if missing is None else missing | marked
+    if there is not None and not there.all():
+        masked = np.broadcast_to(~there[..., None], cube.shape)
+        missing = masked.copy() if missing is None else missing | masked
     return missing if missing is not None and missing.any() else None
 
 

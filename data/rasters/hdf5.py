@@ -1,26 +1,33 @@
-"""HDF5, and MATLAB's .mat v7.3, which is HDF5 with its axes in reverse."""
+"""HDF5, netCDF-4 and MATLAB's .mat v7.3, which are HDF5; MATLAB's has its axes in reverse."""
 
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from data.rasters import netcdf, position
 from data.rasters.base import (
+    BAND_NAMES,
     BLOCK_BYTES,
+    CRS_NAMES,
     NODATA_NAMES,
+    OFFSET_NAMES,
     SCALE_NAMES,
+    TRANSFORM,
     CubeOptions,
+    Georeference,
     Raster,
     checked_numbers,
     interleave_of,
-    is_per_pixel,
     layout,
     only_cube,
     say_left_out,
+    scaling_said,
+    text_of,
     wavelengths_among,
     windows_of,
 )
-from data.rasters.envi import finer_map_info
+from data.rasters.grid import Grid, finer_axis, is_of_axis, is_per_pixel
 
 # Bytes of chunks kept unpacked, so that bands stored one by one are not unpacked for every window.
 CACHE_BYTES = 2**28
@@ -45,47 +52,94 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     if len(shape) > 3:
         array = np.squeeze(dataset[()].T if reverse else dataset[()])
         shape, reverse = array.shape, False
-    axes, wavelengths = layout(path, shape, options, wavelengths_among(numbers, shape))
+    known = wavelengths_among(numbers, shape)
+    axes, wavelengths = layout(path, shape, options, known)
     stored = tuple(2 - k for k in axes) if reverse else axes
+    size = tuple(shape[k] for k in axes)
+    value_scale, scaling = _scaling(path, dataset, size[2])
     return Raster(
         path=path,
         kind="hdf5",
-        shape=tuple(shape[k] for k in axes),
+        shape=size,
         dtype=dataset.dtype,
         source=windows_of(array, stored),
         files=(path,),
         wavelengths=wavelengths,
+        wavelengths_given=known is None and wavelengths is not None,
+        band_names=_band_names(others, size[2]),
         nodata=_attribute(dataset, NODATA_NAMES),
-        value_scale=_value_scale(dataset),
+        value_scale=value_scale,
+        scaling=scaling,
+        georeference=lambda: _georeference(f, arrays, dataset, stored, size),
         interleave=interleave_of(stored),
-        details={"key": key, "axes": stored, "matlab": reverse or f.userblock_size == MAT_HEADER_BYTES},
+        details={
+            **{"key": key, "axes": stored, "matlab": reverse or f.userblock_size == MAT_HEADER_BYTES},
+            "netcdf": path.suffix.lower() in netcdf.EXTENSIONS or "_NCProperties" in f.attrs,
+        },
     )
 
 
 def _attribute(dataset, names):
-    for name in names:
-        value = np.ravel(dataset.attrs[name]) if name in dataset.attrs else np.zeros(0)
+    """The number that an attribute holds under the first of these names, or None."""
+    by_name = {name.lower(): name for name in dataset.attrs}
+    for name in filter(None, map(by_name.get, names)):
+        value = np.ravel(dataset.attrs[name])
         if value.size == 1 and value.dtype.kind in "fiu":
             return float(value[0])
     return None
 
 
-def _value_scale(dataset):
-    """What stands for 1: files hold it (10000) or its inverse (0.0001)."""
-    scale = _attribute(dataset, SCALE_NAMES)
-    if not scale or scale <= 0 or scale == 1:
+def _scaling(path, dataset, bands):
+    """(value_scale, scaling) as its attributes say; files hold what stands for 1 (10000), or its inverse (0.0001)."""
+    by_name = {name.lower(): dataset.attrs[name] for name in dataset.attrs}
+    gains = next((by_name[n] for n in SCALE_NAMES if n in by_name), None)
+    offsets = next((by_name[n] for n in OFFSET_NAMES if n in by_name), None)
+    is_number = [v is None or np.asarray(v).dtype.kind in "fiu" for v in (gains, offsets)]
+    if not all(is_number):
+        return None, None
+    if gains is not None and np.size(gains) == 1 and not np.any(offsets):
+        scale = float(np.ravel(gains)[0])
+        return (scale, None) if scale > 1 else scaling_said(path, scale if scale > 0 else None, None, bands)
+    return scaling_said(path, gains, offsets, bands)
+
+
+def _band_names(others, bands):
+    found = next((a for n, a in others.items() if n.lower() in BAND_NAMES and a.size == bands), None)
+    if found is None or found.dtype.kind not in "OS":
         return None
-    return 1 / scale if scale < 1 else scale
+    return [text_of(name) for name in np.ravel(found[()])]
+
+
+def _georeference(f, arrays, dataset, stored, size):
+    """The position as this program writes it, as netCDF's conventions have it, or as a map info line."""
+    attributes = dataset.attrs
+    wkt = next((text_of(attributes[n]) for n in CRS_NAMES if n in attributes), "")
+    if TRANSFORM in attributes and np.size(attributes[TRANSFORM]) in (6, 9):
+        return Georeference(wkt, tuple(float(v) for v in np.ravel(attributes[TRANSFORM])[:6]))
+    if found := netcdf.georeference(f, arrays, dataset, stored, size):
+        return found
+    texts = {n.rsplit("/", 1)[-1].lower(): a for n, a in arrays.items() if a.shape in ((), (1,))}
+    if "map_info" not in texts:
+        return None
+    crs = texts.get("coordinate_system_string")
+    return position.from_map_info(text_of(texts["map_info"][()]), "" if crs is None else text_of(crs[()]))
 
 
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as an HDF5 file like the one it was made from, or a new one.
 
-    Everything else in the file is copied, but for what belongs to the old pixel grid.
+    Everything else in the file is copied, but for what belongs to the old pixel grid: that is renewed, or left out.
     """
-    if like.kind == "hdf5":
+    is_netcdf = path.suffix.lower() in netcdf.EXTENSIONS
+    if like.kind == "hdf5" and (like.details["netcdf"] or not is_netcdf):
         _write_alike(path, cube, like, scale)
-        return
+    elif is_netcdf:
+        netcdf.write(path, cube, like, scale)
+    else:
+        _write_new(path, cube, like, scale)
+
+
+def _write_new(path, cube, like, scale):
     with h5py.File(path, "w") as f:
         dataset = f.create_dataset(
             "image",
@@ -96,14 +150,11 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
             compression_opts=1,
             shuffle=True,
         )
-        _fill(dataset, cube)
-        if like.nodata is not None:
-            dataset.attrs["_FillValue"] = np.array(like.nodata).astype(cube.dtype)
-        if like.value_scale:
-            dataset.attrs["scale_factor"] = 1 / like.value_scale
+        fill(dataset, cube)
+        netcdf.say_nodata(dataset, like.nodata)
+        netcdf.say_scaling(dataset, like)
         if like.wavelengths is not None:
-            f["wavelength"] = np.asarray(like.wavelengths)
-            f["wavelength"].attrs["units"] = "nm"
+            _add_wavelengths(f, like)
         if like.band_names:
             f["band_names"] = [str(name) for name in like.band_names]
         if georeference := like.georeference():
@@ -111,82 +162,182 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
             dataset.attrs["transform"] = georeference.finer(scale).transform
 
 
+def _add_wavelengths(group, like):
+    group["wavelength"] = np.asarray(like.wavelengths)
+    group["wavelength"].attrs["units"] = "nm"
+
+
 def _write_alike(path, cube, like, scale):
     header = b""
     with h5py.File(like.path, "r") as source:
-        with h5py.File(path, "w", userblock_size=source.userblock_size) as target:
-            left_out = []
-            _copy(source, target, cube, like, scale, left_out, {_address(source)})
+        ordered = bool(source.id.get_create_plist().get_link_creation_order())
+        with h5py.File(path, "w", userblock_size=source.userblock_size, track_order=ordered) as target:
+            copy = _Copy(source, target, cube, like, scale)
+            copy.run()
         if source.userblock_size:
             with open(like.path, "rb") as f:
                 header = f.read(source.userblock_size)
     if header:
         with open(path, "r+b") as f:
             f.write(header)
-    say_left_out(path, left_out)
+    say_left_out(path, copy.left_out)
+
+
+class _Copy:
+    """One HDF5 file made of another, the cube in its new size.
+
+    Attributes:
+        left_out: what is not copied, since it belongs to the old pixel grid.
+    """
+
+    def __init__(self, source: h5py.File, target: h5py.File, cube: np.ndarray, like: Raster, scale: int) -> None:
+        self._source, self._target, self._cube, self._like = source, target, cube, like
+        height, width, _ = like.shape
+        self._grid = Grid(height, width, scale)
+        self.left_out: list[str] = []
+        dataset = source[like.details["key"]]
+        rows, cols = like.details["axes"][:2]
+        # The scales of the cube's rows and columns say what belongs to them, whatever it is named.
+        self._scales = (
+            {_address(s) for k in (rows, cols) for s in dataset.dims[k].values()} if dataset.ndim == 3 else set()
+        )
+
+    def run(self) -> None:
+        """Copy everything."""
+        self._copy_group(self._source, self._target, {_address(self._source)})
+        self._attach_scales()
+        key = self._like.details["key"]
+        _say_what_is_new(self._target[key], self._source[key], self._target, self._like)
+
+    def _copy_group(self, source, target, above):
+        """Copy a group with all below it.
+
+        Args:
+            above: addresses of the groups that it is in, which a link may lead back to.
+        """
+        self._copy_attributes(source, target)
+        for name in source:
+            link = source.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                target[name] = link
+                continue
+            item = source[name]
+            if isinstance(item, h5py.Dataset):
+                self._copy_dataset(item, target, name)
+            elif not isinstance(item, h5py.Group):
+                source.copy(item, target, name)
+            # MATLAB's cells, which nothing can point to any more.
+            elif name != "#refs#" and _address(item) not in above:
+                ordered = bool(item.id.get_create_plist().get_link_creation_order())
+                group = target.create_group(name, track_order=ordered)
+                self._copy_group(item, group, above | {_address(item)})
+
+    def _copy_dataset(self, item, target, name):
+        path = item.name.lstrip("/")
+        if path == self._like.details["key"]:
+            self._copy_attributes(item, _write_cube(target, name, item, self._cube, self._like))
+            return
+        if h5py.check_ref_dtype(item.dtype) or item.shape is None:
+            if item.shape is None:
+                target.copy(item, target, name)
+            else:
+                self.left_out.append(path)
+            return
+        is_small = (item.size or 0) <= 16
+        belongs, renewed = self._grid.renewed(name, item[()]) if is_small else self._grid.renewed(name, None)
+        if not belongs and self._is_of_pixels(item, name):
+            belongs, renewed = True, self._renewed_axis(item, name)
+        if belongs and renewed is None:
+            self.left_out.append(path)
+        elif belongs:
+            dtype = item.dtype if item.dtype.kind in "fiu" else None
+            self._copy_attributes(item, target.create_dataset(name, data=renewed, dtype=dtype))
+        elif item.is_scale or "DIMENSION_LIST" in item.attrs:
+            target.copy(item, target, name, without_attrs=True)
+            self._copy_attributes(item, target[name])
+        else:
+            target.copy(item, target, name)
+            for attribute in item.attrs:
+                self._renew_attribute(item, target[name], attribute)
+
+    def _is_of_pixels(self, item, name):
+        """Whether a dataset has a value for each pixel, row or column: by its scales, else by name and shape."""
+        height, width, bands = self._like.shape
+        if _address(item) in self._scales:
+            return True
+        scales = [{_address(s) for s in dim.values()} for dim in item.dims] if item.ndim else []
+        if scales and all(scales) and self._scales:
+            return any(own & self._scales for own in scales)
+        if any(own & self._scales for own in scales):
+            return True
+        if item.ndim == 1 and item.shape[0] in {height, width} - {bands} and item.is_scale:
+            return True
+        if item.ndim == 1 and item.shape[0] != bands and is_of_axis(name, item.shape[0], height, width):
+            return True
+        return is_per_pixel(item.shape, height, width)
+
+    def _renewed_axis(self, item, name):
+        """The coordinates of a row's or column's axis in its new length, or None for what has no exact ones."""
+        if item.ndim != 1:
+            return None
+        if netcdf.is_bare_dimension(item):
+            return np.zeros(item.shape[0] * self._grid.scale, item.dtype)
+        return finer_axis(item[()], self._grid.scale) if netcdf.is_coordinate(item, name) else None
+
+    def _copy_attributes(self, source, target):
+        for name in source.attrs:
+            if name not in netcdf.POINTERS:
+                self._renew_attribute(source, target, name)
+
+    def _renew_attribute(self, source, target, name):
+        value = source.attrs[name]
+        # References to other objects do not outlive their file.
+        if h5py.check_ref_dtype(getattr(value, "dtype", np.dtype(int))):
+            return
+        belongs, renewed = self._grid.renewed(name, value)
+        if belongs and renewed is None:
+            self.left_out.append(f"{source.name.strip('/')} {name}".strip())
+            if name in target.attrs:
+                del target.attrs[name]
+            return
+        if belongs and isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+            renewed = np.asarray(renewed).reshape(value.shape)
+        if belongs or name not in target.attrs:
+            target.attrs[name] = renewed
+
+    def _attach_scales(self):
+        """Give the copied datasets the scales that theirs have in the source."""
+        items: list[h5py.Dataset] = []
+        self._source.visititems(lambda _, item: items.append(item) if isinstance(item, h5py.Dataset) else None)
+        copied = [item for item in items if isinstance(self._target.get(item.name), h5py.Dataset)]
+        for item in copied:
+            if item.is_scale:
+                self._target[item.name].make_scale(netcdf.scale_name(item, self._target[item.name]))
+        for item in copied:
+            for axis, dim in enumerate(item.dims):
+                for scale in dim.values():
+                    own = self._target.get(scale.name)
+                    if isinstance(own, h5py.Dataset) and own.shape[0] == self._target[item.name].shape[axis]:
+                        self._target[item.name].dims[axis].attach_scale(own)
+
+
+def _say_what_is_new(target, source, root, like):
+    """Write down what the file did not say and its user did."""
+    said = _attribute(source, NODATA_NAMES)
+    if like.nodata is not None and not np.array_equal(
+        [like.nodata], [np.nan if said is None else said], equal_nan=True
+    ):
+        netcdf.say_nodata(target, like.nodata)
+    if (like.value_scale, like.scaling) != _scaling(like.path, source, like.shape[2]):
+        for name in [n for n in target.attrs if n.lower() in (*SCALE_NAMES, *OFFSET_NAMES)]:
+            del target.attrs[name]
+        netcdf.say_scaling(target, like)
+    if like.wavelengths_given and "wavelength" not in root:
+        _add_wavelengths(root, like)
 
 
 def _address(item):
     return h5py.h5o.get_info(item.id).addr
-
-
-def _copy(source, target, cube, like, scale, left_out, above):
-    """Copy a group with all below it, the cube in its new size; names that are not copied go to left_out.
-
-    Args:
-        above: addresses of the groups that it is in, which a link may lead back to.
-    """
-    _copy_attributes(source, target)
-    for name in source:
-        link = source.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            target[name] = link
-            continue
-        item = source[name]
-        path = item.name.lstrip("/")
-        if not isinstance(item, (h5py.Group, h5py.Dataset)):
-            source.copy(item, target, name)
-        elif isinstance(item, h5py.Group):
-            # MATLAB's cells, which nothing can point to any more.
-            if name != "#refs#" and _address(item) not in above:
-                _copy(item, target.create_group(name), cube, like, scale, left_out, above | {_address(item)})
-        elif path == like.details["key"]:
-            _copy_attributes(item, _write_cube(target, name, item, cube, like))
-        elif h5py.check_ref_dtype(item.dtype) or _is_of_pixels(item, like):
-            left_out.append(path)
-        elif name.lower() == "map_info":
-            try:
-                finer = _finer_text(item[()], scale)
-            except (ValueError, IndexError):
-                left_out.append(path)
-            else:
-                _copy_attributes(item, target.create_dataset(name, data=finer))
-        else:
-            source.copy(item, target, name)
-
-
-def _is_of_pixels(item, like):
-    """Whether a dataset belongs to the old pixel grid: a value for each pixel, or for each row or column."""
-    height, width, bands = like.shape
-    shape = item.shape or ()
-    is_axis = item.is_scale and len(shape) == 1 and shape[0] in {height, width} - {bands}
-    return is_axis or is_per_pixel(shape, height, width)
-
-
-def _copy_attributes(source, target):
-    for name, value in source.attrs.items():
-        # References to other objects do not outlive their file.
-        if not h5py.check_ref_dtype(getattr(value, "dtype", np.dtype(int))) and name not in (
-            "DIMENSION_LIST",
-            "REFERENCE_LIST",
-        ):
-            target.attrs[name] = value
-
-
-def _finer_text(text, scale):
-    """A map info line, as HDF5 files of airborne sensors have it, for finer pixels."""
-    text = text.decode() if isinstance(text, bytes) else str(text)
-    return ",".join(finer_map_info(text.split(","), scale))
 
 
 def _write_cube(target, name, item, cube, like):
@@ -194,7 +345,7 @@ def _write_cube(target, name, item, cube, like):
     options = {"chunks": item.chunks, "compression": item.compression, "compression_opts": item.compression_opts}
     options |= {"shuffle": item.shuffle, "fletcher32": item.fletcher32, "fillvalue": item.fillvalue}
     dataset = target.create_dataset(name, array.shape, cube.dtype, **options)
-    _fill(dataset, array)
+    fill(dataset, array)
     return dataset
 
 
@@ -202,7 +353,7 @@ def _chunks(shape):
     return (min(64, shape[0]), min(64, shape[1]), shape[2])
 
 
-def _fill(dataset, array):
+def fill(dataset: h5py.Dataset, array: np.ndarray) -> None:
     """Write an array into a dataset of its shape piece by piece."""
     if dataset.chunks:
         for window in dataset.iter_chunks():

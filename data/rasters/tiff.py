@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import warnings
 from pathlib import Path
 
@@ -9,21 +10,24 @@ import numpy as np
 import tifffile
 
 from data.errors import DataError
+from data.rasters import position
 from data.rasters.base import (
     CubeOptions,
-    Georeference,
     Raster,
     checked_numbers,
     layout,
     nanometres,
     row_blocks,
-    unreadable,
+    scaling_said,
     wavelengths_in_names,
 )
+from utils import say
 
 # Tags that hold coordinates, or what GDAL says of a file: GeoKeys, pixel scale, tie points, metadata, no data.
 GDAL_TAGS = (34735, 33550, 33922, 34264, 42112, 42113)
 CREATION_OPTIONS = ("compress", "tiled", "blockxsize", "blockysize", "interleave", "photometric")
+# Bits of a page's kind: a smaller copy (an overview), or a mask.
+REDUCED, MASK = 1, 4
 
 
 def open_raster(path: Path, options: CubeOptions) -> Raster:
@@ -34,42 +38,57 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     """
     with _Complaints() as complaints, tifffile.TiffFile(path) as f:
         check_whole(path, f)
-        pages, tags = len(f.pages), f.pages.first.tags
+        pages = [page for page in f.pages if not _kind_of(page) & (REDUCED | MASK)]
+        first = f.pages.first
         if complaints.heard:
-            raise unreadable(path, "tiff")
+            raise DataError(path, f"truncated or damaged tiff file ({complaints.heard})", "copy or export it again")
+        is_for_gdal = any(tag in first.tags for tag in GDAL_TAGS)
+        is_geographic = any(tag in first.tags for tag in GDAL_TAGS[:4])
         series = f.series[0]
-        for_gdal = any(tag in tags for tag in GDAL_TAGS)
-        picture = series.axes.endswith("S") and series.shape[-1] in (3, 4) and f.pages.first.photometric == 2
-    if len(series.shape) != 3:
+        shape, axes = (first.shape, first.axes) if len(pages) == 1 else (series.shape, series.axes)
+        picture = axes.endswith("S") and shape[-1] in (3, 4) and first.photometric == 2 and len(shape) == 3
+    rasterio = position.library()
+    if is_for_gdal and rasterio is None:
+        raise DataError(path, "a GeoTIFF needs the package rasterio, to keep its coordinates", "pip install rasterio")
+    if rasterio is not None and len(pages) > 1 and (is_for_gdal or not _is_unpacked_by_tifffile(path)):
+        return _stack_with_rasterio(path, options, rasterio, len(pages), is_geographic)
+    if len(shape) != 3:
         raise DataError(
-            path, f"a picture of shape {series.shape}, where several bands are needed", "take it out of the folder"
+            path, f"a picture of shape {shape}, where several bands are needed", "take it out of the folder"
         )
-    if picture:
+    if picture and not is_for_gdal:
         raise DataError(path, "an RGB picture, where a cube of many bands is needed", "take it out of the folder")
     checked_numbers(path, series.dtype)
-    # GDAL takes pages for separate pictures.
-    if pages == 1 and options.band_axis < 0:
-        try:
-            import rasterio
-        except ImportError as error:
-            if for_gdal:
-                raise DataError(
-                    path, "a GeoTIFF needs the package rasterio, to keep its coordinates", "pip install rasterio"
-                ) from error
-        else:
-            return _with_rasterio(path, options, rasterio)
+    # GDAL takes pages for separate pictures, and knows of no other axis than its own.
+    if rasterio is not None and len(pages) == 1 and (options.band_axis < 0 or is_for_gdal):
+        return _with_rasterio(path, options, rasterio)
     return _with_tifffile(path, options, series)
+
+
+def _kind_of(page):
+    """The bits of a page's NewSubfileType."""
+    return int(page.keyframe.subfiletype or 0) if page.is_frame else int(page.subfiletype or 0)
+
+
+def _is_unpacked_by_tifffile(path):
+    """Whether tifffile can unpack a file's pages without further packages."""
+    with tifffile.TiffFile(path) as f:
+        try:
+            f.pages.first.asarray()
+        except ValueError as error:
+            return "imagecodecs" not in str(error)
+    return True
 
 
 class _Complaints(logging.Handler):
     """Takes what tifffile says of damaged tags to its log, where it would go on without them.
 
     Attributes:
-        heard: whether anything was said while it was entered.
+        heard: what was said last while it was entered; "" for nothing.
     """
 
     def __enter__(self) -> "_Complaints":
-        self.heard = False
+        self.heard = ""
         log = logging.getLogger("tifffile")
         self._before = log.propagate
         log.propagate = False
@@ -77,7 +96,8 @@ class _Complaints(logging.Handler):
         return self
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard |= record.levelno >= logging.ERROR
+        if record.levelno >= logging.ERROR:
+            self.heard = " ".join(record.getMessage().split())[-150:]
 
     def __exit__(self, *_: object) -> None:
         log = logging.getLogger("tifffile")
@@ -97,45 +117,115 @@ def check_whole(path: Path, f: tifffile.TiffFile) -> None:
 def _with_rasterio(path, options, rasterio):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        f = rasterio.open(path)
-    names = list(f.descriptions) if any(f.descriptions) else None
-    _, wavelengths = layout(path, (f.height, f.width, f.count), options, _wavelengths(f, names), band_axis=2)
-    scales = set(f.scales)
-    scale = 1 / f.scales[0] if len(scales) == 1 and 0 < f.scales[0] < 1 else None
+        f = rasterio.open(path, driver="GTiff")
+    alpha = rasterio.enums.ColorInterp.alpha
+    indexes = [k for k, meaning in zip(f.indexes, f.colorinterp, strict=True) if meaning != alpha]
+    if (
+        len(indexes) <= 3
+        and f.dtypes[0] == "uint8"
+        and f.photometric is not None
+        and "rgb" in f.photometric.value.lower()
+    ):
+        raise DataError(path, "an RGB picture, where a cube of many bands is needed", "take it out of the folder")
+    if options.band_axis == 1:
+        raise DataError(path, f"a GeoTIFF says itself which its {len(indexes)} bands are", "leave {band_axis} out")
 
     def read(rows: slice, cols: slice) -> np.ndarray:
-        (top, bottom, _), (left, right, _) = rows.indices(f.height), cols.indices(f.width)
-        return f.read(window=((top, bottom), (left, right))).transpose(1, 2, 0)
+        return f.read(indexes, window=_window(f, rows, cols)).transpose(1, 2, 0)
 
-    def georeference():
-        if f.crs is None and f.transform.is_identity:
-            return None
-        return Georeference(f.crs.to_wkt() if f.crs else "", tuple(f.transform)[:6])
+    def there(rows: slice, cols: slice) -> np.ndarray:
+        return f.dataset_mask(window=_window(f, rows, cols)) != 0
 
+    flags = rasterio.enums.MaskFlags
+    has_mask = len(indexes) < f.count or flags.per_dataset in f.mask_flag_enums[indexes[0] - 1]
+    raster = _described_by_gdal(path, options, f, indexes)
+    raster.source, raster.there = read, there if has_mask else None
+    raster.interleave = "bsq" if f.profile.get("interleave") == "band" else "bip"
+    raster.files = tuple(dict.fromkeys([path, *map(Path, f.files)]))
+    raster.details = {"rasterio": f, "indexes": indexes, "alpha": len(indexes) < f.count}
+    return raster
+
+
+def _window(f, rows, cols):
+    (top, bottom, _), (left, right, _) = rows.indices(f.height), cols.indices(f.width)
+    return (top, bottom), (left, right)
+
+
+def _described_by_gdal(path, options, f, indexes):
+    """A Raster with what GDAL knows of a dataset's bands of these numbers."""
+    descriptions = [f.descriptions[k - 1] for k in indexes]
+    names = descriptions if any(descriptions) else None
+    known = _wavelengths(f, indexes, names)
+    given = known is None and bool(options.wavelengths)
+    _, wavelengths = layout(path, (f.height, f.width, len(indexes)), options_of_gdal(options), known, band_axis=2)
+    gains, offsets = ([values[k - 1] for k in indexes] for values in (f.scales, f.offsets))
+    value_scale, scaling = scaling_said(path, gains, offsets, len(indexes))
     return Raster(
         path=path,
         kind="tiff",
-        shape=(f.height, f.width, f.count),
-        dtype=np.dtype(f.dtypes[0]),
-        source=read,
-        files=(path,),
+        shape=(f.height, f.width, len(indexes)),
+        dtype=np.dtype(f.dtypes[indexes[0] - 1]),
+        source=lambda rows, cols: np.zeros(0),
         wavelengths=wavelengths,
+        wavelengths_given=given,
         band_names=names,
-        nodata=f.nodata,
-        value_scale=scale,
-        georeference=georeference,
-        interleave="bsq" if f.profile.get("interleave") == "band" else "bip",
-        details={"rasterio": f},
+        nodata=f.nodatavals[indexes[0] - 1],
+        value_scale=value_scale,
+        scaling=scaling,
+        georeference=lambda: position.of_dataset(f),
     )
 
 
-def _wavelengths(f, names):
+def options_of_gdal(options: CubeOptions) -> CubeOptions:
+    """The options of a cube whose bands GDAL knows."""
+    return CubeOptions(options.key, -1, options.value_scale, options.wavelengths)
+
+
+def _stack_with_rasterio(path, options, rasterio, count, is_geographic):
+    """Pages of one band each, through GDAL: they have coordinates, or a packing that tifffile does not know."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        names = [f"GTIFF_DIR:{k}:{path}" for k in range(1, count + 1)]
+        pages = [rasterio.open(name, driver="GTiff") for name in names]
+    first = pages[0]
+    if any((p.count, p.shape, p.dtypes) != (1, first.shape, first.dtypes) for p in pages):
+        raise DataError(
+            path, f"{count} pages that are not single bands of one size and type", "export them as one image"
+        )
+
+    def read(rows: slice, cols: slice) -> np.ndarray:
+        return np.stack([page.read(1, window=_window(page, rows, cols)) for page in pages], axis=2)
+
+    known = wavelengths_in_names([p.descriptions[0] or p.tags().get("TIFFTAG_IMAGEDESCRIPTION") for p in pages])
+    shape = (*first.shape, count)
+    _, wavelengths = layout(path, shape, options_of_gdal(options), known, band_axis=2)
+    value_scale, scaling = scaling_said(path, [p.scales[0] for p in pages], [p.offsets[0] for p in pages], count)
+    kept = {"photometric": "minisblack", "planarconfig": "separate", "compression": 8}
+    return Raster(
+        path=path,
+        kind="tiff",
+        shape=shape,
+        dtype=np.dtype(first.dtypes[0]),
+        source=read,
+        files=(path,),
+        wavelengths=wavelengths,
+        wavelengths_given=known is None and wavelengths is not None,
+        nodata=first.nodata,
+        value_scale=value_scale,
+        scaling=scaling,
+        georeference=lambda: position.of_dataset(first),
+        interleave="bsq",
+        details={} if is_geographic else {"tifffile": kept, "axes": (1, 2, 0), "pages": "QYX"},
+    )
+
+
+def _wavelengths(f, indexes, names):
     """Wavelengths as GDAL keeps them: a tag of each band, or words in their names."""
-    tags = [{k.lower(): v for k, v in f.tags(k).items()} for k in f.indexes]
+    tags = [{k.lower(): v for k, v in f.tags(k).items()} for k in indexes]
     if all("wavelength" in t for t in tags):
         unit = tags[0].get("wavelength_units", tags[0].get("wavelength_unit", ""))
         return nanometres([float(t["wavelength"]) for t in tags], unit)
-    imagery = [f.tags(k, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM") for k in f.indexes]
+    imagery = [f.tags(k, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM") for k in indexes]
     if all(imagery):
         return nanometres([float(w) for w in imagery], "um")
     return wavelengths_in_names(names) if names else None
@@ -143,6 +233,7 @@ def _wavelengths(f, names):
 
 def _with_tifffile(path, options, series):
     axes, wavelengths = layout(path, series.shape, options, None, {"YXS": 2}.get(series.axes, 0))
+    given = wavelengths is not None
     with tifffile.TiffFile(path) as f:
         page = f.pages[0]
         kept = {
@@ -151,6 +242,8 @@ def _with_tifffile(path, options, series):
             "planarconfig": page.planarconfig,
             "description": page.description or None,
             "tile": page.tile[-2:] if page.is_tiled else None,
+            "byteorder": f.byteorder,
+            **_resolution(page),
         }
     try:
         array = tifffile.memmap(path, mode="r")
@@ -158,7 +251,7 @@ def _with_tifffile(path, options, series):
         # Compressed, or in strips that do not follow each other.
         array = tifffile.imread(path)
     if array.shape != series.shape:
-        raise unreadable(path, "tiff")
+        raise DataError(path, f"its pages are {array.shape}, its first one speaks of {series.shape}", "export it again")
     return Raster(
         path=path,
         kind="tiff",
@@ -167,6 +260,7 @@ def _with_tifffile(path, options, series):
         source=lambda rows, cols: np.transpose(array[_index(axes, rows, cols)], axes),
         files=(path,),
         wavelengths=wavelengths,
+        wavelengths_given=given,
         interleave="bip" if axes[2] == 2 else "bsq",
         details={"tifffile": kept, "axes": axes, "pages": series.axes},
     )
@@ -185,38 +279,20 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         DataError: where that needs rasterio, which is missing.
     """
     if like.kind == "tiff" and "tifffile" in like.details:
-        return _write_with_tifffile(path, cube, like)
-    try:
-        import rasterio
-    except ImportError as error:
+        return _write_with_tifffile(path, cube, like, scale)
+    rasterio = position.library()
+    if rasterio is None:
         if like.georeference():
-            raise DataError(path, "a GeoTIFF needs the package rasterio", "pip install rasterio") from error
-        return _write_with_tifffile(path, cube, like)
-    profile = {"driver": "GTiff", "height": cube.shape[0], "width": cube.shape[1], "count": cube.shape[2]}
-    profile |= {"dtype": cube.dtype.name, "nodata": like.nodata, "BIGTIFF": "IF_SAFER"}
-    if like.kind == "tiff":
-        source = like.details["rasterio"]
-        profile |= {name: source.profile[name] for name in CREATION_OPTIONS if name in source.profile}
-        if not profile.get("tiled"):
-            # A strip's height is its own, the width the picture's.
-            profile.pop("blockxsize", None)
-    else:
-        profile["interleave"] = "band" if like.interleave == "bsq" else "pixel"
-    if georeference := like.georeference():
-        finer = georeference.finer(scale)
-        profile |= {"crs": finer.crs or None, "transform": rasterio.Affine(*finer.transform)}
+            raise DataError(path, "a GeoTIFF needs the package rasterio", "pip install rasterio")
+        return _write_with_tifffile(path, cube, like, scale)
+    source = like.details.get("rasterio")
+    is_cog = source is not None and source.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
+    first = path.with_name(f"plain_{path.name}") if is_cog else path
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            f = rasterio.open(path, "w", **profile)
-        with f:
-            if like.kind == "tiff":
-                _copy_tags(source, f, scale)
-            else:
-                _describe(f, like)
-            for rows in row_blocks(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
-                window = ((rows.start, rows.stop), (0, cube.shape[1]))
-                f.write(np.ascontiguousarray(cube[rows].transpose(2, 0, 1)), window=window)
+        _write_with_rasterio(rasterio, first, cube, like, scale)
+        if is_cog:
+            _make_cog(rasterio, first, path, source)
+            first.unlink()
         # GDAL may close a file on a full disk without a word.
         with tifffile.TiffFile(path) as f:
             check_whole(path, f)
@@ -225,9 +301,77 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         raise OSError(errno.ENOSPC, f"{path} was not written") from error
 
 
+def _write_with_rasterio(rasterio, path, cube, like, scale):
+    source = like.details.get("rasterio")
+    with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        indexes = list(range(1, cube.shape[2] + 1)) if source is None else like.details["indexes"]
+        with rasterio.open(path, "w", **_profile(rasterio, cube, like, scale, source)) as f:
+            if source is not None:
+                _copy_tags(source, f, scale)
+            _describe(f, like, source, indexes)
+            for rows in row_blocks(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
+                window = ((rows.start, rows.stop), (0, cube.shape[1]))
+                f.write(np.ascontiguousarray(cube[rows].transpose(2, 0, 1)), indexes, window=window)
+                if source is not None and like.there:
+                    _write_mask(f, like, source, rows, window, scale)
+        factors = [] if source is None else source.overviews(indexes[0])
+        if factors:
+            with rasterio.open(path, "r+", driver="GTiff") as f:
+                f.build_overviews(factors, rasterio.enums.Resampling.average)
+
+
+def _profile(rasterio, cube, like, scale, source):
+    """How rasterio is to make the file."""
+    height, width, bands = cube.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": cube.dtype.name}
+    profile |= {"nodata": like.nodata, "BIGTIFF": "IF_SAFER"}
+    if source is not None:
+        profile |= {name: source.profile[name] for name in CREATION_OPTIONS if name in source.profile}
+        if not profile.get("tiled"):
+            # A strip's height is its own, the width the picture's.
+            profile.pop("blockxsize", None)
+        if like.details["alpha"]:
+            profile |= {"count": source.count, "alpha": "yes"}
+    else:
+        profile["interleave"] = "band" if like.interleave == "bsq" else "pixel"
+    if georeference := like.georeference():
+        finer = georeference.finer(scale)
+        profile |= {"crs": finer.crs or None, "transform": rasterio.Affine(*finer.transform)}
+    return profile
+
+
+def _write_mask(target, like, source, rows, window, scale):
+    """The mask, or the alpha band, of some rows of the result."""
+    above, below = rows.start // scale, -(-rows.stop // scale)
+    part = slice(rows.start - above * scale, rows.stop - above * scale)
+
+    def enlarged(image):
+        return image.repeat(scale, axis=0)[part].repeat(scale, axis=1)
+
+    if like.details["alpha"]:
+        for index in set(source.indexes) - set(like.details["indexes"]):
+            alpha = source.read(index, window=((above, below), (0, source.width)))
+            target.write(enlarged(alpha), index, window=window)
+    else:
+        there = like.there(slice(above, below), slice(0, source.width))
+        target.write_mask(enlarged(there), window=window)
+
+
+def _make_cog(rasterio, plain, path, source):
+    """A cloud-optimised copy, with overviews of its own."""
+    import rasterio.shutil
+
+    options = {"BLOCKSIZE": source.block_shapes[0][0], "OVERVIEWS": "AUTO", "BIGTIFF": "IF_SAFER"}
+    if compression := source.profile.get("compress"):
+        options["COMPRESS"] = compression
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        rasterio.shutil.copy(str(plain), str(path), driver="COG", **options)
+
+
 def _copy_tags(source, target, scale):
-    target.descriptions = source.descriptions
-    target.scales, target.offsets, target.units = source.scales, source.offsets, source.units
+    target.descriptions, target.units = source.descriptions, source.units
     if source.count == target.count:
         target.colorinterp = source.colorinterp
     for band in (0, *source.indexes):
@@ -240,6 +384,10 @@ def _copy_tags(source, target, scale):
             # tifffile notes an array's shape there.
             if tags.get("TIFFTAG_IMAGEDESCRIPTION", "").startswith('{"shape"'):
                 del tags["TIFFTAG_IMAGEDESCRIPTION"]
+            # Dots an inch or centimetre.
+            for name in ("TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION"):
+                if name in tags:
+                    tags[name] = f"{float(tags[name]) * scale:.15g}"
             if tags:
                 target.update_tags(band, ns=namespace or None, **tags)
     points, crs = source.gcps
@@ -255,18 +403,41 @@ def _copy_tags(source, target, scale):
         target.rpcs = rpcs
 
 
-def _describe(target, like):
-    """What a scene of another format says of its bands."""
-    if like.band_names:
+def _describe(target, like, source, indexes):
+    """What a scene says of its bands, as far as a file that it is copied from does not say it."""
+    if source is None and like.band_names:
         target.descriptions = like.band_names
-    if like.value_scale:
-        target.scales = [1 / like.value_scale] * target.count
-    if like.wavelengths is not None:
-        for band, wavelength in enumerate(like.wavelengths, start=1):
+    _set_scaling(target, like, source, indexes)
+    if like.wavelengths is not None and (source is None or like.wavelengths_given):
+        for band, wavelength in zip(indexes, like.wavelengths, strict=True):
             target.update_tags(band, wavelength=f"{wavelength:.15g}", wavelength_units="Nanometers")
 
 
-def _write_with_tifffile(path, cube, like):
+def _set_scaling(target, like, source, indexes):
+    if source is not None:
+        gains, offsets = ([values[k - 1] for k in indexes] for values in (source.scales, source.offsets))
+        if (like.value_scale, like.scaling) == scaling_said(like.path, gains, offsets, len(indexes)):
+            target.scales, target.offsets = source.scales, source.offsets
+            return
+    if not like.scaling and not like.value_scale:
+        return
+    scales, offsets = np.ones(target.count), np.zeros(target.count)
+    chosen = np.array(indexes) - 1
+    scales[chosen] = like.scaling.gains if like.scaling else 1 / like.value_scale
+    offsets[chosen] = like.scaling.offsets if like.scaling else 0
+    target.scales, target.offsets = scales.tolist(), offsets.tolist()
+
+
+def _resolution(page):
+    """Dots an inch or centimetre, as tifffile takes them; nothing where the file says nothing."""
+    if "XResolution" not in page.tags or "YResolution" not in page.tags:
+        return {}
+    x, y = (page.tags[name].value for name in ("XResolution", "YResolution"))
+    unit = page.tags["ResolutionUnit"].value if "ResolutionUnit" in page.tags else 1
+    return {"resolution": (x, y), "resolutionunit": int(unit)} if x[1] and y[1] else {}
+
+
+def _write_with_tifffile(path, cube, like, scale):
     kept = dict(like.details.get("tifffile", {"photometric": "minisblack", "planarconfig": "separate"}))
     axes = like.details.get("axes", (1, 2, 0))
     array = cube.transpose(np.argsort(axes))
@@ -274,8 +445,43 @@ def _write_with_tifffile(path, cube, like):
     # Other compressions would need a further package; deflate is everywhere.
     compression = None if compression == 1 else "zlib"
     pages = like.details.get("pages", "SYX")
-    if pages[0] != "S" and axes[2] == 0:
+    is_stack = pages[0] != "S" and axes[2] == 0
+    if is_stack:
         # A page for each band.
         kept.pop("planarconfig")
         kept["metadata"] = None
-    tifffile.imwrite(path, array, compression=compression, bigtiff=cube.nbytes > 2**31, **kept)
+    if description := kept.get("description"):
+        kept["description"] = None if description.startswith('{"shape"') else _finer_ome(description, scale)
+    if "resolution" in kept:
+        kept["resolution"] = tuple(dots * scale / per for dots, per in kept["resolution"])
+    extra = _tags_for_gdal(like, is_stack)
+    tifffile.imwrite(path, array, compression=compression, bigtiff=cube.nbytes > 2**31, extratags=extra, **kept)
+
+
+def _finer_ome(description, scale):
+    """The description of an OME-TIFF for finer pixels; any other as it is."""
+    if "<OME" not in description:
+        return description
+    larger = re.sub(r'\b(Size[XY])="(\d+)"', lambda m: f'{m[1]}="{int(m[2]) * scale}"', description)
+    return re.sub(r'\b(PhysicalSize[XY])="([\d.eE+-]+)"', lambda m: f'{m[1]}="{float(m[2]) / scale:.15g}"', larger)
+
+
+def _tags_for_gdal(like, is_stack):
+    """What the user said of a plain TIFF, in the tags in which GDAL keeps it: no data, scale, wavelengths."""
+    items = []
+    bands = [0] if is_stack else range(like.shape[2])
+    for k in bands:
+        if like.value_scale:
+            items.append((k, "SCALE", ' role="scale"', f"{1 / like.value_scale:.17g}"))
+        if like.wavelengths_given and not is_stack:
+            items.append((k, "wavelength", "", f"{like.wavelengths[k]:.15g}"))
+            items.append((k, "wavelength_units", "", "Nanometers"))
+    tags = []
+    if items:
+        lines = [f'<Item name="{name}" sample="{k}"{role}>{value}</Item>' for k, name, role, value in items]
+        tags.append((42112, "s", 0, f"<GDALMetadata>{''.join(lines)}</GDALMetadata>", False))
+    if like.nodata is not None:
+        tags.append((42113, "s", 0, f"{like.nodata:.17g}", False))
+    if like.wavelengths_given and is_stack:
+        say(f"{like.path.name}: a stack of pages has no place for the wavelengths that were given")
+    return tags

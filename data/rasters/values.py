@@ -1,12 +1,14 @@
 """The rules for values: what stands for 1, what marks missing data, raw values to 0..1 and back."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.errors import DataError
-from data.rasters.base import Raster
+from data.rasters.base import Raster, Scaling
 from data.rasters.gaps import filled, mark_in, missing_values
 
 # Values this far below zero, in parts of what stands for 1, are no noise but a mark for no data.
@@ -22,28 +24,39 @@ class Calibration:
 
     Args:
         dtype: number type of the scene.
-        scale: what stands for 1.
+        scale: what stands for 1, of the values or of what `scaling` makes of them.
         nodata: mark for missing data, or None.
+        scaling: gains and offsets that come first, or None.
 
     Attributes:
         mark: what stands for missing data in a result of that type; None where nothing does.
     """
 
-    def __init__(self, dtype: np.dtype | str, scale: float, nodata: float | None = None) -> None:
+    def __init__(
+        self, dtype: np.dtype | str, scale: float, nodata: float | None = None, scaling: Scaling | None = None
+    ) -> None:
         self.dtype, self.scale, self.nodata = np.dtype(dtype).newbyteorder("="), scale, nodata
+        self.scaling = scaling
         mark = None if nodata is None or not np.isfinite(nodata) else mark_in(self.dtype, nodata)
         self.mark = np.nan if mark is None and self.dtype.kind == "f" else mark
 
-    def to_unit(self, raw: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def to_unit(self, raw: np.ndarray, there: np.ndarray | None = None) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Raw h x w x C -> (float32 with its gaps filled in, where these are).
 
         The first is None where there is nothing but gaps, the second where there are none.
+
+        Args:
+            raw: values of the scene's type.
+            there: h x w of bool, where a mask has data; None without a mask.
         """
-        missing = missing_values(raw, self.nodata)
+        missing = missing_values(raw, self.nodata, there)
         if missing is not None and missing.all():
             return None, missing
-        divisor = raw.dtype.type(self.scale) if self.dtype.kind == "f" else np.float64(self.scale)
-        unit = (raw / divisor).astype(np.float32, copy=False)
+        if self.scaling:
+            unit = (self.scaling.physical(raw) / self.scale).astype(np.float32)
+        else:
+            divisor = raw.dtype.type(self.scale) if self.dtype.kind == "f" else np.float64(self.scale)
+            unit = (raw / divisor).astype(np.float32, copy=False)
         return (unit if missing is None else filled(unit, missing)), missing
 
     def to_raw(self, unit: np.ndarray, missing: np.ndarray | None = None) -> tuple[np.ndarray, int]:
@@ -54,11 +67,14 @@ class Calibration:
             missing: h x w x C of bool, where the result has no data, or None.
         """
         clipped = 0
+        exact = unit.astype(np.float64) * self.scale
+        if self.scaling:
+            exact = (exact - self.scaling.offsets) / self.scaling.gains
         if self.dtype.kind == "f":
-            raw = (unit * np.float64(self.scale)).astype(self.dtype)
+            raw = exact.astype(self.dtype)
         else:
             low, high = _limits(self.dtype)
-            rounded = np.rint(unit.astype(np.float64) * self.scale)
+            rounded = np.rint(exact)
             outside = (rounded < low) | (rounded > high)
             clipped = int(np.count_nonzero(outside if missing is None else outside & ~missing))
             raw = np.clip(rounded, low, high).astype(self.dtype)
@@ -66,7 +82,8 @@ class Calibration:
             # A value that happens to be the mark would become a hole.
             raw[raw == self.mark] = self._beside_mark()
         if missing is not None:
-            raw[missing] = self.mark
+            # Under a mask that the result has too, the value tells nothing.
+            raw[missing] = 0 if self.mark is None else self.mark
         return raw, clipped
 
     def _beside_mark(self):
@@ -90,7 +107,8 @@ class Understanding:
     Attributes:
         calibration: between them and 0..1.
         told_by: who said what stands for 1: "caller", "file", or nobody and so the number "type".
-        low, high: lowest and highest value where it was looked at; None where data were missing everywhere.
+        low, high: lowest and highest value (physical, where the scene has gains and offsets) where it was looked at;
+            None where data were missing everywhere.
     """
 
     calibration: Calibration
@@ -105,6 +123,7 @@ def understand(raster: Raster, value_scale: float = 0.0, nodata: float | None = 
     Args:
         raster: the scene.
         value_scale: what stands for 1; 0: as the file says, else the integer type's maximum, 1 for floating point.
+            Where bands have gains of their own it is a physical value, otherwise one of the file's.
         nodata: mark for missing data; None: the file's, if it has one.
 
     Raises:
@@ -112,12 +131,39 @@ def understand(raster: Raster, value_scale: float = 0.0, nodata: float | None = 
             only be an unknown mark for missing data.
     """
     nodata = raster.nodata if nodata is None else nodata
-    low, high = value_range(raster, nodata)
-    scale = scale_of(raster.path, raster.dtype, 0.0 if high is None else high, value_scale or raster.value_scale)
+    scaling = scaling_under(raster, value_scale)
+    low, high = value_range(raster, nodata, scaling)
+    if scaling:
+        scale = float(value_scale or 1)
+    else:
+        known = value_scale or raster.value_scale
+        scale = scale_of(raster.path, raster.dtype, 0.0 if high is None else high, known)
     remedy = "name it by {nodata}, or what stands for 1 by {value_scale}"
     refuse_marks(raster.path, 0.0 if low is None else low, scale, remedy)
-    told_by = "file" if raster.value_scale else "type"
-    return Understanding(Calibration(raster.dtype, scale, nodata), "caller" if value_scale else told_by, low, high)
+    told_by = "file" if raster.value_scale or scaling else "type"
+    calibration = Calibration(raster.dtype, scale, nodata, scaling)
+    return Understanding(calibration, "caller" if value_scale else told_by, low, high)
+
+
+def scaling_under(raster: Raster, value_scale: float) -> Scaling | None:
+    """Gains and offsets that come before the division by what stands for 1, or None.
+
+    The caller's number takes the place of a gain that all bands share; where the zero lies, the file says.
+    """
+    if raster.scaling and value_scale and (gain := raster.scaling.gain):
+        return raster.scaling.divided(gain)
+    return raster.scaling
+
+
+def described(raster: Raster, understood: Understanding) -> Raster:
+    """A scene with what its user said of its values, so that its result's file says that too."""
+    calibration = understood.calibration
+    changes: dict[str, Any] = {"nodata": calibration.nodata}
+    if understood.told_by == "caller":
+        scaling = calibration.scaling
+        changes["scaling"] = scaling.divided(calibration.scale) if scaling else None
+        changes["value_scale"] = None if scaling else calibration.scale
+    return dataclasses.replace(raster, **changes)
 
 
 def scale_of(path: str | Path, dtype: np.dtype, high: float, known: float | None = None) -> float:
@@ -156,29 +202,41 @@ def refuse_marks(path: str | Path, low: float, scale: float, remedy: str) -> Non
         raise DataError(path, f"values down to {low:g} (a mark for no data?)", remedy)
 
 
-def value_range(raster: Raster, nodata: float | None = None) -> tuple[float | None, float | None]:
-    """Lowest and highest value in blocks of rows over the whole height (all of a small scene); None without any."""
+def value_range(
+    raster: Raster, nodata: float | None = None, scaling: Scaling | None = None
+) -> tuple[float | None, float | None]:
+    """Lowest and highest value in blocks of rows over the whole height (all of a small scene); None without any.
+
+    Args:
+        raster: the scene.
+        nodata: its mark for missing data, or None.
+        scaling: makes physical values of them first; None: as they are.
+    """
     height, width, bands = raster.shape
     rows = max(1, SAMPLE_VALUES // (width * bands))
-    lows, highs = [], []
-    for top in sorted({round(k * max(0, height - rows) / (SAMPLES - 1)) for k in range(SAMPLES)}):
-        block = raster.read(slice(top, min(height, top + rows)), slice(0, width))
-        missing = missing_values(block, nodata)
-        if missing is None or not missing.all():
-            valid = block if missing is None else block[~missing]
-            lows.append(float(valid.min()))
-            highs.append(float(valid.max()))
-    return (min(lows), max(highs)) if lows else (None, None)
+    tops = sorted({round(k * max(0, height - rows) / (SAMPLES - 1)) for k in range(SAMPLES)})
+    ranges = [_range_of_rows(raster, slice(top, min(height, top + rows)), nodata, scaling) for top in tops]
+    found = [r for r in ranges if r]
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else (None, None)
 
 
 def largest_value(raster: Raster, calibration: Calibration) -> float:
     """The largest value of a whole scene in parts of what stands for 1, missing data apart; 0 where all is missing."""
     height, width, bands = raster.shape
     rows = max(1, SAMPLE_VALUES // (width * bands))
-    largest = [0.0]
-    for top in range(0, height, rows):
-        block = raster.read(slice(top, min(height, top + rows)), slice(0, width))
-        missing = missing_values(block, calibration.nodata)
-        if missing is None or not missing.all():
-            largest.append(float((block if missing is None else block[~missing]).max()) / calibration.scale)
-    return max(largest)
+    blocks = [slice(top, min(height, top + rows)) for top in range(0, height, rows)]
+    ranges = [_range_of_rows(raster, block, calibration.nodata, calibration.scaling) for block in blocks]
+    return max([0.0, *(r[1] / calibration.scale for r in ranges if r)])
+
+
+def _range_of_rows(raster, rows, nodata, scaling):
+    """(lowest, highest) value of some rows, or None where all is missing."""
+    cols = slice(0, raster.shape[1])
+    block = raster.read(rows, cols)
+    missing = missing_values(block, nodata, raster.there(rows, cols) if raster.there else None)
+    if missing is not None and missing.all():
+        return None
+    if scaling:
+        block = scaling.physical(block)
+    valid = block if missing is None else block[~missing]
+    return float(valid.min()), float(valid.max())
