@@ -266,10 +266,8 @@ class Output:
         """Where the file in the work folder lies."""
         made = self.work / self.path.name
         if self.kind == "hdf5":
-            options = CubeOptions(
-                self.like.details["key"] if self.like.kind == "hdf5" and "image" not in made.name else ""
-            )
-            return hdf5.open_raster(made, options).georeference()
+            key = self.like.details["key"] if hdf5.is_copied(self.path, self.like) else "image"
+            return hdf5.open_raster(made, CubeOptions(key)).georeference()
         driver = {"tiff": "GTiff", "envi": "ENVI"}[self.kind]
         return position.of_file(self.raw_path if self.kind == "envi" else made, driver)
 

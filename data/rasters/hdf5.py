@@ -125,15 +125,20 @@ def _georeference(f, arrays, dataset, stored, size):
     return position.from_map_info(text_of(texts["map_info"][()]), "" if crs is None else text_of(crs[()]))
 
 
+def is_copied(path: Path, like: Raster) -> bool:
+    """Whether a result of that name is a copy of its scene's file: HDF5 that is no netCDF does not become that so."""
+    is_netcdf = path.suffix.lower() in netcdf.EXTENSIONS
+    return like.kind == "hdf5" and (like.details["netcdf"] or not is_netcdf)
+
+
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as an HDF5 file like the one it was made from, or a new one.
 
     Everything else in the file is copied, but for what belongs to the old pixel grid: that is renewed, or left out.
     """
-    is_netcdf = path.suffix.lower() in netcdf.EXTENSIONS
-    if like.kind == "hdf5" and (like.details["netcdf"] or not is_netcdf):
+    if is_copied(path, like):
         _write_alike(path, cube, like, scale)
-    elif is_netcdf:
+    elif path.suffix.lower() in netcdf.EXTENSIONS:
         netcdf.write(path, cube, like, scale)
     else:
         _write_new(path, cube, like, scale)
@@ -253,7 +258,7 @@ class _Copy:
             dtype = item.dtype if item.dtype.kind in "fiu" else None
             self._copy_attributes(item, target.create_dataset(name, data=renewed, dtype=dtype))
         elif item.is_scale or "DIMENSION_LIST" in item.attrs:
-            target.copy(item, target, name, without_attrs=True)
+            _copy_values(item, target, name)
             self._copy_attributes(item, target[name])
         else:
             target.copy(item, target, name)
@@ -319,6 +324,16 @@ class _Copy:
                     own = self._target.get(scale.name)
                     if isinstance(own, h5py.Dataset) and own.shape[0] == self._target[item.name].shape[axis]:
                         self._target[item.name].dims[axis].attach_scale(own)
+
+
+def _copy_values(item, target, name):
+    """Copy a dataset without its attributes."""
+    text = h5py.check_string_dtype(item.dtype)
+    if text is not None and text.length is None:
+        # HDF5 copies the fill value of texts as an address in the old file.
+        target.create_dataset(name, data=item[()], dtype=item.dtype)
+    else:
+        target.copy(item, target, name, without_attrs=True)
 
 
 def _say_what_is_new(target, source, root, like):
