@@ -254,8 +254,8 @@ class Output:
             if words := [word for word, is_lost in lost.items() if is_lost]:
                 say(f"{name}: without the {', '.join(words)}, for which this format has no place")
             return
-        if self.kind != like.kind and (extra := like.details.get("only_in_tiff", lambda: [])()):
-            say(f"{name}: without {', '.join(extra)}, for which this format has no place")
+        if self.kind != like.kind and (extra := like.details.get("only_in_tiff")):
+            say(f"{name}: without its {', '.join(extra)}, for which this format has no place")
         if self.kind not in ("tiff", "envi", "hdf5") or (expected := like.georeference()) is None:
             return
         found = self._position_of_result()

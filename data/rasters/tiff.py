@@ -120,6 +120,7 @@ def _with_rasterio(path, options, rasterio):
         f = rasterio.open(path, driver="GTiff")
     alpha = rasterio.enums.ColorInterp.alpha
     indexes = [k for k, meaning in zip(f.indexes, f.colorinterp, strict=True) if meaning != alpha]
+    alphas = [k for k in f.indexes if k not in indexes]
     if (
         len(indexes) <= 3
         and f.dtypes[0] == "uint8"
@@ -134,15 +135,20 @@ def _with_rasterio(path, options, rasterio):
         return f.read(indexes, window=_window(f, rows, cols)).transpose(1, 2, 0)
 
     def there(rows: slice, cols: slice) -> np.ndarray:
-        return f.dataset_mask(window=_window(f, rows, cols)) != 0
+        window = _window(f, rows, cols)
+        masks = f.read(alphas[0], window=window) if alphas else f.read_masks(indexes[0], window=window)
+        return masks != 0
 
     flags = rasterio.enums.MaskFlags
-    has_mask = len(indexes) < f.count or flags.per_dataset in f.mask_flag_enums[indexes[0] - 1]
+    has_mask = alphas or flags.per_dataset in f.mask_flag_enums[indexes[0] - 1]
     raster = _described_by_gdal(path, options, f, indexes)
     raster.source, raster.there = read, there if has_mask else None
     raster.interleave = "bsq" if f.profile.get("interleave") == "band" else "bip"
     raster.files = tuple(dict.fromkeys([path, *map(Path, f.files)]))
-    raster.details = {"rasterio": f, "indexes": indexes, "alpha": len(indexes) < f.count}
+    raster.details = {"rasterio": f, "indexes": indexes, "alpha": bool(alphas)}
+    raster.details["only_in_tiff"] = [
+        words for words, held in (("control points", f.gcps[0]), ("RPCs", f.rpcs)) if held
+    ]
     return raster
 
 

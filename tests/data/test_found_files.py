@@ -1,0 +1,485 @@
+"""Files as people have them: what their libraries and portals write, and what their owners typed."""
+
+import sys
+import warnings
+
+import h5py
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+import scipy.io
+import scipy.sparse
+import spectral.io.envi as envi
+import tifffile
+from PIL import Image
+
+from data.errors import DataError
+from data.rasters import CubeOptions, Output, open_raster
+from data.rasters.values import understand
+from models import build_model
+from models.weights import save_weights
+
+HEIGHT, WIDTH, BANDS, SCALE = 36, 40, 6, 2
+CUBE = np.random.default_rng(3).integers(100, 9000, (HEIGHT, WIDTH, BANDS)).astype(np.uint16)
+WAVELENGTHS = np.linspace(450, 700, BANDS)
+PLACE = rasterio.Affine(30, 0, 500000, 0, -30, 5400000)
+
+
+@pytest.fixture(scope="module")
+def still_weights(tmp_path_factory):
+    """Weights of six bands, x4, whose network gives the bicubic image."""
+    network = build_model("DeepShare", BANDS, 4, n_feats=4, n_subs=BANDS, n_blocks=1, global_residual=True)
+    network.init_identity()
+    path = tmp_path_factory.mktemp("weights") / "still.pth"
+    save_weights(network, path, 2)
+    return path
+
+
+def larger(cube):
+    return cube.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+
+
+def made_larger(path, out, options=None, value_scale=0.0, nodata=None):
+    """Write a file SCALE times as large; returns (raster, path of the result)."""
+    raster = open_raster(path, options or CubeOptions())
+    output = Output(out, raster, SCALE)
+    output.describe(understand(raster, value_scale, nodata))
+    output.finish(larger(raster.read()))
+    return raster, output.path
+
+
+def geotiff(path, cube=CUBE, overviews=False, **profile):
+    with rasterio.open(
+        path, "w", driver="GTiff", width=WIDTH, height=HEIGHT, count=cube.shape[2], dtype=cube.dtype,
+        crs="EPSG:32633", transform=PLACE, **profile,
+    ) as f:  # fmt: skip
+        f.write(cube.transpose(2, 0, 1))
+        f.scales = [1e-4] * cube.shape[2]
+        f.descriptions = [f"{w:g} nm" for w in WAVELENGTHS[: cube.shape[2]]]
+    if overviews:
+        with rasterio.open(path, "r+") as f:
+            f.build_overviews([2, 4])
+    return path
+
+
+def is_finer(path):
+    with rasterio.open(path) as f:
+        assert (f.crs.to_epsg(), f.transform.a, f.transform.e) == (32633, 15, -15)
+        assert (f.scales[0], f.descriptions[0]) == (1e-4, "450 nm")
+        return f.overviews(1), f.tags(ns="IMAGE_STRUCTURE").get("LAYOUT"), f.block_shapes[0]
+
+
+def test_overviews_are_no_pages(tmp_path):
+    raster, out = made_larger(geotiff(tmp_path / "a.tif", overviews=True), tmp_path / "b.tif")
+    assert (raster.shape, raster.value_scale) == (CUBE.shape, pytest.approx(10000))
+    assert is_finer(out)[0] == [2, 4]
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_bands_of_a_geotiff_may_be_named_as_gdal_or_numpy_count(tmp_path, axis):
+    _, out = made_larger(geotiff(tmp_path / "a.tif"), tmp_path / "b.tif", CubeOptions(band_axis=axis))
+    is_finer(out)
+    with pytest.raises(DataError, match="says itself which its 6 bands are"):
+        open_raster(tmp_path / "a.tif", CubeOptions(band_axis=1))
+
+
+@pytest.mark.parametrize("compress", ["LZW", "DEFLATE", "NONE"])
+def test_a_cog_becomes_a_cog(tmp_path, compress):
+    geotiff(tmp_path / "a.tif", tiled=True, blockxsize=16, blockysize=16)
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "cog.tif", driver="COG", BLOCKSIZE=16, COMPRESS=compress)
+    raster, out = made_larger(tmp_path / "cog.tif", tmp_path / "b.tif")
+    assert raster.shape == CUBE.shape
+    assert is_finer(out)[1:] == ("COG", (16, 16))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "b.tif", "cog.tif"]
+
+
+@pytest.mark.parametrize("place", ["inside", "beside"])
+def test_masks_inside_and_beside_are_known(tmp_path, place):
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask[:10, 5:] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=place == "inside"):
+        geotiff(tmp_path / "a.tif")
+        with rasterio.open(tmp_path / "a.tif", "r+") as f:
+            f.write_mask(mask)
+    assert (tmp_path / "a.tif.msk").exists() == (place == "beside")
+    raster, out = made_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    np.testing.assert_array_equal(raster.there(slice(0, 12), slice(2, 9)), mask[:12, 2:9] != 0)
+    with rasterio.open(out) as f:
+        np.testing.assert_array_equal(f.dataset_mask(), larger(mask[:, :, None])[:, :, 0])
+
+
+def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
+    cube = np.concatenate([CUBE, np.full((HEIGHT, WIDTH, 1), 65535, np.uint16)], axis=2)
+    cube[:7, :, -1] = 0
+    profile = {"driver": "GTiff", "width": WIDTH, "height": HEIGHT, "count": BANDS + 1, "dtype": "uint16"}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, crs="EPSG:32633", transform=PLACE, alpha="yes") as f:
+        f.write(cube.transpose(2, 0, 1))
+    raster, out = made_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert raster.shape == CUBE.shape
+    assert not raster.there(slice(0, 7), slice(0, WIDTH)).any()
+    with rasterio.open(out) as f:
+        assert f.count == BANDS + 1
+        assert f.colorinterp[-1] == rasterio.enums.ColorInterp.alpha
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(cube))
+
+
+def test_pages_with_coordinates_keep_them(tmp_path):
+    keys = [
+        (33550, "d", 3, (30.0, 30.0, 0.0), False),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 500000.0, 5400000.0, 0.0), False),
+    ]
+    keys.append((34735, "H", 16, (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633), False))
+    pages = CUBE.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", metadata=None, extratags=keys)
+    with tifffile.TiffFile(tmp_path / "a.tif") as f:
+        assert len(f.pages) == BANDS
+    _, out = made_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    with rasterio.open(out) as f:
+        assert (f.crs.to_epsg(), f.transform.a, f.transform.c) == (32633, 15, 500000)
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(CUBE))
+
+
+def test_pages_in_lzw_need_a_library_that_unpacks_it(tmp_path, monkeypatch):
+    first, *others = (Image.fromarray(np.ascontiguousarray(CUBE[:, :, k])) for k in range(BANDS))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression="tiff_lzw")
+    np.testing.assert_array_equal(open_raster(tmp_path / "a.tif").read(), CUBE)
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(DataError, match="pip install imagecodecs"):
+        open_raster(tmp_path / "a.tif")
+
+
+def test_the_sizes_in_ome_xml_and_the_resolution_are_the_results(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", CUBE.transpose(2, 0, 1), photometric="minisblack",
+        metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}, resolution=(100, 100),
+    )  # fmt: skip
+    _, out = made_larger(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif")
+    with tifffile.TiffFile(out) as f:
+        assert f.series[0].shape == (BANDS, HEIGHT * SCALE, WIDTH * SCALE)
+        assert 'SizeX="80"' in f.ome_metadata and 'SizeY="72"' in f.ome_metadata
+        assert 'PhysicalSizeX="0.25"' in f.ome_metadata
+        assert f.pages[0].tags["XResolution"].value[0] / f.pages[0].tags["XResolution"].value[1] == 200
+
+
+def test_what_a_user_says_of_a_plain_tiff_goes_into_its_result(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", CUBE.transpose(2, 0, 1), photometric="minisblack", planarconfig="separate")
+    options = CubeOptions(wavelengths="450,700", band_axis=0)
+    made_larger(tmp_path / "a.tif", tmp_path / "b.tif", options, 10000, 0)
+    again = open_raster(tmp_path / "b.tif")
+    assert (again.value_scale, again.nodata, again.shape) == (pytest.approx(10000), 0, (72, 80, BANDS))
+    np.testing.assert_array_equal(again.wavelengths, WAVELENGTHS)
+
+
+def header(path, offset=0, **fields):
+    """An ENVI header beside a file of CUBE's values; a field of None is left out."""
+    said = {"samples": WIDTH, "lines": HEIGHT, "bands": BANDS, "header offset": offset, "data type": 12}
+    said |= {"interleave": "bip", "byte order": 0, **{name.replace("_", " "): v for name, v in fields.items()}}
+    lines = [f"{name} = {value}" for name, value in said.items() if value is not None]
+    path.write_bytes("\n".join(["ENVI", *lines, ""]).encode())
+    return path
+
+
+WRITTEN_SO = {
+    "a number with a comma": ({"bands": "6,"}, {}),
+    "a fraction": ({"data_type": "12.0", "lines": "36.0"}, {}),
+    "a byte order in words": ({"byte_order": "Little Endian"}, {}),
+    "no byte order": ({"byte_order": None}, {}),
+    "a comma at the end": ({"wavelength": "{450, 500, 550, 600, 650, 700,}"}, {"wavelengths": WAVELENGTHS}),
+    "semicolons": ({"wavelength": "{450; 500; 550; 600; 650; 700}"}, {"wavelengths": WAVELENGTHS}),
+    "units behind the numbers": (
+        {"wavelength": "{450 nm, 500 nm, 550 nm, 600 nm, 650 nm, 700 nm}"},
+        {"wavelengths": WAVELENGTHS},
+    ),
+    "the wrong unit": (
+        {"wavelength": "{450, 500, 550, 600, 650, 700}", "wavelength_units": "Micrometers"},
+        {"wavelengths": WAVELENGTHS},
+    ),
+    "wavelengths by another name": ({"wavelengths": "{450, 500, 550, 600, 650, 700}"}, {"wavelengths": WAVELENGTHS}),
+    "a scale for each band": ({"reflectance_scale_factor": "{1e4, 1e4, 1e4, 1e4, 1e4, 1e4}"}, {"value_scale": 10000}),
+    "a mark for each band": ({"data_ignore_value": "{0, 0, 0, 0, 0, 0}"}, {"nodata": 0}),
+    "words among the numbers of no use": ({"fwhm": "{a, b}", "bbl": "{1, x}"}, {}),
+    "a brace that is not closed": ({"map_info": "{UTM, 1, 1, 500000, 5400000, 30, 30, 33, North, WGS-84"}, {}),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN_SO)
+def test_headers_as_people_write_them(tmp_path, case):
+    fields, expected = WRITTEN_SO[case]
+    (tmp_path / "a.img").write_bytes(CUBE.tobytes())
+    raster, out = made_larger(header(tmp_path / "a.hdr", **fields), tmp_path / "b.hdr", value_scale=10000)
+    np.testing.assert_array_equal(raster.read(), CUBE)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(getattr(raster, name), value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_array_equal(envi.open(str(out)).open_memmap(interleave="bip"), larger(CUBE))
+
+
+@pytest.mark.parametrize(("encoding", "start"), [("utf-8", "\ufeff"), ("latin-1", ""), ("utf-8", "")])
+def test_headers_in_any_encoding(tmp_path, encoding, start):
+    (tmp_path / "a.img").write_bytes(CUBE.tobytes())
+    text = header(tmp_path / "a.hdr").read_text() + "description = {Prüfstück, 5 µm}\n"
+    (tmp_path / "a.hdr").write_bytes((start + text.replace("\n", "\r\n")).encode(encoding))
+    _, out = made_larger(tmp_path / "a.hdr", tmp_path / "b.hdr")
+    assert "Prüfstück, 5 µm" in out.read_text(encoding="utf-8")
+
+
+REFUSED_SO = {
+    "an unknown type": ({"data_type": 99}, "data type = 99 is none of ENVI's"),
+    "the entry that is wrong": ({"wavelength": "{450, 500, blue, 600, 650, 700}"}, r"wavelength = blue \(entry 3\)"),
+    "a decimal comma": ({"wavelength": "{450,5, 500,5, 550,5, 600,5, 650,5, 700,5}"}, "a comma as the decimal mark"),
+    "marks that differ": ({"data_ignore_value": "{0, 0, 0, -1, 0, 0}"}, "0 and, for band 4, -1"),
+    "gains of another sensor": ({"data_gain_values": "{1, 2}"}, "2 gains for 6 bands"),
+    "a gain of nothing": ({"data_gain_values": "{1, 1, 0, 1, 1, 1}"}, r"0 among its gains \(number 3\)"),
+    "bytes between the lines": ({"major_frame_offsets": "{0, 40}"}, "puts other bytes between its values"),
+    "a spectral library": ({"file_type": "ENVI Spectral Library"}, "a spectral library"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_SO)
+def test_headers_that_cannot_be_used_are_named_for_what_is_wrong(tmp_path, case):
+    fields, words = REFUSED_SO[case]
+    (tmp_path / "a.img").write_bytes(CUBE.tobytes())
+    with pytest.raises(DataError, match=words):
+        open_raster(header(tmp_path / "a.hdr", **fields))
+
+
+STRANGERS = {
+    "esri.hdr": (b"BYTEORDER I\nLAYOUT BIL\nNROWS 36\nNCOLS 40\nNBANDS 6\nNBITS 16\n", "an ESRI header"),
+    "radiance.hdr": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "Radiance"),
+    "old.nc": (b"CDF\x01" + bytes(60), "netCDF-3"),
+    "scene.tif.gz": (b"\x1f\x8b\x08" + bytes(60), "packed with gzip"),
+    "scene.h4": (b"\x0e\x03\x13\x01" + bytes(60), "HDF4"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_other_files_are_called_what_they_are(tmp_path, name):
+    content, words = STRANGERS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=words) as refusal:
+        open_raster(tmp_path / name)
+    assert "damaged" not in str(refusal.value)
+
+
+def test_a_packing_of_hdf5_that_is_not_installed_is_no_damage(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        space, kind = h5py.h5s.create_simple(CUBE.shape), h5py.h5t.NATIVE_UINT16
+        how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        how.set_chunk((HEIGHT, WIDTH, BANDS))
+        # Blosc's number; optional, so that it may be asked for where it is not there.
+        how.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (0, 0, 0, 0))
+        dataset = h5py.h5d.create(f.id, b"cube", kind, space, how)
+        dataset.write_direct_chunk((0, 0, 0), CUBE.tobytes(), 0)
+    with pytest.raises(DataError, match="pip install hdf5plugin"):
+        open_raster(tmp_path / "a.h5").read()
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "wrote"),
+    [
+        ("scene.pix", "o/", ["scene.pix", "scene.pix.hdr"]),
+        ("scene.pix", "big.hdr", ["big.hdr", "big.img"]),
+        ("scene.img", "o/", ["scene.img", "scene.img.hdr"]),
+        ("scene", "o/", ["scene", "scene.hdr"]),
+        ("scene", "a.bil", ["a.bil", "a.hdr"]),
+        ("scene", "a.BSQ", ["a.BSQ", "a.hdr"]),
+        ("scene", "a.dat", ["a.dat", "a.hdr"]),
+        ("scene", "a.v1.2.hdr", ["a.v1.2", "a.v1.2.hdr"]),
+        ("scene.img", "a.v1.2.hdr", ["a.v1.2.hdr", "a.v1.2.img"]),
+        ("scene", "results.img/", ["scene", "scene.hdr"]),
+    ],
+)
+def test_results_have_names_under_which_readers_find_them(run, still_weights, tmp_path, name, out, wrote):
+    (tmp_path / name).write_bytes(bytes(100) + CUBE.tobytes())
+    header(tmp_path / f"{name}.hdr", offset=100)
+    run("predict", input=tmp_path / name, output=f"{tmp_path}/there/{out}", model_dir=still_weights, value_scale=10000)
+    folder = tmp_path / "there" / out if out.endswith("/") else tmp_path / "there"
+    assert sorted(p.name for p in folder.iterdir()) == sorted(wrote)
+    path = next(folder.glob("*.hdr"))
+    image = envi.open(str(path))
+    assert image.shape == (HEIGHT * 4, WIDTH * 4, BANDS)
+    if out.lower().endswith((".bil", ".bsq")):
+        assert image.metadata["interleave"] == out[-3:].lower()
+    with rasterio.open(next(p for p in folder.iterdir() if p.suffix != ".hdr"), driver="ENVI") as f:
+        assert (f.height, f.width, f.count) == image.shape
+
+
+def test_data_of_any_extension_is_found_beside_its_header(tmp_path):
+    (tmp_path / "a.rfl").write_bytes(CUBE.tobytes())
+    np.testing.assert_array_equal(open_raster(header(tmp_path / "a.hdr")).read(), CUBE)
+    np.testing.assert_array_equal(open_raster(tmp_path / "a.rfl").read(), CUBE)
+
+
+def test_hdf5_knows_its_grid_by_what_things_mean(tmp_path, capsys):
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        f["cube"] = CUBE
+        f["cube"].attrs.update({"GeoTransform": "500000 30 0 5400000 0 -30", "Dimensions": np.array(CUBE.shape)})
+        f["cube"].attrs["Spatial_Resolution_X_Y"] = np.array([30.0, 30.0])
+        f.attrs.update({"lines": HEIGHT, "samples": np.int32(WIDTH), "title": "flight"})
+        # Lookup tables of another grid, one of which happens to be square.
+        f["location/glt_x"], f["location/glt_y"] = np.zeros((50, 50), "i4"), np.zeros((7, 9), "i4")
+        f["location/lat"], f["elevation"] = np.zeros((HEIGHT, WIDTH)), np.zeros((HEIGHT, WIDTH, 1))
+        f["y"], f["x"] = 5400000 - 30 * (np.arange(HEIGHT) + 0.5), 500000 + 30 * (np.arange(WIDTH) + 0.5)
+        f["time"] = np.arange(float(HEIGHT))
+        f["wavelength"], f["response"] = WAVELENGTHS, np.eye(BANDS)
+    made_larger(tmp_path / "a.h5", tmp_path / "b.h5")
+    with h5py.File(tmp_path / "b.h5") as f:
+        attributes = f["cube"].attrs
+        assert attributes["GeoTransform"] == "500000 15 0 5400000 0 -15"
+        assert attributes["Dimensions"].tolist() == [72, 80, BANDS]
+        assert attributes["Spatial_Resolution_X_Y"].tolist() == [15, 15]
+        assert (f.attrs["lines"], f.attrs["samples"], f.attrs["title"]) == (72, 80, "flight")
+        np.testing.assert_allclose(f["x"][:3], [500007.5, 500022.5, 500037.5])
+        np.testing.assert_allclose(f["y"][-1], 5400000 - 36 * 30 + 7.5)
+        assert sorted(f) == ["cube", "location", "response", "wavelength", "x", "y"]
+        assert not len(f["location"])
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("location/glt_x", "location/glt_y", "location/lat", "elevation", "time"))
+
+
+def test_hdf5_of_airborne_sensors_gives_its_position_to_other_formats(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        f["site/data"] = CUBE
+        f["site/Coordinate_System/Map_Info"] = (
+            "UTM, 1, 1, 500000.0, 5400000.0, 30.0, 30.0, 33, North, WGS-84, units=Meters"
+        )
+        f["site/Coordinate_System/Coordinate_System_String"] = rasterio.CRS.from_epsg(32633).to_wkt()
+    _, out = made_larger(tmp_path / "a.h5", tmp_path / "b.tif")
+    with rasterio.open(out) as f:
+        assert (f.crs.to_epsg(), f.transform.a, f.transform.f) == (32633, 15, 5400000)
+
+
+def test_axes_in_degrees_are_a_position(tmp_path):
+    with h5py.File(tmp_path / "a.nc", "w") as f:
+        f["cube"], f["lat"], f["lon"] = CUBE, 48 - 0.01 * np.arange(HEIGHT), 11 + 0.01 * np.arange(WIDTH)
+        for axis, name, unit in ((0, "lat", "degrees_north"), (1, "lon", "degrees_east")):
+            f[name].make_scale(name)
+            f[name].attrs["units"] = unit
+            f["cube"].dims[axis].attach_scale(f[name])
+    _, out = made_larger(tmp_path / "a.nc", tmp_path / "b.tif")
+    with rasterio.open(out) as f:
+        assert f.crs.to_epsg() == 4326
+        np.testing.assert_allclose(tuple(f.transform)[:6], (0.005, 0, 10.995, 0, -0.005, 48.005))
+
+
+def test_a_position_that_envi_cannot_hold_is_not_lost_in_silence(tmp_path, capsys):
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", width=WIDTH, height=HEIGHT, count=BANDS, dtype="uint16",
+        crs="EPSG:32633", transform=rasterio.Affine(2, 0.5, 500000, 0, -2, 5400000),
+    ) as f:  # fmt: skip
+        f.write(CUBE.transpose(2, 0, 1))
+    _, out = made_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
+    assert "map info" not in out.read_text()
+    assert "b.hdr: without its position" in capsys.readouterr().out
+
+
+def test_control_points_are_not_lost_in_silence(tmp_path, capsys):
+    profile = {"driver": "GTiff", "width": WIDTH, "height": HEIGHT, "count": BANDS, "dtype": "uint16"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(tmp_path / "a.tif", "w", **profile) as f:
+            f.write(CUBE.transpose(2, 0, 1))
+            f.gcps = [rasterio.control.GroundControlPoint(row=1, col=2, x=10, y=20)], rasterio.CRS.from_epsg(4326)
+    made_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
+    assert "b.hdr: without its control points" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.h5", "a.npz", "a.mat", "a.tif"])
+def test_what_the_user_said_goes_into_the_result(tmp_path, name):
+    cube = CUBE.astype(np.int16)
+    cube[:4] = -9999
+    if name == "a.hdr":
+        (tmp_path / "a.img").write_bytes(cube.tobytes())
+        header(tmp_path / name, data_type=2)
+    elif name == "a.h5":
+        with h5py.File(tmp_path / name, "w") as f:
+            f["cube"] = cube
+    elif name == "a.npz":
+        np.savez(tmp_path / name, cube=cube)
+    elif name == "a.mat":
+        scipy.io.savemat(tmp_path / name, {"cube": cube})
+    else:
+        with rasterio.open(
+            tmp_path / name, "w", driver="GTiff", width=WIDTH, height=HEIGHT, count=BANDS, dtype="int16",
+            crs="EPSG:32633", transform=PLACE,
+        ) as f:  # fmt: skip
+            f.write(cube.transpose(2, 0, 1))
+    made_larger(tmp_path / name, tmp_path / f"b{name[1:]}", CubeOptions(wavelengths="450,700"), 10000, -9999)
+    again = open_raster(tmp_path / f"b{name[1:]}")
+    assert (again.nodata, again.value_scale) == (-9999, pytest.approx(10000))
+    np.testing.assert_array_equal(again.wavelengths, WAVELENGTHS)
+
+
+@pytest.mark.parametrize("key", ["hsi.Data", "hsi/Data"])
+def test_fields_of_structs_have_names(tmp_path, key):
+    struct = {"Data": CUBE, "RGB": np.zeros((HEIGHT, WIDTH, 3), np.uint8), "info": {"wavelength": WAVELENGTHS}}
+    scipy.io.savemat(tmp_path / "a.mat", {"hsi": struct, "note": "x"})
+    raster, out = made_larger(tmp_path / "a.mat", tmp_path / "b.mat", CubeOptions(key=key))
+    np.testing.assert_array_equal(raster.wavelengths, WAVELENGTHS)
+    back = scipy.io.loadmat(out, simplify_cells=True)
+    np.testing.assert_array_equal(back["hsi"]["Data"], larger(CUBE))
+    np.testing.assert_array_equal(back["hsi"]["info"]["wavelength"], WAVELENGTHS)
+    assert (back["note"], back["hsi"]["RGB"].size) == ("x", 0)
+    with pytest.raises(DataError, match="hsi is a struct; name one of its fields by key: hsi.Data"):
+        open_raster(tmp_path / "a.mat", CubeOptions(key="hsi"))
+
+
+def test_hdf5_mat_files_without_matlabs_marks_stay_what_they_are(tmp_path):
+    with h5py.File(tmp_path / "a.mat", "w") as f:
+        f["data"], f["wavelength"], f["fwhm"] = CUBE, WAVELENGTHS, np.ones(BANDS)
+        f.attrs["sensor"] = "X"
+    _, out = made_larger(tmp_path / "a.mat", tmp_path / "b.mat")
+    with h5py.File(out) as f:
+        np.testing.assert_array_equal(f["data"][()], larger(CUBE))
+        assert (sorted(f), f.attrs["sensor"]) == (["data", "fwhm", "wavelength"], "X")
+
+
+@pytest.mark.parametrize("bands_first", [False, True])
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_a_matrix_of_pixels_whose_rows_and_columns_are_given(tmp_path, bands_first, by_columns):
+    y, x, k = np.mgrid[0:HEIGHT, 0:WIDTH, 0:BANDS]
+    cube = 0.5 + 0.3 * np.sin(y / 9 + k) + 0.2 * np.cos(x / 5)
+    listed = (cube.transpose(1, 0, 2) if by_columns else cube).reshape(-1, BANDS)
+    held = {"X": listed.T if bands_first else listed, "h": HEIGHT, "w": WIDTH}
+    scipy.io.savemat(tmp_path / "a.mat", held)
+    raster, out = made_larger(tmp_path / "a.mat", tmp_path / "b.mat")
+    np.testing.assert_array_equal(raster.read(), cube)
+    back = scipy.io.loadmat(out)
+    assert (back["h"].item(), back["w"].item()) == (72, 80)
+    np.testing.assert_array_equal(open_raster(out).read(), larger(cube))
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.stack([CUBE, CUBE]), r"a stack of cubes, of shape \(2, 36, 40, 6\)"),
+        (CUBE.reshape(-1, BANDS), "1440 x 6, and the rows and columns of its image are not said"),
+        (scipy.sparse.csr_matrix(CUBE[:, :, 0]), "a sparse matrix"),
+    ],
+)
+def test_arrays_asked_for_that_are_no_cube_are_refused_in_their_own_words(tmp_path, array, words):
+    scipy.io.savemat(tmp_path / "a.mat", {"X": array})
+    with pytest.raises(DataError, match=words):
+        open_raster(tmp_path / "a.mat", CubeOptions(key="X"))
+
+
+def test_a_stack_of_one_cube_is_a_cube(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"X": CUBE[None]})
+    np.testing.assert_array_equal(open_raster(tmp_path / "a.mat").read(), CUBE)
+
+
+def test_gains_and_offsets_give_the_network_physical_values(tmp_path):
+    reflectance = np.linspace(0, 0.9, CUBE.size).reshape(CUBE.shape)
+    counts = np.rint((reflectance + 0.1) * 10000).astype(np.uint16)
+    np.savez(tmp_path / "a.npz", cube=counts, scale_factor=1e-4, add_offset=-0.1)
+    raster = open_raster(tmp_path / "a.npz")
+    calibration = understand(raster).calibration
+    unit, _ = calibration.to_unit(counts)
+    np.testing.assert_allclose(unit, reflectance, atol=6e-5)
+    np.testing.assert_array_equal(calibration.to_raw(unit)[0], counts)
+    # The user's number takes the place of the gain, and the zero stays where the file has it.
+    half = understand(raster, 20000).calibration.to_unit(counts)[0]
+    np.testing.assert_allclose(half, reflectance / 2, atol=6e-5)
