@@ -47,6 +47,7 @@ WORDS_OF_DAMAGE = (
 MISSING_CODECS = {
     "imagecodecs": "pip install imagecodecs, or export it without compression",
     "required filter": "pip install hdf5plugin, or write it anew with gzip",
+    "can't find plugin": "pip install hdf5plugin, or write it anew with gzip",
     "can't open directory": "pip install hdf5plugin, or write it anew with gzip",
     "cannot open tiff file due to missing codec": "export it with another compression, such as deflate",
     "compression scheme": "export it with another compression, such as deflate",

@@ -118,9 +118,9 @@ def _with_rasterio(path, options, rasterio):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         f = rasterio.open(path, driver="GTiff")
-    alpha = rasterio.enums.ColorInterp.alpha
-    indexes = [k for k, meaning in zip(f.indexes, f.colorinterp, strict=True) if meaning != alpha]
-    alphas = [k for k in f.indexes if k not in indexes]
+    # One amid the bands is theirs, whatever a program has noted.
+    alphas = [f.count] if f.count > 1 and f.colorinterp[-1] == rasterio.enums.ColorInterp.alpha else []
+    indexes = [k for k in f.indexes if k not in alphas]
     if (
         len(indexes) <= 3
         and f.dtypes[0] == "uint8"
@@ -140,7 +140,8 @@ def _with_rasterio(path, options, rasterio):
         return masks != 0
 
     flags = rasterio.enums.MaskFlags
-    has_mask = alphas or flags.per_dataset in f.mask_flag_enums[indexes[0] - 1]
+    own = f.mask_flag_enums[indexes[0] - 1]
+    has_mask = bool(alphas) or (flags.per_dataset in own and flags.alpha not in own)
     raster = _described_by_gdal(path, options, f, indexes)
     raster.source, raster.there = read, there if has_mask else None
     raster.interleave = "bsq" if f.profile.get("interleave") == "band" else "bip"
@@ -338,7 +339,7 @@ def _profile(rasterio, cube, like, scale, source):
             # A strip's height is its own, the width the picture's.
             profile.pop("blockxsize", None)
         if like.details["alpha"]:
-            profile |= {"count": source.count, "alpha": "yes"}
+            profile["count"] = source.count
     else:
         profile["interleave"] = "band" if like.interleave == "bsq" else "pixel"
     if georeference := like.georeference():

@@ -113,7 +113,9 @@ def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
     cube = np.concatenate([CUBE, np.full((HEIGHT, WIDTH, 1), 65535, np.uint16)], axis=2)
     cube[:7, :, -1] = 0
     profile = {"driver": "GTiff", "width": WIDTH, "height": HEIGHT, "count": BANDS + 1, "dtype": "uint16"}
-    with rasterio.open(tmp_path / "a.tif", "w", **profile, crs="EPSG:32633", transform=PLACE, alpha="yes") as f:
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, crs="EPSG:32633", transform=PLACE) as f:
+        interp = rasterio.enums.ColorInterp
+        f.colorinterp = [interp.gray, *[interp.undefined] * (BANDS - 1), interp.alpha]
         f.write(cube.transpose(2, 0, 1))
     raster, out = made_larger(tmp_path / "a.tif", tmp_path / "b.tif")
     assert raster.shape == CUBE.shape
@@ -269,8 +271,8 @@ def test_a_packing_of_hdf5_that_is_not_installed_is_no_damage(tmp_path):
         space, kind = h5py.h5s.create_simple(CUBE.shape), h5py.h5t.NATIVE_UINT16
         how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         how.set_chunk((HEIGHT, WIDTH, BANDS))
-        # Blosc's number; optional, so that it may be asked for where it is not there.
-        how.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (0, 0, 0, 0))
+        # A number of nobody; optional, so that it may be asked for where it is not there.
+        how.set_filter(32700, h5py.h5z.FLAG_OPTIONAL, (0, 0, 0, 0))
         dataset = h5py.h5d.create(f.id, b"cube", kind, space, how)
         dataset.write_direct_chunk((0, 0, 0), CUBE.tobytes(), 0)
     with pytest.raises(DataError, match="pip install hdf5plugin"):

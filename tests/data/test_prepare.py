@@ -3,6 +3,7 @@ import shutil
 import fixtures
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from data.facts import VISIBLE
@@ -220,3 +221,44 @@ def test_many_scenes_are_read_by_several_processes_with_the_same_result(run, tmp
     assert one.hashes == two.hashes
     for name in one.names:
         np.testing.assert_array_equal(one.read(name).cube, two.read(name).cube)
+
+
+def test_odd_sizes_are_cut_where_that_is_asked_for(run, refused, tmp_path):
+    (tmp_path / "raw").mkdir()
+    cube = fixtures.smooth_cube(0, 34, 39, 5).astype(np.float32)
+    np.savez(tmp_path / "raw" / "odd.npz", image=cube)
+    flags = {"raw_dir": tmp_path / "raw", "out_dir": tmp_path, "dataset_name": "Mine", "test": "odd"}
+    assert run("prepare", **flags)[0] == 0
+    assert Store(tmp_path / "test.h5").read("odd").cube.shape == (34, 39, 5)
+    words = {"test_dir": tmp_path / "test.h5", "model_title": "Bicubic", "result_path": tmp_path / "results"}
+    assert "prepare it with --crop 1" in refused("test", **words)
+    code, out, err = run("prepare", **flags, crop=1)
+    assert code == 0
+    assert "odd.npz: cut from 39 x 34 to 36 x 32 pixels, multiples of 4" in out + err
+    np.testing.assert_array_equal(Store(tmp_path / "test.h5").read("odd").cube, cube[:32, :36])
+    assert run("test", **words)[0] == 0
+    # The store of the whole scenes is another.
+    assert run("prepare", **flags)[0] == 0
+    assert Store(tmp_path / "test.h5").read("odd").cube.shape == (34, 39, 5)
+
+
+def test_own_scenes_are_prepared_as_predict_understands_them(run, tmp_path):
+    (tmp_path / "raw").mkdir()
+    cube = fixtures.smooth_cube(0, 32, 36, 5) * 0.8
+    counts = np.rint((cube + 0.1) * 10000).astype(np.uint16)
+    profile = {"driver": "GTiff", "width": 36, "height": 32, "count": 5, "dtype": "uint16", "crs": "EPSG:32633"}
+    mask = np.full((32, 36), 255, np.uint8)
+    mask[:4] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with rasterio.open(
+            tmp_path / "raw" / "a.tif", "w", **profile, transform=rasterio.Affine(10, 0, 0, 0, -10, 0)
+        ) as f:
+            f.write(counts.transpose(2, 0, 1))
+            f.scales, f.offsets = [1e-4] * 5, [-0.1] * 5
+            f.write_mask(mask)
+    code, out, err = run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path, dataset_name="Mine", test="a")
+    assert code == 0
+    assert "12.5% of its pixels are masked" in out + err
+    values = Store(tmp_path / "test.h5").read("a").values()
+    np.testing.assert_allclose(values[4:], cube[4:], atol=6e-5)
+    np.testing.assert_allclose(values[0], cube[4], atol=6e-5)

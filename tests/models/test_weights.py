@@ -110,6 +110,12 @@ def test_files_that_are_no_weights_are_refused(tmp_path, write):
         checkpoint.load(tmp_path / "w.pth")
 
 
+def test_a_text_is_not_accused_of_holding_objects(tmp_path):
+    text(tmp_path / "README.md")
+    with pytest.raises(UserError, match="neither a checkpoint of torch.save nor safetensors"):
+        checkpoint.load(tmp_path / "README.md")
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "file"
     with replacing(path) as temporary:

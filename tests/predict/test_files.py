@@ -2,8 +2,10 @@ import shutil
 from pathlib import Path
 
 import fixtures
+import h5py
 import numpy as np
 import pytest
+import rasterio
 import scipy.io
 import torch
 from helpers import OWN_CUBE, reflectance_envi, tiny_network
@@ -166,3 +168,31 @@ def test_diverged_weights_are_named(refused, tmp_path):
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
     assert "not finite" in refused("predict", input=source, output=tmp_path / "out.npy", model_dir=tmp_path / "w.pth")
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_masked_scene_with_gains_and_offsets_through_the_command(run, weights, tmp_path):
+    cube = fixtures.smooth_cube(0, 28, 28)
+    counts = np.rint((cube + 0.1) * 10000).astype(np.uint16)
+    mask = np.full((28, 28), 255, np.uint8)
+    mask[:9, 3:] = 0
+    counts[mask == 0] = 60000
+    profile = {"driver": "GTiff", "width": 28, "height": 28, "count": 31, "dtype": "uint16", "crs": "EPSG:32633"}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with rasterio.open(tmp_path / "a.tif", "w", **profile, transform=rasterio.Affine(10, 0, 0, 0, -10, 0)) as f:
+            f.write(counts.transpose(2, 0, 1))
+            f.scales, f.offsets = [1e-4] * 31, [-0.1] * 31
+            f.write_mask(mask)
+    flags = {"input": tmp_path / "a.tif", "model_dir": weights, "wavelengths": "400,700", "tile_size": 24}
+    flags |= {"tile_overlap": 8, "report": 1}
+    assert run("predict", **flags, output=tmp_path / "b.tif")[0] == 0
+    assert run("predict", **flags, output=tmp_path / "c.h5")[0] == 0
+    there = (mask != 0).repeat(4, axis=0).repeat(4, axis=1)
+    with rasterio.open(tmp_path / "b.tif") as f:
+        np.testing.assert_array_equal(f.dataset_mask() != 0, there)
+        reflectance = f.read().transpose(1, 2, 0) * 1e-4 - 0.1
+        assert (f.scales[0], f.offsets[0]) == (1e-4, -0.1)
+    # What stands under the mask did not bleed.
+    assert reflectance[there].max() < 1.2
+    with h5py.File(tmp_path / "c.h5") as f:
+        np.testing.assert_array_equal((f["image"][()] != f["image"].attrs["_FillValue"]).all(axis=2), there)
+        np.testing.assert_allclose(f["image"][()][there] * 1e-4 - 0.1, reflectance[there], atol=1.1e-4)
