@@ -1,5 +1,6 @@
 """Training: DeepShare's two modalities and four objectives in one loop, resumable at any iteration."""
 
+import contextlib
 import copy
 import time
 from pathlib import Path
@@ -71,6 +72,7 @@ class Trainer:
         self.learner = Learner(self.model, config, self.inputs.conversion)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)
+        self._is_resumed = bool(run_dir)
         self.run_dir: Path = run_dir or self.world.on_main(lambda: checkpoint.new_run(config))
         self.files: list[Path] = []
 
@@ -85,7 +87,9 @@ class Trainer:
             UserError: for a loss that is not finite or diverges, a full disk, or data that cannot be read.
             PeerLostError: where another process of the run has ended.
         """
-        with naming_lost_peers(self.world, self._place):
+        with contextlib.ExitStack() as held, naming_lost_peers(self.world, self._place):
+            folder, resumed = self.run_dir, self._is_resumed
+            self.run_dir = self.world.on_main(lambda: checkpoint.hold(folder, self.config, resumed, held))
             self._open_log()
             if self._validation_is_missing():
                 self._validate(self.iteration // self.per_epoch)

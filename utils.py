@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -14,6 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
+
+try:
+    import fcntl
+except ImportError:
+    # Windows, which has no such locks.
+    fcntl = None  # type: ignore[assignment]
 
 
 class UserError(Exception):
@@ -216,6 +223,89 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def only_here(path: str | Path) -> Iterator[list[Path]]:
+    """Hold a file or folder while it is made, so that no other process makes it too.
+
+    The lock is a file beside it, `.NAME.lock`. The system gives it up when its process ends, in whatever way.
+
+    Yields:
+        The folders that were made for the lock. At the end, those that still stand in this list and are empty are
+        taken away again.
+
+    Raises:
+        UserError: where another process holds it, or the folder may not be written.
+    """
+    path = Path(path)
+    lock = path.absolute().with_name(f".{path.name}.lock")
+    made = [folder for folder in lock.parents if not folder.exists()]
+    with writing(path):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = _locked(lock)
+    if handle is None:
+        raise UserError(f"{path}: another process is at work on it; wait for its end, or choose another place")
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+
+
+def is_held(path: str | Path) -> bool:
+    """Whether a living process holds a file or folder by `only_here`."""
+    lock = Path(path).absolute().with_name(f".{Path(path).name}.lock")
+    if not lock.exists():
+        return False
+    handle = _locked(lock)
+    if handle is not None:
+        os.close(handle)
+    return handle is None
+
+
+def _locked(lock):
+    """The open lock file, or None where another process has it."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        if fcntl is None:
+            return handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:
+            # A file system without locks.
+            return handle
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(lock).st_ino == os.fstat(handle).st_ino:
+                return handle
+        # Its last holder has taken the file away meanwhile.
+        os.close(handle)
+
+
+def file_name(name: str) -> str:
+    """A foreign name as that of a file: nothing in it leads to another folder or is hidden."""
+    kept = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", name).lstrip(".").strip()
+    encoded = kept.encode("utf-8", errors="replace")[:200]
+    return encoded.decode("utf-8", errors="ignore") or "_"
+
+
+def refuse_irregular(path: str | Path) -> None:
+    """Refuse what is no regular file, such as a pipe or a device, before it is opened and waited for.
+
+    Raises:
+        UserError: for one that is there.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or device"
+        raise UserError(f"{path}: {kind}, where a file is needed; give another path")
+
+
+@contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
     """Turn a failed write below into the sentence that says which file and what to do."""
     try:
@@ -224,6 +314,10 @@ def writing(path: str | Path) -> Iterator[None]:
         number = getattr(error, "errno", None)
         if _is_disk_full(error, path):
             raise UserError(f"{path}: the disk is full; free some space and run the same command again") from error
+        if number == errno.EFBIG:
+            raise UserError(
+                f"{path}: larger than a file may be there (the disk's format, or ulimit -f); choose another folder"
+            ) from error
         if isinstance(error, PermissionError) or number == errno.EROFS:
             raise UserError(f"{path}: may not be written; choose another folder or change its permissions") from error
         if isinstance(error, IsADirectoryError):

@@ -13,7 +13,7 @@ from data import sources
 from data.imresize import degrade
 from data.spectral import lift_matrix
 from data.store import Store
-from utils import progress_bar, writing
+from utils import file_name, only_here, progress_bar, writing
 
 
 def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], protocol: str) -> list[Path]:
@@ -41,16 +41,18 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
         about = folder / "origin.json"
         if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == origin:
             continue
-        unfinished = folder.with_name(f".{folder.name}.tmp")
-        with writing(folder):
+        unfinished, before = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "before"))
+        with only_here(folder), writing(folder):
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             for name, arrays in _files(split, path, n_scale, size, stride, protocol):
                 # Compressed, as MATLAB's own save does by default.
-                scipy.io.savemat(unfinished / f"{name}.mat", arrays, do_compression=True)
+                scipy.io.savemat(unfinished / f"{file_name(name)}.mat", arrays, do_compression=True)
             (unfinished / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                os.replace(folder, before)
             os.replace(unfinished, folder)
+            shutil.rmtree(before, ignore_errors=True)
         folders.append(folder)
     return folders
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data.errors import DataError
+from utils import refuse_irregular
 
 # Scenes from the air are larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
@@ -59,6 +60,11 @@ def read_bands(paths: Sequence[Path]) -> np.ndarray:
 
 def _read_image(path: Path) -> np.ndarray:
     try:
+        refuse_irregular(path)
+        with Image.open(path) as opened:
+            # Reading does not look at the checksums of PNG's pieces.
+            if opened.format == "PNG":
+                opened.verify()
         with Image.open(path) as opened:
             image: Image.Image = opened
             if image.mode in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV"):

@@ -12,7 +12,7 @@ from data.errors import DataError
 from data.facts import SPLITS, published_split
 from data.rasters import CubeOptions
 from data.raw.cave import SIZE as CAVE_SIZE
-from utils import progress_bar, random_generator, say
+from utils import only_here, progress_bar, random_generator, say
 
 PROGRAM = "hsi-super-resolution 1"
 # Starting processes takes seconds: fewer scenes than this are read in this one.
@@ -123,6 +123,11 @@ def _drawn_split(config, found):
 
 def _write_split(path, scenes, attributes, config, progress):
     """Write one store; returns whether it was not up to date."""
+    with only_here(path):
+        return _write_held_split(path, scenes, attributes, config, progress)
+
+
+def _write_held_split(path, scenes, attributes, config, progress):
     hashes = {name: scene.sha256() for name, scene in scenes.items()}
     if _is_current(path, attributes, hashes):
         progress.update(len(scenes))

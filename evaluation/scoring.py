@@ -14,7 +14,7 @@ from evaluation.samples import Samples
 from evaluation.scenes import SceneSet, TestScene
 from metrics import UnscoredBandWarning, band_mse, psnr, quality_assessment
 from training.processes import World
-from utils import UserError, progress_bar, replacing, without_tf32
+from utils import UserError, file_name, progress_bar, replacing, without_tf32
 
 
 @torch.inference_mode()
@@ -113,7 +113,7 @@ def score(scene: TestScene, output: np.ndarray, ratio: int) -> dict[str, float]:
 
 def save_images(folder: Path, scene: TestScene, output: np.ndarray) -> list[Path]:
     """Write <scene>.mat (key sr, H x W x C single) and <scene>.png: LR, bicubic, SR, HR and the errors."""
-    cube_path, picture_path = folder / f"{scene.name}.mat", folder / f"{scene.name}.png"
+    cube_path, picture_path = (folder / f"{file_name(scene.name)}{e}" for e in (".mat", ".png"))
     # Given a path, savemat would add an extension of its own.
     with replacing(cube_path) as temporary, open(temporary, "wb") as f:
         scipy.io.savemat(f, {"sr": output}, do_compression=True)

@@ -1,5 +1,6 @@
 """The command `test`: weights, or bicubic enlargement, scored on test scenes."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from models.network import Network
 from models.precision import DEVIATIONS, InPrecision
 from training.checkpoint import RUN_FILES
 from training.processes import World
-from utils import UserError, say, select_device, warn_of_slow_bf16, writing
+from utils import UserError, file_name, only_here, say, select_device, warn_of_slow_bf16, writing
 
 # Weights that are called alike in every run's folder; results are called after the folder.
 RUN_WEIGHTS = (*RUN_FILES, "best.pth")
@@ -57,16 +58,20 @@ def test(config: TestConfig) -> list[Path]:
         result_path.mkdir(parents=True, exist_ok=True)
     scenes.check(method.n_colors or None)
     model, title = _as_asked(method, config, device)
-    images_dir = result_path / f"{title}_images" if config.save_images else None
+    images_dir = result_path / f"{file_name(title)}_images" if config.save_images else None
     started = time.monotonic()
     keep = Samples(scenes.n_scale)
-    rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
-    if not world.is_main:
-        return []
-    about = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
+    path = result_path / f"{file_name(title)}_results.json"
+    with only_here(path) if world.is_main else contextlib.nullcontext():
+        rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
+        if not world.is_main:
+            return []
+        about = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
+        results.write(path, method.name, scenes, rows, about, keep)
+        written = [path, *keep.write(path), *files]
+    # What is on the disk is not lost where nobody reads the table.
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
-    path = results.write(result_path / f"{title}_results.json", method.name, scenes, rows, about, keep)
-    return [path, *keep.write(path), *files]
+    return written
 
 
 def _as_asked(method: Method, config: TestConfig, device: torch.device) -> tuple[nn.Module, str]:
@@ -112,8 +117,9 @@ def score_run(
     if not world.is_main:
         return []
     path = results.write(folder / "results.json", name, scenes, rows, about, keep)
+    written = [path, *keep.write(path)]
     print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{results.table(rows)}')
-    return [path, *keep.write(path)]
+    return written
 
 
 def _method_of(config: TestConfig) -> Method:

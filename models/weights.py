@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +211,8 @@ def _content_of(path: Path) -> tuple[Any, str]:
             )
         if _is_safetensors(content):
             return _safetensors_in(content, path), fingerprint
+        if content.startswith(b"PK") and (record := zipfile.ZipFile(io.BytesIO(content)).testzip()):
+            raise UserError(f"{path}: damaged (the checksum of its record {record} is another); copy it again")
         # Numbers of NumPy's, such as a score, often stand beside the weights.
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(io.BytesIO(content), "cpu", weights_only=True), fingerprint
@@ -218,7 +221,7 @@ def _content_of(path: Path) -> tuple[Any, str]:
             f"{path}: holds Python objects (a whole pickled module?) or is damaged, and is not run for safety; "
             "save its state_dict() with torch.save instead"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(f"{path}: cannot be read as a checkpoint (truncated?); copy or download it again") from error
 
 

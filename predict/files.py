@@ -1,5 +1,6 @@
 """The command: one scene's file, or a folder of them, made larger into files of the same kind."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,7 +23,7 @@ from predict.network import DeviceNetwork
 from predict.progress import Progress
 from predict.scene import SceneUpscaling
 from training.processes import World, naming_lost_peers
-from utils import Interrupted, UserError, replacing, say, writing
+from utils import Interrupted, UserError, only_here, replacing, say, writing
 
 
 def predict(config: PredictConfig) -> list[Path]:
@@ -124,11 +125,17 @@ class _Work:
 
 def _predict_scene(path, target, network, config, world):
     """Super-resolve one file into another; the processes share its tiles. Returns the paths written."""
+    with contextlib.ExitStack() as held:
+        return _predict_held(path, target, network, config, world, held)
+
+
+def _predict_held(path, target, network, config, world, held):
+    """The same; the output stays this process's own until `held` is left."""
     started = []
 
     def start():
         """What the other processes need to make the same tiles."""
-        started.append(_start(path, target, network, config, world))
+        started.append(_start(path, target, network, config, world, held))
         state = started[0].progress.state or started[0].scene.state()
         return dataclasses.replace(state, below=None, right=None)
 
@@ -145,6 +152,7 @@ def _predict_scene(path, target, network, config, world):
         try:
             with writing(work.output.path):
                 work.progress.begin(work.scene)
+                work.output.reserve()
                 cube = _values(work)
                 say(_summary(work.scene))
                 return _finished(work, cube)
@@ -160,16 +168,19 @@ def _open(path, config):
     return rasters.open_raster(path, options)
 
 
-def _start(path, target, network, config, world):
+def _start(path, target, network, config, world, held):
     """Open a scene and its result, and plan the work; nothing is written."""
     raster = _open(path, config)
     output = rasters.Output(target, raster, network.n_scale)
     picture = target.with_name(f"{target.stem}_report.png") if config.report else None
+    made = held.enter_context(only_here(output.path))
     _refuse_standing(raster, output, picture, config.overwrite)
     _refuse_full_disk(output)
     progress = Progress(output, _fingerprint(raster, network, config))
     scene = SceneUpscaling(raster, network, config, say, progress.state, world)
     output.describe(scene.understood)
+    # From here on the folder is the result's, whatever becomes of it.
+    made.clear()
     return _Work(scene, output, picture, progress)
 
 

@@ -8,7 +8,7 @@ from tables.gather import gather
 from tables.latex import latex
 from tables.markdown import markdown
 from tables.page import page
-from utils import replacing
+from utils import only_here, replacing
 
 
 def make_tables(config: TablesConfig) -> list[Path]:
@@ -31,8 +31,9 @@ def make_tables(config: TablesConfig) -> list[Path]:
         "tables.tex": latex(report),
         "index.html": html,
     }
+    with only_here(out_dir):
+        for name, text in texts.items():
+            with replacing(out_dir / name) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="")
     print(texts["tables.md"])
-    for name, text in texts.items():
-        with replacing(out_dir / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
     return [out_dir / name for name in texts]

@@ -1,5 +1,6 @@
 """The folder of a run and its checkpoints: found, made, saved whole, gone on with."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ import torch
 
 from config import TrainConfig, affecting
 from models.weights import read_checkpoint
-from utils import UserError, replacing, say, writing
+from utils import UserError, is_held, only_here, replacing, say, writing
 
 # What a run leaves to go on from: the newest checkpoint and the one before it.
 RUN_FILES = ("last.pth", "previous.pth")
@@ -74,7 +75,8 @@ def find_run(config: TrainConfig) -> Path | None:
         path = Path(config.resume).expanduser()
         return path if path.is_dir() else _folder_of(path)
     if runs := list(_runs_called(config.run_title, Path(config.save_dir).expanduser())):
-        return max(runs, key=lambda run: max(p.stat().st_mtime for p in run_files(run)))
+        # Not by the files' times: a clock may have been set back.
+        return max(runs, key=lambda run: _number_of(run, config.run_title))
     say(f"no checkpoint of {config.run_title} under {config.save_dir}: starting from the beginning")
     return None
 
@@ -83,12 +85,31 @@ def new_run(config: TrainConfig) -> Path:
     """Make <save_dir>/<title>, or <title>_2, ... where a run with a checkpoint or weights is there already."""
     base = Path(config.save_dir).expanduser() / config.run_title
     folder, number = base, 1
-    while any(folder.glob("*.pth")):
+    while any(folder.glob("*.pth")) or is_held(folder):
         number += 1
         folder = base.with_name(f"{base.name}_{number}")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def hold(folder: Path, config: TrainConfig, is_resumed: bool, held: contextlib.ExitStack) -> Path:
+    """Make a run's folder this process's own until `held` is left.
+
+    Returns:
+        The folder; another new one where somebody took it first.
+
+    Raises:
+        UserError: for a run that is gone on with where another process trains in its folder.
+    """
+    while True:
+        try:
+            held.enter_context(only_here(folder))
+            return folder
+        except UserError as error:
+            if is_resumed or not is_held(folder):
+                raise UserError(f"{folder}: another process trains in it; wait for its end") from error
+            folder = new_run(config)
 
 
 def final_weights(folder: Path, config: TrainConfig, epoch: int) -> Path:
@@ -134,6 +155,12 @@ def _folder_of(path: Path) -> Path:
     if not path.is_file() and not run_files(path.parent):
         raise UserError(f"{path}: no such file; give a run's folder or its last.pth")
     return path.parent
+
+
+def _number_of(run: Path, title: str) -> int:
+    """1 for <title>, N for <title>_N."""
+    number = run.name.removeprefix(title).removeprefix("_")
+    return int(number) if number else 1
 
 
 def _runs_called(title: str, save_dir: Path) -> Iterator[Path]:

@@ -203,6 +203,17 @@ class Output:
         self.raw = RawCube(self.raw_path, self.shape, self.dtype, interleave)
         return self.raw
 
+    def reserve(self) -> None:
+        """See before any work that a file of the result's size may stand there.
+
+        Raises:
+            OSError: where the disk's format or the shell allows no file of that size.
+        """
+        trial = self.work / "size"
+        with open(trial, "wb") as f:
+            f.truncate(self.nbytes)
+        trial.unlink()
+
     def describe(self, understood: Understanding) -> None:
         """Have the result's file say what its scene's file and its user say of the values."""
         self.like = described(self.like, understood)
@@ -229,14 +240,14 @@ class Output:
             self.work.mkdir(parents=True, exist_ok=True)
             _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
         self._say_what_is_lost()
-        for replaced in self.replaced_paths():
-            if replaced not in self.final_paths():
-                _remove(replaced)
-        # The header, by which a scene is known, comes last.
+        replaced = self.replaced_paths()
+        # The header, by which a scene is known, comes last; nothing goes before what takes its place stands.
         for final in self.final_paths():
             _sync(self.work / final.name)
-            _remove(final)
-            os.replace(self.work / final.name, final)
+            _replace(self.work / final.name, final)
+        for path in replaced:
+            if path not in self.final_paths():
+                _remove(path)
         self.discard()
         return self.final_paths()
 
@@ -333,6 +344,14 @@ def _sync(path):
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         with open(file, "rb") as f:
             os.fsync(f.fileno())
+
+
+def _replace(made, final):
+    """Move a file or folder to its place; a folder that stands there is moved aside first."""
+    aside = made.with_name(f"{made.name}.before")
+    if final.is_dir():
+        os.replace(final, aside)
+    os.replace(made, final)
 
 
 def _remove(path):

@@ -43,11 +43,20 @@ LARGEST_MAT5 = 2**32 - 2**16
 def open_npy(path: Path, options: CubeOptions) -> Raster:
     """Open a .npy, which stays on disk."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
+    held, needed = path.stat().st_size, array.offset + array.nbytes
+    if held != needed:
+        raise DataError(path, f"{held} bytes, its header speaks of {needed}", "copy or export it again")
     return _raster(path, "npy", array, options, {}, {})
 
 
 def open_npz(path: Path, options: CubeOptions) -> Raster:
     """Read a .npz whole; its other arrays are kept for `write_npz`."""
+    with zipfile.ZipFile(path) as f:
+        # NumPy does not read to the end, where the checksum is looked at.
+        if damaged := f.testzip():
+            raise DataError(
+                path, f"damaged (the checksum of its array {damaged} is another)", "copy or export it again"
+            )
     with np.load(path, allow_pickle=False) as held:
         arrays = {name: held[name] for name in held.files}
     key = only_cube(path, {n: a.shape for n, a in arrays.items()}, options.key)

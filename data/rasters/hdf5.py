@@ -1,10 +1,12 @@
 """HDF5, netCDF-4 and MATLAB's .mat v7.3, which are HDF5; MATLAB's has its axes in reverse."""
 
+import errno
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from data.errors import DataError
 from data.rasters import netcdf, position
 from data.rasters.base import (
     BAND_NAMES,
@@ -28,6 +30,7 @@ from data.rasters.base import (
     windows_of,
 )
 from data.rasters.grid import Grid, finer_axis, is_of_axis, is_per_pixel
+from utils import say
 
 # Bytes of chunks kept unpacked, so that bands stored one by one are not unpacked for every window.
 CACHE_BYTES = 2**28
@@ -44,6 +47,8 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     shapes = {n: a.shape[::-1] if reverse else a.shape for n, a in arrays.items() if a.shape is not None}
     key = only_cube(path, shapes, options.key)
     dataset = arrays[key]
+    if elsewhere := netcdf.points_elsewhere(dataset):
+        raise DataError(path, f"{key} is {elsewhere}", "give the file that holds the values themselves")
     checked_numbers(path, dataset.dtype)
     others = {n.rsplit("/", 1)[-1]: a for n, a in arrays.items() if a.ndim <= 2 and 1 < (a.size or 0) < 10000}
     numbers = {n: a[()] for n, a in others.items() if a.dtype.kind in "fiu"}
@@ -136,12 +141,44 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
 
     Everything else in the file is copied, but for what belongs to the old pixel grid: that is renewed, or left out.
     """
-    if is_copied(path, like):
+    is_copy = is_copied(path, like)
+    if is_copy:
         _write_alike(path, cube, like, scale)
     elif path.suffix.lower() in netcdf.EXTENSIONS:
         netcdf.write(path, cube, like, scale)
     else:
         _write_new(path, cube, like, scale)
+    _read_back(path, cube, like.details["key"] if is_copy else "image", like.details["axes"] if is_copy else None)
+
+
+def _read_back(path, cube, key, axes):
+    """See that a file holds what was written: on a full disk HDF5 may lose the error where it frees an object.
+
+    Raises:
+        OSError: as for a full disk, where it does not.
+    """
+    try:
+        with h5py.File(path, "r") as f:
+            dataset = f[key]
+            if axes is None:
+                axes = (1, 2, 0) if path.suffix.lower() in netcdf.EXTENSIONS else (0, 1, 2)
+            array = cube.transpose(np.argsort(axes))
+            windows = dataset.iter_chunks() if dataset.chunks else row_windows(array)
+            is_whole = all(dataset[w].tobytes() == np.ascontiguousarray(array[w]).tobytes() for w in windows)
+            f.visititems(
+                lambda _, item: item[()] if isinstance(item, h5py.Dataset) and item.name != dataset.name else None
+            )
+    # HDF5 meets what is not there with errors of several types.
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise OSError(errno.ENOSPC, f"{path} was not written") from error
+    if not is_whole:
+        raise OSError(errno.ENOSPC, f"{path} was not written")
+
+
+def row_windows(array: np.ndarray) -> list[slice]:
+    """Slices of an array's first axis that hold about BLOCK_BYTES each."""
+    step = max(1, BLOCK_BYTES // (array[0].size * array.dtype.itemsize))
+    return [slice(first, first + step) for first in range(0, len(array), step)]
 
 
 def _write_new(path, cube, like, scale):
@@ -186,6 +223,8 @@ def _write_alike(path, cube, like, scale):
         with open(path, "r+b") as f:
             f.write(header)
     say_left_out(path, copy.left_out)
+    if copy.left_elsewhere:
+        say(f"{path.name}: without {', '.join(copy.left_elsewhere)}, whose values stand in other files")
 
 
 class _Copy:
@@ -193,6 +232,7 @@ class _Copy:
 
     Attributes:
         left_out: what is not copied, since it belongs to the old pixel grid.
+        left_elsewhere: what is not copied, since its values stand in other files.
     """
 
     def __init__(self, source: h5py.File, target: h5py.File, cube: np.ndarray, like: Raster, scale: int) -> None:
@@ -200,6 +240,7 @@ class _Copy:
         height, width, _ = like.shape
         self._grid = Grid(height, width, scale)
         self.left_out: list[str] = []
+        self.left_elsewhere: list[str] = []
         dataset = source[like.details["key"]]
         rows, cols = like.details["axes"][:2]
         # The scales of the cube's rows and columns say what belongs to them, whatever it is named.
@@ -223,6 +264,9 @@ class _Copy:
         self._copy_attributes(source, target)
         for name in source:
             link = source.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                self.left_elsewhere.append(f"{source.name.strip('/')}/{name}".strip("/"))
+                continue
             if not isinstance(link, h5py.HardLink):
                 target[name] = link
                 continue
@@ -241,6 +285,9 @@ class _Copy:
         path = item.name.lstrip("/")
         if path == self._like.details["key"]:
             self._copy_attributes(item, _write_cube(target, name, item, self._cube, self._like))
+            return
+        if netcdf.points_elsewhere(item):
+            self.left_elsewhere.append(path)
             return
         if h5py.check_ref_dtype(item.dtype) or item.shape is None:
             if item.shape is None:
@@ -374,6 +421,5 @@ def fill(dataset: h5py.Dataset, array: np.ndarray) -> None:
         for window in dataset.iter_chunks():
             dataset[window] = array[window]
         return
-    step = max(1, BLOCK_BYTES // (array[0].size * array.dtype.itemsize))
-    for first in range(0, len(array), step):
-        dataset[first : first + step] = array[first : first + step]
+    for window in row_windows(array):
+        dataset[window] = array[window]

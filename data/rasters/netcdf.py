@@ -20,6 +20,13 @@ GEOGRAPHIC = "EPSG:4326"
 POINTERS = ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME")
 
 
+def points_elsewhere(item: h5py.Dataset) -> str:
+    """What a dataset is whose values stand in other files, which may be any of this machine; "" for any other."""
+    if item.is_virtual:
+        return "a virtual dataset, made of others"
+    return "stored in another file" if item.external else ""
+
+
 def is_bare_dimension(item: h5py.Dataset) -> bool:
     """Whether a dataset stands for a dimension without coordinates."""
     return text_of(item.attrs.get("NAME", "")).startswith(_BARE)
@@ -117,7 +124,7 @@ def _crs_by_gdal(path, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with rasterio.open(f'NETCDF:"{path}":{name.lstrip("/")}') as f:
+            with rasterio.open(f'NETCDF:"{path}":{name.lstrip("/")}', driver="netCDF") as f:
                 return f.crs.to_wkt() if f.crs else ""
         # GDAL meets what it cannot read with errors of several types.
         except Exception:

@@ -1,5 +1,6 @@
 """Positions as GDAL understands them: from and to ENVI's fields, compared on the ground, read back from files."""
 
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -10,13 +11,23 @@ import numpy as np
 from data.rasters import envi_header
 from data.rasters.base import Georeference
 
+# Drivers of GDAL that reach out to other files and machines, and the suffixes that its network may open: none.
+NO_NETWORK = {
+    "GDAL_SKIP": "VRT GTI HTTP WCS WFS WMS WMTS PLMOSAIC OGCAPI STACIT STACTA DAAS EEDA EEDAI",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+}
 # Corners this near to each other, in parts of a pixel, are the same.
 TOLERANCE = 0.01
 _ENVI_FIELDS = ("map info", "coordinate system string", "projection info")
 
 
 def library() -> Any:
-    """The package rasterio, or None where it is not installed."""
+    """The package rasterio, or None where it is not installed.
+
+    Files that are read here come from anywhere: GDAL shall not fetch what they name.
+    """
+    for name, value in NO_NETWORK.items():
+        os.environ.setdefault(name, value)
     try:
         import rasterio
     except ImportError:
