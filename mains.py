@@ -12,6 +12,7 @@ import errno
 import importlib
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,7 +22,16 @@ import fire
 
 import config
 from training import processes
-from utils import Interrupted, UserError, close_progress_bars, is_main_process, is_out_of_memory
+from utils import (
+    ForgivingStream,
+    Interrupted,
+    Terminated,
+    UserError,
+    close_progress_bars,
+    is_main_process,
+    is_out_of_memory,
+    shown,
+)
 
 # What each command takes, and the function that does it: it is imported when it is called, and gives the files written.
 COMMANDS: dict[str, tuple[type[config.Config], str]] = {
@@ -32,6 +42,17 @@ COMMANDS: dict[str, tuple[type[config.Config], str]] = {
     "predict": (config.PredictConfig, "predict.files:predict"),
     "tables": (config.TablesConfig, "tables:make_tables"),
     "demo": (config.DemoConfig, "demo.run:run_demo"),
+}
+
+
+# What a path of the user's may meet where no command says it better: what is wrong, and the remedy.
+OF_PATHS = {
+    errno.ENAMETOOLONG: ("the name is too long for the file system", "give a shorter one"),
+    errno.EACCES: ("may not be read or written", "ask its owner for the permission, or give another path"),
+    errno.EPERM: ("may not be read or written", "ask its owner for the permission, or give another path"),
+    errno.ELOOP: ("links that lead to themselves", "correct them, or give another path"),
+    errno.ENOTDIR: ("leads through a file as if it were a folder", "check the path"),
+    errno.EISDIR: ("a folder, where a file is needed", "check the path"),
 }
 
 
@@ -131,8 +152,8 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
         return 0
     except UserError as error:
         return 2 if error.is_told else _end(f"error: {error.on_command_line()}", 2)
-    except KeyboardInterrupt:
-        return _end("stopped", 130)
+    except KeyboardInterrupt as stop:
+        return _end("stopped", 143 if isinstance(stop, Terminated) else 130)
     except fire.core.FireExit as leaving:
         return leaving.code
     except Interrupted as stop:
@@ -140,11 +161,14 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
     except processes.PeerLostError as error:
         return _end(f"error: {error}", 1)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in OF_PATHS or not error.filename:
             raise
-        return _end(
-            f"error: {str(error.filename)[:40]}...: the name is too long for the file system; give a shorter one", 2
-        )
+        what, remedy = OF_PATHS[error.errno]
+        name = os.fsdecode(error.filename)
+        name = f"{name[:40]}..." if error.errno == errno.ENAMETOOLONG else name
+        return _end(f"error: {name}: {what}; {remedy}", 2)
+    except RecursionError:
+        return _end("error: a file is nested too deep to be read; give another", 2)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -159,12 +183,18 @@ def _name_files(files: list | None) -> None:
 def _end(sentence: str, exit_code: int) -> int:
     close_progress_bars()
     process = "" if is_main_process() else f"process {os.environ['RANK']}: "
-    print(f"{process}{sentence}", file=sys.stderr)
+    print(f"{process}{shown(sentence)}", file=sys.stderr)
     return exit_code
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated
 
 
 def run_as_program() -> None:
     """Run the command line of this process and end it."""
+    sys.stdout, sys.stderr = ForgivingStream(sys.stdout), ForgivingStream(sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         exit_code = main()
     except Exception:

@@ -122,7 +122,57 @@ def progress_bar(iterable: Iterable | None = None, **options: Any) -> tqdm:
 def say(text: str) -> None:
     """Write a line to the terminal above the progress bar; of several processes only the first one does."""
     if is_main_process():
-        tqdm.write(text)
+        tqdm.write(shown(text))
+
+
+def shown(text: str) -> str:
+    """A text whose foreign parts do nothing to a terminal: control characters are escaped, endless words cut."""
+    plain = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    return re.sub(r"[^\s,;]{400,}", lambda word: f"{word[0][:100]}...{word[0][-50:]}", plain)
+
+
+class Terminated(KeyboardInterrupt):
+    """The program was told to end by SIGTERM."""
+
+
+class ForgivingStream:
+    """Standard output or error that is written to as long as somebody reads it; afterwards what is said is lost.
+
+    A reader that ends early (`| head -1`) or a terminal that lacks a letter is no reason to stop.
+
+    Args:
+        stream: sys.stdout or sys.stderr; None where it was closed before the program began.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = open(os.devnull, "w", encoding="utf-8") if stream is None else stream
+        if hasattr(self._stream, "reconfigure"):
+            self._stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Write a text, or lose it."""
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):
+            self._lose()
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand what was written on, or lose it."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._lose()
+
+    def _lose(self) -> None:
+        # What is still in the buffer goes nowhere too, so that nothing fails when the interpreter ends.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def is_main_process() -> bool:

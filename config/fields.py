@@ -11,6 +11,8 @@ from data.facts import published_patch
 from utils import UserError
 
 Choices = tuple | Callable[[], tuple] | None
+# What stands for 1 is no smaller and no larger: reflectance in double, and the largest integers.
+SMALLEST_SCALE, LARGEST_SCALE = 1e-9, 2.0**64
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
@@ -21,18 +23,19 @@ def flag(
     choices: Choices = None,
     low: float | None = None,
     above: float | None = None,
+    high: float | None = None,
     affects: str = "result",
 ) -> Any:
     """A dataclass field: one flag of a command, with its help text and limits.
 
     Args:
         choices: the values that it takes, or a function that gives them.
-        low, above: low <= value, above < value.
+        low, above, high: low <= value, above < value, value <= high.
         affects: what another value would change. "result": the numbers that come out. "row": which row of a table they
             belong to. "place": where files are, how the work is watched. "speed": how it is computed. "remedy":
             the result too, but it may change on resuming, since it mends a run that failed.
     """
-    limits = {"choices": choices, "low": low, "above": above}
+    limits = {"choices": choices, "low": low, "above": above, "high": high}
     return dataclasses.field(default=default, metadata={"help": help, "affects": affects, **limits})
 
 
@@ -101,7 +104,7 @@ def check_dataset_name(name: str) -> None:
 
 def check_gpus(gpus: str) -> None:
     """Refuse what are no device numbers."""
-    if gpus and not all(part.strip().isdecimal() for part in gpus.split(",")):
+    if gpus and not all(re.fullmatch(r"[0-9]{1,4}", part.strip()) for part in gpus.split(",")):
         raise UserError(f"--gpus takes device numbers such as 0 or 0,1, not {gpus!r}")
 
 
@@ -154,6 +157,12 @@ def number(value: Any) -> float | None:
     return found if abs(found) < float("inf") else None
 
 
+def check_value_scale(value: float) -> None:
+    """Refuse what no camera's number 1 is."""
+    if value and value < SMALLEST_SCALE:
+        raise UserError(f"--value_scale is 0 (as the file says) or at least {SMALLEST_SCALE:g}, not {value!r}")
+
+
 def flags_table(config_class: type[Config]) -> str:
     """The flags of a command as a Markdown table, as docs/flags.md has it."""
     lines = ["| flag | default | meaning |", "|---|---|---|"]
@@ -170,7 +179,11 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
     kind: Any = field.type
     if field.type is str:
         value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+        if "\0" in value:
+            raise UserError(f"--{name} {value!r}: has a NUL in it; give it without")
         value = os.path.expanduser(value) if value.startswith("~") else value
+        if value.startswith("~") and not os.path.exists(value):
+            raise UserError(f"--{name} {value}: there is no such user or file; give the path in full")
     else:
         found = number(value)
         if field.type is bool and found not in (0, 1):
@@ -186,6 +199,8 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         raise UserError(f"--{name} is at least {limits['low']}, not {value!r}")
     if limits["above"] is not None and value <= limits["above"]:
         raise UserError(f"--{name} is above {limits['above']}, not {value!r}")
+    if limits["high"] is not None and value > limits["high"]:
+        raise UserError(f"--{name} is at most {limits['high']:g}, not {value!r}")
     return value
 
 

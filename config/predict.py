@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag, number, precision_flag
+from config.fields import (
+    LARGEST_SCALE,
+    Config,
+    check_gpus,
+    check_value_scale,
+    cuda_flag,
+    flag,
+    gpus_flag,
+    number,
+    precision_flag,
+)
 from utils import UserError
 
 
@@ -26,6 +36,7 @@ class PredictConfig(Config):
         0.0,
         "what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
         low=0,
+        high=LARGEST_SCALE,
     )
     nodata: str = flag("", "value that marks missing data, where the file does not say; NaN always does")
     wavelengths: str = flag(
@@ -54,7 +65,7 @@ class PredictConfig(Config):
         0, "LR pixels along a tile's edge; 0: the whole scene, or the largest that memory allows", low=0
     )
     tile_overlap: int = flag(32, "LR pixels that neighbouring tiles share, a multiple of 4", low=0)
-    memory_limit: float = flag(0.0, "GB that may be used; 0: what is free", low=0, affects="speed")
+    memory_limit: float = flag(0.0, "GB that may be used; 0: what is free", low=0, high=1e6, affects="speed")
     cuda: str = cuda_flag()
     gpus: str = gpus_flag()
 
@@ -69,7 +80,9 @@ class PredictConfig(Config):
                 "--model_dir is missing; give a .pth file, or the name of weights that come with the program"
             )
         self.check_tiles()
-        if self.nodata and self.nodata.lower() != "nan" and number(self.nodata) is None:
+        check_value_scale(self.value_scale)
+        is_word = self.nodata.lower() in ("true", "false")
+        if self.nodata and self.nodata.lower() != "nan" and (is_word or number(self.nodata) is None):
             raise UserError(f"--nodata takes a number or nan, not {self.nodata!r}")
 
     def check_tiles(self) -> None:

@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, asked_or_published_patch, check_patch, flag, names, number
+from config.fields import (
+    LARGEST_SCALE,
+    Config,
+    asked_or_published_patch,
+    check_patch,
+    check_value_scale,
+    flag,
+    names,
+    number,
+)
 from data.facts import PROTOCOLS, SCALES, SPLITS
 from utils import UserError
 
@@ -40,7 +49,9 @@ class PrepareConfig(Config):
     seed: int = flag(3000, "seed of that draw", low=0)
     key: str = flag("", "own cubes: name of the array in .mat, .npz and HDF5 files; the only cube without")
     band_axis: int = flag(-1, "own cubes: axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
-    value_scale: float = flag(0.0, "own cubes: what stands for 1; 0: the integer type's maximum, 1 for floats", low=0)
+    value_scale: float = flag(
+        0.0, "own cubes: what stands for 1; 0: the integer type's maximum, 1 for floats", low=0, high=LARGEST_SCALE
+    )
     wavelengths: str = flag(
         "", "own cubes whose files do not say: first,last in nm of evenly spaced bands; all of them; or a text file"
     )
@@ -70,8 +81,9 @@ class PrepareConfig(Config):
         if not self.out_dir:
             raise UserError("--out_dir is missing; give the folder for the scene stores")
         check_patch(self.patch_size, self.patch_stride, self.n_scale)
+        check_value_scale(self.value_scale)
         parts = [p for part in self.fractions.split(",") if (p := number(part)) is not None]
-        if len(parts) != 3 or self.fractions.count(",") != 2 or min(parts) < 0 or sum(parts) <= 0:
+        if len(parts) != 3 or self.fractions.count(",") != 2 or min(parts) < 0 or not 0 < sum(parts) < 1e9:
             raise UserError(f"--fractions takes three parts such as 0.6,0.2,0.2, not {self.fractions!r}")
         seen: dict[str, str] = {}
         for split in SPLITS:

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.io
 
 from data.errors import DataError
+from utils import refuse_irregular
 
 # Harvard's values times 20 may be above 1; values above this are in another unit.
 LARGEST_VALUE = 100
@@ -24,12 +25,17 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
         DataError: if it is truncated, or no .mat file.
     """
     path = Path(path)
+    refuse_irregular(path)
     if path.stat().st_size == 0:
         raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as f:
-                return {k: v.shape[::-1] for k, v in f.items() if isinstance(v, h5py.Dataset)}
+                held = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
+                if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
+                    remedy = "give the file that holds the values themselves"
+                    raise DataError(path, f"the values of {elsewhere[0]} stand in another file", remedy)
+                return {k: v.shape[::-1] for k, v in held.items()}
         check_whole_mat(path)
         return {name: shape for name, shape, _ in scipy.io.whosmat(path)}
     except DataError:

@@ -23,7 +23,7 @@ from predict.network import DeviceNetwork
 from predict.progress import Progress
 from predict.scene import SceneUpscaling
 from training.processes import World, naming_lost_peers
-from utils import Interrupted, UserError, only_here, replacing, say, writing
+from utils import Interrupted, Terminated, UserError, only_here, replacing, say, writing
 
 
 def predict(config: PredictConfig) -> list[Path]:
@@ -157,7 +157,8 @@ def _predict_held(path, target, network, config, world, held):
                 say(_summary(work.scene))
                 return _finished(work, cube)
         except KeyboardInterrupt as stop:
-            raise Interrupted(signal.SIGINT, work.progress.left_behind(work.scene)) from stop
+            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+            raise Interrupted(number, work.progress.left_behind(work.scene)) from stop
         except BaseException:
             kept = work.progress.left_behind(work.scene)
             raise

@@ -8,6 +8,8 @@ from metrics import METRICS
 from tables.rows import Report, Row, Table
 
 PLACE = ("dataset", "scale", "protocol", "kind", "method", "reduced", "reasons", "source")
+# What begins so is computed by spreadsheets.
+FORMULAS = ("=", "+", "@", "-", "\t", "\r")
 FACTS = ("scenes", "seeds", "iterations", "training_seconds", "parameters", "device", "results")
 
 
@@ -21,12 +23,17 @@ def comma_separated(report: Report) -> str:
     writer = csv.DictWriter(text, [*PLACE, *numbers, *FACTS], lineterminator="\n")
     writer.writeheader()
     for table in report.tables:
-        writer.writerows(_ours(row, table, report) for row in table.rows)
+        writer.writerows(_harmless(_ours(row, table, report)) for row in table.rows)
         for theirs, rows in table.not_comparable():
             for method, printed in rows.items():
                 kind = {"kind": "published, not comparable", "method": method, "source": theirs.source}
-                writer.writerow({**_place(table), **kind, **dict(zip(theirs.columns, printed, strict=True))})
+                writer.writerow(_harmless({**_place(table), **kind, **dict(zip(theirs.columns, printed, strict=True))}))
     return text.getvalue()
+
+
+def _harmless(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose texts no spreadsheet takes for formulas; names come from foreign files."""
+    return {k: f"'{v}" if isinstance(v, str) and v.startswith(FORMULAS) else v for k, v in row.items()}
 
 
 def _place(table: Table) -> dict[str, Any]:

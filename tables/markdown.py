@@ -17,7 +17,8 @@ def markdown(report: Report) -> str:
         parts.append(f"### {words.PUBLISHED_APART}\n\n{title}\n\n{sweep}")
     for title, items in words.own_scenes(report) + words.asides(report):
         parts.append(f"{title}:\n\n{_listed(items)}")
-    return "\n\n".join(parts) + "\n"
+    # Names come from foreign files: Markdown passes HTML on.
+    return ("\n\n".join(parts) + "\n").replace("<", "&lt;")
 
 
 def _parts_of(table: Table) -> Iterator[str]:

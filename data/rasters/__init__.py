@@ -18,7 +18,7 @@ from data.rasters import arrays, bands, envi, envi_header, hdf5, position, tiff
 from data.rasters.base import DEFAULTS, CubeOptions, Raster, from_array, unreadable
 from data.rasters.raw import AXES, RawCube
 from data.rasters.values import Understanding, described
-from utils import say
+from utils import refuse_irregular, say
 
 __all__ = ["CubeOptions", "Output", "Raster", "from_array", "open_raster"]
 
@@ -63,9 +63,17 @@ ESRI_WORDS = ("nrows", "ncols", "nbands", "byteorder", "layout", "nbits", "ulxma
 
 
 def format_of(path: str | Path) -> str | None:
-    """mat5, hdf5, npy, npz, tiff or envi, by the first bytes; None for anything else."""
-    with open(path, "rb") as f:
-        head = f.read(128)
+    """mat5, hdf5, npy, npz, tiff or envi, by the first bytes; None for anything else.
+
+    Raises:
+        UserError: for a file that may not be read, or is no regular one.
+    """
+    refuse_irregular(path)
+    try:
+        with open(path, "rb") as f:
+            head = f.read(128)
+    except PermissionError as error:
+        raise unreadable(path, "", error) from error
     if head.startswith(b"\x89HDF") or head.startswith(b"MATLAB 7.3"):
         return "hdf5"
     if head.startswith(b"MATLAB 5.0") or head[126:128] in (b"IM", b"MI"):
@@ -92,6 +100,7 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
     path = Path(path)
     if path.is_dir():
         return bands.open_raster(path, options)
+    refuse_irregular(path)
     if path.stat().st_size == 0:
         raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
     kind, data = format_of(path), None
@@ -329,7 +338,7 @@ def scene_files(root: Path) -> list[Path]:
     for folder, names in folders_below(root):
         for path in (folder / name for name in names):
             if not path.name.startswith(".") and path.is_file():
-                if format_of(path) or path.suffix.lower() in EXTENSIONS:
+                if path.suffix.lower() in EXTENSIONS or (os.access(path, os.R_OK) and format_of(path)):
                     found.append(path)
     return found
 

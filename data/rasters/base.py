@@ -34,6 +34,8 @@ CRS_NAMES = ("crs_wkt", "spatial_ref")
 TRANSFORM = "transform"
 
 
+# No camera's gains or offsets are beyond, nor their inverses.
+LARGEST_GAIN = 2.0**64
 NAMES_OF_KINDS = {"mat5": "a .mat", "hdf5": "HDF5", "npy": ".npy", "npz": ".npz", "tiff": "TIFF", "envi": "ENVI"}
 # What the formats' libraries raise where bytes are missing or cannot be unpacked.
 DAMAGE = (zlib.error, zipfile.BadZipFile, EOFError, struct.error)
@@ -188,13 +190,15 @@ def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[floa
         bands: how many there are.
 
     Raises:
-        DataError: for other numbers of them, and for gains of 0 or values that are no numbers.
+        DataError: for other numbers of them, and for gains of 0 or values that no camera has.
     """
     gains, offsets = (np.ravel(default if v is None else v).astype(float) for v, default in ((gains, 1), (offsets, 0)))
     for words, values in (("gains", gains), ("offsets", offsets)):
         if values.size not in (1, bands):
             raise DataError(path, f"{values.size} {words} for {bands} bands", "correct or remove them")
-        bad = ~np.isfinite(values) | ((values == 0) if words == "gains" else False)
+        bad = ~np.isfinite(values) | (np.abs(values) > LARGEST_GAIN)
+        if words == "gains":
+            bad |= np.abs(values) < 1 / LARGEST_GAIN
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise DataError(path, f"{values[first]:g} among its {words} (number {first + 1})", "correct or remove them")

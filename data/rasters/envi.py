@@ -9,6 +9,7 @@ import numpy as np
 from data.errors import DataError
 from data.rasters import envi_header, position
 from data.rasters.base import (
+    LARGEST_GAIN,
     WAVELENGTH_NAMES,
     CubeOptions,
     Raster,
@@ -248,7 +249,7 @@ def _scaling(path: Path, header: envi_header.Header, bands: int) -> tuple[float 
     if not header.get(SCALE_FACTOR):
         return scaling_said(path, gains, offsets, bands)
     factors = np.array(_numbers(path, header, SCALE_FACTOR))
-    if not (np.isfinite(factors) & (factors > 0)).all():
+    if not ((factors > 1 / LARGEST_GAIN) & (factors < LARGEST_GAIN)).all():
         raise _misunderstood(path, SCALE_FACTOR, _text(header, SCALE_FACTOR))
     if gains is not None and np.size(gains) in (1, bands) and np.allclose(np.array(gains) * factors, 1, rtol=1e-6):
         return scaling_said(path, gains, offsets, bands)

@@ -104,7 +104,11 @@ def _scaling(path, dataset, bands):
         return None, None
     if gains is not None and np.size(gains) == 1 and not np.any(offsets):
         scale = float(np.ravel(gains)[0])
-        return (scale, None) if scale > 1 else scaling_said(path, scale if scale > 0 else None, None, bands)
+        if scale > 1:
+            # The inverse of a gain.
+            scaling_said(path, 1 / scale, None, bands)
+            return scale, None
+        return scaling_said(path, scale if scale > 0 or np.isnan(scale) else None, None, bands)
     return scaling_said(path, gains, offsets, bands)
 
 

@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import os
 import re
+import struct
 import warnings
 from pathlib import Path
 
@@ -36,6 +38,7 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     Raises:
         DataError: for one that is cut off, a picture, or needs rasterio where that is missing.
     """
+    _refuse_endless(path)
     with _Complaints() as complaints, tifffile.TiffFile(path) as f:
         check_whole(path, f)
         pages = [page for page in f.pages if not _kind_of(page) & (REDUCED | MASK)]
@@ -63,6 +66,31 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     if rasterio is not None and len(pages) == 1 and (options.band_axis < 0 or is_for_gdal):
         return _with_rasterio(path, options, rasterio)
     return _with_tifffile(path, options, series)
+
+
+def _refuse_endless(path):
+    """Refuse a TIFF whose directories lead back to each other, which readers follow for ever."""
+    with open(path, "rb") as f:
+        head = f.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        is_big = struct.unpack(order + "H", head[2:4])[0] == 43
+        # Numbers of a directory's entries, their bytes, and the place of the next directory.
+        count, entry, place = ("Q", 20, "Q") if is_big else ("H", 12, "I")
+        if len(head) < (16 if is_big else 8):
+            raise DataError(path, f"truncated ({len(head)} bytes)", "copy it again")
+        (offset,) = struct.unpack(order + place, head[8:16] if is_big else head[4:8])
+        seen: set[int] = set()
+        while offset:
+            if offset in seen:
+                raise DataError(path, "damaged: its directories lead back to each other", "copy or export it again")
+            seen.add(offset)
+            f.seek(offset)
+            number = f.read(struct.calcsize(count))
+            if len(number) < struct.calcsize(count):
+                break
+            f.seek(struct.unpack(order + count, number)[0] * entry, os.SEEK_CUR)
+            following = f.read(struct.calcsize(place))
+            offset = struct.unpack(order + place, following)[0] if len(following) == struct.calcsize(place) else 0
 
 
 def _kind_of(page):

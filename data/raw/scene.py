@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data.errors import DataError
 from data.store import Scene
+from utils import refuse_irregular
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class RawScene:
 
 
 def _file_sha256(path: Path) -> bytes:
+    refuse_irregular(path)
     try:
         status = path.stat()
         return _content_sha256(path, status.st_mtime_ns, status.st_size)
