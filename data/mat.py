@@ -10,6 +10,7 @@ import numpy as np
 import scipy.io
 
 from data.errors import DataError
+from data.mat_structure import check_structure
 from utils import refuse_irregular
 
 # Harvard's values times 20 may be above 1; values above this are in another unit.
@@ -117,3 +118,4 @@ def check_whole_mat(path: Path) -> None:
                     path, f"truncated ({size} bytes, at least {position + 8 + length} are needed)", "copy it again"
                 )
             f.seek(length, os.SEEK_CUR)
+    check_structure(path)

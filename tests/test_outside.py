@@ -363,3 +363,14 @@ def test_foreign_names_are_no_formulas_and_no_html(run, stores, tmp_path):
     assert "'=HYPERLINK" in (tmp_path / "tables" / "tables.csv").read_text()
     for name in ("tables.md", "index.html"):
         assert "<img src=x>" not in (tmp_path / "tables" / name).read_text()
+
+
+@pytest.mark.parametrize("kind", ["npy", "envi"])
+def test_a_file_that_becomes_shorter_meanwhile_is_an_error_and_not_the_end(tmp_path, kind):
+    path = fixtures.write_own(tmp_path, kind, OWN_CUBE)
+    raster = open_raster(path)
+    np.testing.assert_array_equal(raster.read(slice(3, 9), slice(5, 8)), OWN_CUBE[3:9, 5:8])
+    data = path if kind == "npy" else path.with_suffix(".dat")
+    os.truncate(data, 3000)
+    with pytest.raises(DataError, match="the file has become shorter"):
+        raster.read()

@@ -35,6 +35,7 @@ from data.rasters.base import (
 )
 from data.rasters.grid import Grid, finer_axis, is_of_axis, is_per_pixel
 from data.rasters.pixel_list import PixelList, pixel_list_of
+from data.rasters.raw import AXES, RawWindows
 
 # A variable of a v5 file may not be larger.
 LARGEST_MAT5 = 2**32 - 2**16
@@ -46,7 +47,12 @@ def open_npy(path: Path, options: CubeOptions) -> Raster:
     held, needed = path.stat().st_size, array.offset + array.nbytes
     if held != needed:
         raise DataError(path, f"{held} bytes, its header speaks of {needed}", "copy or export it again")
-    return _raster(path, "npy", array, options, {}, {})
+    raster = _raster(path, "npy", array, options, {}, {})
+    interleaves = {axes: name for name, axes in AXES.items()}
+    stored = interleaves.get(tuple(np.argsort(raster.details["axes"])))
+    if array.flags.c_contiguous and stored:
+        raster.source = RawWindows(path, raster.shape, array.dtype, stored, array.offset).read
+    return raster
 
 
 def open_npz(path: Path, options: CubeOptions) -> Raster:

@@ -20,7 +20,7 @@ from data.rasters.base import (
     scaling_said,
 )
 from data.rasters.grid import finer_map_info
-from data.rasters.raw import AXES, RawCube
+from data.rasters.raw import AXES, RawCube, RawWindows
 from utils import say
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
@@ -71,7 +71,7 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> R
     shape = tuple(_whole_number(path, header, name) for name in ("lines", "samples", "bands"))
     dtype = _number_type(path, header)
     _refuse_unusable_fields(path, header)
-    data, pixels = _mapped(path, header, data, shape, dtype)
+    data, pixels = _opened(path, header, data, shape, dtype)
     known = _wavelengths(path, header, shape[2])
     given = known is None and bool(options.wavelengths)
     value_scale, scaling = _scaling(path, header, shape[2])
@@ -81,7 +81,7 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> R
         kind="envi",
         shape=shape,
         dtype=dtype,
-        source=lambda rows, cols: pixels[rows, cols],
+        source=pixels.read,
         files=(Path(path), data),
         wavelengths=given_wavelengths(options.wavelengths, shape[2]) if given else known,
         wavelengths_given=given,
@@ -112,8 +112,8 @@ def _refuse_unusable_fields(path, header):
                 raise _misunderstood(path, name, ", ".join(_listed(header[name]))) from None
 
 
-def _mapped(path, header, data, shape, dtype):
-    """(data file, its values as lines x samples x bands, which stay on the disk)."""
+def _opened(path, header, data, shape, dtype):
+    """(data file, its values, which stay on the disk)."""
     offset = _whole_number(path, header, "header offset", 0)
     data = data if data is not None and data != path else _data_of(path, shape, dtype, offset)
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + offset
@@ -123,11 +123,7 @@ def _mapped(path, header, data, shape, dtype):
         raise DataError(
             data, f"{held} bytes, its header speaks of {needed}", "copy the data again or correct the header"
         )
-    axes = AXES[_text(header, "interleave").lower()]
-    stored = tuple(shape[k] for k in axes)
-    # Without pixels there is nothing to map; what opens it says so.
-    pixels = np.memmap(data, dtype, "r", offset, stored) if 0 not in shape else np.zeros(stored, dtype)
-    return data, pixels.transpose(np.argsort(axes))
+    return data, RawWindows(data, shape, dtype, _text(header, "interleave").lower(), offset)
 
 
 def _data_of(path, shape, dtype, offset):

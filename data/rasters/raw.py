@@ -1,6 +1,7 @@
-"""A cube as bare values in a file, written by windows in any order."""
+"""A cube as bare values in a file, written and read by windows in any order."""
 
 import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,55 @@ class RawCube:
         axes = AXES[self.interleave]
         mapped = np.memmap(self.path, self.dtype, mode="r", shape=tuple(self.shape[k] for k in axes))
         return mapped.transpose(np.argsort(axes))
+
+
+class RawWindows:
+    """rows x columns x bands values of one type that lie in a file, read by windows.
+
+    Read plainly and not through a memory map: where the file is cut off meanwhile, a map ends the process without a
+    word.
+
+    Args:
+        path: the file, which is opened now.
+        shape: (rows, columns, bands).
+        dtype: of the values, in the file's byte order.
+        interleave: bip, bil or bsq.
+        offset: bytes before the first value.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], dtype: np.dtype, interleave: str = "bip", offset: int = 0
+    ) -> None:
+        self._file = open(path, "rb", buffering=0)
+        self._shape, self._dtype, self._interleave, self._offset = shape, np.dtype(dtype), interleave, offset
+
+    def read(self, rows: slice, cols: slice) -> np.ndarray:
+        """A window, h x w x C.
+
+        Raises:
+            EOFError: where the file ends before it.
+        """
+        height, width, bands = self._shape
+        (top, bottom, _), (left, right, _) = rows.indices(height), cols.indices(width)
+        lines = max(0, bottom - top)
+        if self._interleave == "bsq":
+            image = np.empty((bands, lines, max(0, right - left)), self._dtype)
+            for band in range(bands):
+                first = (band * height + top) * width
+                image[band] = self._values(first, lines * width).reshape(lines, width)[:, left:right]
+            return image.transpose(1, 2, 0)
+        values = self._values(top * width * bands, lines * width * bands)
+        if self._interleave == "bil":
+            return values.reshape(lines, bands, width).transpose(0, 2, 1)[:, left:right]
+        return values.reshape(lines, width, bands)[:, left:right]
+
+    def _values(self, first, count):
+        size, start = self._dtype.itemsize, self._offset + first * self._dtype.itemsize
+        content = bytearray(count * size)
+        view, done = memoryview(content), 0
+        while done < len(content):
+            got = os.preadv(self._file.fileno(), [view[done : done + 2**30]], start + done)
+            if not got:
+                raise EOFError("the file has become shorter")
+            done += got
+        return np.frombuffer(content, self._dtype)
