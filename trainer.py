@@ -27,7 +27,7 @@ from training.network import build_network
 from training.processes import World, naming_lost_peers
 from training.schedule import learning_rate
 from training.signals import StopSignals
-from utils import Interrupted, prepare_arithmetic, progress_bar, say, seed_everything, select_device
+from utils import Interrupted, UserError, prepare_arithmetic, progress_bar, say, seed_everything, select_device
 
 # What the processes of a run may tell each other between iterations, beside the number of a signal.
 CHECKPOINT_DUE = 1
@@ -208,8 +208,12 @@ class Trainer:
         load_strictly(self.model, run["model"], path)
         if self.averaged:
             load_strictly(self.averaged, run["averaged"], path)
-        self.optimizer.load_state_dict(run["optimizer"])
-        self.losses.restore(run["losses"])
+        checkpoint.check_moments(run, path, list(self.model.parameters()))
+        try:
+            self.optimizer.load_state_dict(run["optimizer"])
+            self.losses.restore(run["losses"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(f"{path}: its optimizer or losses are not what a run leaves; start anew") from error
         self.iteration = self.logged_iteration = run["iteration"]
         self.seconds = run["seconds"]
         say(f"{path}: going on after iteration {self.iteration}")

@@ -7,6 +7,7 @@
                         where known), source, source_sha256
 """
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,16 @@ import h5py
 import numpy as np
 
 from data.errors import DataError
+from data.facts import PROTOCOLS, SCALES
 from utils import replacing
 
 FORMAT = "hsi-scenes-1"
+# No camera's number 1 is smaller, nor larger than its inverse.
+SMALLEST_SCALE = 1e-20
 # Rows and columns of the pieces in which a scene is packed.
 CHUNK = 64
+# DEFLATE makes nothing smaller than a 1032th: a scene of more values than its file can hold was never written.
+MOST_PACKED = 2000
 
 
 @dataclass
@@ -96,9 +102,10 @@ def part_sha256(path: Path) -> str | None:
     """The source hash of a part, or None where there is no readable part."""
     try:
         with h5py.File(path, "r") as f:
-            return f["scene"].attrs["source_sha256"]
-    except (OSError, KeyError):
+            sha256 = f["scene"].attrs["source_sha256"]
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
         return None
+    return sha256 if isinstance(sha256, str) else None
 
 
 def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any]) -> None:
@@ -141,10 +148,12 @@ class Store:
             self._file = _opened(path)
             self.attributes = dict(self._file.attrs)
             self.dataset, self.protocol = self.attributes["dataset"], self.attributes["protocol"]
-            self._held = {d.attrs["name"]: d for d in self._file["scenes"].values()}
+            self._held = dict(_checked_scenes(self.path, self._file))
             self.hashes = {name: d.attrs["source_sha256"] for name, d in self._held.items()}
+        except DataError:
+            raise
         # What HDF5 says of a damaged file depends on where it is damaged.
-        except (OSError, RuntimeError, KeyError) as error:
+        except Exception as error:
             raise DataError(path, "not a scene store, or damaged", "make it with the command prepare") from error
         self.names = list(self._held)
         self.nbytes = sum(d.nbytes for d in self._held.values())
@@ -170,8 +179,8 @@ class Store:
         """
         dataset = self._held[name]
         try:
-            cube = dataset[:]
-        except OSError as error:
+            cube = _native(dataset[:])
+        except (OSError, RuntimeError, ValueError) as error:
             raise self._damaged(name) from error
         attributes = dataset.attrs
         return Scene(
@@ -231,13 +240,13 @@ class ChunkedCube:
 
     def __init__(self, dataset: h5py.Dataset, damaged: DataError) -> None:
         self._dataset, self._damaged = dataset, damaged
-        self.shape, self.dtype, self.nbytes = dataset.shape, dataset.dtype, dataset.nbytes
+        self.shape, self.dtype, self.nbytes = dataset.shape, dataset.dtype.newbyteorder("="), dataset.nbytes
 
     def __getitem__(self, window: Any) -> np.ndarray:
         """The pixels of a window."""
         try:
-            return self._dataset[window]
-        except OSError as error:
+            return _native(self._dataset[window])
+        except (OSError, RuntimeError, ValueError) as error:
             raise self._damaged from error
 
 
@@ -274,6 +283,87 @@ def describe(path: str | Path, verify: bool = False) -> str:
 def show(config: Any) -> None:
     """Print what a store holds, as a `config.InfoConfig` asks."""
     print(describe(config.store, config.verify))
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """In this machine's order of bytes, the only one that torch takes."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _checked_scenes(path, f):
+    """(name, dataset) of every scene, each as `write_part` makes them.
+
+    Raises:
+        DataError: naming the scene and what is wrong with it.
+    """
+    if not isinstance(f.attrs["dataset"], str) or f.attrs["protocol"] not in PROTOCOLS:
+        raise DataError(path, "a store without its data set and protocol", "prepare it again")
+    if not all(_is_text(value) for value in f.attrs.values() if isinstance(value, str)):
+        raise DataError(path, "a store with attributes that are no UTF-8", "prepare it again")
+    scenes, names = _held_by(f, "scenes"), set()
+    if not isinstance(scenes, h5py.Group):
+        raise DataError(path, "its scenes are in no group of its own", "prepare it again")
+    for key in scenes:
+        item = _held_by(scenes, key)
+        wrong = _wrong_of_scene(item)
+        if not wrong and item.attrs["name"] in names:
+            wrong = f"is called {item.attrs['name']}, as another"
+        if wrong:
+            shown = key.encode(errors="backslashreplace").decode()
+            raise DataError(path, f"scene {shown} {wrong}", "prepare it again")
+        names.add(item.attrs["name"])
+        yield item.attrs["name"], item
+
+
+def _held_by(group, key):
+    """What a group itself holds under a name; None for a link to elsewhere.
+
+    Raises:
+        KeyError: where there is nothing of the name.
+    """
+    link = group.get(key, getlink=True)
+    return None if isinstance(link, (h5py.SoftLink, h5py.ExternalLink)) else group[key]
+
+
+def _is_text(value):
+    """Whether something is a text. HDF5 gives bytes that are no UTF-8 as surrogates, which nothing can write."""
+    return isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
+
+
+def _wrong_of_scene(item):
+    """What is not as it should be in a store's scene, in words; "" for nothing."""
+    if not isinstance(item, h5py.Dataset):
+        return "is no array of the store's own"
+    if item.is_virtual or item.external:
+        return "has its values in another file"
+    # An array of no extent at all (a null dataspace) has no shape.
+    shape, dtype = item.shape or (), item.dtype
+    if len(shape) != 3 or 0 in shape or dtype.kind not in "fiu" or dtype.itemsize > 8:
+        return f"is {item.dtype} of shape {item.shape}, not numbers of rows x columns x bands"
+    if math.prod(shape) * dtype.itemsize > MOST_PACKED * item.id.get_storage_size():
+        return "has not all its values in the file"
+    attributes = dict(item.attrs)
+    for name in ("name", "source", "source_sha256"):
+        if not _is_text(attributes.get(name)):
+            return f"has no {name} that can be read"
+    for name in ("value_scale_corrected", "value_scale_published"):
+        value = attributes.get(name)
+        if not _is_number(value) or not SMALLEST_SCALE <= value <= 1 / SMALLEST_SCALE:
+            return f"has the {name} {value}"
+    lr_scale = attributes.get("lr_scale")
+    if not _is_number(lr_scale) or lr_scale not in (1, *SCALES):
+        return f"has the lr_scale {lr_scale}"
+    waves = attributes.get("wavelengths")
+    if waves is None:
+        return ""
+    waves = np.asarray(waves)
+    if waves.dtype.kind not in "fiu" or waves.shape != item.shape[2:] or not (np.isfinite(waves) & (waves > 0)).all():
+        return f"has other wavelengths than one for each of its {item.shape[2]} bands"
+    return ""
+
+
+def _is_number(value):
+    return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu" and bool(np.isfinite(value))
 
 
 def _opened(path: str | Path) -> h5py.File:

@@ -1,6 +1,7 @@
 """What an evaluation found, as results.json, which is written and read here, and as a table to print."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data.facts import PROTOCOLS
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
 from metrics import METRICS
@@ -15,6 +17,9 @@ from utils import replacing
 
 # The columns of the printed table.
 PRINTED = ("MPSNR", "MSSIM", "MSSIM_gaussian", "SAM", "ERGAS", "CrossCorrelation", "RMSE")
+
+# No metric is larger, and no enlargement.
+LARGEST, LARGEST_SCALE = 1e15, 1000
 
 # {scene: {metric: value}}
 Rows = Mapping[str, Mapping[str, float]]
@@ -86,7 +91,9 @@ def read(path: str | Path) -> SceneResults:
         OSError: for a file that cannot be read.
         ValueError: saying why a file holds no results.
     """
-    content = _an_object(json.loads(Path(path).read_text(encoding="utf-8")), "the file")
+    if not Path(path).is_file():
+        raise ValueError("no regular file")
+    content = _an_object(content_of(path), "the file")
     if missing := [key for key in ("config", "scenes", "n_scale", "mean", "model", "protocol") if key not in content]:
         raise ValueError(f"{missing[0]!r} is missing")
     mean = _an_object(content["mean"], "mean")
@@ -95,19 +102,39 @@ def read(path: str | Path) -> SceneResults:
     scenes = {name: _an_object(row, f"scene {name}") for name, row in _an_object(content["scenes"], "scenes").items()}
     if not scenes:
         raise ValueError("no scenes were scored")
-    wavelengths = content.get("wavelengths")
-    bands = _an_object(content.get("bands") or {}, "bands")
+    for name, row in scenes.items():
+        for metric, value in row.items():
+            _number(value, f"{metric} of {name}")
+    bands, wavelengths = _spectra(content)
     return SceneResults(
         model=_text(content["model"], "model"),
-        n_scale=int(_number(content["n_scale"], "n_scale")),
-        protocol=_text(content["protocol"], "protocol"),
+        n_scale=_scale(content["n_scale"]),
+        protocol=_protocol(content["protocol"]),
         dataset=_text(content.get("dataset") or "", "dataset"),
         mean={metric: _number(mean[metric], metric) for metric in METRICS},
         scenes=scenes,
         config=_an_object(content["config"], "config"),
-        bands={name: _numbers(values, f"bands of {name}") for name, values in bands.items()},
-        wavelengths=None if wavelengths is None else _numbers(wavelengths, "wavelengths"),
+        bands=bands,
+        wavelengths=wavelengths,
     )
+
+
+def content_of(path: str | Path) -> Any:
+    """What a JSON file holds, of which every text can be written again.
+
+    Raises:
+        OSError: for a file that cannot be read.
+        ValueError: for one that is no JSON in UTF-8.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        # JSON can name halves of characters (\ud800), which no file takes.
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeError as error:
+        raise ValueError("it is no text in UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("its lists and objects stand in each other too deep") from error
+    return content
 
 
 def mean_row(rows: Rows) -> dict[str, float]:
@@ -156,7 +183,42 @@ def _text(value, name):
 def _number(value, name):
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} is {value!r:.40}, not a number")
+    # Infinity and NaN are what some metrics come to; numbers beyond these are none that a metric comes to.
+    if LARGEST < abs(value) < math.inf:
+        raise ValueError(f"{name} is {str(value)[:12]}, which it cannot be")
     return float(value)
+
+
+def _scale(value):
+    if not 0 < _number(value, "n_scale") < LARGEST_SCALE or value % 1:
+        raise ValueError(f"n_scale is {value}, not a whole number from 1")
+    return int(value)
+
+
+def _protocol(value):
+    if _text(value, "protocol") not in PROTOCOLS:
+        raise ValueError(f"protocol is {value!r:.40}, not {' or '.join(PROTOCOLS)}")
+    return value
+
+
+def _spectra(content):
+    """(bands, wavelengths) as SceneResults has them."""
+    bands = {
+        name: _numbers(values, f"bands of {name}")
+        for name, values in _an_object(content.get("bands") or {}, "bands").items()
+    }
+    if empty := [name for name, values in bands.items() if not values]:
+        raise ValueError(f"bands of {empty[0]} are missing")
+    wavelengths = content.get("wavelengths")
+    if wavelengths is None:
+        return bands, None
+    wavelengths = _numbers(wavelengths, "wavelengths")
+    if not all(0 < w < math.inf for w in wavelengths):
+        raise ValueError("wavelengths are not all numbers above 0")
+    counts = {len(values) for values in bands.values()}
+    if counts and len(wavelengths) not in counts:
+        raise ValueError(f"there are {len(wavelengths)} wavelengths for {max(counts)} bands")
+    return bands, wavelengths
 
 
 def _numbers(values, name):

@@ -3,8 +3,6 @@
 The place of a crop depends on nothing but the true image and the scale, so that all methods show the same one.
 """
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,10 +112,11 @@ def read(path: str | Path) -> list[Sample]:
         UserError: for a file that is damaged or holds something else.
     """
     try:
-        with np.load(path) as f:
+        # Numbers beyond float32 become infinite, and are found below.
+        with np.load(path) as f, np.errstate(over="ignore"):
             scenes, corners, shown = f["scenes"].tolist(), f["corners"].tolist(), f["shown"].tolist()
             wavelengths = f["wavelengths"] if f["wavelengths"].size else None
-            return [
+            crops = [
                 Sample(
                     scene,
                     tuple(corners[k]),
@@ -127,8 +126,51 @@ def read(path: str | Path) -> list[Sample]:
                 )
                 for k, scene in enumerate(scenes)
             ]
-    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile, zlib.error) as error:
+    # Neither numpy nor zipfile says of what kind their errors are: a wrong byte is met wherever it stands.
+    except Exception as error:
         raise UserError(f"{path}: cannot be read as crops; run the test again") from error
+    for crop in crops:
+        if wrong := _wrong_of(crop):
+            raise UserError(f"{path}: cannot be read as crops ({wrong}); run the test again")
+    return crops
+
+
+def _wrong_of(crop: Sample) -> str:
+    """What is not as `Samples` writes it, in words; "" for nothing."""
+    if not isinstance(crop.scene, str) or not _is_utf8(crop.scene):
+        return f"a scene is called {crop.scene!a:.40}"
+    if len(crop.corner) != 2 or not all(isinstance(k, int) and k >= 0 for k in crop.corner):
+        return f"{crop.scene} begins at {crop.corner!r:.40}"
+    shapes = [a.shape for a in (crop.ms, crop.lms, crop.gt, crop.output)]
+    if any(len(shape) != 3 or 0 in shape for shape in shapes) or len({*shapes[1:]}) > 1 or shapes[0][0] != shapes[1][0]:
+        return f"{crop.scene} has arrays of shapes {', '.join(map(str, shapes))}"
+    (bands, height, width), (_, rows, columns) = shapes[1], shapes[0]
+    # The windows are square, and telling pixels stand apart from their borders.
+    if height != width or rows != columns or height % rows:
+        return f"{crop.scene} has crops of {width} x {height} and {columns} x {rows} pixels"
+    # A network may answer anything, NaN too; what it was asked has to be numbers.
+    if not all(np.isfinite(a).all() for a in (crop.ms, crop.lms, crop.gt)):
+        return f"{crop.scene} has values that are not finite"
+    if not isinstance(crop.shown, list) or len(crop.shown) != 3 or not all(_is_band(k, bands) for k in crop.shown):
+        return f"the bands shown are {crop.shown!r:.40}"
+    waves = crop.wavelengths
+    if waves is None:
+        return ""
+    if waves.shape != (bands,) or waves.dtype.kind not in "fiu" or not (np.isfinite(waves) & (waves > 0)).all():
+        return f"there are no wavelengths of {bands} bands"
+    return ""
+
+
+def _is_band(number: object, count: int) -> bool:
+    return isinstance(number, int) and 0 <= number < count
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def busiest_window(image: np.ndarray, edge: int, step: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -272,12 +272,54 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
         kind = "an empty dict" if content == {} else f"a {type(content).__name__}"
         has = kind if not shown else ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
         raise UserError(f"{path}: holds no state_dict (it has {has}); --model_dir takes a .pth of network weights")
-    metadata = getattr(content, "_metadata", {}).get(METADATA_KEY, metadata)
+    own = getattr(content, "_metadata", None)
+    own = own.get(METADATA_KEY) if isinstance(own, dict) else None
+    # What others call config may mean anything: of it only what can be is taken.
+    known = {k: v for k, v in metadata.items() if k not in RECORDED or RECORDED[k](v)}
+    metadata = known if own is None else _checked_metadata(own, path)
     if entry := registry.of_state(state):
         state, remark = entry.make.completed(state)
         if remark:
             say(f"{path}: {remark}")
     return state, metadata
+
+
+def _checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
+    """What a file says of its weights, which is not taken from it unseen: anybody may have written it.
+
+    Raises:
+        UserError: naming what cannot be.
+    """
+    remedy = "the file is damaged or was edited: copy it again, or save its state_dict() alone"
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: what it says of its network is {metadata!r:.40}, not names with values; {remedy}")
+    for name, is_possible in RECORDED.items():
+        if name in metadata and not is_possible(metadata[name]):
+            raise UserError(f"{path}: it says that its network has the {name} {metadata[name]!r:.40}; {remedy}")
+    waves, n_colors = metadata.get("wavelengths"), metadata.get("n_colors")
+    if waves and n_colors and len(waves) != n_colors:
+        raise UserError(f"{path}: it has {len(waves)} wavelengths for {n_colors} bands; {remedy}")
+    return metadata
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_wavelengths(value: Any) -> bool:
+    numbers = isinstance(value, list) and all(isinstance(w, (int, float)) and not isinstance(w, bool) for w in value)
+    return value is None or (numbers and all(0 < w < float("inf") for w in value))
+
+
+# What a file may say of its network, and whether a value is possible; no sensor has more bands.
+MOST_BANDS = 100_000
+RECORDED: dict[str, Callable[[Any], bool]] = {
+    "n_ovls": lambda value: _is_whole(value) and 0 <= value < MOST_BANDS,
+    "n_scale": lambda value: _is_whole(value) and 0 < value < MOST_BANDS,
+    "n_colors": lambda value: _is_whole(value) and 0 <= value <= MOST_BANDS,
+    "wavelengths": _are_wavelengths,
+    "dataset_name": lambda value: isinstance(value, str),
+}
 
 
 def _is_container(value: Any) -> bool:
@@ -326,4 +368,4 @@ def _recorded(name: str, path: Path, metadata: dict[str, Any] | None) -> int | N
             content = json.loads(beside.read_text(encoding="utf-8"))
             metadata = content if isinstance(content, dict) else {}
     value = metadata.get(name)
-    return value if isinstance(value, int) else None
+    return value if RECORDED[name](value) else None

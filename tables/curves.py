@@ -15,6 +15,8 @@ from tables.rows import Report, Row
 
 # The metrics of validation.csv that are drawn.
 VALIDATED = ("MPSNR", "SAM", "ERGAS")
+# No axis reaches farther.
+LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,43 @@ def curves_of(title: str, runs: Mapping[Path, Row], styles: Mapping[str, Style])
 def read_columns(path: Path) -> dict[str, np.ndarray]:
     """The columns of a log.csv or validation.csv as {name: array}, NaN where a field is empty; {} if unreadable."""
     try:
+        return columns_in(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def columns_in(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a log.csv or validation.csv as {name: array}, NaN where a field is empty; {} without a row.
+
+    Raises:
+        OSError: for a file that cannot be read.
+        ValueError: saying in which column there are no such numbers.
+    """
+    if path.exists() and not path.is_file():
+        # A pipe would be waited for.
+        raise OSError("no regular file")
+    try:
         with open(path, newline="", encoding="utf-8") as f:
             rows = list(csv.DictReader(f))
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
-    except (OSError, ValueError, IndexError, TypeError):
-        return {}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError("it is no text of numbers between commas") from error
+    columns = {name: _column(name, [row[name] for row in rows]) for name in rows[0]} if rows else {}
+    # What curves are drawn over; a validation tells the epoch alone.
+    over = "epoch" if set(METRICS) & columns.keys() else "iteration"
+    if columns and (over not in columns or not np.isfinite(columns[over]).all()):
+        raise ValueError(f"its column {over} is not there, or has gaps")
+    return columns
+
+
+def _column(name: str | None, fields: list[str | None]) -> np.ndarray:
+    """A column's numbers."""
+    try:
+        column = np.array([float(field or "nan") for field in fields])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"its column {name} holds other things than numbers") from error
+    if (np.abs(column[np.isfinite(column)]) > LARGEST).any():
+        raise ValueError(f"its column {name} holds numbers beyond {LARGEST:g}")
+    return column
 
 
 def _losses(recorded: list[RunCurves], styles: Mapping[str, Style]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import objectives
 import pictures
 from evaluation import published, results
 from evaluation.results import SceneResults
-from tables import differences
+from tables import curves, differences
 from tables.labels import grouped, label, phrase, place, telling_traits
 from tables.rows import OwnScene, Report, Result, Row, Table
 from tables.runs import Run, is_finished, run_of
@@ -27,6 +27,7 @@ def gather(runs_dir: Path) -> Report:
     report = Report(runs_dir)
     found = list(_results(report))
     _add_runs_without_results(report, found)
+    _note_logs(report, found)
     _add_own_scenes(report)
     if not found and not report.own_scenes:
         raise UserError(
@@ -52,8 +53,8 @@ def _results(report: Report) -> Iterator[Result]:
     for path in sorted([*folder.rglob("results.json"), *folder.rglob("*_results.json")]):
         try:
             yield _result(path, folder)
-        # A config.json that was edited by hand may hold anything.
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        # A file that was edited by hand may hold anything: one of them does not take the page from all others.
+        except Exception as error:
             words = f"{error} is missing" if isinstance(error, KeyError) else error
             report.notes.append(f"{report.below(path)}: passed over, no readable results ({words})")
 
@@ -80,6 +81,8 @@ def _result(path: Path, runs_dir: Path) -> Result:
         method, origin = found.model, str(weights or path)
         traits["weights"] = Path(weights).stem if weights else path.stem
         reasons.append("how it was trained is not recorded")
+    if strange := set(method.split(" + ")[1:]) - {objective.label for objective in objectives.OBJECTIVES.values()}:
+        raise ValueError(f"{sorted(strange)[0]!r:.40} is no part of a method")
     return Result(
         path=path,
         dataset=dataset,
@@ -127,6 +130,18 @@ def _add_runs_without_results(report: Report, found: list[Result]) -> None:
         if path.parent.resolve() not in scored and (path.parent / "log.csv").is_file():
             runs = report.unscored if is_finished(path.parent) else report.unfinished
             runs.append(report.below(path.parent))
+
+
+def _note_logs(report: Report, found: list[Result]) -> None:
+    """Name the logs of runs that cannot be drawn."""
+    for folder in dict.fromkeys(r.run_dir for r in found if r.run_dir):
+        for path in (folder / "log.csv", folder / "validation.csv"):
+            if path.is_file():
+                try:
+                    curves.columns_in(path)
+                except (OSError, ValueError) as error:
+                    named = report.below(path) if path.is_relative_to(report.folder) else path
+                    report.notes.append(f"{named}: passed over, {error}")
 
 
 def _add_own_scenes(report: Report) -> None:

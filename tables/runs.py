@@ -1,7 +1,7 @@
 """The run that a results file is of: found beside it, beside its weights, or with the weights of the program."""
 
 import contextlib
-import json
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from config import TrainConfig, affecting
+from data.facts import PROTOCOLS
 from evaluation import results
 from evaluation.results import SceneResults
 from models.registry import PRETRAINED
@@ -53,9 +55,16 @@ class Run:
         return own.protocol if own else asked or ""
 
     def seconds(self, found: SceneResults) -> float | None:
-        """Spent on training, as results of it tell, or those of its own test; None where it is not known."""
+        """Spent on training, as results of it tell, or those of its own test; None where it is not known.
+
+        Raises:
+            ValueError: for what is no time.
+        """
         own = found if "training_seconds" in found.config else self.own_results()
-        return own.config.get("training_seconds") if own else None
+        seconds = own.config.get("training_seconds") if own else None
+        if seconds is not None and (not _is_number(seconds) or seconds < 0):
+            raise ValueError(f"training_seconds is {seconds!r:.40}, not a time")
+        return seconds
 
 
 def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
@@ -67,9 +76,10 @@ def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
         runs_dir: where runs are that were moved since they were tested: found by the names of weights and folder.
 
     Raises:
-        OSError, ValueError: for a config.json that cannot be read.
+        OSError, ValueError: for a config.json that cannot be read, or holds what no run has.
     """
     if "train_dir_mslabel" in found.config:
+        check_run(found.config, "config")
         return Run(found.config, path.parent)
     named = found.config.get("model_dir")
     if not named:
@@ -86,6 +96,34 @@ def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
     return None
 
 
+def check_run(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a run's config.json that holds what the tables cannot show; what older runs do not record may be absent.
+
+    Raises:
+        ValueError: saying what.
+    """
+
+    def refuse_unless(is_so, name):
+        if not is_so:
+            raise ValueError(f"{name} is {config[name]!r:.40} in {where}, which no run has")
+
+    for name in ("model_title", "dataset_name", "device"):
+        refuse_unless(isinstance(config.get(name, ""), str), name)
+    refuse_unless(isinstance(config.get("seed", 0), int), "seed")
+    for name in ("iterations", "parameters"):
+        refuse_unless(config.get(name) is None or _is_count(config[name]), name)
+    refuse_unless(config.get("protocol", "") in ("", *PROTOCOLS), "protocol")
+    patches = config.get("patches", {})
+    refuse_unless(isinstance(patches, dict) and all(map(_is_count, patches.values())), "patches")
+    for name in ("batch_size", "epochs"):
+        refuse_unless(_is_count(config.get(name, 1)) and config.get(name, 1) > 0, name)
+    shown = affecting(TrainConfig, "result", "remedy")
+    for field in dataclasses.fields(TrainConfig):
+        value = config.get(field.name)
+        if field.name in shown and value is not None:
+            refuse_unless(isinstance(value, str) if field.type is str else _is_number(value), field.name)
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a run's folder has its final weights."""
     return any(folder.glob("*_epoch_*.pth"))
@@ -95,5 +133,16 @@ def _config_in(path):
     """The content of a run's config.json; None where it is not there, or something else."""
     if not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) and "model_title" in content else None
+    content = results.content_of(path)
+    if not isinstance(content, dict) or "model_title" not in content:
+        return None
+    check_run(content, path.name)
+    return content
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) <= results.LARGEST
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value <= results.LARGEST

@@ -13,7 +13,7 @@ import torch
 
 from metrics import METRICS
 from training.inputs import Inputs
-from utils import replacing, writing
+from utils import UserError, replacing, writing
 
 
 class RunLog:
@@ -43,10 +43,10 @@ class RunLog:
         with replacing(config_path) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         header = ["epoch", "iteration", "lr", *objectives]
-        _keep_rows(self.path, header, lambda row: int(row["iteration"]) <= iteration)
+        _keep_rows(self.path, header, lambda row: _number_in(row, "iteration") <= iteration)
         self.files = [self.path, config_path]
         if validates:
-            _keep_rows(self.validation_path, ["epoch", *METRICS], lambda row: int(row["epoch"]) <= epoch)
+            _keep_rows(self.validation_path, ["epoch", *METRICS], lambda row: _number_in(row, "epoch") <= epoch)
             self.files.append(self.validation_path)
         self._tensorboard = _tensorboard(folder / "tensorboard", iteration)
         if self._tensorboard:
@@ -71,7 +71,8 @@ class RunLog:
     def validations(self) -> list[tuple[int, float]]:
         """[(epoch, MPSNR), ...] of the validations so far."""
         with open(self.validation_path, newline="") as f:
-            return [(int(row["epoch"]), float(row["MPSNR"])) for row in csv.DictReader(f)]
+            rows = [row for row in csv.DictReader(f) if row.get("MPSNR") and np.isfinite(_number_in(row, "epoch"))]
+            return [(int(row["epoch"]), float(row["MPSNR"])) for row in rows]
 
     def close(self) -> None:
         """End what stands open."""
@@ -116,12 +117,25 @@ def _append(path: Path, row: Sequence[Any]) -> None:
         csv.writer(f).writerow(row)
 
 
+def _number_in(row: dict[str, str], name: str) -> float:
+    """A row's count; infinite where it cannot be read, so that the row counts as from after the checkpoint."""
+    try:
+        return int(row[name])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
 def _keep_rows(path: Path, header: Sequence[str], keep: Callable[[dict[str, str]], bool]) -> None:
     """Start a CSV with its header, or keep of an existing one the rows from before a checkpoint."""
     rows = []
     if path.is_file():
-        with open(path, newline="") as f:
-            rows = [row for row in csv.DictReader(f) if None not in row.values() and keep(row)]
+        try:
+            with open(path, newline="", encoding="utf-8") as f:
+                found = list(csv.DictReader(f))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path}: no text of numbers between commas any more; move it away") from error
+        # What a stopped run has written of a row, and what others have added to one, is no row.
+        rows = [row for row in found if None not in row.values() and row.keys() <= set(header) and keep(row)]
     with replacing(path) as temporary, open(temporary, "w", newline="") as f:
         writer = csv.DictWriter(f, header)
         writer.writeheader()

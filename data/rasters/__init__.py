@@ -112,12 +112,25 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
         raster = envi.open_raster(path, options, data) if data else _OPEN[kind](path, options)
         if 0 in raster.shape:
             raise DataError(path, f"{' x '.join(map(str, raster.shape))} values, none at all", "export it again")
+        raster.georeference = _guarded(raster.georeference, path, kind)
         return raster
     except DataError:
         raise
     # The formats' libraries meet damaged files with errors of nearly any type.
     except Exception as error:
         raise unreadable(path, kind, error) from error
+
+
+def _guarded(georeference, path, kind):
+    """A raster's position, with the formats' errors as sentences."""
+
+    def guarded():
+        try:
+            return georeference()
+        except Exception as error:
+            raise unreadable(path, kind, error) from error
+
+    return guarded
 
 
 def _of_no_kind(path):
@@ -225,7 +238,9 @@ class Output:
 
     def describe(self, understood: Understanding) -> None:
         """Have the result's file say what its scene's file and its user say of the values."""
-        self.like = described(self.like, understood)
+        # Asked for now, so that a damaged one is met before the work.
+        place = self.like.georeference()
+        self.like = dataclasses.replace(described(self.like, understood), georeference=lambda: place)
         if self.like.there is not None and self.kind != "tiff" and self.like.nodata is None:
             # Other formats have no mask: their result gets a mark.
             mark = np.nan if self.dtype.kind == "f" else np.iinfo(self.dtype).min

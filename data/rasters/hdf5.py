@@ -249,7 +249,7 @@ class _Copy:
         rows, cols = like.details["axes"][:2]
         # The scales of the cube's rows and columns say what belongs to them, whatever it is named.
         self._scales = (
-            {_address(s) for k in (rows, cols) for s in dataset.dims[k].values()} if dataset.ndim == 3 else set()
+            {_address(s) for k in (rows, cols) for s in netcdf.scales_of(dataset)[k]} if dataset.ndim == 3 else set()
         )
 
     def run(self) -> None:
@@ -321,7 +321,7 @@ class _Copy:
         height, width, bands = self._like.shape
         if _address(item) in self._scales:
             return True
-        scales = [{_address(s) for s in dim.values()} for dim in item.dims] if item.ndim else []
+        scales = [{_address(s) for s in axis} for axis in netcdf.scales_of(item)]
         if scales and all(scales) and self._scales:
             return any(own & self._scales for own in scales)
         if any(own & self._scales for own in scales):
@@ -370,8 +370,8 @@ class _Copy:
             if item.is_scale:
                 self._target[item.name].make_scale(netcdf.scale_name(item, self._target[item.name]))
         for item in copied:
-            for axis, dim in enumerate(item.dims):
-                for scale in dim.values():
+            for axis, scales in enumerate(netcdf.scales_of(item)):
+                for scale in scales:
                     own = self._target.get(scale.name)
                     if isinstance(own, h5py.Dataset) and own.shape[0] == self._target[item.name].shape[axis]:
                         self._target[item.name].dims[axis].attach_scale(own)

@@ -27,6 +27,18 @@ def points_elsewhere(item: h5py.Dataset) -> str:
     return "stored in another file" if item.external else ""
 
 
+def scales_of(dataset: h5py.Dataset) -> list[list[h5py.Dataset]]:
+    """The scales of each axis of a dataset.
+
+    By its own references: the library's way over the scales' names ends the process where these are damaged.
+    """
+    references = dataset.attrs.get("DIMENSION_LIST")
+    if references is None or len(references) != dataset.ndim:
+        return [[] for _ in range(dataset.ndim)]
+    found = [[dataset.file[reference] for reference in axis if reference] for axis in references]
+    return [[item for item in axis if isinstance(item, h5py.Dataset)] for axis in found]
+
+
 def is_bare_dimension(item: h5py.Dataset) -> bool:
     """Whether a dataset stands for a dimension without coordinates."""
     return text_of(item.attrs.get("NAME", "")).startswith(_BARE)
@@ -93,7 +105,7 @@ def _grid_mapping(f, dataset):
 
 def _coordinates(arrays, dataset, axis, size):
     """("x" or "y", dataset) of the coordinates along an axis of the cube, or None."""
-    own = [(scale.name, scale) for scale in dataset.dims[axis].values()] if dataset.ndim == 3 else []
+    own = [(scale.name, scale) for scale in scales_of(dataset)[axis]] if dataset.ndim == 3 else []
     if not own:
         folder = dataset.name.rpartition("/")[0].lstrip("/")
         places = {folder, ""}

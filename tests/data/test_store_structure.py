@@ -1,0 +1,178 @@
+"""Stores in which one thing is not as `prepare` makes it are refused by name, by every command that reads them."""
+
+import h5py
+import numpy as np
+import pytest
+
+from data.errors import DataError
+from data.store import Scene, Store, part_sha256, write_part
+
+
+def first(f):
+    return f["scenes"][next(iter(f["scenes"]))]
+
+
+def with_attribute(name, value):
+    def harm(f):
+        first(f).attrs[name] = value
+
+    return harm
+
+
+def without_attribute(name):
+    def harm(f):
+        del first(f).attrs[name]
+
+    return harm
+
+
+def replaced_by(make):
+    """Another thing in place of the first scene, with the attributes that the scene had."""
+
+    def harm(f):
+        key = next(iter(f["scenes"]))
+        held = dict(f["scenes"][key].attrs)
+        del f["scenes"][key]
+        made = make(f["scenes"], key)
+        if made is not None:
+            made.attrs.update(held)
+
+    return harm
+
+
+def a_link(link):
+    def make(group, key):
+        group[key] = link
+
+    return replaced_by(make)
+
+
+def an_array(**options):
+    return replaced_by(lambda group, key: group.create_dataset(key, **options))
+
+
+def virtual(group, key):
+    layout = h5py.VirtualLayout((48, 48, 31), "u2")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "cube", (48, 48, 31))
+    return group.create_virtual_dataset(key, layout)
+
+
+def on_root(name, value):
+    def harm(f):
+        f.attrs[name] = value
+
+    return harm
+
+
+def scenes_elsewhere(f):
+    del f["scenes"]
+    f["scenes"] = h5py.ExternalLink("elsewhere.h5", "/scenes")
+
+
+def scenes_as_an_array(f):
+    del f["scenes"]
+    f["scenes"] = np.zeros(3)
+
+
+def twice(f):
+    first_key, second_key = list(f["scenes"])[:2]
+    f["scenes"][second_key].attrs["name"] = f["scenes"][first_key].attrs["name"]
+
+
+# A text by its type, but no UTF-8.
+NO_TEXT = np.array(b"\xff\xfe", h5py.string_dtype("utf-8"))
+SCALES = [
+    (with_attribute(f"value_scale_{protocol}", value), f"value_scale_{protocol}")
+    for protocol in ("corrected", "published")
+    for value in (-1.0, 0.0, np.inf, np.nan, "one", 1e300, [1.0, 2.0], True)
+]
+CASES = [
+    *SCALES,
+    *((with_attribute("lr_scale", value), "lr_scale") for value in (0, -4, 2.5, "4", 10**9, [4, 4])),
+    *((with_attribute("wavelengths", value), "wavelengths") for value in ([400.0, 500.0, 600.0], "blue", [-1.0] * 31)),
+    *((with_attribute("wavelengths", value), "wavelengths") for value in ([np.nan] * 31, np.ones((31, 1)), 500.0)),
+    (with_attribute("wavelengths", h5py.Empty("f8")), "wavelengths"),
+    *((with_attribute(name, 3), f"no {name}") for name in ("name", "source", "source_sha256")),
+    (with_attribute("source", NO_TEXT), "no source"),
+    *((without_attribute(name), name) for name in ("name", "source", "lr_scale", "value_scale_published")),
+    (replaced_by(lambda group, key: group.create_group(key)), "no array"),
+    (a_link(h5py.SoftLink("/nowhere")), "no array of the store's own"),
+    (a_link(h5py.ExternalLink("elsewhere.h5", "/cube")), "no array of the store's own"),
+    (replaced_by(virtual), "in another file"),
+    (an_array(shape=(4, 4, 31), dtype="u2", external="elsewhere.bin"), "in another file"),
+    *((an_array(data=np.ones(shape)), "shape") for shape in ((48,), (48, 48), (1, 48, 48, 31), (0, 48, 31), ())),
+    (an_array(data=h5py.Empty("f4")), "shape"),
+    *((an_array(data=np.ones((48, 48, 31), kind)), "not numbers") for kind in ("c8", "?", "S4")),
+    (an_array(shape=(10**6, 10**6, 31), dtype="u2", chunks=(64, 64, 31)), "not all its values"),
+    (on_root("protocol", "abc"), "protocol"),
+    (on_root("protocol", 3), "protocol"),
+    (on_root("protocol", ["corrected", "published"]), "store"),
+    (on_root("dataset", 3), "data set"),
+    (on_root("program", NO_TEXT), "UTF-8"),
+    (on_root("format", ["a", "b"]), "store"),
+    (scenes_elsewhere, "no group of its own"),
+    (scenes_as_an_array, "no group of its own"),
+    (twice, "as another"),
+]
+
+
+@pytest.fixture
+def harmed(stores, tmp_path):
+    """A copy of the test store in which something was changed."""
+
+    def harmed(harm):
+        path = tmp_path / "harmed.h5"
+        path.write_bytes((stores / "test.h5").read_bytes())
+        with h5py.File(path, "r+") as f:
+            harm(f)
+        return path
+
+    return harmed
+
+
+@pytest.mark.parametrize(("harm", "word"), CASES, ids=range(len(CASES)))
+def test_a_store_in_which_one_thing_is_wrong_is_refused_by_its_name(refused, harmed, harm, word):
+    path = harmed(harm)
+    for sentence in (refused("info", path), refused("info", path, verify=1)):
+        assert str(path) in sentence
+        assert word in sentence
+
+
+@pytest.mark.parametrize(
+    "harm", [with_attribute("value_scale_corrected", -1.0), with_attribute("wavelengths", ["a"] * 31)]
+)
+def test_train_and_test_refuse_it_before_they_begin(refused, harmed, tmp_path, harm):
+    path = harmed(harm)
+    assert "scene" in refused("test", model_title="Bicubic", test_dir=path, result_path=tmp_path / "out")
+    assert "scene" in refused("train", train_dir_mslabel=path, save_dir=tmp_path / "runs")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_scenes_in_another_order_of_bytes_are_read(harmed):
+    cube = np.arange(48 * 48 * 31).reshape(48, 48, 31).astype(">u2")
+    with Store(harmed(an_array(data=cube))) as store:
+        name = store.names[-1]
+        assert store.read(name).cube.dtype.isnative
+        np.testing.assert_array_equal(store.read(name).cube, cube)
+        left = store.cube(name)
+        assert left.dtype.isnative
+        assert left[:2].dtype.isnative
+
+
+def test_a_sound_store_may_have_attributes_of_its_owner(run, harmed):
+    assert run("info", harmed(on_root("mine", [1, 2, 3])), verify=1)[0] == 0
+
+
+def test_a_part_without_a_hash_is_none(tmp_path):
+    write_part(tmp_path / "part", Scene("a", np.ones((2, 3, 4)), 1.0, source_sha256="abc"))
+    with h5py.File(tmp_path / "part", "r+") as f:
+        f["scene"].attrs["source_sha256"] = 3
+    assert part_sha256(tmp_path / "part") is None
+
+
+def test_errors_of_a_store_name_the_file(harmed):
+    path = harmed(with_attribute("lr_scale", 0))
+    with pytest.raises(DataError) as caught:
+        Store(path)
+    assert caught.value.path == path
