@@ -7,12 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from data.facts import published_patch
+from data.facts import LARGEST_SCALE, published_patch
 from utils import UserError
 
 Choices = tuple | Callable[[], tuple] | None
-# What stands for 1 is no smaller and no larger: reflectance in double, and the largest integers.
-SMALLEST_SCALE, LARGEST_SCALE = 1e-9, 2.0**64
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
@@ -159,8 +157,8 @@ def number(value: Any) -> float | None:
 
 def check_value_scale(value: float) -> None:
     """Refuse what no camera's number 1 is."""
-    if value and value < SMALLEST_SCALE:
-        raise UserError(f"--value_scale is 0 (as the file says) or at least {SMALLEST_SCALE:g}, not {value!r}")
+    if value and value < 1 / LARGEST_SCALE:
+        raise UserError(f"--value_scale is 0 (as the file says) or at least {1 / LARGEST_SCALE:g}, not {value!r}")
 
 
 def flags_table(config_class: type[Config]) -> str:

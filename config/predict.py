@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from config.fields import (
-    LARGEST_SCALE,
     Config,
     check_gpus,
     check_value_scale,
@@ -13,6 +12,7 @@ from config.fields import (
     number,
     precision_flag,
 )
+from data.facts import LARGEST_SCALE
 from utils import UserError
 
 

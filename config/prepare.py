@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from config.fields import (
-    LARGEST_SCALE,
     Config,
     asked_or_published_patch,
     check_patch,
@@ -12,7 +11,7 @@ from config.fields import (
     names,
     number,
 )
-from data.facts import PROTOCOLS, SCALES, SPLITS
+from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES, SPLITS
 from utils import UserError
 
 

@@ -12,6 +12,8 @@ PROTOCOLS = ("corrected", "published")
 SPLITS = ("labelled", "unlabelled", "test")
 # Flips and rotations in which every patch is trained on.
 AUGMENTATIONS = 8
+# What stands for 1 in a camera's numbers is no larger, nor smaller than its inverse; gains and offsets likewise.
+LARGEST_SCALE = 2.0**64
 # Band centres in nm of the data sets of visible light.
 VISIBLE = np.arange(400, 701, 10, dtype=np.float64)
 

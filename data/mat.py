@@ -1,5 +1,6 @@
 """MATLAB's .mat files of any version, as released-style patches and raw scenes have them."""
 
+import functools
 import os
 import struct
 from collections.abc import Sequence
@@ -97,6 +98,12 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
     return arrays
 
 
+# Patches are read again and again; what is inside of them stays as it is.
+@functools.lru_cache(maxsize=2**16)
+def _check_structure_once(path: Path, _changed: int, _size: int) -> None:
+    check_structure(path)
+
+
 def check_whole_mat(path: Path) -> None:
     """Walk the elements of a v5 .mat file: each says how long it is.
 
@@ -118,4 +125,4 @@ def check_whole_mat(path: Path) -> None:
                     path, f"truncated ({size} bytes, at least {position + 8 + length} are needed)", "copy it again"
                 )
             f.seek(length, os.SEEK_CUR)
-    check_structure(path)
+    _check_structure_once(path, path.stat().st_mtime_ns, size)

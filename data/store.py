@@ -18,12 +18,10 @@ import h5py
 import numpy as np
 
 from data.errors import DataError
-from data.facts import PROTOCOLS, SCALES
+from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES
 from utils import replacing
 
 FORMAT = "hsi-scenes-1"
-# No camera's number 1 is smaller, nor larger than its inverse.
-SMALLEST_SCALE = 1e-20
 # Rows and columns of the pieces in which a scene is packed.
 CHUNK = 64
 # DEFLATE makes nothing smaller than a 1032th: a scene of more values than its file can hold was never written.
@@ -348,7 +346,7 @@ def _wrong_of_scene(item):
             return f"has no {name} that can be read"
     for name in ("value_scale_corrected", "value_scale_published"):
         value = attributes.get(name)
-        if not _is_number(value) or not SMALLEST_SCALE <= value <= 1 / SMALLEST_SCALE:
+        if not _is_number(value) or not 1 / LARGEST_SCALE <= value <= LARGEST_SCALE:
             return f"has the {name} {value}"
     lr_scale = attributes.get("lr_scale")
     if not _is_number(lr_scale) or lr_scale not in (1, *SCALES):

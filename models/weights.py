@@ -202,27 +202,37 @@ def _content_of(path: Path) -> tuple[Any, str]:
         raise UserError(f"{path}: no such file; give the path of a .pth checkpoint")
     try:
         content = path.read_bytes()
-        fingerprint = hashlib.sha256(content).hexdigest()
-        if not content:
-            raise UserError(f"{path}: the file is empty (0 bytes); copy or download it again")
-        if not _is_of_torch(content) and not _is_safetensors(content):
-            raise UserError(
-                f"{path}: neither a checkpoint of torch.save nor safetensors; give a .pth of network weights"
-            )
-        if _is_safetensors(content):
-            return _safetensors_in(content, path), fingerprint
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    if not content:
+        raise UserError(f"{path}: the file is empty (0 bytes); copy or download it again")
+    is_safetensors = _is_safetensors(content)
+    if not is_safetensors and not _is_of_torch(content):
+        raise UserError(f"{path}: neither a checkpoint of torch.save nor safetensors; give a .pth of network weights")
+    held = _safetensors_in(content, path) if is_safetensors else _saved_by_torch(content, path)
+    return held, hashlib.sha256(content).hexdigest()
+
+
+def _saved_by_torch(content: bytes, path: Path) -> Any:
+    """What torch.save has put into these bytes; no code of theirs is run."""
+    try:
+        # torch does not look at the checksums of its archive.
         if content.startswith(b"PK") and (record := zipfile.ZipFile(io.BytesIO(content)).testzip()):
-            raise UserError(f"{path}: damaged (the checksum of its record {record} is another); copy it again")
+            raise zipfile.BadZipFile(f"the checksum of its record {record} is another")
         # Numbers of NumPy's, such as a score, often stand beside the weights.
         with torch.serialization.safe_globals(_numpy_scalars()):
-            return torch.load(io.BytesIO(content), "cpu", weights_only=True), fingerprint
+            return torch.load(io.BytesIO(content), "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: holds Python objects (a whole pickled module?) or is damaged, and is not run for safety; "
             "save its state_dict() with torch.save instead"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise UserError(f"{path}: cannot be read as a checkpoint (truncated?); copy or download it again") from error
+    except MemoryError:
+        raise
+    # torch and zipfile meet what is not whole with errors of nearly any type.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); copy or download it again") from error
 
 
 def _is_of_torch(content: bytes) -> bool:
@@ -244,7 +254,7 @@ def _safetensors_in(content: bytes, path: Path) -> dict[str, torch.Tensor]:
         return load_safetensors(content)
     # The library meets damaged files with an error type of its own.
     except Exception as error:
-        raise ValueError("damaged safetensors") from error
+        raise UserError(f"{path}: cannot be read as a checkpoint (safetensors: {error}); copy it again") from error
 
 
 def _numpy_scalars() -> list[Any]:

@@ -63,7 +63,7 @@ class Comparison:
         low, high = max(0, top - HALO), min(height, bottom + HALO)
         west, east = max(0, left - HALO), min(width, right + HALO)
         rows, cols = slice(low, high), slice(west, east)
-        there = self.raster.there(rows, cols) if self.raster.there else None
+        there = self.raster.there(rows, cols)
         lr, missing = self.calibration.to_unit(self.raster.read(rows, cols), there)
         larger = np.asarray(self.result[low * s : high * s, west * s : east * s])
         finer_there = None if there is None else there.repeat(s, axis=0).repeat(s, axis=1)

@@ -192,8 +192,7 @@ class SceneUpscaling:
         top, rows = _with_halo(tile.rows, self.raster.shape[0])
         left, cols = _with_halo(tile.cols, self.raster.shape[1])
         window = _Window(top, left, tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start)
-        there = self.raster.there(rows, cols) if self.raster.there else None
-        unit, missing = self.calibration.to_unit(self.raster.read(rows, cols), there)
+        unit, missing = self.calibration.to_unit(self.raster.read(rows, cols), self.raster.there(rows, cols))
         if missing is not None:
             missing = missing[top : top + window.height, left : left + window.width]
         if unit is None:

@@ -241,7 +241,7 @@ class Output:
         # Asked for now, so that a damaged one is met before the work.
         place = self.like.georeference()
         self.like = dataclasses.replace(described(self.like, understood), georeference=lambda: place)
-        if self.like.there is not None and self.kind != "tiff" and self.like.nodata is None:
+        if self.like.mask and self.kind != "tiff" and self.like.nodata is None:
             # Other formats have no mask: their result gets a mark.
             mark = np.nan if self.dtype.kind == "f" else np.iinfo(self.dtype).min
             understood.calibration.mark = self.dtype.newbyteorder("=").type(mark)
@@ -264,6 +264,7 @@ class Output:
             self.work.mkdir(parents=True, exist_ok=True)
             _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
         self._say_what_is_lost()
+        self._check_position()
         replaced = self.replaced_paths()
         # The header, by which a scene is known, comes last; nothing goes before what takes its place stands.
         for final in self.final_paths():
@@ -276,26 +277,28 @@ class Output:
         return self.final_paths()
 
     def _say_what_is_lost(self):
-        """Name what the format has no place for; the position is read back by the library that owns the format."""
+        """Name what the format has no place for."""
         like, name = self.like, self.path.name
         if self.kind in ("npy", "png"):
-            position_said = like.georeference() is not None
             lost = {
-                "position": position_said,
+                "position": like.georeference() is not None,
                 "wavelengths": like.wavelengths is not None and (self.kind != like.kind or like.wavelengths_given),
                 "scale of its values": bool(like.value_scale or like.scaling),
                 "mark for no data": like.nodata is not None,
             }
             if words := [word for word, is_lost in lost.items() if is_lost]:
                 say(f"{name}: without the {', '.join(words)}, for which this format has no place")
-            return
-        if self.kind != like.kind and (extra := like.details.get("only_in_tiff")):
+        elif self.kind != like.kind and (extra := like.details.get("only_in_tiff")):
             say(f"{name}: without its {', '.join(extra)}, for which this format has no place")
-        if self.kind not in ("tiff", "envi", "hdf5") or (expected := like.georeference()) is None:
+
+    def _check_position(self):
+        """Have the library that owns the format read the position back, and say where it is another."""
+        place = self.like.georeference()
+        if self.kind not in ("tiff", "envi", "hdf5") or place is None:
             return
-        found = self._position_of_result()
-        if found and not position.same(expected.finer(self.scale), found, *self.shape[:2]):
-            say(f"{name}: its position reads back as {found.transform}, not as {expected.finer(self.scale).transform}")
+        expected, found = place.finer(self.scale), self._position_of_result()
+        if found and not position.same(expected, found, *self.shape[:2]):
+            say(f"{self.path.name}: its position reads back as {found.transform}, not as {expected.transform}")
 
     def _position_of_result(self):
         """Where the file in the work folder lies."""

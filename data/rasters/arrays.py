@@ -63,12 +63,11 @@ def open_npz(path: Path, options: CubeOptions) -> Raster:
             raise DataError(
                 path, f"damaged (the checksum of its array {damaged} is another)", "copy or export it again"
             )
+        compressed = any(entry.compress_type for entry in f.infolist())
     with np.load(path, allow_pickle=False) as held:
         arrays = {name: held[name] for name in held.files}
     key = only_cube(path, {n: a.shape for n, a in arrays.items()}, options.key)
     array = arrays.pop(key)
-    with zipfile.ZipFile(path) as f:
-        compressed = any(entry.compress_type for entry in f.infolist())
     details = {"key": key, "others": arrays, "compressed": compressed}
     return _raster(path, "npz", array, options, arrays, details)
 

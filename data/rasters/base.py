@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import DataError
+from data.facts import LARGEST_SCALE
 from data.rasters.grid import finer_transform
 from utils import say
 
@@ -34,16 +35,14 @@ CRS_NAMES = ("crs_wkt", "spatial_ref")
 TRANSFORM = "transform"
 
 
-# No camera's gains or offsets are beyond, nor their inverses.
-LARGEST_GAIN = 2.0**64
 NAMES_OF_KINDS = {"mat5": "a .mat", "hdf5": "HDF5", "npy": ".npy", "npz": ".npz", "tiff": "TIFF", "envi": "ENVI"}
 # What the formats' libraries raise where bytes are missing or cannot be unpacked.
 DAMAGE = (zlib.error, zipfile.BadZipFile, EOFError, struct.error)
 WORDS_OF_DAMAGE = (
-    *("truncated", "corrupt", "damaged", "unexpected end", "end of file", "eof", "checksum", "not enough bytes"),
+    *("truncated", "corrupt", "damaged", "unexpected end", "end of file", "checksum", "not enough bytes"),
     *("failed to read all data", "mmap length is greater", "could not read bytes", "cannot reshape array"),
-    *("buffer is smaller", "read error", "tiffreadencoded", "tiffreaddirectory", "inflate", "bad chunk", "fletcher32"),
-    *("premature", "invalid stored block", "ireadblock failed", "unable to read", "can't read data"),
+    *("buffer is smaller", "tiffreadencoded", "tiffreaddirectory", "inflate", "bad chunk", "fletcher32"),
+    *("premature", "invalid stored block", "ireadblock failed"),
 )
 # What they say of a packing that is not installed, and the remedy.
 MISSING_CODECS = {
@@ -140,7 +139,7 @@ class Raster:
         value_scale: what stands for 1, where the file says one number for all bands and no offset; None otherwise.
         scaling: what the file says of gains and offsets, where that is more than `value_scale` holds; None otherwise.
         wavelengths_given: whether the wavelengths are the user's, and not the file's.
-        there: function of two slices (rows, columns) that gives where the file's mask has data, h x w of bool; None
+        mask: function of two slices (rows, columns) that gives where the file's mask has data, h x w of bool; None
             for a file without a mask.
         georeference: function without arguments that gives the `Georeference` or None; asked for only
             when a file of another kind is to be written.
@@ -160,10 +159,14 @@ class Raster:
     value_scale: float | None = None
     scaling: Scaling | None = None
     wavelengths_given: bool = False
-    there: Callable[[slice, slice], np.ndarray] | None = None
+    mask: Callable[[slice, slice], np.ndarray] | None = None
     georeference: Callable = lambda: None
     interleave: str = "bip"
     details: dict = field(default_factory=dict)
+
+    def there(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray | None:
+        """Where a window has data by the file's mask, h x w of bool; None for a file without a mask."""
+        return self.mask(rows, cols) if self.mask else None
 
     def read(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray:
         """A window, h x w x C, in the machine's byte order.
@@ -196,9 +199,9 @@ def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[floa
     for words, values in (("gains", gains), ("offsets", offsets)):
         if values.size not in (1, bands):
             raise DataError(path, f"{values.size} {words} for {bands} bands", "correct or remove them")
-        bad = ~np.isfinite(values) | (np.abs(values) > LARGEST_GAIN)
+        bad = ~np.isfinite(values) | (np.abs(values) > LARGEST_SCALE)
         if words == "gains":
-            bad |= np.abs(values) < 1 / LARGEST_GAIN
+            bad |= np.abs(values) < 1 / LARGEST_SCALE
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise DataError(path, f"{values[first]:g} among its {words} (number {first + 1})", "correct or remove them")

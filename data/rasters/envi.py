@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from data.errors import DataError
+from data.facts import LARGEST_SCALE
 from data.rasters import envi_header, position
 from data.rasters.base import (
-    LARGEST_GAIN,
     WAVELENGTH_NAMES,
     CubeOptions,
     Raster,
@@ -197,7 +197,7 @@ def _whole_number(path, header, name, default=None):
             raise DataError(path, f"its header has no field {name}", "correct it")
         return default
     number = _one_number(path, header, name)
-    if not number == abs(int(number)):
+    if not (np.isfinite(number) and number == abs(int(number))):
         raise _misunderstood(path, name, _text(header, name))
     return int(number)
 
@@ -245,7 +245,7 @@ def _scaling(path: Path, header: envi_header.Header, bands: int) -> tuple[float 
     if not header.get(SCALE_FACTOR):
         return scaling_said(path, gains, offsets, bands)
     factors = np.array(_numbers(path, header, SCALE_FACTOR))
-    if not ((factors > 1 / LARGEST_GAIN) & (factors < LARGEST_GAIN)).all():
+    if not ((factors > 1 / LARGEST_SCALE) & (factors < LARGEST_SCALE)).all():
         raise _misunderstood(path, SCALE_FACTOR, _text(header, SCALE_FACTOR))
     if gains is not None and np.size(gains) in (1, bands) and np.allclose(np.array(gains) * factors, 1, rtol=1e-6):
         return scaling_said(path, gains, offsets, bands)
@@ -303,10 +303,9 @@ def write_header(path: Path, raw: RawCube, like: Raster, scale: int) -> None:
         "file type": "ENVI Standard",
         "data type": types[raw.dtype.newbyteorder("=").str[1:]],
         "interleave": raw.interleave,
-        "byte order": int(raw.dtype.newbyteorder("=") != raw.dtype) if raw.dtype.itemsize > 1 else 0,
+        # Bytes have no order, and a header's own says nothing wrong of them.
+        "byte order": int(raw.dtype.str.startswith(">")) if raw.dtype.itemsize > 1 else fields.get("byte order", 0),
     }
-    if raw.dtype.itemsize == 1 and like.kind == "envi" and "byte order" in like.details["header"]:
-        layout["byte order"] = like.details["header"]["byte order"]
     envi_header.write(path, {**fields, **layout})
 
 
@@ -340,11 +339,8 @@ def _finer(header, scale):
 def _with_what_was_told(fields, header, like):
     """The fields with what the file's user said of it and the file did not."""
     bands = like.shape[2]
-    if like.nodata is not None and not np.array_equal(
-        [_ignored(like.path, header) or 0.0], [like.nodata], equal_nan=True
-    ):
-        fields[IGNORED] = f"{like.nodata:.17g}"
-    if like.nodata is not None and IGNORED not in fields:
+    said = _ignored(like.path, header)
+    if like.nodata is not None and (said is None or not np.array_equal([said], [like.nodata], equal_nan=True)):
         fields[IGNORED] = f"{like.nodata:.17g}"
     if (like.value_scale, like.scaling) != _scaling(like.path, header, bands):
         for name in (SCALE_FACTOR, GAINS, OFFSETS):

@@ -1,7 +1,9 @@
 """HDF5, netCDF-4 and MATLAB's .mat v7.3, which are HDF5; MATLAB's has its axes in reverse."""
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -167,11 +169,14 @@ def _read_back(path, cube, key, axes):
             if axes is None:
                 axes = (1, 2, 0) if path.suffix.lower() in netcdf.EXTENSIONS else (0, 1, 2)
             array = cube.transpose(np.argsort(axes))
-            windows = dataset.iter_chunks() if dataset.chunks else row_windows(array)
-            is_whole = all(dataset[w].tobytes() == np.ascontiguousarray(array[w]).tobytes() for w in windows)
-            f.visititems(
-                lambda _, item: item[()] if isinstance(item, h5py.Dataset) and item.name != dataset.name else None
+            is_whole = all(
+                dataset[w].tobytes() == np.ascontiguousarray(array[w]).tobytes() for w in windows_in(dataset)
             )
+            others: list[h5py.Dataset] = []
+            f.visititems(lambda _, item: others.append(item) if isinstance(item, h5py.Dataset) else None)
+            for item in others:
+                for window in windows_in(item) if item.name != dataset.name else ():
+                    item[window]
     # HDF5 meets what is not there with errors of several types.
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise OSError(errno.ENOSPC, f"{path} was not written") from error
@@ -179,10 +184,16 @@ def _read_back(path, cube, key, axes):
         raise OSError(errno.ENOSPC, f"{path} was not written")
 
 
-def row_windows(array: np.ndarray) -> list[slice]:
-    """Slices of an array's first axis that hold about BLOCK_BYTES each."""
-    step = max(1, BLOCK_BYTES // (array[0].size * array.dtype.itemsize))
-    return [slice(first, first + step) for first in range(0, len(array), step)]
+def windows_in(dataset: h5py.Dataset) -> Iterator[Any]:
+    """What to index a dataset by, one after the other, to go through all of it with little memory."""
+    if dataset.chunks:
+        yield from dataset.iter_chunks()
+    elif not dataset.size or not dataset.ndim:
+        yield ()
+    else:
+        step = max(1, BLOCK_BYTES // max(1, dataset.nbytes // dataset.shape[0]))
+        for first in range(0, dataset.shape[0], step):
+            yield slice(first, first + step)
 
 
 def _write_new(path, cube, like, scale):
@@ -421,9 +432,5 @@ def _chunks(shape):
 
 def fill(dataset: h5py.Dataset, array: np.ndarray) -> None:
     """Write an array into a dataset of its shape piece by piece."""
-    if dataset.chunks:
-        for window in dataset.iter_chunks():
-            dataset[window] = array[window]
-        return
-    for window in row_windows(array):
+    for window in windows_in(dataset):
         dataset[window] = array[window]

@@ -1,5 +1,6 @@
 """Multi-band TIFF and GeoTIFF: through rasterio where it is installed, plain TIFF without it through tifffile."""
 
+import dataclasses
 import errno
 import logging
 import os
@@ -162,7 +163,7 @@ def _with_rasterio(path, options, rasterio):
     def read(rows: slice, cols: slice) -> np.ndarray:
         return f.read(indexes, window=_window(f, rows, cols)).transpose(1, 2, 0)
 
-    def there(rows: slice, cols: slice) -> np.ndarray:
+    def mask(rows: slice, cols: slice) -> np.ndarray:
         window = _window(f, rows, cols)
         masks = f.read(alphas[0], window=window) if alphas else f.read_masks(indexes[0], window=window)
         return masks != 0
@@ -171,7 +172,7 @@ def _with_rasterio(path, options, rasterio):
     own = f.mask_flag_enums[indexes[0] - 1]
     has_mask = bool(alphas) or (flags.per_dataset in own and flags.alpha not in own)
     raster = _described_by_gdal(path, options, f, indexes)
-    raster.source, raster.there = read, there if has_mask else None
+    raster.source, raster.mask = read, mask if has_mask else None
     raster.interleave = "bsq" if f.profile.get("interleave") == "band" else "bip"
     raster.files = tuple(dict.fromkeys([path, *map(Path, f.files)]))
     raster.details = {"rasterio": f, "indexes": indexes, "alpha": bool(alphas)}
@@ -192,7 +193,9 @@ def _described_by_gdal(path, options, f, indexes):
     names = descriptions if any(descriptions) else None
     known = _wavelengths(f, indexes, names)
     given = known is None and bool(options.wavelengths)
-    _, wavelengths = layout(path, (f.height, f.width, len(indexes)), options_of_gdal(options), known, band_axis=2)
+    _, wavelengths = layout(
+        path, (f.height, f.width, len(indexes)), dataclasses.replace(options, band_axis=-1), known, band_axis=2
+    )
     gains, offsets = ([values[k - 1] for k in indexes] for values in (f.scales, f.offsets))
     value_scale, scaling = scaling_said(path, gains, offsets, len(indexes))
     return Raster(
@@ -209,11 +212,6 @@ def _described_by_gdal(path, options, f, indexes):
         scaling=scaling,
         georeference=lambda: position.of_dataset(f),
     )
-
-
-def options_of_gdal(options: CubeOptions) -> CubeOptions:
-    """The options of a cube whose bands GDAL knows."""
-    return CubeOptions(options.key, -1, options.value_scale, options.wavelengths)
 
 
 def _stack_with_rasterio(path, options, rasterio, count, is_geographic):
@@ -233,7 +231,7 @@ def _stack_with_rasterio(path, options, rasterio, count, is_geographic):
 
     known = wavelengths_in_names([p.descriptions[0] or p.tags().get("TIFFTAG_IMAGEDESCRIPTION") for p in pages])
     shape = (*first.shape, count)
-    _, wavelengths = layout(path, shape, options_of_gdal(options), known, band_axis=2)
+    _, wavelengths = layout(path, shape, dataclasses.replace(options, band_axis=-1), known, band_axis=2)
     value_scale, scaling = scaling_said(path, [p.scales[0] for p in pages], [p.offsets[0] for p in pages], count)
     kept = {"photometric": "minisblack", "planarconfig": "separate", "compression": 8}
     return Raster(
@@ -348,7 +346,7 @@ def _write_with_rasterio(rasterio, path, cube, like, scale):
             for rows in row_blocks(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
                 window = ((rows.start, rows.stop), (0, cube.shape[1]))
                 f.write(np.ascontiguousarray(cube[rows].transpose(2, 0, 1)), indexes, window=window)
-                if source is not None and like.there:
+                if source is not None and like.mask:
                     _write_mask(f, like, source, rows, window, scale)
         factors = [] if source is None else source.overviews(indexes[0])
         if factors:

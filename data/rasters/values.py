@@ -233,7 +233,7 @@ def _range_of_rows(raster, rows, nodata, scaling):
     """(lowest, highest) value of some rows, or None where all is missing."""
     cols = slice(0, raster.shape[1])
     block = raster.read(rows, cols)
-    missing = missing_values(block, nodata, raster.there(rows, cols) if raster.there else None)
+    missing = missing_values(block, nodata, raster.there(rows, cols))
     if missing is not None and missing.all():
         return None
     if scaling:

@@ -13,7 +13,7 @@ from data.errors import DataError
 from data.folders import files_below
 from data.rasters import CubeOptions, open_raster, scene_files
 from data.rasters.base import DEFAULTS
-from data.rasters.gaps import filled, missing_values
+from data.rasters.gaps import filled
 from data.rasters.values import refuse_marks, scale_of, scaling_under
 from data.raw.scene import RawScene
 from data.store import Scene
@@ -55,10 +55,10 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
     raster = open_raster(path, options)
     value_scale = options.value_scale or raster.value_scale
     cube = raster.read()
-    missing = missing_values(cube, there=raster.there(slice(None), slice(None))) if raster.there else None
-    if missing is not None:
-        say(f"{path}: {missing.all(axis=2).mean():.1%} of its pixels are masked; the nearest ones take their places")
-        cube = filled(cube, missing)
+    there = raster.there()
+    if there is not None and not there.all():
+        say(f"{path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
+        cube = filled(cube, np.broadcast_to(~there[:, :, None], cube.shape))
     if scaling := scaling_under(raster, options.value_scale):
         cube, value_scale = scaling.physical(cube).astype(np.float32), options.value_scale or 1.0
     return checked_scene(path, Path(path).stem, cube, value_scale, raster.wavelengths)
