@@ -153,7 +153,8 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
     except UserError as error:
         return 2 if error.is_told else _end(f"error: {error.on_command_line()}", 2)
     except KeyboardInterrupt as stop:
-        return _end("stopped", 143 if isinstance(stop, Terminated) else 130)
+        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        return _end(f"stopped by {number.name}; the same command starts it again", 128 + number)
     except fire.core.FireExit as leaving:
         return leaving.code
     except Interrupted as stop:

@@ -97,6 +97,8 @@ def select_device(cuda: str, gpus: str) -> torch.device:
         return device
     if cuda == "1":
         raise UserError("--cuda 1: no CUDA device was found; use --cuda auto or --cuda 0 to run on the CPU")
+    if gpus:
+        say(f"--gpus {gpus}: no such CUDA device was found; this runs on the CPU")
     return torch.device("cpu")
 
 
@@ -249,6 +251,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         w in words for w in ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
     )
+
+
+def refuse_small_memory(path: str | Path, error: BaseException) -> None:
+    """Raise a sentence where a file could not be read for want of memory: that is no damage of the file.
+
+    Raises:
+        UserError: for such an error.
+    """
+    if is_out_of_memory(error):
+        raise UserError(f"{path}: the memory is too small to read it; close other programs, or take less") from error
 
 
 @contextlib.contextmanager

@@ -179,6 +179,8 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
         if "\0" in value:
             raise UserError(f"--{name} {value!r}: has a NUL in it; give it without")
+        if not value.strip() and field.default and not choices_of(field):
+            raise UserError(f"--{name} is empty; give a value, or leave the flag out for {field.default}")
         value = os.path.expanduser(value) if value.startswith("~") else value
         if value.startswith("~") and not os.path.exists(value):
             raise UserError(f"--{name} {value}: there is no such user or file; give the path in full")

@@ -11,8 +11,11 @@ from config.fields import (
     names,
     number,
 )
-from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES, SPLITS
+from data.facts import DATASETS, LARGEST_SCALE, PROTOCOLS, SCALES, SPLITS
 from utils import UserError
+
+# What says how cubes of one's own are read.
+OF_OWN_CUBES = ("key", "band_axis", "value_scale", "wavelengths")
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class PrepareConfig(Config):
             raise UserError("--out_dir is missing; give the folder for the scene stores")
         check_patch(self.patch_size, self.patch_stride, self.n_scale)
         check_value_scale(self.value_scale)
+        self._refuse_unused()
         parts = [p for part in self.fractions.split(",") if (p := number(part)) is not None]
         if len(parts) != 3 or self.fractions.count(",") != 2 or min(parts) < 0 or not 0 < sum(parts) < 1e9:
             raise UserError(f"--fractions takes three parts such as 0.6,0.2,0.2, not {self.fractions!r}")
@@ -91,3 +95,12 @@ class PrepareConfig(Config):
                     raise UserError(
                         f"scene {name} is in both --{seen[name]} and --{split}; a scene belongs to one split"
                     )
+
+    def _refuse_unused(self) -> None:
+        """Refuse flags that say how own cubes are read, where the cubes are those of a published data set."""
+        given = [name for name in OF_OWN_CUBES if getattr(self, name) != getattr(type(self), name)]
+        if given and self.dataset_name in (*DATASETS, "DIV2K"):
+            raise UserError(
+                f"--{given[0]}: is for cubes of one's own, and of {self.dataset_name} it is known; leave it out, or "
+                "give a --dataset_name of your own"
+            )

@@ -9,10 +9,12 @@ import numpy as np
 from PIL import Image
 
 from data.errors import DataError
-from utils import refuse_irregular
+from utils import free_memory, refuse_irregular
 
 # Scenes from the air are larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
+# Above so many bytes, a picture that is packed to less than a 500th holds nothing that was photographed.
+LARGE, MOST_PACKED = 2**30, 500
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -27,9 +29,14 @@ def read_picture(path: Path) -> np.ndarray:
     return np.ascontiguousarray(pixels[:, :, :3])
 
 
-def read_grey(path: Path) -> np.ndarray:
-    """Read one band's picture, H x W, 8 or 16 bits; of grey with alpha, or equal colours, the first channel."""
-    pixels = _read_image(path)
+def read_grey(path: Path, together: int = 1) -> np.ndarray:
+    """Read one band's picture, H x W, 8 or 16 bits; of grey with alpha, or equal colours, the first channel.
+
+    Args:
+        path: of the picture.
+        together: pictures of its size that the memory has to hold.
+    """
+    pixels = _read_image(path, together)
     if pixels.ndim == 3 and pixels.shape[2] == 2:
         # Grey with alpha.
         return pixels[:, :, 0]
@@ -46,7 +53,7 @@ def read_bands(paths: Sequence[Path]) -> np.ndarray:
     Raises:
         DataError: for a damaged picture, or one unlike the first.
     """
-    bands = [read_grey(path) for path in paths]
+    bands = [read_grey(path, len(paths)) for path in paths]
     for path, band in zip(paths, bands, strict=True):
         if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
             raise DataError(
@@ -58,10 +65,23 @@ def read_bands(paths: Sequence[Path]) -> np.ndarray:
     return np.stack(bands, axis=-1)
 
 
-def _read_image(path: Path) -> np.ndarray:
+def _refuse_bomb(path: Path, image: Image.Image, together: int) -> None:
+    """Refuse a picture that says to be larger, unpacked, than it can be or than there is room for."""
+    size = image.width * image.height * len(image.getbands()) * (2 if "16" in image.mode else 1)
+    says = f"says to have {image.width} x {image.height} pixels, {size / 1e9:.1f} GB"
+    if size > max(LARGE, MOST_PACKED * path.stat().st_size):
+        raise DataError(path, f"{says}, in {path.stat().st_size / 1e6:.1f} MB: no photograph", "take it away")
+    free = free_memory()
+    if free and size * together > free / 2:
+        words = f"{says}, and {together} such" if together > 1 else says
+        raise DataError(path, f"{words} are more than half of the free memory", "cut it up, or close other programs")
+
+
+def _read_image(path: Path, together: int = 1) -> np.ndarray:
     try:
         refuse_irregular(path)
         with Image.open(path) as opened:
+            _refuse_bomb(path, opened, together)
             # Reading does not look at the checksums of PNG's pieces.
             if opened.format == "PNG":
                 opened.verify()
@@ -70,6 +90,8 @@ def _read_image(path: Path) -> np.ndarray:
             if image.mode in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV"):
                 image = image.convert("RGB")
             pixels = np.array(image)
+    except MemoryError as error:
+        raise DataError(path, "the memory is too small to read it", "close other programs") from error
     # Pillow meets damaged files with these, depending on where they break.
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise DataError(path, "not a readable picture (truncated or damaged)", "copy it again") from error

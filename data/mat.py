@@ -11,8 +11,9 @@ import numpy as np
 import scipy.io
 
 from data.errors import DataError
+from data.hdf5_structure import check_structure as check_hdf5_structure
 from data.mat_structure import check_structure
-from utils import refuse_irregular
+from utils import refuse_irregular, refuse_small_memory
 
 # Harvard's values times 20 may be above 1; values above this are in another unit.
 LARGEST_VALUE = 100
@@ -32,6 +33,7 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
         raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
     try:
         if h5py.is_hdf5(path):
+            check_hdf5_structure(path)
             with h5py.File(path, "r") as f:
                 held = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
                 if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
@@ -44,6 +46,7 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
         raise
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
+        refuse_small_memory(path, error)
         raise DataError(path, "not a readable .mat file (truncated or damaged)", "copy it again") from error
 
 
@@ -78,6 +81,7 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
             arrays = {k: loaded[k] for k in wanted}
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
+        refuse_small_memory(path, error)
         raise DataError(path, "not a readable .mat file (truncated or damaged)", "copy it again") from error
     for key, array in arrays.items():
         if array.ndim != 3 or array.dtype.kind not in "fiu":

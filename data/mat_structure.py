@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data.errors import DataError
+from utils import free_memory
 
 # Bytes of a value of each of the file's storage types: 8- to 64-bit integers, single, double, and UTF-8, -16, -32.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
@@ -33,12 +34,22 @@ def check_structure(path: Path) -> None:
     try:
         for kind, data in _elements(content[128:], order):
             if kind == COMPRESSED:
-                for inner, unpacked in _elements(memoryview(zlib.decompress(data)), order):
+                for inner, unpacked in _elements(memoryview(_unpacked(data, order)), order):
                     _check_matrix(inner, unpacked, order, 0)
             else:
                 _check_matrix(kind, data, order, 0)
     except (_Broken, zlib.error, struct.error) as error:
         raise DataError(path, f"truncated or damaged .mat file ({error})", "copy or export it again") from error
+
+
+def _unpacked(data: memoryview, order: str) -> bytes:
+    """A compressed element: as many bytes as its tag, which comes first, says, and no more."""
+    unpacking = zlib.decompressobj()
+    tag = unpacking.decompress(data, 8)
+    size = struct.unpack_from(order + "I", tag, 4)[0] if len(tag) == 8 else 0
+    if (free := free_memory()) and size > free / 2:
+        raise _Broken(f"an array of {size / 1e9:.1f} GB, more than half of the free memory")
+    return tag + unpacking.decompress(unpacking.unconsumed_tail, size + 8)
 
 
 def _elements(content: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:

@@ -8,6 +8,7 @@ import torch
 
 from data.errors import DataError
 from data.facts import VISIBLE
+from utils import refuse_small_memory
 
 # Weights of the red, green and blue sensor in each of the 8 channels of the shared branches.
 # 0.76 (0.66 would sum to one) stands in the released matrix, and the released weights were made with it.
@@ -139,6 +140,7 @@ def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
         matrix = _matrix_in(file, (n_colors, n_subs))
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
+        refuse_small_memory(file, error)
         raise DataError(file, "not a readable matrix", "give a .csv of numbers or a .mat (v5)") from error
     if matrix.shape != (n_colors, n_subs) or not np.isfinite(matrix).all():
         raise DataError(

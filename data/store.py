@@ -9,7 +9,7 @@
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import numpy as np
 
 from data.errors import DataError
 from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES
-from utils import replacing
+from data.hdf5_structure import check_structure
+from utils import refuse_small_memory, replacing
 
 FORMAT = "hsi-scenes-1"
 # Rows and columns of the pieces in which a scene is packed.
@@ -152,6 +153,7 @@ class Store:
             raise
         # What HDF5 says of a damaged file depends on where it is damaged.
         except Exception as error:
+            refuse_small_memory(path, error)
             raise DataError(path, "not a scene store, or damaged", "make it with the command prepare") from error
         self.names = list(self._held)
         self.nbytes = sum(d.nbytes for d in self._held.values())
@@ -180,6 +182,7 @@ class Store:
             cube = _native(dataset[:])
         except (OSError, RuntimeError, ValueError) as error:
             raise self._damaged(name) from error
+        _refuse_gaps(self.path, name, cube)
         attributes = dataset.attrs
         return Scene(
             name=attributes["name"],
@@ -194,7 +197,7 @@ class Store:
 
     def cube(self, name: str) -> "ChunkedCube":
         """A scene that stays on disk; it needs the store to stay open."""
-        return ChunkedCube(self._held[name], self._damaged(name))
+        return ChunkedCube(self._held[name], self._damaged(name), lambda pixels: _refuse_gaps(self.path, name, pixels))
 
     def scale_and_kind(self, name: str, protocol: str) -> tuple[float, int]:
         """(what a scene's values are divided by under a protocol, its lr_scale), without reading it."""
@@ -216,9 +219,9 @@ class Store:
         return f"  {name}: {cols} x {rows} x {bands} {dataset.dtype} {scale}, {kind}, {spectrum}, {origin}"
 
     def verify(self, name: str) -> None:
-        """Read a scene and check that its values are finite and not all the same."""
+        """Read a scene and check that its values are not all the same."""
         cube = self.read(name).cube
-        if not np.isfinite(cube).all() or cube.min() == cube.max():
+        if cube.min() == cube.max():
             raise DataError(self.path, f"scene {name} holds no image any more", "prepare it again")
 
     def _damaged(self, name: str) -> DataError:
@@ -231,21 +234,24 @@ class ChunkedCube:
     Args:
         dataset: of an open store.
         damaged: the error for a chunk that cannot be read.
+        check: takes what was read, and raises an error where it cannot be used.
 
     Attributes:
         shape, dtype, nbytes: of the whole H x W x C array.
     """
 
-    def __init__(self, dataset: h5py.Dataset, damaged: DataError) -> None:
-        self._dataset, self._damaged = dataset, damaged
+    def __init__(self, dataset: h5py.Dataset, damaged: DataError, check: Callable[[np.ndarray], None]) -> None:
+        self._dataset, self._damaged, self._check = dataset, damaged, check
         self.shape, self.dtype, self.nbytes = dataset.shape, dataset.dtype.newbyteorder("="), dataset.nbytes
 
     def __getitem__(self, window: Any) -> np.ndarray:
         """The pixels of a window."""
         try:
-            return _native(self._dataset[window])
+            pixels = _native(self._dataset[window])
         except (OSError, RuntimeError, ValueError) as error:
             raise self._damaged from error
+        self._check(pixels)
+        return pixels
 
 
 def is_store(path: str | Path) -> bool:
@@ -281,6 +287,15 @@ def describe(path: str | Path, verify: bool = False) -> str:
 def show(config: Any) -> None:
     """Print what a store holds, as a `config.InfoConfig` asks."""
     print(describe(config.store, config.verify))
+
+
+def _refuse_gaps(path: Path, name: str, pixels: np.ndarray) -> None:
+    """Refuse values that are no numbers: a network makes more of them, and its weights would be blamed."""
+    if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
+        bad = pixels.size - np.count_nonzero(finite)
+        raise DataError(
+            path, f"scene {name} has {bad} values that are NaN or infinite", "fill them and prepare it again"
+        )
 
 
 def _native(array: np.ndarray) -> np.ndarray:
@@ -365,6 +380,7 @@ def _is_number(value):
 
 
 def _opened(path: str | Path) -> h5py.File:
+    check_structure(path)
     f = h5py.File(Path(path).expanduser(), "r")
     if f.attrs.get("format") != FORMAT:
         f.close()

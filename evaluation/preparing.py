@@ -1,18 +1,27 @@
 """The command `prepare`: stores written, exported and checked, as asked."""
 
+import signal
 from pathlib import Path
 
 from config import PrepareConfig
 from data.export import export
 from data.prepare import prepare as write_stores
 from evaluation.bicubic_check import check_stores
-from utils import given_by
+from utils import Interrupted, Terminated, given_by
 
 
 def prepare(config: PrepareConfig) -> list[Path]:
-    """Do what is asked; returns the paths of the files written."""
-    with given_by("raw_dir", config.raw_dir), given_by("unlabelled_lr_dir", config.unlabelled_lr_dir):
-        stores, written = write_stores(config)
+    """Do what is asked; returns the paths of the files written.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, when the scenes that are done are safe.
+    """
+    try:
+        with given_by("raw_dir", config.raw_dir), given_by("unlabelled_lr_dir", config.unlabelled_lr_dir):
+            stores, written = write_stores(config)
+    except KeyboardInterrupt as stop:
+        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        raise Interrupted(number, "the scenes that are done are kept; the same command goes on") from stop
     if config.format == "mat":
         written += export(stores, config.n_scale, config.patch, config.protocol)
     if config.check:

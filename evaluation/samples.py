@@ -13,7 +13,7 @@ import numpy as np
 import pictures
 from evaluation.scenes import TestScene
 from metrics import band_mse, psnr
-from utils import UserError, replacing
+from utils import UserError, refuse_small_memory, replacing
 
 # HR pixels along a crop's edge, and how many scenes of 31 bands leave one: together some 4 MB.
 EDGE, SCENES, BANDS = 96, 3, 31
@@ -128,6 +128,7 @@ def read(path: str | Path) -> list[Sample]:
             ]
     # Neither numpy nor zipfile says of what kind their errors are: a wrong byte is met wherever it stands.
     except Exception as error:
+        refuse_small_memory(path, error)
         raise UserError(f"{path}: cannot be read as crops; run the test again") from error
     for crop in crops:
         if wrong := _wrong_of(crop):

@@ -138,8 +138,16 @@ class SceneSet:
                 f"ms is {given['ms'].shape} and gt {given['gt'].shape}, not x{self.n_scale}",
                 "give the files' --n_scale",
             )
-        lms = _tensor(given["ms_bicubic"]) if "ms_bicubic" in given else None
-        return ms, enlarge(ms, self.n_scale) if lms is None or lms.shape != gt.shape else lms
+        if "ms_bicubic" not in given:
+            return ms, enlarge(ms, self.n_scale)
+        lms = _tensor(given["ms_bicubic"])
+        if lms.shape != gt.shape:
+            raise DataError(
+                entry,
+                f"ms_bicubic is {given['ms_bicubic'].shape} and gt {given['gt'].shape}",
+                "make it as large as gt, or leave it out",
+            )
+        return ms, lms
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:

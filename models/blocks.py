@@ -18,6 +18,8 @@ VALUES_PER_STRIP, STRIPS_ON_CUDA = 2**21, 16
 # Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**22 float32
 # values are 16 MB.
 VALUES_PER_PORTION = 2**22
+# Every network has at least so many tensors for each of the blocks in one of its bodies.
+FEWEST_TENSORS = 4
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
@@ -332,5 +334,12 @@ def enlargement(state: State, branch: str, n_feats: int) -> int:
 
 
 def count_blocks(state: State, pattern: str) -> int:
-    """How many different blocks the tensors' names have, by the pattern's group."""
-    return len({m[1] for m in (re.match(pattern, name) for name in state) if m})
+    """How many different blocks the tensors' names have, by the pattern's group.
+
+    Raises:
+        ValueError: for more than there are tensors for: names alone make no blocks.
+    """
+    blocks = {m[1] for m in (re.match(pattern, name) for name in state) if m}
+    if len(blocks) * FEWEST_TENSORS > len(state):
+        raise ValueError(f"{len(blocks)} blocks in {len(state)} tensors")
+    return len(blocks)

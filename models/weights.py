@@ -18,7 +18,7 @@ import torch
 from data import facts
 from models import registry
 from models.network import Network, State
-from utils import UserError, replacing, say
+from utils import UserError, refuse_small_memory, replacing, say
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
@@ -31,6 +31,8 @@ CONTAINERS = (
 )
 # What wrappers put before every name: torch.compile, (Distributed)DataParallel, a module that holds the network.
 PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "netG.", "generator.")
+# torch packs nothing; weights that others packed do not become much smaller.
+MOST_PACKED = 20
 # What profilers leave among the buffers.
 FOREIGN_BUFFERS = ("total_ops", "total_params")
 
@@ -91,6 +93,9 @@ def load(name_or_path: str | Path, n_ovls: int | None = None, n_scale: int | Non
     state, metadata = _state_in(content, path)
     architecture = architecture_of(state, path, metadata, n_ovls, n_scale)
     try:
+        # What the tensors speak of may be of any size: it takes memory and time only where all of it is there.
+        with torch.device("meta"):
+            refuse_misfits(registry.build_model(**architecture), state, path)
         model = registry.build_model(**architecture)
     except ValueError as error:
         raise UserError(f"{path}: {error}; these are no weights of this program's networks") from error
@@ -176,6 +181,21 @@ def load_strictly(model: Network, state: State, path: str | Path) -> None:
     """Put the tensors into the model, every one and no other.
 
     Raises:
+        UserError: naming the first tensors that do not fit, or one that is not finite.
+    """
+    refuse_misfits(model, state, path)
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{path}: {name} has values that are not finite; the file is damaged or its training diverged"
+            )
+    model.load_state_dict(state, strict=True)
+
+
+def refuse_misfits(model: Network, state: State, path: str | Path) -> None:
+    """Refuse tensors that are not those of a model, whose own need not have values.
+
+    Raises:
         UserError: naming the first tensors that do not fit.
     """
     own = model.state_dict()
@@ -188,12 +208,6 @@ def load_strictly(model: Network, state: State, path: str | Path) -> None:
             if names
         ]
         raise UserError(f"{path}: the tensors do not fit the network: {'; '.join(parts)}; give the matching checkpoint")
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(
-                f"{path}: {name} has values that are not finite; the file is damaged or its training diverged"
-            )
-    model.load_state_dict(state, strict=True)
 
 
 def _content_of(path: Path) -> tuple[Any, str]:
@@ -216,9 +230,11 @@ def _content_of(path: Path) -> tuple[Any, str]:
 def _saved_by_torch(content: bytes, path: Path) -> Any:
     """What torch.save has put into these bytes; no code of theirs is run."""
     try:
-        # torch does not look at the checksums of its archive.
-        if content.startswith(b"PK") and (record := zipfile.ZipFile(io.BytesIO(content)).testzip()):
-            raise zipfile.BadZipFile(f"the checksum of its record {record} is another")
+        if content.startswith(b"PK"):
+            _check_archive(zipfile.ZipFile(io.BytesIO(content)), len(content))
+        # Of what torch's pickles may make, only this takes memory that the file need not have.
+        if b"bytearray" in content:
+            raise pickle.UnpicklingError("an array of bytes")
         # Numbers of NumPy's, such as a score, often stand beside the weights.
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(io.BytesIO(content), "cpu", weights_only=True)
@@ -227,12 +243,19 @@ def _saved_by_torch(content: bytes, path: Path) -> Any:
             f"{path}: holds Python objects (a whole pickled module?) or is damaged, and is not run for safety; "
             "save its state_dict() with torch.save instead"
         ) from error
-    except MemoryError:
-        raise
     # torch and zipfile meet what is not whole with errors of nearly any type.
     except Exception as error:
+        refuse_small_memory(path, error)
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); copy or download it again") from error
+
+
+def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
+    """Look at the checksums of a ZIP archive of so many bytes, which torch does not, and at its size unpacked."""
+    if (unpacked := sum(record.file_size for record in archive.infolist())) > max(2**26, MOST_PACKED * size):
+        raise zipfile.BadZipFile(f"{unpacked / 1e9:.1f} GB unpacked, of {size / 1e6:.1f} MB")
+    if record := archive.testzip():
+        raise zipfile.BadZipFile(f"the checksum of its record {record} is another")
 
 
 def _is_of_torch(content: bytes) -> bool:
@@ -254,6 +277,7 @@ def _safetensors_in(content: bytes, path: Path) -> dict[str, torch.Tensor]:
         return load_safetensors(content)
     # The library meets damaged files with an error type of its own.
     except Exception as error:
+        refuse_small_memory(path, error)
         raise UserError(f"{path}: cannot be read as a checkpoint (safetensors: {error}); copy it again") from error
 
 
@@ -276,6 +300,9 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
             say(f"{path}: the weights' running mean ({found[0]}) is taken, not {found[1]}")
         content = content[found[0]]
     tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
+    for name, tensor in tensors.items():
+        if tensor.layout is torch.strided and tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+            raise UserError(f"{path}: {name} has not all its values in the file; copy or download it again")
     state = _plainly_named(tensors)
     if not tensors or (len(tensors) < len(content) and registry.of_state(state) is None):
         shown = list(map(str, content)) if isinstance(content, dict) else keys

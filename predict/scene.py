@@ -198,6 +198,8 @@ class SceneUpscaling:
         if unit is None:
             shape = (window.height * self.scale, window.width * self.scale, self.shape[2])
             return np.zeros(shape, dtype=np.float32), missing
+        if not np.isfinite(unit).all():
+            raise UserError(f"{self.raster.path}: values beyond what float32 holds; give another --value_scale")
         x = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))[None].to(self._network.device)
         try:
             y = self._through_network(x / self.peak, window) * self.peak

@@ -13,7 +13,7 @@ from tables import curves, differences
 from tables.labels import grouped, label, phrase, place, telling_traits
 from tables.rows import OwnScene, Report, Result, Row, Table
 from tables.runs import Run, is_finished, run_of
-from utils import UserError
+from utils import UserError, refuse_small_memory
 
 
 def gather(runs_dir: Path) -> Report:
@@ -55,6 +55,7 @@ def _results(report: Report) -> Iterator[Result]:
             yield _result(path, folder)
         # A file that was edited by hand may hold anything: one of them does not take the page from all others.
         except Exception as error:
+            refuse_small_memory(path, error)
             words = f"{error} is missing" if isinstance(error, KeyError) else error
             report.notes.append(f"{report.below(path)}: passed over, no readable results ({words})")
 

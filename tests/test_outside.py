@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import rasterio
+import scipy.io
 import torch
 from helpers import OWN_CUBE, ROOT, VISIBLE, tiny_network
 from PIL import Image
@@ -23,6 +24,7 @@ from PIL import Image
 from data.errors import DataError
 from data.images import read_picture
 from data.rasters import CubeOptions, Output, open_raster
+from data.store import Store
 from models import weights as checkpoint
 from models.weights import save_weights
 from training import checkpoint as runs
@@ -381,3 +383,134 @@ def test_a_file_that_becomes_shorter_meanwhile_is_an_error_and_not_the_end(tmp_p
     os.truncate(data, 3000)
     with pytest.raises(DataError, match="the file has become shorter"):
         raster.read()
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (4, 0, 8), (4, 4, 0)])
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.mat", "a.h5"])
+def test_empty_cubes_are_a_sentence(refused, weights, tmp_path, name, shape):
+    cube, path = np.zeros(shape, np.uint16), tmp_path / name
+    if name == "a.npy":
+        np.save(path, cube)
+    elif name == "a.npz":
+        np.savez(path, image=cube)
+    elif name == "a.mat":
+        scipy.io.savemat(path, {"image": cube})
+    else:
+        with h5py.File(path, "w") as f:
+            f["image"] = cube
+    flags = {"input": path, "output": tmp_path / "o.npy", "model_dir": weights, "band_axis": 2}
+    assert "a." in refused("predict", **flags)
+    assert not (tmp_path / "o.npy").exists()
+
+
+def test_values_beyond_float32_are_not_the_weights_fault(refused, weights, tmp_path):
+    cube = OWN_CUBE.astype(np.float64)
+    cube[3, 4, 5] = 1e300
+    np.save(tmp_path / "a.npy", cube)
+    flags = {"input": tmp_path / "a.npy", "output": tmp_path / "o.npy", "model_dir": weights, "value_scale": 65535}
+    assert "values beyond what float32 holds" in refused("predict", **flags, wavelengths="400,700", band_axis=2)
+
+
+def test_values_of_a_store_that_are_no_numbers_are_named(refused, stores, tiny_flags, tmp_path):
+    for split in ("labelled", "test"):
+        shutil.copy(stores / f"{split}.h5", tmp_path / f"{split}.h5")
+        with h5py.File(tmp_path / f"{split}.h5", "r+") as f:
+            key = next(iter(f["scenes"]))
+            held = f["scenes"][key]
+            cube, attributes = held[:].astype(np.float32), dict(held.attrs)
+            cube[2, 3, 4] = np.nan
+            del f["scenes"][key]
+            f["scenes"].create_dataset(key, data=cube, chunks=True, fletcher32=True).attrs.update(attributes)
+    words = "has 1 values that are NaN or infinite"
+    assert words in refused("test", model_title="Bicubic", test_dir=tmp_path / "test.h5", result_path=tmp_path / "r")
+    assert words in refused("train", **{**tiny_flags, "train_dir_mslabel": tmp_path / "labelled.h5"})
+    assert words in refused("info", store=tmp_path / "test.h5", verify=1)
+    with Store(tmp_path / "test.h5") as store, pytest.raises(DataError, match=words):
+        for name in store.names:
+            store.cube(name)[:8, :8]
+
+
+def test_a_bicubic_image_of_another_size_is_not_replaced(refused, tmp_path):
+    (tmp_path / "in").mkdir()
+    cube = OWN_CUBE[:24, :24] / np.float32(65535)
+    scipy.io.savemat(tmp_path / "in" / "a.mat", {"gt": cube, "ms": cube[::4, ::4], "ms_bicubic": cube[:12]})
+    sentence = refused("test", model_title="Bicubic", test_dir=tmp_path / "in", result_path=tmp_path / "r")
+    assert "ms_bicubic is (12, 24, 31) and gt (24, 24, 31)" in sentence
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "words"),
+    [
+        ("prepare", {"wavelengths": "abc"}, "--wavelengths: is for cubes of one's own, and of Cave it is known"),
+        ("prepare", {"value_scale": 10000}, "--value_scale: is for cubes of one's own"),
+        ("prepare", {"dataset_name": "DIV2K", "key": "a"}, "--key: is for cubes of one's own"),
+        ("train", {"save_dir": ""}, "--save_dir is empty"),
+        ("train", {"dataset_name": " "}, "--dataset_name is empty"),
+        ("test", {"result_path": ""}, "--result_path is empty"),
+    ],
+)
+def test_flags_that_would_be_ignored_are_refused(refused, raw, stores, tiny_flags, tmp_path, command, flags, words):
+    given = {
+        "prepare": {"raw_dir": raw / "cave", "out_dir": tmp_path, "test": "jelly_beans"},
+        "train": tiny_flags,
+        "test": {"model_title": "Bicubic", "test_dir": stores / "test.h5"},
+    }
+    assert words in refused(command, **{**given[command], **flags})
+
+
+def test_a_cuda_device_that_is_not_there_is_said(run, stores, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5", "result_path": tmp_path}
+    code, out, err = run("test", **flags, gpus=97)
+    assert (code, "--gpus 97: no such CUDA device was found; this runs on the CPU" in out + err) == (0, True)
+    code, out, err = run("test", **flags, gpus=97, cuda=0)
+    assert (code, "--gpus" in out + err) == (0, False)
+
+
+def test_sigterm_in_prepare_keeps_the_scenes_that_are_done(tmp_path):
+    for k in range(30):
+        fixtures.write_cave_scene(tmp_path / "raw", f"scene{k:02d}", OWN_CUBE / 60000)
+    names = [f"scene{k:02d}" for k in range(30)]
+    words = ["prepare", "--raw_dir", tmp_path / "raw", "--workers", 1, "--test", ",".join(names), "--out_dir"]
+    process = start(*words, tmp_path / "out")
+    while len(list(tmp_path.glob("out/.test_hr_x4.parts/*.h5"))) < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM, the scenes that are done are kept; the same command goes on" in err
+    assert not (tmp_path / "out" / "test.h5").exists()
+    assert start(*words, tmp_path / "out").wait() == 0
+    assert start(*words, tmp_path / "again").wait() == 0
+    with Store(tmp_path / "out" / "test.h5") as ours, Store(tmp_path / "again" / "test.h5") as undisturbed:
+        assert ours.names == undisturbed.names == names
+        for name in names:
+            np.testing.assert_array_equal(ours.read(name).cube, undisturbed.read(name).cube)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["test.h5"]
+
+
+def test_sigterm_in_test_is_a_sentence_and_the_command_can_be_given_again(stores, tmp_path):
+    words = ["test", "--model_title", "Bicubic", "--test_dir", stores / "test.h5", "--result_path", tmp_path / "r"]
+    process = start(*words)
+    while not (tmp_path / "r").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM; the same command starts it again" in err
+    assert not list((tmp_path / "r").rglob("*"))
+    assert start(*words).wait() == 0
+
+
+@pytest.mark.parametrize("kind", ["results", "config"])
+def test_json_nested_thousands_deep_does_not_take_the_page(run, stores, tiny_flags, tmp_path, kind):
+    flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5", "result_path": tmp_path / "runs" / "a"}
+    assert run("test", **flags)[0] == 0
+    (tmp_path / "runs" / "b").mkdir()
+    name = "results.json" if kind == "results" else "config.json"
+    (tmp_path / "runs" / "b" / name).write_text("[" * 100000 + "]" * 100000)
+    code, out, err = run("tables", runs_dir=tmp_path / "runs")
+    assert code == 0, out + err

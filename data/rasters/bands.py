@@ -1,5 +1,6 @@
 """A folder of one picture a band, as CAVE has it: scene_ms_01.png, scene_ms_02.png, ..."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     if not files:
         raise DataError(path, "no folder of band pictures", "expected names like balloons_ms_01.png, ..._02.png")
     numbers = sorted(files)
-    if gaps := sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)):
-        raise DataError(path, f"band {gaps[0]} of {numbers[0]}..{numbers[-1]} is missing", "copy the scene again")
+    if gap := next((before + 1 for before, n in itertools.pairwise(numbers) if n != before + 1), None):
+        raise DataError(path, f"band {gap} of {numbers[0]}..{numbers[-1]} is missing", "copy the scene again")
     cube = read_bands([files[n] for n in numbers])
     wavelengths = given_wavelengths(options.wavelengths, len(numbers)) if options.wavelengths else None
     is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()

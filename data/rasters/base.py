@@ -15,7 +15,7 @@ import numpy as np
 from data.errors import DataError
 from data.facts import LARGEST_SCALE
 from data.rasters.grid import finer_transform
-from utils import say
+from utils import is_out_of_memory, say
 
 # Writers pass a cube on in blocks of about this many bytes.
 BLOCK_BYTES = 2**26
@@ -213,7 +213,7 @@ def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[floa
 def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
     """The error for a file that its format's library cannot read, with no more said of it than was found out."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return DataError(path, "the memory is too small to read it", "close other programs, or cut the scene up")
     if isinstance(error, PermissionError):
         return DataError(path, "may not be read", "ask its owner for the permission")

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from data.errors import DataError
+from data.hdf5_structure import check_structure
 from data.rasters import netcdf, position
 from data.rasters.base import (
     BAND_NAMES,
@@ -41,6 +42,7 @@ MAT_HEADER_BYTES = 512
 
 def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Open the cube of an HDF5 file, which stays on disk."""
+    check_structure(path)
     f = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     arrays: dict[str, h5py.Dataset] = {}
     f.visititems(lambda name, item: arrays.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)

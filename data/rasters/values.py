@@ -56,7 +56,9 @@ class Calibration:
             unit = (self.scaling.physical(raw) / self.scale).astype(np.float32)
         else:
             divisor = raw.dtype.type(self.scale) if self.dtype.kind == "f" else np.float64(self.scale)
-            unit = (raw / divisor).astype(np.float32, copy=False)
+            # What float32 does not hold becomes infinite, and is found by whoever uses it.
+            with np.errstate(over="ignore"):
+                unit = (raw / divisor).astype(np.float32, copy=False)
         return (unit if missing is None else filled(unit, missing)), missing
 
     def to_raw(self, unit: np.ndarray, missing: np.ndarray | None = None) -> tuple[np.ndarray, int]:
