@@ -7,33 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-import objectives
 from config import TrainConfig
-from data.stream import Batch
 from evaluation import results, scoring
 from evaluation.scenes import SceneSet
 from evaluation.testing import score_run
-from models.network import Network
 from models.weights import load_strictly, save_weights
-from objectives import Objective
 from training import checkpoint
 from training.inputs import open_inputs
-from training.learner import Learner, update_mean
+from training.learner import Learner
 from training.log import RunLog, description_of
 from training.meters import LossMeter
 from training.network import build_network
 from training.processes import World, naming_lost_peers
 from training.schedule import learning_rate
 from training.signals import StopSignals
+from training.steps import Steps
 from utils import Interrupted, UserError, prepare_arithmetic, progress_bar, say, seed_everything, select_device
 
 # What the processes of a run may tell each other between iterations, beside the number of a signal.
 CHECKPOINT_DUE = 1
 
 
-class Trainer:
+class Trainer(Steps):
     """Everything of one run; `train` runs it.
 
     All data are opened and checked, and one small validation is made, before the run's folder appears.
@@ -58,7 +54,7 @@ class Trainer:
         self.total = min(config.epochs * self.per_epoch, config.max_iterations or config.epochs * self.per_epoch)
         self.eval_scenes = self._open_scenes("eval_dir_ms", config.data_eval_num)
         self.test_scenes = self._open_scenes("test_dir", config.data_test_num)
-        self.model = build_network(self.inputs, self.device)
+        self.model, self.started = build_network(self.inputs, self.device)
         # The weights' running mean, where one is kept, is what is scored and saved.
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         self.optimizer = torch.optim.Adam(
@@ -131,46 +127,6 @@ class Trainer:
                 if epoch_ends and self.eval_scenes:
                     self._validate(epoch)
 
-    def iterate(self, epoch: int) -> None:
-        """One iteration: the mini-batches of every objective, each with its own Adam step unless joint."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.iteration, self.per_epoch)
-        self.optimizer.zero_grad(set_to_none=True)
-        for objective, repeats in objectives.active(self.config, epoch):
-            for repeat in range(repeats):
-                self._learn(objective, self._batch(objective, repeat, repeats), repeat)
-        if self.config.joint_loss:
-            self._step()
-        if self.averaged:
-            update_mean(self.averaged, self.model, self.config.ema_decay, self.iteration)
-
-    def _batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
-        k = self.iteration if objective.shares_batches else self.iteration * repeats + repeat
-        return self.streams[objective.stream].batch(k)
-
-    def _learn(self, objective: Objective, batch: Batch, repeat: int) -> None:
-        # Parameters that a loss does not use must have no gradient rather than a zero one: Adam would
-        # move them on by their momentum. The released losses come out only this way.
-        if not self.config.joint_loss:
-            self.optimizer.zero_grad(set_to_none=True)
-        self.learner.begin(self.iteration, repeat)
-        parts = objective.prepare(self.learner, batch).split(self.config.accumulate)
-        total: Any = 0
-        for number, part in enumerate(parts, 1):
-            loss = self.learner.learn(objective.loss, part, part.weight / len(parts))
-            total = loss if number == 1 else total + loss
-        if not self.config.joint_loss:
-            self._step()
-        self.losses.add(objective.name, total, self.iteration)
-
-    def _step(self) -> None:
-        # What an objective does not use, it uses in no process: all exchange the same gradients.
-        self.world.average_([p.grad for p in self.model.parameters() if p.grad is not None])
-        if self.config.clip_gradient:
-            at_once = True if self.device.type == "cuda" else None
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient, foreach=at_once)
-        self.optimizer.step()
-
     def _open_scenes(self, flag: str, limit: int) -> SceneSet | None:
         path = getattr(self.config, flag)
         if not path:
@@ -179,10 +135,9 @@ class Trainer:
         scenes.check(self.n_colors)
         return scenes
 
-    @property
-    def network(self) -> Network:
-        """The network that is scored and saved."""
-        return self.averaged or self.model
+    def rate(self) -> float:
+        """Adam's step in the iteration that comes."""
+        return learning_rate(self.config, self.iteration, self.per_epoch)
 
     def _save(self) -> None:
         self.check_losses(self.losses.means_of_all())
@@ -227,7 +182,8 @@ class Trainer:
             )
 
     def _description(self) -> dict[str, Any]:
-        return description_of(self.inputs, self.total, self.model, self.device, self.world.size)
+        about = description_of(self.inputs, self.total, self.model, self.device, self.world.size)
+        return {**about, **self.started}
 
     def _open_log(self) -> None:
         if self.world.is_main:

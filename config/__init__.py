@@ -4,6 +4,7 @@ The dataclasses here are the single source of the command line: `mains.py` takes
 docs/flags.md is made from them, and a run's config.json is one written out.
 """
 
+from config.adapt import AdaptConfig
 from config.demo import DemoConfig
 from config.fields import Config, affecting, flags_table, names, unknown_flag
 from config.info import InfoConfig
@@ -15,6 +16,7 @@ from config.train import FOLDERS, TrainConfig
 
 __all__ = [
     "FOLDERS",
+    "AdaptConfig",
     "Config",
     "DemoConfig",
     "InfoConfig",

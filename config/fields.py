@@ -155,6 +155,13 @@ def number(value: Any) -> float | None:
     return found if abs(found) < float("inf") else None
 
 
+def is_nodata(text: str) -> bool:
+    """Whether a text says what marks missing data: a number, nan, or nothing."""
+    if text.lower() in ("", "nan"):
+        return True
+    return text.lower() not in ("true", "false") and number(text) is not None
+
+
 def check_value_scale(value: float) -> None:
     """Refuse what no camera's number 1 is."""
     if value and value < 1 / LARGEST_SCALE:

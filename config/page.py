@@ -1,6 +1,7 @@
 """The page of all flags, docs/flags.md."""
 
 from config import (
+    AdaptConfig,
     DemoConfig,
     InfoConfig,
     PredictConfig,
@@ -17,6 +18,7 @@ CONFIGS = {
     "train": TrainConfig,
     "test": TestConfig,
     "predict": PredictConfig,
+    "adapt": AdaptConfig,
     "tables": TablesConfig,
     "demo": DemoConfig,
 }

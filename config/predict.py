@@ -9,7 +9,7 @@ from config.fields import (
     cuda_flag,
     flag,
     gpus_flag,
-    number,
+    is_nodata,
     precision_flag,
 )
 from data.facts import LARGEST_SCALE
@@ -81,8 +81,7 @@ class PredictConfig(Config):
             )
         self.check_tiles()
         check_value_scale(self.value_scale)
-        is_word = self.nodata.lower() in ("true", "false")
-        if self.nodata and self.nodata.lower() != "nan" and (is_word or number(self.nodata) is None):
+        if not is_nodata(self.nodata):
             raise UserError(f"--nodata takes a number or nan, not {self.nodata!r}")
 
     def check_tiles(self) -> None:

@@ -112,6 +112,14 @@ class TrainConfig(Config):
     init: str = flag(
         "default", "identity: start near the bicubic image; for short runs", choices=("default", "identity")
     )
+    weights: str = flag(
+        "",
+        "weights to start from, a .pth or the name of some that come with the program; for other bands than theirs, of "
+        "what does not depend on the bands",
+    )
+    freeze: str = flag(
+        "", "branches: of the weights to start from, the branches stay as they are", choices=("", "branches")
+    )
     seed: int = flag(3000, "seed of every random draw", low=0, affects="row")
     cuda: str = cuda_flag()
     gpus: str = gpus_flag()
@@ -183,6 +191,11 @@ class TrainConfig(Config):
                 )
         if not self.use_share and "use_share" not in network.settings:
             raise UserError(f"--use_share 0: {self.model_title} cannot be had unshared; leave the flag out")
+        if self.freeze and not self.weights:
+            raise UserError("--freeze branches: keeps those of weights to start from; give them by --weights")
+        if self.freeze and not network.make.branches:
+            having = " or ".join(name for name in registry.names() if registry.network(name).make.branches)
+            raise UserError(f"--freeze branches: {self.model_title} has none, only {having} has; leave the flag out")
         if self.init == "identity" and not self.global_residual and network.make.identity_needs_residual:
             raise UserError(f"--init identity: {self.model_title} needs --global_residual 1 with it; give both")
 

@@ -14,6 +14,8 @@ SPLITS = ("labelled", "unlabelled", "test")
 AUGMENTATIONS = 8
 # What stands for 1 in a camera's numbers is no larger, nor smaller than its inverse; gains and offsets likewise.
 LARGEST_SCALE = 2.0**64
+# Band centres that differ by no more than this, in nm, are the same.
+SAME_BAND = 2.0
 # Band centres in nm of the data sets of visible light.
 VISIBLE = np.arange(400, 701, 10, dtype=np.float64)
 
@@ -50,6 +52,13 @@ DATASETS = {
         DataSet("Chikusei", np.linspace(363, 1018, 128), x8_stride=64, has_released_conversion=False),
     )
 }
+
+
+def are_same_bands(n_colors: int, centres: np.ndarray | None, n_others: int, others: np.ndarray | None) -> bool:
+    """Whether two lists of bands are the same: by their centres in nm, or their number where one's are not known."""
+    if centres is None or others is None:
+        return n_colors == n_others
+    return n_colors == n_others and bool(np.abs(np.asarray(centres) - others).max() <= SAME_BAND)
 
 
 def wavelengths_of(name: str, n_colors: int) -> np.ndarray | None:

@@ -12,20 +12,21 @@ from data.folders import find_mats, find_pictures
 from data.images import read_picture
 from data.imresize import degrade, enlarge
 from data.mat import mat_shapes, read_mat
+from data.rasters.values import UnitCube
 from data.spectral import lift_rgb
 from data.store import ChunkedCube, Store, is_store
 from data.stream import Batch, PatchSource, augment
 from utils import free_memory, progress_bar, say, sent_to
 
-Cube = np.ndarray | ChunkedCube
+Cube = np.ndarray | ChunkedCube | UnitCube
 
 
 class ScenePatches:
     """Patches of scenes in their own number type, on the device, in memory or in chunks on disk.
 
     Args:
-        scenes: tuples (name, H x W x C array or `store.ChunkedCube`, what it is divided by to come to 0..1, lr_scale:
-            1 for an HR image, n_scale for an LR one).
+        scenes: tuples (name, H x W x C array, or what is indexed like one, what it is divided by to come to 0..1,
+            lr_scale: 1 for an HR image, n_scale for an LR one).
         size: HR pixels along a patch's edge.
         stride: HR pixels between patches.
         n_scale: enlargement.
@@ -75,7 +76,7 @@ class ScenePatches:
             raise DataError(origin, f"no image is as large as a patch of {size} pixels", "set a smaller {patch_size}")
         self.positions = _first(positions, limit, origin)
         self.n_colors = self.cubes[0].shape[2] if lift is None else lift.shape[1]
-        self.reads_files = any(isinstance(cube, ChunkedCube) for cube in self.cubes)
+        self.reads_files = not all(isinstance(cube, np.ndarray) for cube in self.cubes)
         # Patches are moved about in the scenes' own type, half the bytes of float32 or less. Torch moves
         # int16 everywhere, uint16 not; the bits are the same.
         self.is_uint16 = all(cube.dtype == np.uint16 for cube in self.cubes)

@@ -55,6 +55,8 @@ class DeepShare(Network):
 
     modalities = ("spectral", "rgb")
     identity_needs_residual = False
+    of_bands = ("trunk.", "skip_conv.", "final.")
+    branches = ("branch1.", "branch2.")
 
     def __init__(
         self,

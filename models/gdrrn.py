@@ -36,6 +36,8 @@ class GDRRN(Peer):
 
     identity_needs_residual = False
 
+    of_bands = ("input.", "output.")
+
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 128) -> None:
         super().__init__(n_colors, n_scale, n_feats)
         self.adds_to_lms = True

@@ -41,6 +41,8 @@ class MCNet(VolumePeer):
 
     takes_band_means = True
 
+    of_bands = ("band_means",)
+
     def __init__(
         self, n_colors: int, n_scale: int, n_feats: int = 64, n_blocks: int = 1, global_residual: bool = False
     ) -> None:

@@ -25,11 +25,15 @@ class Network(nn.Module):
         modalities: the kinds of images that it has a path for, of "spectral" and "rgb".
         identity_needs_residual: whether `init_identity` needs --global_residual 1.
         takes_band_means: whether `set_band_means` wants to be called before training.
+        of_bands: how names of tensors begin that are of one sensor's bands; all others serve any sensor.
+        branches: how names of tensors begin that see a few neighbouring bands of any sensor; () where there are none.
     """
 
     modalities: tuple[str, ...] = ("spectral",)
     identity_needs_residual = True
     takes_band_means = False
+    of_bands: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
 
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 0) -> None:
         super().__init__()

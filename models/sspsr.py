@@ -40,6 +40,9 @@ class SSPSR(Peer):
     The names in its state_dict are those of the released network.
     """
 
+    of_bands = ("trunk.", "skip_conv.", "final.")
+    branches = ("branch.",)
+
     def __init__(
         self,
         n_colors: int,

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.facts import SAME_BAND, are_same_bands
 from utils import UserError
-
-# Band centres that differ by no more than this, in nm, are the same.
-TOLERANCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def match_bands(
             return None
         remedy = "--wavelengths first,last with --resample_bands 1 interpolates, or give other weights"
         raise UserError(f"{path}: {scene}, the network was trained on {network}; {remedy}")
-    if scene.count == network.count and np.abs(scene.centres - network.centres).max() <= TOLERANCE:
+    if are_same_bands(scene.count, scene.centres, network.count, network.centres):
         return None
     if not resample:
         remedy = "--resample_bands 1 interpolates, or give other weights"
@@ -81,7 +79,7 @@ def interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _interpolated(path, scene, network, tell):
     """BandMatrices for other bands, of which some are in the network's range."""
-    inside = (scene >= network.min() - TOLERANCE) & (scene <= network.max() + TOLERANCE)
+    inside = (scene >= network.min() - SAME_BAND) & (scene <= network.max() + SAME_BAND)
     if not inside.any():
         raise UserError(
             f"{path}: {BandList(len(scene), scene)}, the network was trained on {BandList(len(network), network)}: "

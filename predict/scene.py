@@ -11,7 +11,7 @@ import torch
 from config import PredictConfig
 from data.imresize import enlarge, resize_batch
 from data.rasters import Raster
-from data.rasters.values import LARGEST_FLOAT, Understanding, largest_value, understand
+from data.rasters.values import Understanding, peak_of, understand
 from data.spectral import apply_along_bands
 from predict import tiles
 from predict.bands import BandList, match_bands
@@ -21,9 +21,6 @@ from utils import UserError, is_out_of_memory, progress_bar
 
 # The bicubic enlargement of a tile reads this many LR pixels beyond it, and so equals the whole scene's.
 HALO = 4
-# A scene whose largest value is below or above these parts of what stands for 1 is brought to the brightness that
-# networks know: dark ones, and radiance.
-DARK, BRIGHT = 0.5, LARGEST_FLOAT
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class SceneUpscaling:
         self._matrices = match_bands(raster.path, own_bands, network.bands, config.resample_bands, tell)
         understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
         self.understood, self.calibration = understood, understood.calibration
-        self.peak = state.peak if state else _peak_asked(raster, understood, config.normalise)
+        self.peak = state.peak if state else peak_of(raster, understood, config.normalise)
         architecture = {**network.architecture, "n_colors": max(bands, network.bands.count)}
         asked = (config.tile_size, config.tile_overlap, False)
         if state:
@@ -240,17 +237,6 @@ class SceneUpscaling:
             slice(span.done_start - span.start, span.done_stop - span.start) for span in (tile.rows, tile.cols)
         )
         return missing[rows, cols].repeat(self.scale, axis=0).repeat(self.scale, axis=1)
-
-
-def _peak_asked(raster: Raster, understood: Understanding, normalise: str) -> float:
-    """What the scene is divided by for the network, as --normalise says."""
-    if normalise == "none" or understood.high is None:
-        return 1.0
-    if normalise == "auto" and DARK <= understood.high / understood.calibration.scale <= BRIGHT:
-        return 1.0
-    peak = largest_value(raster, understood.calibration)
-    is_left = peak <= 0 or (normalise == "auto" and DARK <= peak <= BRIGHT)
-    return 1.0 if is_left else peak
 
 
 def _with_halo(span, size):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from config import TestConfig, TrainConfig, affecting
@@ -54,7 +55,8 @@ def of_run(run: Run, dataset: str, n_scale: int) -> list[str]:
     expected = {**defaults, **patch, **_network_of(run).published}
     for name, value in traits_of(run).items():
         if value is not None and value != expected[name]:
-            reasons.append(f"{name} {_shown(value)} instead of {_shown(expected[name])}")
+            instead = f" instead of {_shown(expected[name])}" if expected[name] != "" else ""
+            reasons.append(f"{name} {_shown(Path(value).name if name == 'weights' else value)}{instead}")
     # Another size or stride, which is a difference already, makes counts of patches mean nothing.
     is_cut_alike = all(run.get(name, value) == value for name, value in patch.items())
     return reasons + _missing_iterations(run) + (_missing_patches(run, dataset, n_scale) if is_cut_alike else [])

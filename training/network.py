@@ -1,20 +1,31 @@
 """The network that a run trains, as it starts."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import torch
 
+from data.facts import are_same_bands
 from data.sources import band_means
-from models import build_model, registry
+from models import build_model, registry, weights
 from models.blocks import keep_fewer_activations
 from models.network import Network
 from training.inputs import Inputs
-from utils import UserError
+from utils import UserError, say
+
+# What weights to start from must have as the run has it; how groups of bands overlap changes no tensor.
+ALIKE = ("name", "n_scale", "n_feats", "n_subs", "n_blocks", "use_share", "global_residual")
 
 
-def build_network(inputs: Inputs, device: torch.device) -> Network:
+def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[str, Any]]:
     """Make the network that a config asks for, on its device.
 
+    Returns:
+        (network, about): about says what weights it starts from, for config.json; {} for fresh ones.
+
     Raises:
-        UserError: naming the setting that cannot be.
+        UserError: naming the setting that cannot be, or weights that cannot be started from.
     """
     config = inputs.config
     asked = {name: getattr(config, name) for name in registry.all_settings()}
@@ -26,5 +37,71 @@ def build_network(inputs: Inputs, device: torch.device) -> Network:
         raise UserError(f"{error}; change that flag") from error
     if model.takes_band_means:
         model.set_band_means(band_means(inputs.streams["labelled"].source))
+    about = {}
+    if config.weights:
+        given = weights.load(config.weights)
+        refuse_other_network(given, {**asked, "name": config.model_title, "n_scale": config.n_scale})
+        about = start_from(model, given, inputs.wavelengths)
+    if config.freeze:
+        freeze(model)
     keep_fewer_activations(model, config.activation_checkpointing)
-    return model.placed_on(device)
+    return model.placed_on(device), about
+
+
+def refuse_other_network(given: weights.Weights, asked: Mapping[str, Any]) -> None:
+    """Refuse weights to start from that are of another network, width or scale than the run's.
+
+    Args:
+        given: the weights.
+        asked: the settings of the run's network, and its name and scale.
+
+    Raises:
+        UserError: with both.
+    """
+    others = [k for k in ALIKE if k in given.architecture and asked[k] != given.architecture[k]]
+    if others:
+        theirs, ours = (", ".join(f"{k} {_plain(had[k])}" for k in others) for had in (given.architecture, asked))
+        raise UserError(
+            f"--weights {given.path}: has {theirs}, where the run has {ours}; give the flags of the weights, or other "
+            "weights"
+        )
+
+
+def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray | None) -> dict[str, Any]:
+    """Give a fresh network the values of weights: all of them, or for other bands what does not depend on these.
+
+    One line says which.
+
+    Args:
+        model: the network as it starts otherwise, of the weights' architecture.
+        given: the weights.
+        wavelengths: centres in nm of its bands, or None.
+
+    Returns:
+        {"started_from": {file, SHA-256, what was taken}}, for config.json.
+    """
+    bands = given.architecture["n_colors"]
+    state = given.model.state_dict()
+    taken = "all"
+    if bands and not are_same_bands(model.n_colors, wavelengths, bands, given.wavelengths):
+        kept = [name for name in state if not name.startswith(model.of_bands)]
+        parts = dict.fromkeys(name.split(".")[0] for name in kept)
+        taken = ", ".join(part for part in parts if part != "global_residual")
+        own = dict.fromkeys(name.split(".")[0] for name in state if name not in kept)
+        say(f"{given.path}: was trained on {bands} other bands: {taken} are taken; {', '.join(own)} start anew")
+        state = {**model.state_dict(), **{name: state[name] for name in kept}}
+    else:
+        say(f"{given.path}: was trained on these {model.n_colors} bands: all of it is taken")
+    weights.load_strictly(model, state, given.path)
+    return {"started_from": {"file": given.path.name, "sha256": given.fingerprint, "taken": taken}}
+
+
+def freeze(model: Network) -> None:
+    """Let the network's branches stay as they are in training."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(model.branches))
+
+
+def _plain(value):
+    """A setting as a flag takes it."""
+    return int(value) if isinstance(value, bool) else value

@@ -1,6 +1,7 @@
 """The rules for values: what stands for 1, what marks missing data, raw values to 0..1 and back."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from data.rasters.gaps import filled, mark_in, missing_values
 LARGEST_NOISE = 0.05
 # Floating-point values above this are no reflectance.
 LARGEST_FLOAT = 2.0
+# A scene whose largest value is below or above these parts of what stands for 1 is brought to the brightness that
+# networks know: dark ones, and radiance.
+DARK, BRIGHT = 0.5, LARGEST_FLOAT
 # Blocks of rows looked at before a scene's values are understood, and values in each.
 SAMPLES, SAMPLE_VALUES = 8, 2**22
 
@@ -229,6 +233,65 @@ def largest_value(raster: Raster, calibration: Calibration) -> float:
     blocks = [slice(top, min(height, top + rows)) for top in range(0, height, rows)]
     ranges = [_range_of_rows(raster, block, calibration.nodata, calibration.scaling) for block in blocks]
     return max([0.0, *(r[1] / calibration.scale for r in ranges if r)])
+
+
+def peak_of(raster: Raster, understood: Understanding, normalise: str) -> float:
+    """What a scene's values in 0..1 are divided by for a network; 1 for none.
+
+    Args:
+        raster, understood: the scene, and how its values are understood.
+        normalise: "scene": its largest value; "auto": that where it is dark or bright; "none".
+    """
+    if normalise == "none" or understood.high is None:
+        return 1.0
+    if normalise == "auto" and DARK <= understood.high / understood.calibration.scale <= BRIGHT:
+        return 1.0
+    peak = largest_value(raster, understood.calibration)
+    is_left = peak <= 0 or (normalise == "auto" and DARK <= peak <= BRIGHT)
+    return 1.0 if is_left else peak
+
+
+class UnitCube:
+    """A scene as networks see it, window by window: cube[i:j, k:l] is h x w x C float32, about 0..1, gaps filled in.
+
+    Args:
+        raster: the scene.
+        calibration: between its values and 0..1.
+        peak: what these are divided by, see `peak_of`.
+
+    Attributes:
+        shape, dtype, nbytes: of the whole array.
+    """
+
+    def __init__(self, raster: Raster, calibration: Calibration, peak: float = 1.0) -> None:
+        self._raster, self._calibration, self._peak = raster, calibration, peak
+        self.shape, self.dtype = raster.shape, np.dtype(np.float32)
+        self.nbytes = math.prod(raster.shape) * self.dtype.itemsize
+
+    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+        """The pixels of a window; zero where all of it is missing."""
+        rows, cols = window
+        unit, missing = self._calibration.to_unit(self._raster.read(rows, cols), self._raster.there(rows, cols))
+        if unit is None:
+            assert missing is not None, "where nothing is there, that is known"
+            return np.zeros(missing.shape, dtype=np.float32)
+        if not np.isfinite(unit).all():
+            raise DataError(self._raster.path, "values beyond what float32 holds", "give another {value_scale}")
+        return unit / np.float32(self._peak)
+
+    def there(self) -> np.ndarray:
+        """Where all bands of a pixel have data, rows x columns of bool; read by strips."""
+        height, width, bands = self.shape
+        there = np.ones((height, width), dtype=bool)
+        step = max(1, SAMPLE_VALUES // (width * bands))
+        for top in range(0, height, step):
+            rows, cols = slice(top, min(height, top + step)), slice(0, width)
+            missing = missing_values(
+                self._raster.read(rows, cols), self._calibration.nodata, self._raster.there(rows, cols)
+            )
+            if missing is not None:
+                there[rows] = ~missing.any(axis=2)
+        return there
 
 
 def _range_of_rows(raster, rows, nodata, scaling):

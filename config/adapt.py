@@ -1,0 +1,57 @@
+"""The settings of `adapt`."""
+
+from dataclasses import dataclass
+
+from config.fields import Config, check_gpus, check_value_scale, cuda_flag, flag, gpus_flag, is_nodata
+from data.facts import LARGEST_SCALE
+from utils import UserError
+
+
+@dataclass(frozen=True)
+class AdaptConfig(Config):
+    """Make weights for a sensor of one's own from one scene of it, learning to undo its degradation."""
+
+    input: str = flag("", "a scene of the sensor, as `predict` reads them", affects="place")
+    model_dir: str = flag(
+        "", "the weights to start from: a .pth file, or the name of some that come with the program", affects="row"
+    )
+    output: str = flag("", "the .pth file of the new weights", affects="place")
+    minutes: float = flag(10.0, "the longest that it may take; it ends before where nothing gets better", above=0)
+    train_dir_rgb: str = flag(
+        "", "RGB images to learn from beside the scene: a folder of pictures, or rgb.h5", affects="place"
+    )
+    overwrite: bool = flag(False, "1: replace weights that are there already", affects="place")
+    value_scale: float = flag(
+        0.0,
+        "what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
+        low=0,
+        high=LARGEST_SCALE,
+    )
+    nodata: str = flag("", "value that marks missing data, where the file does not say; NaN always does")
+    wavelengths: str = flag("", "where the file does not say: as of `predict`")
+    key: str = flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
+    band_axis: int = flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
+    precision: str = flag(
+        "tf32",
+        "arithmetic of the convolutions: tf32 (plain fp32 on a CPU), fp32, or bf16, which is faster",
+        choices=("tf32", "fp32", "bf16"),
+    )
+    seed: int = flag(3000, "seed of every random draw", low=0, affects="row")
+    cuda: str = cuda_flag()
+    gpus: str = gpus_flag()
+
+    def validate(self) -> None:
+        """See `Config.validate`."""
+        for name, what in (
+            ("input", "a scene of your sensor"),
+            ("model_dir", "weights to start from, such as cave_x4_small"),
+            ("output", "the .pth file of the new weights"),
+        ):
+            if not getattr(self, name):
+                raise UserError(f"--{name} is missing; give {what}")
+        if not self.output.endswith(".pth"):
+            raise UserError(f"--output {self.output}: weights are .pth files; end its name so")
+        check_gpus(self.gpus)
+        check_value_scale(self.value_scale)
+        if not is_nodata(self.nodata):
+            raise UserError(f"--nodata takes a number or nan, not {self.nodata!r}")

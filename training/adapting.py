@@ -1,0 +1,316 @@
+"""The command `adapt`: weights for a sensor of one's own, made from one scene of it.
+
+The scene at its own resolution is the truth and its degraded form the input: that the same step holds one scale up is
+assumed, and cannot be seen from one scene.
+"""
+
+import contextlib
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from config import AdaptConfig, TrainConfig
+from data import rasters, sources
+from data.facts import are_same_bands
+from data.imresize import degrade
+from data.rasters.values import UnitCube, peak_of, understand
+from data.spectral import lift_matrix
+from data.stream import PatchStream
+from metrics import band_mse, psnr
+from models import build_model, weights
+from models.weights import Weights, save_weights
+from training.learner import Learner
+from training.log import git_commit
+from training.meters import LossMeter
+from training.network import start_from
+from training.processes import World
+from training.signals import StopSignals
+from training.steps import Steps
+from training.windows import Split, split_scene
+from utils import (
+    Interrupted,
+    UserError,
+    free_memory,
+    given_by,
+    only_here,
+    prepare_arithmetic,
+    progress_bar,
+    replacing,
+    say,
+    seed_everything,
+    select_device,
+    without_tf32,
+)
+
+# Chosen on the scenes and windows of docs/own_sensor.md.
+RECIPE: dict[str, Any] = {
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "clip_gradient": 0.05,
+    "warmup_iterations": 20,
+    "schedule": "cosine",
+    "ema_decay": 0.99,
+    "UseLabeledSpectralMixUp": True,
+    "theta_LabeledSpectralMixUp": 1,
+    "theta_rgb": 1,
+    "theta_unlabel": 0,
+    "init": "identity",
+}
+# The held-out windows are looked at so many times in the time that there is, and it ends when so many looks in a row
+# have brought nothing better. They take at most a tenth of the time.
+LOOKS, PATIENCE, SHARE_OF_LOOKS = 40, 12, 0.1
+# Windows that go through the network together.
+TOGETHER = 8
+
+
+def adapt(config: AdaptConfig) -> list[Path]:
+    """Make weights for the sensor of a scene; see `config.AdaptConfig`.
+
+    Returns:
+        Paths of the files written: the weights, and beside them what they were made with.
+
+    Raises:
+        UserError: for what cannot be read, shared out or written, and where nothing was gained on the held-out windows.
+        Interrupted: after Ctrl-C or SIGTERM, when the best so far is safe.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("adapt runs in one process; start it without torchrun")
+    output = Path(config.output).expanduser()
+    with only_here(output):
+        if output.exists() and not config.overwrite:
+            raise UserError(f"--output {output}: is there already; choose another name, or --overwrite 1")
+        return Adaptation(config, output).run()
+
+
+class Adaptation(Steps):
+    """One scene to learn from, ready to begin.
+
+    Args:
+        config: the settings.
+        output: where the weights go.
+
+    Attributes:
+        split: how the scene is shared out.
+        best: mean gain over bicubic on the held-out windows in dB of the best weights so far, those that it starts from
+            first.
+        gains: of each held-out window, of the best weights so far.
+    """
+
+    def __init__(self, config: AdaptConfig, output: Path) -> None:
+        seed_everything(config.seed)
+        self.device = select_device(config.cuda, config.gpus)
+        self.world = World.alone()
+        prepare_arithmetic(config.precision, self.device)
+        self._asked, self._output = config, output
+        given = weights.load(config.model_dir)
+        with given_by("input", config.input):
+            raster, cube, split = _open_scene(config, given.architecture["n_scale"])
+        self.split, self._wavelengths = split, raster.wavelengths
+        self.config = _settings(config, given, raster, split)
+        self._start(given, raster.shape[2])
+        self.streams = self._open_streams(raster, cube)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
+        self.learner = Learner(self.model, self.config, None)
+        self.losses = LossMeter(self.device, self.world)
+        self.iteration = 0
+        self._seconds, self._began = 60 * config.minutes, time.monotonic()
+        edge = split.edge
+        self._truth = [_bands_first(cube[i : i + edge, j : j + edge]) for i, j in split.held_out]
+        self._bicubic = self._scores_of(lambda ms, lms: lms)
+        self.gains = self._gains()
+        self.best, self._is_better, self._files = float(self.gains.mean()), False, [output, output.with_suffix(".json")]
+
+    def _start(self, given: Weights, n_colors: int) -> None:
+        """The network as it starts: all of the weights, or for other bands what does not depend on them."""
+        settings = {k: v for k, v in given.architecture.items() if k not in ("name", "n_colors", "n_scale")}
+        n_subs = settings.get("n_subs", 1)
+        if n_colors < n_subs:
+            raise UserError(
+                f"--input {self._asked.input}: {n_colors} bands, fewer than the {n_subs} that the weights see at once; "
+                "give other weights"
+            )
+        is_known = not given.architecture["n_colors"] or are_same_bands(
+            n_colors, self._wavelengths, given.architecture["n_colors"], given.wavelengths
+        )
+        if not is_known:
+            # Without, a fresh trunk would have to learn the image itself before anything of its detail.
+            settings["global_residual"] = True
+        try:
+            model = build_model(given.architecture["name"], n_colors, given.architecture["n_scale"], **settings)
+            if not is_known:
+                model.init_identity()
+        except ValueError as error:
+            raise UserError(f"--model_dir {given.path}: {error}; give other weights") from error
+        self._about = start_from(model, given, self._wavelengths)
+        self.model = model.placed_on(self.device)
+        self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+
+    def _open_streams(self, raster: rasters.Raster, cube: Any) -> dict[str, PatchStream]:
+        """The scene's patches that touch no held-out window, and RGB images where they are given."""
+        n_scale, size = self.config.n_scale, self.split.edge
+        scene = [(raster.path.stem, cube, 1.0, 1)]
+        own = sources.ScenePatches(scene, size, self.split.stride, n_scale, raster.path)
+        own.positions = [(0, *place) for place in self.split.patches]
+        opened: dict[str, Any] = {"labelled": own}
+        if folder := self.config.train_dir_rgb:
+            with given_by("train_dir_rgb", folder):
+                opened["rgb"] = sources.rgb_source(folder, size, size, n_scale, lift_matrix(self.config.n_subs))
+        batch_size, seed = self.config.batch_size, self.config.seed
+        return {name: PatchStream(s, batch_size, seed, name, self.device) for name, s in opened.items()}
+
+    def rate(self) -> float:
+        """Adam's step: half a cosine over the time that there is, after a short rise."""
+        falling = (1 + math.cos(math.pi * min(1.0, self._gone() / self._seconds))) / 2
+        return self.config.learning_rate * falling * min(1, (self.iteration + 1) / self.config.warmup_iterations)
+
+    def run(self) -> list[Path]:
+        """Learn until the time is over or nothing gets better; the best weights so far are always on the disk."""
+        say(self._summary())
+        looks_without = 0
+        with StopSignals() as stop, self._bar() as bar:
+            self._began = looked = time.monotonic()
+            interval = 0.0
+            while self._gone() < self._seconds and looks_without < PATIENCE and not stop.signal_number:
+                self.iterate(epoch=1)
+                self.iteration += 1
+                bar.update(min(self._gone(), self._seconds) - bar.n)
+                if time.monotonic() - looked >= interval:
+                    looked = time.monotonic()
+                    looks_without = 0 if self._look(bar) else looks_without + 1
+                    took = time.monotonic() - looked
+                    interval, looked = max(self._seconds / LOOKS, took / SHARE_OF_LOOKS), time.monotonic()
+            if not stop.signal_number:
+                self._look(bar)
+        for stream in self.streams.values():
+            stream.close()
+        if stop.signal_number:
+            kept = f"the best so far ({self.best:+.2f} dB) is in {self._output}" if self._is_better else "nothing kept"
+            raise Interrupted(stop.signal_number, f"after {self.iteration} iterations; {kept}")
+        return self._ended()
+
+    def _bar(self) -> contextlib.AbstractContextManager[Any]:
+        form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [at most {remaining} left{postfix}]"
+        return progress_bar(total=self._seconds, desc="adapt", bar_format=form)
+
+    def _gone(self) -> float:
+        return time.monotonic() - self._began
+
+    def _look(self, bar: Any) -> bool:
+        """Score the held-out windows; keep the weights where they are better than all before."""
+        means = self.losses.means()
+        self.losses.check(means, self.iteration, self.iteration, "give another --seed, or other weights")
+        self.losses.begin_interval(means)
+        gains = self._gains()
+        gain = float(gains.mean())
+        bar.set_postfix_str(f"iteration {self.iteration}, gain {gain:+.2f} dB, best {max(gain, self.best):+.2f}")
+        if not gain > self.best:
+            return False
+        self.best, self.gains, self._is_better = gain, gains, True
+        if gain > 0:
+            self._save()
+        return True
+
+    def _gains(self) -> np.ndarray:
+        return self._scores_of(self.network) - self._bicubic
+
+    @torch.inference_mode()
+    def _scores_of(self, network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """MPSNR of each held-out window in dB."""
+        scores = []
+        for first in range(0, len(self._truth), TOGETHER):
+            gt = torch.stack(self._truth[first : first + TOGETHER])
+            ms, lms = (x.to(self.device, memory_format=torch.channels_last) for x in degrade(gt, self.config.n_scale))
+            with without_tf32():
+                made = network(ms, lms).float().cpu().numpy()
+            for truth, image in zip(gt.numpy(), made, strict=True):
+                per_band = psnr(band_mse(truth, image))
+                # A band without light is made exactly.
+                scores.append(per_band[np.isfinite(per_band)].mean() if np.isfinite(per_band).any() else 0.0)
+        return np.array(scores)
+
+    def _save(self) -> None:
+        save_weights(self.network, self._output, self.config.n_ovls, self._wavelengths)
+        about = {
+            **self.config.as_dict(),
+            **self._about,
+            "n_colors": self.model.n_colors,
+            "iterations": self.iteration,
+            "patches": {name: len(stream.source) for name, stream in self.streams.items()},
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "git_commit": git_commit(),
+            "adapted": {
+                "seconds": round(self._gone(), 1),
+                "edge": self.split.edge,
+                "held_out": self.split.held_out,
+                "bicubic": self._bicubic.round(4).tolist(),
+                "gains": self.gains.round(4).tolist(),
+            },
+        }
+        with replacing(self._files[1]) as temporary:
+            temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    def _summary(self) -> str:
+        split, edge = self.split, self.split.edge
+        return (
+            f"{self._asked.input}: {len(split.patches)} patches of {edge} x {edge} pixels to learn from, "
+            f"{len(split.held_out)} windows held out; there, bicubic has {self._bicubic.mean():.2f} dB and the weights "
+            f"to start from {self.best:+.2f} dB over it"
+        )
+
+    def _ended(self) -> list[Path]:
+        spread, count = self.gains.std(ddof=1), len(self.gains)
+        found = f"{self.best:+.2f} dB over bicubic on {count} held-out windows"
+        found += f" ({self.gains.min():+.2f} to {self.gains.max():+.2f})"
+        if not self._is_better or self.best <= 0:
+            raise UserError(
+                f"--input {self._asked.input}: nothing was gained in {self.iteration} iterations (at best {found}, as "
+                "it started), so no weights were written; give more --minutes or a larger scene"
+            )
+        if self.best < spread / math.sqrt(count):
+            found += "; no more than the windows differ by chance"
+        say(f"{self._output}: {found}, {self.iteration} iterations in {self._gone():.0f} s")
+        return self._files
+
+
+def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any, Split]:
+    """(the scene, its values in 0..1: in memory where a quarter of what is free is enough, how it is shared out)."""
+    path = Path(config.input).expanduser()
+    if not path.exists():
+        raise UserError(f"--input {path}: no such file or folder; check the path")
+    options = rasters.CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
+    raster = rasters.open_raster(path, options)
+    understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
+    if understood.high is None:
+        raise UserError(f"--input {path}: nothing but missing data; give another scene")
+    cube: Any = UnitCube(raster, understood.calibration, peak_of(raster, understood, "auto"))
+    split = split_scene(path, cube.there(), n_scale, config.seed)
+    if cube.nbytes <= free_memory() / 4:
+        cube = cube[:, :]
+    return raster, cube, split
+
+
+def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split: Split) -> TrainConfig:
+    """What a run of `train` of this kind would have as its settings."""
+    architecture = {k: v for k, v in given.architecture.items() if k != "n_colors"}
+    return TrainConfig(
+        **{
+            **RECIPE,
+            **{"model_title": architecture.pop("name"), **architecture},
+            **{"dataset_name": raster.path.stem, "train_dir_mslabel": config.input, "weights": config.model_dir},
+            **{"patch_size": split.edge, "patch_stride": split.stride, "epochs": 1, "protocol": "corrected"},
+            **{"UseRGB": bool(config.train_dir_rgb), "train_dir_rgb": config.train_dir_rgb},
+            **{"seed": config.seed, "precision": config.precision, "cuda": config.cuda, "gpus": config.gpus},
+        }
+    )
+
+
+def _bands_first(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,89 @@
+"""One scene shared out: windows that are held out to judge by, and patches to learn from that touch none of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import DataError
+from utils import random_generator
+
+# Edges of windows and patches in LR pixels: published patches have 16; what is smaller is all border.
+SMALLEST, LARGEST = 5, 16
+# A scene is cut into at least about so many windows where it is too small for the largest ones.
+FEWEST = 9
+# One in so many windows is held out, of at least and at most so many.
+SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 5, 2, 48
+# Patches to learn from are taken every eighth of an edge, or further apart where there would be more than this.
+STEPS, MOST_PATCHES = 8, 20_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a scene is shared out.
+
+    Attributes:
+        edge: HR pixels along a window's and a patch's edge.
+        stride: HR pixels between patches.
+        held_out: (top, left) of the windows that are held out.
+        patches: (top, left) of the patches to learn from.
+    """
+
+    edge: int
+    stride: int
+    held_out: list[tuple[int, int]]
+    patches: list[tuple[int, int]]
+
+
+def split_scene(path: str | Path, there: np.ndarray, n_scale: int, seed: int) -> Split:
+    """Share a scene out.
+
+    Args:
+        path: of the scene, for messages.
+        there: rows x columns of bool, where the scene has data.
+        n_scale: enlargement: edges and places are multiples of it.
+        seed: of the draw of the windows.
+
+    Raises:
+        DataError: for a scene that is too small, or has too little data.
+    """
+    height, width = there.shape
+    wanted = int(np.sqrt(height * width / FEWEST)) // n_scale * n_scale
+    edge = min(max(wanted, SMALLEST * n_scale), LARGEST * n_scale)
+    cells = [(i, j) for i in range(0, height - edge + 1, edge) for j in range(0, width - edge + 1, edge)]
+    gaps = _Gaps(there)
+    whole = [cell for cell in cells if not gaps.within(*cell, edge)]
+    count = min(max(round(len(whole) / SHARE), FEWEST_HELD_OUT), MOST_HELD_OUT)
+    size = f"{width} x {height} pixels"
+    if len(whole) <= count:
+        raise DataError(
+            path,
+            f"{size} have {len(whole)} windows of {edge} x {edge} with data everywhere",
+            f"at least {FEWEST_HELD_OUT + 1} are needed, to learn from and to judge by: give a larger scene",
+        )
+    order = random_generator(seed, "held out").permutation(len(whole))
+    held_out = sorted(whole[k] for k in order[:count])
+    taken = ~there
+    for i, j in held_out:
+        taken[i : i + edge, j : j + edge] = True
+    apart = max(edge / STEPS, np.sqrt(height * width / MOST_PATCHES))
+    stride = int(np.ceil(apart / n_scale)) * n_scale
+    overlaps = _Gaps(~taken)
+    places = [(i, j) for i in range(0, height - edge + 1, stride) for j in range(0, width - edge + 1, stride)]
+    # The cells that are left are patches too: where the stride misses all others, these are there.
+    places = sorted({*places, *(whole[k] for k in order[count:])})
+    return Split(edge, stride, held_out, [place for place in places if not overlaps.within(*place, edge)])
+
+
+class _Gaps:
+    """Counts what is not there in any square, by sums from the corner."""
+
+    def __init__(self, there: np.ndarray) -> None:
+        self._sums = np.zeros((there.shape[0] + 1, there.shape[1] + 1), dtype=np.int64)
+        self._sums[1:, 1:] = (~there).cumsum(0).cumsum(1)
+
+    def within(self, top: int, left: int, edge: int) -> int:
+        """How many pixels of a square are not there."""
+        sums = self._sums
+        bottom, right = top + edge, left + edge
+        return int(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left])
