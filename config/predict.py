@@ -47,6 +47,13 @@ class PredictConfig(Config):
     key: str = flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
     band_axis: int = flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
     resample_bands: bool = flag(False, "1: interpolate other bands to the network's, and its detail back to them")
+    taper: float = flag(
+        50.0,
+        "with --resample_bands 1, nm beyond the network's range over which its detail fades out; 0: it ends there in a "
+        "step",
+        low=0,
+        high=1e4,
+    )
     self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; 8 times as long")
     back_projection: int = flag(0, "times that what the result lacks of the input is added to it", low=0)
     precision: str = precision_flag()

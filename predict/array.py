@@ -23,6 +23,7 @@ def super_resolve(
     value_scale: float = 0.0,
     nodata: float | None = None,
     resample_bands: bool = False,
+    taper: float = 50.0,
     self_ensemble: bool = False,
     back_projection: int = 0,
     precision: str = "fp32",
@@ -42,6 +43,7 @@ def super_resolve(
         value_scale: what stands for 1; 0: the integer type's maximum, 1 for floating point.
         nodata: value that marks missing data; NaN always does.
         resample_bands: interpolate the bands to the network's, and its detail back to them.
+        taper: nm beyond the network's range over which that detail fades out.
         self_ensemble: the mean over 8 flips and rotations.
         back_projection: how many times what the result lacks of the input is added to it.
         precision: "fp32", "tf32" or "bf16".
@@ -64,7 +66,7 @@ def super_resolve(
     settings: dict[str, Any] = {
         **{"value_scale": value_scale, "nodata": "" if nodata is None else str(nodata), "cuda": cuda},
         **{"resample_bands": resample_bands, "self_ensemble": self_ensemble, "back_projection": back_projection},
-        **{"precision": precision, "normalise": normalise},
+        **{"precision": precision, "normalise": normalise, "taper": taper},
         **{"tile_size": tile_size, "tile_overlap": tile_overlap, "memory_limit": memory_limit},
     }
     config = PredictConfig(**settings)

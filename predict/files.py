@@ -61,6 +61,8 @@ def settings_of_result(config: PredictConfig) -> dict[str, Any]:
     for name in ("precision", "normalise"):
         if result[name] == getattr(PredictConfig, name):
             del result[name]
+    if not result["resample_bands"]:
+        del result["taper"]
     return result
 
 
@@ -200,7 +202,7 @@ def _finished(work, cube):
     scene = work.scene
     if work.picture is None:
         return work.output.finish(cube)
-    drawn = report.draw(Comparison(scene.raster, cube, scene.calibration, scene.scale))
+    drawn = report.draw(Comparison(scene.raster, cube, scene.calibration, scene.scale, scene.detail_shares))
     # The picture is on the disk before the result appears, and appears after it.
     with replacing(work.picture) as temporary:
         temporary.write_bytes(drawn)

@@ -49,12 +49,14 @@ class Comparison:
         result: s*rows x s*columns x C, as written.
         calibration: between the values of both and 0..1.
         scale: the enlargement.
+        detail_shares: how much of the network's detail each band got, 0..1; None: all of it.
     """
 
     raster: Raster
     result: np.ndarray
     calibration: Calibration
     scale: int
+    detail_shares: np.ndarray | None = None
 
     def strip(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Strip | None:
         """The LR rows top..bottom and columns left..right of both; None where there is no data at all."""

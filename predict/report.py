@@ -103,6 +103,7 @@ class _Page:
             panel.plot(self.x, strip.sr[place], color=colour, label="super-resolved")
             panel.set_title(f"row {row * scale + place[0]}, column {col * scale + place[1]}", fontsize=10)
             panel.set_xlabel(self.x_label)
+            self._mark_detail(panel)
             if k == 0:
                 panel.legend(fontsize=8)
 
@@ -114,7 +115,22 @@ class _Page:
             panel.plot(self.x, error, label=f"{title}: {_over_all(error):.2e} over all bands", marker=marker)
         panel.set_title("degraded again against the LR input: RMSE per band, in parts of what stands for 1")
         panel.set(xlabel=self.x_label, ylim=(0, None))
+        self._mark_detail(panel)
         panel.legend()
+
+    def _mark_detail(self, panel):
+        """Shade the bands that got detail from the network, and lighter those over which it fades out."""
+        shares = self.comparison.detail_shares
+        if shares is None:
+            return
+        order = np.argsort(self.x)
+        for chosen, strength, label in (
+            (shares == 1, 0.3, "detail by the network"),
+            ((shares > 0) & (shares < 1), 0.12, "fading out"),
+        ):
+            options = {"step": "mid", "color": "gold", "alpha": strength, "lw": 0, "label": label}
+            x_axis = panel.get_xaxis_transform()
+            panel.fill_between(self.x[order], 0, 1, where=chosen[order], transform=x_axis, zorder=0, **options)
 
     def png(self):
         """The page as PNG bytes with its title and description."""

@@ -76,6 +76,7 @@ class SceneUpscaling:
         shape: of the result.
         understood, calibration: how its values are understood, and between these and 0..1.
         peak: what its values in 0..1 are divided by for the network, and its output multiplied by; 1 for none.
+        detail_shares: how much of the network's detail each band gets, see `bands.BandMatrices`; None: all of it.
         plan: the tiles.Plan.
         done, clipped: tiles done, and values clipped in them.
 
@@ -98,7 +99,8 @@ class SceneUpscaling:
         height, width, bands = raster.shape
         self.shape = (height * self.scale, width * self.scale, bands)
         own_bands = BandList(bands, raster.wavelengths)
-        self._matrices = match_bands(raster.path, own_bands, network.bands, config.resample_bands, tell)
+        self._matrices = match_bands(raster.path, own_bands, network.bands, config.resample_bands, tell, config.taper)
+        self.detail_shares = None if self._matrices is None else self._matrices.shares
         understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
         self.understood, self.calibration = understood, understood.calibration
         self.peak = state.peak if state else peak_of(raster, understood, config.normalise)

@@ -63,3 +63,26 @@ def test_resampled_bands_get_the_networks_detail_within_its_range_and_stay_bicub
     assert "the 3 in its range, the other 2 come out bicubic" in out
     with pytest.raises(UserError, match="none in common"):
         super_resolve(image, model, scene + 1000, resample_bands=True)
+
+
+def test_detail_fades_out_beyond_the_networks_range():
+    scene = np.array([390.0, 500, 698, 701.5, 712.5, 725, 737.5, 751])
+    image = fixtures.smooth_cube(0, 8, 9, 8).astype(np.float32)
+    model = StubNetwork(31, lambda lms: torch.full_like(lms, 0.2))
+    model.wavelengths = VISIBLE
+    bicubic = imresize(image, 2)
+    # Half a cosine over 50 nm, worked by hand: a quarter of the way 0.8536, half of it 0.5, three quarters 0.1464.
+    shares = np.array([np.cos(np.pi * 10 / 50) / 2 + 0.5, 1, 1, 1, 0.853553, 0.5, 0.146447, 0])
+    faded = super_resolve(image, model, scene, resample_bands=True)
+    np.testing.assert_allclose(faded, bicubic + 0.2 * shares, atol=2e-6)
+    step = super_resolve(image, model, scene, resample_bands=True, taper=0)
+    np.testing.assert_allclose(step, bicubic + 0.2 * np.array([0, 1, 1, 1, 0, 0, 0, 0]), atol=2e-6)
+
+
+def test_what_fades_out_is_said(capsys):
+    model = bicubic_network(31)
+    model.wavelengths = VISIBLE
+    image = np.full((8, 8, 4), 0.5, np.float32)
+    super_resolve(image, model, np.array([500.0, 600, 720, 900]), resample_bands=True, verbose=True)
+    words = "the 2 in its range, fading out over 50 nm to 1 more, the other 1 come out bicubic"
+    assert words in capsys.readouterr().out

@@ -1,0 +1,143 @@
+"""Runs that start from weights: what is taken, what starts anew, what stays frozen, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers import VISIBLE, everything_on, final_weights, same, tiny_network
+
+from config import TrainConfig
+from models import build_model, weights
+from models.weights import load_state, save_weights
+from trainer import Trainer
+
+SHARED = ("branch1.", "branch2.", "trunk_RGB.", "skip_conv_RGB.", "final_RGB.")
+LIKE_TINY = {"n_scale": 4, "global_residual": 1, "n_ovls": 2}
+
+
+@pytest.fixture
+def flags(tiny_flags):
+    return {**tiny_flags, "global_residual": 1, "max_iterations": 2, "cuda": 0}
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Weights of the bands of the tests' stores."""
+    save_weights(tiny_network(), tmp_path / "start.pth", 2, VISIBLE)
+    return tmp_path / "start.pth"
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Weights of 40 other bands."""
+    save_weights(tiny_network(40), tmp_path / "other.pth", 2, np.linspace(400, 1000, 40))
+    return tmp_path / "other.pth"
+
+
+def test_of_the_same_bands_all_is_taken(flags, start, capsys):
+    trainer = Trainer(TrainConfig.from_flags({**flags, "weights": start}))
+    state, given = trainer.model.state_dict(), load_state(start)
+    assert same(state, given)
+    assert "was trained on these 31 bands: all of it is taken" in capsys.readouterr().out
+
+
+def test_of_other_bands_what_does_not_depend_on_them_is_taken(flags, other, capsys):
+    flags = {**flags, "init": "identity"}
+    trainer = Trainer(TrainConfig.from_flags({**flags, "weights": other}))
+    state, given = trainer.model.state_dict(), load_state(other)
+    plain = Trainer(TrainConfig.from_flags(flags)).model.state_dict()
+    for name, tensor in state.items():
+        expected = given if name.startswith(SHARED) else plain
+        assert torch.equal(tensor, expected[name]), name
+    assert not state["final.weight"].any()
+    words = "was trained on 40 other bands: branch1, branch2, trunk_RGB, skip_conv_RGB, final_RGB are taken"
+    assert f"{words}; trunk, skip_conv, final start anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("title", "anew"),
+    [("SSPSR", {"trunk", "skip_conv", "final"}), ("GDRRN", {"input", "output"}), ("MCNet", {"band_means"})],
+)
+def test_peers_keep_what_is_of_no_sensor(flags, tmp_path, title, anew):
+    settings = {"n_feats": 4, "n_subs": 8, "n_ovls": 2, "n_blocks": 1, "global_residual": True}
+    model = build_model(title, 40, 4, **settings)
+    save_weights(model, tmp_path / "a.pth", 2, np.linspace(400, 1000, 40))
+    off = {"UseRGB": 0, "UseUnlabelConsistency": 0}
+    asked = {**flags, **off, "model_title": title, "n_blocks": 1, "weights": tmp_path / "a.pth"}
+    state = Trainer(TrainConfig.from_flags(asked)).model.state_dict()
+    given = model.state_dict()
+    taken = {name for name in state if name in given and torch.equal(state[name], given[name])}
+    learnt = {name for name in taken if given[name].numel() > 1 and given[name].any()}
+    assert learnt == {name for name in given if name.split(".")[0] not in anew and given[name].numel() > 1}
+
+
+def test_frozen_branches_stay_as_they_are(run, flags, other, tmp_path):
+    for freeze in ("branches", ""):
+        given = {**flags, "weights": other, "freeze": freeze, "save_dir": tmp_path / f"runs{freeze}"}
+        assert run("train", **given)[0] == 0
+        path = next((tmp_path / f"runs{freeze}").rglob("*_epoch_*.pth"))
+        state, before = load_state(path), load_state(other)
+        stay = [torch.equal(state[name], before[name]) for name in before if name.startswith(("branch1.", "branch2."))]
+        assert all(stay) == bool(freeze)
+        assert not torch.equal(state["trunk_RGB.head.weight"], before["trunk_RGB.head.weight"])
+        config = json.loads((path.parent / "config.json").read_text())
+        assert (config["weights"], config["freeze"]) == (str(other), freeze)
+        assert config["started_from"]["file"] == "other.pth"
+        assert config["started_from"]["sha256"] == weights.load(other).fingerprint
+        assert config["started_from"]["taken"] == "branch1, branch2, trunk_RGB, skip_conv_RGB, final_RGB"
+
+
+def test_a_run_from_weights_goes_on_to_the_bit(run, flags, other, tmp_path):
+    flags = {**flags, "weights": other, "freeze": "branches", "max_iterations": 4}
+    whole = {**flags, "save_dir": tmp_path / "whole"}
+    stopped = {**flags, "save_dir": tmp_path / "stopped"}
+    assert run("train", **whole)[0] == 0
+    assert run("train", **{**stopped, "max_iterations": 2})[0] == 0
+    assert run("train", **stopped, resume="last")[0] == 0
+    ends = [final_weights(next((tmp_path / name).glob("*"))) for name in ("whole", "stopped")]
+    assert same(*ends)
+
+
+def test_tables_show_the_weights_that_a_run_started_from(run, flags, start, stores, tmp_path):
+    assert run("train", **flags, weights=start, test_dir=stores / "test.h5")[0] == 0
+    assert run("tables", runs_dir=tmp_path / "runs")[0] == 0
+    assert "weights start.pth" in (tmp_path / "runs" / "tables" / "tables.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_feats": 8}, "has n_feats 4, where the run has n_feats 8; give the flags of the weights"),
+        ({"global_residual": 0}, "has global_residual 1, where the run has global_residual 0"),
+        (
+            {"model_title": "SSPSR", "UseRGB": 0, "UseUnlabelConsistency": 0},
+            "has name DeepShare, where the run has name",
+        ),
+        ({"weights": "nowhere.pth"}, "nowhere.pth: no such file"),
+        ({"weights": "", "freeze": "branches"}, "--freeze branches: keeps those of weights to start from"),
+        ({"freeze": "trunk"}, "--freeze takes branches, not 'trunk'"),
+        (
+            {"model_title": "MCNet", "UseRGB": 0, "UseUnlabelConsistency": 0, "freeze": "branches"},
+            "--freeze branches: MCNet has none, only DeepShare or SSPSR has",
+        ),
+    ],
+)
+def test_other_weights_are_refused_with_both(refused, flags, start, changes, words):
+    assert words in refused("train", **{**flags, "weights": start, **changes})
+
+
+def test_weights_of_another_scale_are_refused(refused, flags, tmp_path):
+    save_weights(tiny_network(n_scale=2), tmp_path / "x2.pth", 2, VISIBLE)
+    assert "has n_scale 2, where the run has n_scale 4" in refused("train", **flags, weights=tmp_path / "x2.pth")
+
+
+def test_fresh_runs_are_as_before(stores, raw, tmp_path):
+    """Without weights the very network that the seed makes."""
+    flags = {**everything_on(stores, raw), "save_dir": tmp_path, "cuda": 0}
+    config = TrainConfig.from_flags(flags)
+    trainer = Trainer(config)
+    torch.manual_seed(config.seed)
+    fresh = build_model("DeepShare", 31, 4, n_feats=config.n_feats, n_blocks=config.n_blocks).state_dict()
+    state = trainer.model.state_dict()
+    assert all(torch.equal(state[name], fresh[name]) for name in fresh)

@@ -1,0 +1,55 @@
+"""A scene shared out into windows that are held out and patches that touch none of them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.errors import DataError
+from training.windows import split_scene
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(30, 300), st.integers(30, 300), st.sampled_from((2, 3, 4, 8)), st.integers(0, 5), st.booleans())
+def test_patches_touch_no_window_and_no_gap(height, width, n_scale, seed, has_gap):
+    there = np.ones((height, width), dtype=bool)
+    if has_gap:
+        there[: height // 6, : width // 6] = False
+    try:
+        split = split_scene("a", there, n_scale, seed)
+    except DataError as error:
+        assert "at least 3 are needed" in str(error)
+        assert min(height, width) < 3 * 5 * n_scale
+        return
+    edge = split.edge
+    assert edge % n_scale == split.stride % n_scale == 0
+    assert 5 * n_scale <= edge <= 16 * n_scale
+    free = there.copy()
+    for i, j in split.held_out:
+        assert there[i : i + edge, j : j + edge].all() and i + edge <= height and j + edge <= width
+        # No two windows share a pixel.
+        assert free[i : i + edge, j : j + edge].all()
+        free[i : i + edge, j : j + edge] = False
+    assert len(split.held_out) >= 2 and len(split.patches) >= 1
+    for i, j in split.patches:
+        assert free[i : i + edge, j : j + edge].all() and i + edge <= height and j + edge <= width
+
+
+def test_the_parts_of_a_scene_worked_by_hand():
+    split = split_scene("a", np.ones((100, 100), dtype=bool), 4, 3000)
+    # 100 / sqrt(9) = 33.3, of which 32 is a multiple of 4: nine windows, of which a fifth is held out.
+    assert (split.edge, split.stride, len(split.held_out)) == (32, 4, 2)
+    large = split_scene("a", np.ones((1000, 2000), dtype=bool), 4, 3000)
+    assert (large.edge, len(large.held_out)) == (64, 48)
+    # 2,000,000 pixels in at most 20,000 patches are 10 pixels apart, 12 as a multiple of 4.
+    assert large.stride == 12 and len(large.patches) <= 20000
+    assert split_scene("a", np.ones((100, 100), dtype=bool), 4, 3001).held_out != split.held_out
+
+
+def test_small_scenes_and_scenes_of_gaps_are_refused():
+    with pytest.raises(DataError, match="24 x 24 pixels have 1 windows of 20 x 20 with data everywhere"):
+        split_scene("a", np.ones((24, 24), dtype=bool), 4, 0)
+    there = np.ones((100, 100), dtype=bool)
+    there[::10] = False
+    with pytest.raises(DataError, match="have 0 windows of 32 x 32"):
+        split_scene("a", there, 4, 0)
