@@ -57,6 +57,8 @@ def of_run(run: Run, dataset: str, n_scale: int) -> list[str]:
         if value is not None and value != expected[name]:
             instead = f" instead of {_shown(expected[name])}" if expected[name] != "" else ""
             reasons.append(f"{name} {_shown(Path(value).name if name == 'weights' else value)}{instead}")
+    if run.get("adapted"):
+        return [*reasons, "adapted to one scene"]
     # Another size or stride, which is a difference already, makes counts of patches mean nothing.
     is_cut_alike = all(run.get(name, value) == value for name, value in patch.items())
     return reasons + _missing_iterations(run) + (_missing_patches(run, dataset, n_scale) if is_cut_alike else [])

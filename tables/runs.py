@@ -90,6 +90,9 @@ def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
         config = _config_in(candidate.parent / "config.json") if candidate.is_file() else None
         if config:
             return Run(config, candidate.parent)
+        # Weights that `adapt` has made have what they were made with beside them.
+        if config := _config_in(candidate.with_suffix(".json")):
+            return Run(config, None)
     if named == weights.name or weights.parent.name == PRETRAINED.name:
         config = _config_in(PRETRAINED / f"{weights.name.removesuffix('.pth')}.json")
         return Run(config, None) if config else None

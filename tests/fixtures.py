@@ -29,6 +29,12 @@ def smooth_cube(seed, height=EDGE, width=EDGE, bands=31):
     return 0.05 + 0.9 * cube / cube.max()
 
 
+def sharp_cube(height, width, bands):
+    """A cube of squares of 4 x 4 pixels: edges that bicubic interpolation blurs and a network soon learns."""
+    squares = np.random.default_rng(0).uniform(0.2, 0.9, (height // 4, width // 4, 1)) * np.linspace(1, 0.6, bands)
+    return squares.repeat(4, axis=0).repeat(4, axis=1)
+
+
 def write_cave_scene(root, name, cube, dtype=np.uint16):
     """One scene in CAVE's layout, 16-bit grey; 8-bit scenes as RGBA with equal channels, as watercolors is."""
     folder = Path(root, f"{name}_ms", f"{name}_ms")

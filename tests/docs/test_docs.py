@@ -21,6 +21,7 @@ SHORT = {
     "train": "--n_feats 4 --patch_size 16 --patch_stride 16 --batch_size 4 --max_iterations 2 --cuda 0",
     "test": "--cuda 0",
     "predict": "--cuda 0",
+    "adapt": "--minutes 0.2 --cuda 0",
 }
 
 
@@ -34,9 +35,10 @@ def slugs(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def write_scene(path, nanometres):
-    """An ENVI scene, uint16, 24 x 20, with these band centres; returns its pixels."""
-    pixels = (fixtures.smooth_cube(3, 24, 20, len(nanometres)) * 9000).round().astype(np.uint16)
+def write_scene(path, nanometres, cube=None):
+    """An ENVI scene, uint16, 24 x 20 unless a cube in 0..1 is given, with these band centres; returns its pixels."""
+    cube = fixtures.smooth_cube(3, 24, 20, len(nanometres)) if cube is None else cube
+    pixels = (cube * 9000).round().astype(np.uint16)
     header = fixtures.write_own(path.parent, "envi", pixels, path.stem)
     centres = ", ".join(f"{w / 1000:g}" for w in nanometres)
     header.write_text(re.sub(r"wavelength = \{[^}]*\}", f"wavelength = {{{centres}}}", header.read_text()))
@@ -57,6 +59,7 @@ def place(raw, stores, tmp_path, monkeypatch):
     visible = np.arange(400, 701, 10)
     np.save(tmp_path / "scene.npy", write_scene(tmp_path / "SCENE.hdr", visible))
     np.save(tmp_path / "sensor.npy", write_scene(tmp_path / "SENSOR.hdr", np.linspace(420, 900, 25)))
+    write_scene(tmp_path / "MINE.hdr", np.linspace(420, 900, 25), fixtures.sharp_cube(64, 72, 25))
     write_scene(tmp_path / "SCENES" / "one.hdr", visible)
     (tmp_path / "stores").mkdir()
     shutil.copytree(stores, tmp_path / "stores" / "cave")

@@ -27,10 +27,7 @@ SHARED = ("branch1.", "branch2.", "trunk_RGB.", "skip_conv_RGB.", "final_RGB.")
 
 
 def blocks_of_pixels(height=48, width=56, bands=12):
-    """A scene of sharp edges, which bicubic interpolation blurs and a network soon learns."""
-    generator = np.random.default_rng(0)
-    coarse = generator.uniform(0.2, 0.9, (height // 4, width // 4, 1)) * np.linspace(1, 0.6, bands)
-    return np.rint(coarse.repeat(4, axis=0).repeat(4, axis=1) * 60000).astype(np.uint16)
+    return np.rint(fixtures.sharp_cube(height, width, bands) * 60000).astype(np.uint16)
 
 
 @pytest.fixture
@@ -210,3 +207,16 @@ def test_holes_are_neither_learnt_from_nor_judged_by(flags, tmp_path):
     np.save(tmp_path / "holes.npy", cube)
     with pytest.raises(UserError, match="nothing but missing data"):
         adapting.Adaptation(asked, flags["output"])
+
+
+def test_tables_show_what_weights_were_adapted_from(run, flags, scene, tmp_path):
+    assert run("adapt", **flags)[0] == 0
+    (tmp_path / "raw").mkdir()
+    scene.rename(tmp_path / "raw" / "scene.h5")
+    stores = {"dataset_name": "Own", "raw_dir": tmp_path / "raw", "out_dir": tmp_path / "stores", "test": "scene"}
+    assert run("prepare", **stores)[0] == 0
+    scored = {"model_dir": tmp_path / "own.pth", "test_dir": tmp_path / "stores" / "test.h5", "cuda": 0}
+    assert run("test", **scored, result_path=tmp_path / "results")[0] == 0
+    code, out, err = run("tables", runs_dir=tmp_path / "results")
+    assert code == 0, out + err
+    assert "DeepShare + Mixup" in out and "weights start.pth" in out and "adapted to one scene" in out
