@@ -206,6 +206,8 @@ class Trainer(Steps):
     def _log(self, epoch: int, progress: Any) -> None:
         means = self.losses.means_of_all()
         self.check_losses(means)
+        for words in self.losses.spikes(means):
+            say(f"iteration {self.iteration}: a spike, {words}; --clip_gradient 0.05 keeps the next one small")
         self._show(epoch, progress)
         if self.world.is_main:
             rate = learning_rate(self.config, self.iteration - 1, self.per_epoch)

@@ -11,6 +11,8 @@ from utils import UserError
 # A supervised loss is taken to diverge when its mean over a log interval is so many times the lowest mean so far,
 # both over enough mini-batches for dark patches not to matter.
 DIVERGED, BATCHES_TO_JUDGE = 10, 20
+# One whose mean is so many times the lowest is a spike: most come back, and cost some tenths of a dB at the end.
+SPIKE = 1.5
 
 Means = list[float | None]
 
@@ -63,14 +65,23 @@ class LossMeter:
                 f"the {self.names[k]} loss of iteration {bad} (epoch {(bad - 1) // per_epoch + 1}) is not finite; "
                 f"{remedy}"
             )
-        for name, mean, lowest, count in zip(self.names, means, self._lowest, self._counts, strict=True):
-            if mean is None or lowest is None or count < BATCHES_TO_JUDGE or not OBJECTIVES[name].is_supervised:
-                continue
-            if mean > DIVERGED * lowest:
-                raise UserError(
-                    f"the {name} loss diverges: {mean:.4g} in the mean of the iterations up to {iteration}, "
-                    f"{lowest:.4g} before; {remedy}"
-                )
+        for name, mean, lowest in self._above(means, DIVERGED):
+            raise UserError(
+                f"the {name} loss diverges: {mean:.4g} in the mean of the iterations up to {iteration}, "
+                f"{lowest:.4g} before; {remedy}"
+            )
+
+    def spikes(self, means: Means) -> list[str]:
+        """Words for the losses that have risen in the row that ends; [] for none."""
+        return [
+            f"the {name} loss is {mean:.4g}, {lowest:.4g} before" for name, mean, lowest in self._above(means, SPIKE)
+        ]
+
+    def _above(self, means, times):
+        """(name, mean, lowest mean) of the supervised losses whose mean is more than so many times the lowest."""
+        rows = zip(self.names, means, self._lowest, self._counts, strict=True)
+        judged = [row for row in rows if None not in row and row[3] >= BATCHES_TO_JUDGE]
+        return [row[:3] for row in judged if OBJECTIVES[row[0]].is_supervised and row[1] > times * row[2]]
 
     def begin_interval(self, means: Means) -> None:
         """Begin a new row; means are those of the one that ends."""

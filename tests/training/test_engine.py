@@ -263,6 +263,19 @@ def test_only_losses_against_something_that_stays_can_diverge(tiny_flags, branch
         trainer.losses.begin_interval(means)
 
 
+@pytest.mark.parametrize(("loss", "count", "says"), [(0.016, 20, True), (0.014, 20, False), (0.016, 19, False)])
+def test_a_spike_is_said(tiny_flags, loss, count, says):
+    trainer = Trainer(TrainConfig.from_flags({k: str(v) for k, v in tiny_flags.items()}))
+    for value, times in ((0.01, 20), (loss, count)):
+        for k in range(times):
+            trainer.losses.add("labelled", torch.tensor(value), k)
+            trainer.losses.add("consistency", torch.tensor(10 * value), k)
+        means = trainer.losses.means()
+        spikes = trainer.losses.spikes(means)
+        trainer.losses.begin_interval(means)
+    assert spikes == (["the labelled loss is 0.016, 0.01 before"] if says else [])
+
+
 def test_the_best_validation_is_kept(run, logged, stores):
     flags = {**logged, "patch_stride": 32, "eval_dir_ms": stores / "test.h5", "epochs": 3}
     assert run("train", **flags)[0] == 0
