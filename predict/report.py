@@ -125,8 +125,8 @@ class _Page:
             return
         order = np.argsort(self.x)
         for chosen, strength, label in (
-            (shares == 1, 0.3, "detail by the network"),
-            ((shares > 0) & (shares < 1), 0.12, "fading out"),
+            (shares > 0, 0.12, "the network's detail fades out"),
+            (shares == 1, 0.25, "has the network's detail"),
         ):
             options = {"step": "mid", "color": "gold", "alpha": strength, "lw": 0, "label": label}
             x_axis = panel.get_xaxis_transform()

@@ -283,6 +283,9 @@ class UnitCube:
         """Where all bands of a pixel have data, rows x columns of bool; read by strips."""
         height, width, bands = self.shape
         there = np.ones((height, width), dtype=bool)
+        can_miss = self._raster.dtype.kind == "f" or self._raster.mask or self._calibration.nodata is not None
+        if not can_miss:
+            return there
         step = max(1, SAMPLE_VALUES // (width * bands))
         for top in range(0, height, step):
             rows, cols = slice(top, min(height, top + step)), slice(0, width)

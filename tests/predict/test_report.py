@@ -2,6 +2,7 @@ import errno
 from pathlib import Path
 
 import fixtures
+import h5py
 import numpy as np
 import pytest
 from helpers import OWN_CUBE, reflectance_envi
@@ -50,3 +51,19 @@ def test_the_findings_of_a_report_are_those_of_a_direct_computation(monkeypatch)
         np.testing.assert_allclose(error, expected, atol=1e-6)
     assert found.spots[0] == (10, 16)
     assert [x.shape for x in found.overview] == [(40, 30, 3), (80, 60, 3), (80, 60, 3)]
+
+
+def test_the_report_shades_the_bands_that_got_detail(run, weights, tmp_path, monkeypatch):
+    centres = np.array([300.0, 380, 450, 500, 690, 720, 900, 1000])
+    cube = fixtures.smooth_cube(0, 20, 24, 8).astype(np.float32)
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        f["image"], f["wavelength"] = cube, centres
+    axes = pytest.importorskip("matplotlib.axes").Axes
+    drawn = []
+    monkeypatch.setattr(axes, "fill_between", lambda *words, **how: drawn.append((how["label"], how["where"])))
+    flags = {"input": tmp_path / "a.h5", "output": tmp_path / "o.h5", "model_dir": weights, "report": 1}
+    assert run("predict", **flags, resample_bands=1)[0] == 0
+    reached, inside = ([w.tolist() for label, w in drawn if words in label] for words in ("fades out", "has the"))
+    assert len(reached) == len(inside) >= 2
+    assert all(where == [False, True, True, True, True, True, False, False] for where in reached)
+    assert all(where == [False, False, True, True, True, False, False, False] for where in inside)
