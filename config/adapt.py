@@ -32,9 +32,9 @@ class AdaptConfig(Config):
     key: str = flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
     band_axis: int = flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
     precision: str = flag(
-        "tf32",
-        "arithmetic of the convolutions: tf32 (plain fp32 on a CPU), fp32, or bf16, which is faster",
-        choices=("tf32", "fp32", "bf16"),
+        "auto",
+        "arithmetic of the convolutions: bf16, tf32 (plain fp32 on a CPU), fp32; auto: bf16 where it is fast",
+        choices=("auto", "bf16", "tf32", "fp32"),
     )
     seed: int = flag(3000, "seed of every random draw", low=0, affects="row")
     cuda: str = cuda_flag()

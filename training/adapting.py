@@ -38,6 +38,7 @@ from training.windows import Split, split_scene
 from utils import (
     Interrupted,
     UserError,
+    cpu_computes_bf16,
     free_memory,
     given_by,
     only_here,
@@ -108,13 +109,16 @@ class Adaptation(Steps):
         seed_everything(config.seed)
         self.device = select_device(config.cuda, config.gpus)
         self.world = World.alone()
-        prepare_arithmetic(config.precision, self.device)
+        precision = config.precision
+        if precision == "auto":
+            precision = "bf16" if self.device.type == "cuda" or cpu_computes_bf16() else "tf32"
+        prepare_arithmetic(precision, self.device)
         self._asked, self._output = config, output
         given = weights.load(config.model_dir)
         with given_by("input", config.input):
             raster, cube, split = _open_scene(config, given.architecture["n_scale"])
         self.split, self._wavelengths = split, raster.wavelengths
-        self.config = _settings(config, given, raster, split)
+        self.config = _settings(config, given, raster, split, precision)
         self._start(given, raster.shape[2])
         self.streams = self._open_streams(raster, cube)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
@@ -297,7 +301,7 @@ def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any,
     return raster, cube, split
 
 
-def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split: Split) -> TrainConfig:
+def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split: Split, precision: str) -> TrainConfig:
     """What a run of `train` of this kind would have as its settings."""
     architecture = {k: v for k, v in given.architecture.items() if k != "n_colors"}
     return TrainConfig(
@@ -307,7 +311,7 @@ def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split
             **{"dataset_name": raster.path.stem, "train_dir_mslabel": config.input, "weights": config.model_dir},
             **{"patch_size": split.edge, "patch_stride": split.stride, "epochs": 1, "protocol": "corrected"},
             **{"UseRGB": bool(config.train_dir_rgb), "train_dir_rgb": config.train_dir_rgb},
-            **{"seed": config.seed, "precision": config.precision, "cuda": config.cuda, "gpus": config.gpus},
+            **{"seed": config.seed, "precision": precision, "cuda": config.cuda, "gpus": config.gpus},
         }
     )
 
