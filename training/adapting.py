@@ -86,8 +86,9 @@ def adapt(config: AdaptConfig) -> list[Path]:
         raise UserError("adapt runs in one process; start it without torchrun")
     output = Path(config.output).expanduser()
     with only_here(output):
-        if output.exists() and not config.overwrite:
-            raise UserError(f"--output {output}: is there already; choose another name, or --overwrite 1")
+        for path in (output, output.with_suffix(".json")):
+            if path.exists() and not config.overwrite:
+                raise UserError(f"--output {path}: is there already; choose another name, or --overwrite 1")
         return Adaptation(config, output).run()
 
 
@@ -130,7 +131,7 @@ class Adaptation(Steps):
         self._truth = [_bands_first(cube[i : i + edge, j : j + edge]) for i, j in split.held_out]
         self._bicubic = self._scores_of(lambda ms, lms: lms)
         self.gains = self._gains()
-        self.best, self._is_better, self._files = float(self.gains.mean()), False, [output, output.with_suffix(".json")]
+        self.best, self._is_saved, self._files = float(self.gains.mean()), False, [output, output.with_suffix(".json")]
 
     def _start(self, given: Weights, n_colors: int) -> None:
         """The network as it starts: all of the weights, or for other bands what does not depend on them."""
@@ -196,7 +197,11 @@ class Adaptation(Steps):
         for stream in self.streams.values():
             stream.close()
         if stop.signal_number:
-            kept = f"the best so far ({self.best:+.2f} dB) is in {self._output}" if self._is_better else "nothing kept"
+            kept = (
+                f"the best so far ({self.best:+.2f} dB) is in {self._output}"
+                if self._is_saved
+                else "nothing was gained"
+            )
             raise Interrupted(stop.signal_number, f"after {self.iteration} iterations; {kept}")
         return self._ended()
 
@@ -217,9 +222,10 @@ class Adaptation(Steps):
         bar.set_postfix_str(f"iteration {self.iteration}, gain {gain:+.2f} dB, best {max(gain, self.best):+.2f}")
         if not gain > self.best:
             return False
-        self.best, self.gains, self._is_better = gain, gains, True
+        self.best, self.gains = gain, gains
         if gain > 0:
             self._save()
+            self._is_saved = True
         return True
 
     def _gains(self) -> np.ndarray:
@@ -273,13 +279,13 @@ class Adaptation(Steps):
         spread, count = self.gains.std(ddof=1), len(self.gains)
         found = f"{self.best:+.2f} dB over bicubic on {count} held-out windows"
         found += f" ({self.gains.min():+.2f} to {self.gains.max():+.2f})"
-        if not self._is_better or self.best <= 0:
+        if not self._is_saved:
             raise UserError(
                 f"--input {self._asked.input}: nothing was gained in {self.iteration} iterations (at best {found}, as "
                 "it started), so no weights were written; give more --minutes or a larger scene"
             )
         if self.best < spread / math.sqrt(count):
-            found += "; no more than the windows differ by chance"
+            found += ", less than its standard error: it may be chance"
         say(f"{self._output}: {found}, {self.iteration} iterations in {self._gone():.0f} s")
         return self._files
 
