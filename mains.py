@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Hyperspectral image super-resolution from the command line.
 
-The commands: prepare, info, train, test, predict, adapt, tables, demo.
+The commands: prepare, info, train, test, predict, tables, demo, adapt.
 
 `python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
 Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
@@ -42,9 +42,9 @@ COMMANDS: dict[str, tuple[type[config.Config], str]] = {
     "train": (config.TrainConfig, "trainer:train"),
     "test": (config.TestConfig, "evaluation.testing:test"),
     "predict": (config.PredictConfig, "predict.files:predict"),
-    "adapt": (config.AdaptConfig, "training.adapting:adapt"),
     "tables": (config.TablesConfig, "tables:make_tables"),
     "demo": (config.DemoConfig, "demo.run:run_demo"),
+    "adapt": (config.AdaptConfig, "training.adapting:adapt"),
 }
 
 

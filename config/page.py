@@ -18,9 +18,9 @@ CONFIGS = {
     "train": TrainConfig,
     "test": TestConfig,
     "predict": PredictConfig,
-    "adapt": AdaptConfig,
     "tables": TablesConfig,
     "demo": DemoConfig,
+    "adapt": AdaptConfig,
 }
 INTRODUCTION = """# Flags
 

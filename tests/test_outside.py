@@ -468,10 +468,17 @@ def test_a_cuda_device_that_is_not_there_is_said(run, stores, tmp_path, monkeypa
     assert (code, "--gpus" in out + err) == (0, False)
 
 
-def test_sigterm_in_prepare_keeps_the_scenes_that_are_done(tmp_path):
-    for k in range(30):
-        fixtures.write_cave_scene(tmp_path / "raw", f"scene{k:02d}", OWN_CUBE / 60000)
+@pytest.fixture
+def many(tmp_path):
+    """Names of raw scenes below tmp_path / "raw", enough for a command to take some seconds."""
     names = [f"scene{k:02d}" for k in range(30)]
+    for name in names:
+        fixtures.write_cave_scene(tmp_path / "raw", name, OWN_CUBE / 60000)
+    return names
+
+
+def test_sigterm_in_prepare_keeps_the_scenes_that_are_done(many, tmp_path):
+    names = many
     words = ["prepare", "--raw_dir", tmp_path / "raw", "--workers", 1, "--test", ",".join(names), "--out_dir"]
     process = start(*words, tmp_path / "out")
     while len(list(tmp_path.glob("out/.test_hr_x4.parts/*.h5"))) < 3:
@@ -491,8 +498,11 @@ def test_sigterm_in_prepare_keeps_the_scenes_that_are_done(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["test.h5"]
 
 
-def test_sigterm_in_test_is_a_sentence_and_the_command_can_be_given_again(stores, tmp_path):
-    words = ["test", "--model_title", "Bicubic", "--test_dir", stores / "test.h5", "--result_path", tmp_path / "r"]
+def test_sigterm_in_test_is_a_sentence_and_the_command_can_be_given_again(run, weights, many, tmp_path):
+    store = {"raw_dir": tmp_path / "raw", "out_dir": tmp_path / "stores", "test": ",".join(many)}
+    assert run("prepare", **store)[0] == 0
+    words = ["test", "--model_dir", weights, "--test_dir", tmp_path / "stores" / "test.h5", "--cuda", 0]
+    words += ["--self_ensemble", 1, "--result_path", tmp_path / "r"]
     process = start(*words)
     while not (tmp_path / "r").exists():
         assert process.poll() is None, process.stderr.read()
