@@ -471,7 +471,7 @@ def test_a_cuda_device_that_is_not_there_is_said(run, stores, tmp_path, monkeypa
 @pytest.fixture
 def many(tmp_path):
     """Names of raw scenes below tmp_path / "raw", enough for a command to take some seconds."""
-    names = [f"scene{k:02d}" for k in range(30)]
+    names = [f"scene{k:02d}" for k in range(12)]
     for name in names:
         fixtures.write_cave_scene(tmp_path / "raw", name, OWN_CUBE / 60000)
     return names
