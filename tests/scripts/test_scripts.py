@@ -10,6 +10,7 @@ import torch
 from helpers import ROOT
 
 from config import TestConfig, TrainConfig
+from models import registry
 from models import weights as checkpoint
 
 SCRIPTS = [*sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "scripts").glob("*.sh")), ".ci/run"]
@@ -238,7 +239,7 @@ def test_a_true_ablation_runs_to_its_page_and_does_nothing_twice(stores, raw, tm
     assert written == {p: p.stat().st_mtime_ns for p in runs.rglob("*.pth")}
 
 
-@pytest.mark.parametrize("name", ["cave_x4_small", "cave_x8_small"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in registry.PRETRAINED.glob("*.pth")))
 def test_weights_that_come_with_the_program_load_and_have_a_card(name):
     loaded = checkpoint.load(name)
     model, architecture = loaded.model, loaded.architecture

@@ -4,6 +4,7 @@ import pytest
 from helpers import PLAIN_RUN, ROOT, write_finished_run, write_unfinished_run
 
 from models import weights
+from models.registry import PRETRAINED
 from tables.runs import Run
 
 
@@ -33,7 +34,7 @@ def test_the_protocol_is_as_asked_else_that_of_the_runs_own_test(tmp_path):
     assert Run({"protocol": ""}, tmp_path).protocol() == "published"
 
 
-@pytest.mark.parametrize("name", ["cave_x4_small", "cave_x8_small"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRETRAINED.glob("*.pth")))
 def test_the_config_of_the_programs_own_weights_agrees_with_their_tensors(name):
     told = json.loads((ROOT / "pretrained" / f"{name}.json").read_text(encoding="utf-8"))
     loaded = weights.load(name)
@@ -41,8 +42,12 @@ def test_the_config_of_the_programs_own_weights_agrees_with_their_tensors(name):
     assert architecture.pop("name") == told["model_title"]
     assert architecture == {key: told[key] for key in architecture}
     assert sum(p.numel() for p in loaded.model.parameters()) == told["parameters"]
-    # Patches beside each other in 5 scenes of 512 x 512, 15 alike, and 100 pieces of 256 x 256 pixels.
-    scene, piece = (512 // told["patch_size"]) ** 2, (256 // told["patch_size"]) ** 2
-    assert told["patches"] == {"labelled": 5 * scene, "rgb": 100 * piece, "unlabelled": 15 * scene}
+    # Patches every so many pixels in 5 scenes of 512 x 512, 15 alike, and 100 pieces of 256 x 256 pixels, or halved.
+    size, stride = told["patch_size"], told["patch_stride"]
+    scene, piece, half = (((edge - size) // stride + 1) ** 2 for edge in (512, 256, 128))
+    expected = {"labelled": 5 * scene, "rgb": 100 * (half if name == "cave_x2_small" else piece)}
+    if told["UseUnlabelConsistency"]:
+        expected["unlabelled"] = 15 * scene
+    assert told["patches"] == expected
     # All 8 flips and rotations of each patch, in batches of 8.
     assert told["iterations"] == told["epochs"] * told["patches"]["labelled"]
