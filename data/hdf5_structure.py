@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,9 @@ from data.errors import DataError
 
 # Seconds that it may take to go through a file, and bytes that are gone through in each further one.
 SECONDS, BYTES_A_SECOND = 12, 10_000_000
+ROOT = Path(__file__).parent.parent
+# What the other process says first.
+READY = "ready"
 
 
 def check_structure(path: str | Path) -> None:
@@ -42,19 +46,26 @@ def _check_once(path: Path, _changed: int, size: int) -> None:
 class Walker:
     """The other process, started when it is first needed and again after a file that ended it.
 
+    Args:
+        words: the command that starts it.
+
     Attributes:
         process: the one that runs now; None before the first file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, words: Sequence[str] = (sys.executable, "-m", "data.hdf5_walk")) -> None:
+        self.words = list(words)
         self.process: subprocess.Popen[str] | None = None
         self._owner = 0
         self._lock = threading.Lock()
 
     def gets_through(self, path: Path, seconds: float) -> bool:
-        """Whether the process answers within so many seconds."""
+        """Whether the process answers within so many seconds; where none can be started, nothing is known against it."""
         with self._lock:
-            process, asked, answers = self._running()
+            running = self._running()
+            if running is None:
+                return True
+            process, asked, answers = running
             timer = threading.Timer(seconds, process.kill)
             timer.start()
             is_through = False
@@ -71,17 +82,28 @@ class Walker:
                     self.end()
             return is_through
 
-    def _running(self) -> tuple[subprocess.Popen[str], IO[str], IO[str]]:
+    def _running(self) -> tuple[subprocess.Popen[str], IO[str], IO[str]] | None:
         # A process that was forked from this one has none of its own yet.
         if self.process is None or self._owner != os.getpid() or self.process.poll() is not None:
-            words = [sys.executable, "-m", "data.hdf5_walk"]
-            root = Path(__file__).parent.parent
             pipe = subprocess.PIPE
-            self.process = subprocess.Popen(
-                words, cwd=root, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
-            )
+            try:
+                self.process = subprocess.Popen(
+                    self.words,
+                    cwd=ROOT,
+                    stdin=pipe,
+                    stdout=pipe,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    encoding="utf-8",
+                )
+            except OSError:
+                return None
             self._owner = os.getpid()
             atexit.register(self.end)
+            assert self.process.stdout
+            if self.process.stdout.readline().strip() != READY:
+                self.end()
+                return None
         assert self.process.stdin and self.process.stdout
         return self.process, self.process.stdin, self.process.stdout
 

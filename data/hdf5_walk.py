@@ -1,6 +1,7 @@
 """A process that goes through the inside of HDF5 files and answers: what their library hangs or dies of, it does here.
 
-Started by `data.hdf5_structure` as `python -m data.hdf5_walk`: takes a path a line, writes a line when it is through.
+Started by `data.hdf5_structure` as `python -m data.hdf5_walk`: says that it is ready, takes a path a line, and
+writes a line when it is through one.
 """
 
 import contextlib
@@ -58,6 +59,7 @@ def main() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    print("ready", flush=True)
     for line in sys.stdin:
         # What can be said of a damaged file, the program finds and says itself.
         with contextlib.suppress(Exception):

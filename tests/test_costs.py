@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import struct
+import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -182,6 +183,12 @@ def test_hdf5_that_its_library_hangs_on_or_dies_of_is_refused(tmp_path, monkeypa
     assert walker.gets_through(tmp_path / "a.h5", 30)
     assert walker.process is not process
     walker.end()
+
+
+@pytest.mark.parametrize("words", [("nowhere/python",), (sys.executable, "-c", "raise SystemExit(1)")])
+def test_where_no_other_process_can_be_started_files_are_read_all_the_same(tmp_path, words):
+    (tmp_path / "a.h5").touch()
+    assert Walker(words).gets_through(tmp_path / "a.h5", 30)
 
 
 def deep(path, levels):
