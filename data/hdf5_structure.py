@@ -60,7 +60,7 @@ class Walker:
         self._lock = threading.Lock()
 
     def gets_through(self, path: Path, seconds: float) -> bool:
-        """Whether the process answers within so many seconds; where none can be started, nothing is known against it."""
+        """Whether the process answers within so many seconds, or none can be started."""
         with self._lock:
             running = self._running()
             if running is None:
