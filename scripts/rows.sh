@@ -3,7 +3,8 @@
 #            harvard, ntire2020)                                                        (default: stores)
 #   RGB      folder of RGB pictures, or rgb.h5                                          (default: DIV2K)
 #   RUNS     where the runs and the tables go                                     (default: runs/tables)
-#   SCALE, FEATS, EPOCHS, SEEDS, REDUCED=1, and ROWS="DeepShare SSPSR ..." for some rows only
+#   SCALE, FEATS, EPOCHS, SEEDS, REDUCED=1, ROWS="DeepShare SSPSR ..." for some rows only, and FLAGS="--precision bf16"
+#   for flags of train that all rows get
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 STORES=${STORES:-stores} RGB=${RGB:-DIV2K} RUNS=${RUNS:-runs/tables} SEEDS=${SEEDS:-3000} SCALE=${SCALE:-4}
 
@@ -21,6 +22,7 @@ else
 fi
 [ -z "${FEATS:-}" ] || recipe+=(--n_feats "$FEATS")
 [ -z "${EPOCHS:-}" ] || recipe+=(--epochs "$EPOCHS")
+recipe+=(${FLAGS:-})
 # Where the reduced recipe does not suit a peer: GDRRN, light for its width, is given more of it, and its loss needs
 # its own limit of the gradient; MCNet, heavy for its width, is given less.
 own_of() {

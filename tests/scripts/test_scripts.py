@@ -163,6 +163,17 @@ def test_sweeps_have_the_settings_that_their_rows_are_called_after(program):
         }
 
 
+def test_rows_of_few_labelled_scenes_have_equal_steps_and_labelled_batches(program):
+    rows = rows_of_calls(program.calls("few_labelled.sh", COUNTS="1 3 5", FLAGS="--precision bf16"))
+    methods = ["DeepShare", "DeepShare+RGB", "DeepShare+Mixup", "DeepShare+RGB+SSL", "DeepShare+RGB+SSL+Mixup"]
+    assert list(rows) == [f"{method},{count}-labelled/seed3000" for count in (1, 3, 5) for method in methods]
+    assert {c.data_train_num * c.epochs for c in rows.values()} == {64 * 15}
+    same = {(c.joint_loss, c.learning_rate, c.clip_gradient, c.ema_decay, c.precision) for c in rows.values()}
+    assert same == {(True, 2e-3, 0.05, 0.995, "bf16")}
+    full = [c for name, c in rows.items() if name.startswith(methods[-1])]
+    assert all(c.UseRGB and c.UseUnlabelConsistency and c.UseLabeledSpectralMixUp for c in full)
+
+
 def test_a_table_has_every_method_and_the_peers_their_own_recipe(program):
     (program.root / "stores/harvard_x4/unlabelled.h5").touch()
     calls = program.calls("table_x4.sh", REDUCED="1")
