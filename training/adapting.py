@@ -101,9 +101,9 @@ class Adaptation(Steps):
 
     Attributes:
         split: how the scene is shared out.
-        best: mean gain over bicubic on the held-out windows in dB of the best weights so far, those that it starts from
-            first.
-        gains: of each held-out window, of the best weights so far.
+        best: gain of the best weights so far, at first those that it starts from, over bicubic in dB: of the MPSNR of all
+            held-out windows together, as if they were one image.
+        gains: the same of each window by itself.
     """
 
     def __init__(self, config: AdaptConfig, output: Path) -> None:
@@ -129,9 +129,9 @@ class Adaptation(Steps):
         self._seconds, self._began = 60 * config.minutes, time.monotonic()
         edge = split.edge
         self._truth = [_bands_first(cube[i : i + edge, j : j + edge]) for i, j in split.held_out]
-        self._bicubic = self._scores_of(lambda ms, lms: lms)
-        self.gains = self._gains()
-        self.best, self._is_saved, self._files = float(self.gains.mean()), False, [output, output.with_suffix(".json")]
+        self._bicubic = self._errors_of(lambda ms, lms: lms)
+        self.best, self.gains = self._gain()
+        self._is_saved, self._files = False, [output, output.with_suffix(".json")]
 
     def _start(self, given: Weights, n_colors: int) -> None:
         """The network as it starts: all of the weights, or for other bands what does not depend on them."""
@@ -217,8 +217,7 @@ class Adaptation(Steps):
         means = self.losses.means()
         self.losses.check(means, self.iteration, self.iteration, "give another --seed, or other weights")
         self.losses.begin_interval(means)
-        gains = self._gains()
-        gain = float(gains.mean())
+        gain, gains = self._gain()
         bar.set_postfix_str(f"iteration {self.iteration}, gain {gain:+.2f} dB, best {max(gain, self.best):+.2f}")
         if not gain > self.best:
             return False
@@ -228,23 +227,24 @@ class Adaptation(Steps):
             self._is_saved = True
         return True
 
-    def _gains(self) -> np.ndarray:
-        return self._scores_of(self.network) - self._bicubic
+    def _gain(self) -> tuple[float, np.ndarray]:
+        """(gain over bicubic in dB on all held-out windows together, on each)."""
+        errors = self._errors_of(self.network)
+        together = mpsnr(errors.mean(axis=0)) - mpsnr(self._bicubic.mean(axis=0))
+        pairs = zip(errors, self._bicubic, strict=True)
+        return together, np.array([mpsnr(ours) - mpsnr(theirs) for ours, theirs in pairs])
 
     @torch.inference_mode()
-    def _scores_of(self, network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> np.ndarray:
-        """MPSNR of each held-out window in dB."""
-        scores = []
+    def _errors_of(self, network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """Mean squared error of each band of each held-out window, windows x bands."""
+        errors = []
         for first in range(0, len(self._truth), TOGETHER):
             gt = torch.stack(self._truth[first : first + TOGETHER])
             ms, lms = (x.to(self.device, memory_format=torch.channels_last) for x in degrade(gt, self.config.n_scale))
             with without_tf32():
                 made = network(ms, lms).float().cpu().numpy()
-            for truth, image in zip(gt.numpy(), made, strict=True):
-                per_band = psnr(band_mse(truth, image))
-                # A band without light is made exactly.
-                scores.append(per_band[np.isfinite(per_band)].mean() if np.isfinite(per_band).any() else 0.0)
-        return np.array(scores)
+            errors += [band_mse(truth, image) for truth, image in zip(gt.numpy(), made, strict=True)]
+        return np.stack(errors)
 
     def _save(self) -> None:
         save_weights(self.network, self._output, self.config.n_ovls, self._wavelengths)
@@ -260,7 +260,8 @@ class Adaptation(Steps):
                 "seconds": round(self._gone(), 1),
                 "edge": self.split.edge,
                 "held_out": self.split.held_out,
-                "bicubic": self._bicubic.round(4).tolist(),
+                "bicubic": [round(mpsnr(errors), 4) for errors in self._bicubic],
+                "gain": round(self.best, 4),
                 "gains": self.gains.round(4).tolist(),
             },
         }
@@ -269,16 +270,17 @@ class Adaptation(Steps):
 
     def _summary(self) -> str:
         split, edge = self.split, self.split.edge
+        bicubic = mpsnr(self._bicubic.mean(axis=0))
         return (
             f"{self._asked.input}: {len(split.patches)} patches of {edge} x {edge} pixels to learn from, "
-            f"{len(split.held_out)} windows held out; there, bicubic has {self._bicubic.mean():.2f} dB and the weights "
-            f"to start from {self.best:+.2f} dB over it"
+            f"{len(split.held_out)} windows held out; there, bicubic has {bicubic:.2f} dB and the "
+            f"weights to start from {self.best:+.2f} dB over it"
         )
 
     def _ended(self) -> list[Path]:
         spread, count = self.gains.std(ddof=1), len(self.gains)
-        found = f"{self.best:+.2f} dB over bicubic on {count} held-out windows"
-        found += f" ({self.gains.min():+.2f} to {self.gains.max():+.2f})"
+        found = f"{self.best:+.2f} dB over bicubic on {count} held-out windows together"
+        found += f" (one by one {self.gains.min():+.2f} to {self.gains.max():+.2f})"
         if not self._is_saved:
             raise UserError(
                 f"--input {self._asked.input}: nothing was gained in {self.iteration} iterations (at best {found}, as "
@@ -288,6 +290,11 @@ class Adaptation(Steps):
             found += ", less than its standard error: it may be chance"
         say(f"{self._output}: {found}, {self.iteration} iterations in {self._gone():.0f} s")
         return self._files
+
+
+def mpsnr(errors: np.ndarray) -> float:
+    """MPSNR in dB of mean squared errors band by band, without bands of no error: those have no light."""
+    return float(psnr(errors[errors > 0]).mean()) if (errors > 0).any() else 0.0
 
 
 def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any, Split]:
