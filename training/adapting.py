@@ -101,8 +101,8 @@ class Adaptation(Steps):
 
     Attributes:
         split: how the scene is shared out.
-        best: gain of the best weights so far, at first those that it starts from, over bicubic in dB: of the MPSNR of all
-            held-out windows together, as if they were one image.
+        best: gain over bicubic in dB of the best weights so far, at first those that it starts from: of the MPSNR of
+            all held-out windows together, as if they were one image.
         gains: the same of each window by itself.
     """
 
