@@ -206,8 +206,9 @@ class Trainer(Steps):
     def _log(self, epoch: int, progress: Any) -> None:
         means = self.losses.means_of_all()
         self.check_losses(means)
+        remedy = "" if 0 < self.config.clip_gradient <= 0.05 else "; --clip_gradient 0.05 keeps the next one small"
         for words in self.losses.spikes(means):
-            say(f"iteration {self.iteration}: a spike, {words}; --clip_gradient 0.05 keeps the next one small")
+            say(f"iteration {self.iteration}: a spike, {words}{remedy}")
         self._show(epoch, progress)
         if self.world.is_main:
             rate = learning_rate(self.config, self.iteration - 1, self.per_epoch)

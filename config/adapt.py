@@ -16,11 +16,15 @@ class AdaptConfig(Config):
         "", "the weights to start from: a .pth file, or the name of some that come with the program", affects="row"
     )
     output: str = flag("", "the .pth file of the new weights", affects="place")
-    minutes: float = flag(10.0, "the longest that it may take; it ends before where nothing gets better", above=0)
+    minutes: float = flag(
+        10.0, "the longest that it may take; it ends before where nothing gets better", above=0, high=1e5
+    )
     train_dir_rgb: str = flag(
         "", "RGB images to learn from beside the scene: a folder of pictures, or rgb.h5", affects="place"
     )
-    overwrite: bool = flag(False, "1: replace weights that are there already", affects="place")
+    overwrite: bool = flag(
+        False, "1: replace weights that are there already, and the .json beside them", affects="place"
+    )
     value_scale: float = flag(
         0.0,
         "what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",

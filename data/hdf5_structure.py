@@ -3,6 +3,7 @@
 import atexit
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -70,7 +71,7 @@ class Walker:
             timer.start()
             is_through = False
             try:
-                asked.write(json.dumps(str(path)) + "\n")
+                asked.write(json.dumps([str(path), math.ceil(seconds) + 1]) + "\n")
                 asked.flush()
                 is_through = bool(answers.readline())
             except OSError:
@@ -101,8 +102,13 @@ class Walker:
             self._owner = os.getpid()
             atexit.register(self.end)
             assert self.process.stdout
-            if self.process.stdout.readline().strip() != READY:
-                self.end()
+            is_ready = False
+            try:
+                is_ready = self.process.stdout.readline().strip() == READY
+            finally:
+                if not is_ready:
+                    self.end()
+            if not is_ready:
                 return None
         assert self.process.stdin and self.process.stdout
         return self.process, self.process.stdin, self.process.stdout

@@ -1,7 +1,7 @@
 """A process that goes through the inside of HDF5 files and answers: what their library hangs or dies of, it does here.
 
-Started by `data.hdf5_structure` as `python -m data.hdf5_walk`: says that it is ready, takes a path a line, and
-writes a line when it is through one.
+Started by `data.hdf5_structure` as `python -m data.hdf5_walk`: says that it is ready, takes a path and the
+seconds that it may take a line, and writes a line when it is through.
 """
 
 import contextlib
@@ -25,7 +25,13 @@ def walk(path: str) -> None:
     """
     with h5py.File(path, "r") as f:
         read_attributes(f)
-        f.visititems(lambda _, item: read_item(item))
+        f.visititems(lambda _, item: look_at(item))
+
+
+def look_at(item: h5py.Group | h5py.Dataset) -> None:
+    """`read_item`; what cannot be read does not keep what stands behind it."""
+    with contextlib.suppress(Exception):
+        read_item(item)
 
 
 def read_item(item: h5py.Group | h5py.Dataset) -> None:
@@ -62,8 +68,14 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         # What can be said of a damaged file, the program finds and says itself.
+        path, seconds = json.loads(line)
+        # Where the program itself is gone meanwhile, this ends a process that hangs.
+        if hasattr(signal, "alarm"):
+            signal.alarm(seconds)
         with contextlib.suppress(Exception):
-            walk(json.loads(line))
+            walk(path)
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
         print("through", flush=True)
 
 

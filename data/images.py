@@ -53,7 +53,7 @@ def read_bands(paths: Sequence[Path]) -> np.ndarray:
     Raises:
         DataError: for a damaged picture, or one unlike the first.
     """
-    bands = [read_grey(path, len(paths)) for path in paths]
+    bands = [read_grey(path, len(paths) - k) for k, path in enumerate(paths)]
     for path, band in zip(paths, bands, strict=True):
         if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
             raise DataError(

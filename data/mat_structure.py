@@ -34,7 +34,7 @@ def check_structure(path: Path) -> None:
     try:
         for kind, data in _elements(content[128:], order):
             if kind == COMPRESSED:
-                for inner, unpacked in _elements(memoryview(_unpacked(data, order)), order):
+                for inner, unpacked in _elements(memoryview(_unpacked(data, order, path)), order):
                     _check_matrix(inner, unpacked, order, 0)
             else:
                 _check_matrix(kind, data, order, 0)
@@ -42,13 +42,14 @@ def check_structure(path: Path) -> None:
         raise DataError(path, f"truncated or damaged .mat file ({error})", "copy or export it again") from error
 
 
-def _unpacked(data: memoryview, order: str) -> bytes:
+def _unpacked(data: memoryview, order: str, path: Path) -> bytes:
     """A compressed element: as many bytes as its tag, which comes first, says, and no more."""
     unpacking = zlib.decompressobj()
     tag = unpacking.decompress(data, 8)
     size = struct.unpack_from(order + "I", tag, 4)[0] if len(tag) == 8 else 0
     if (free := free_memory()) and size > free / 2:
-        raise _Broken(f"an array of {size / 1e9:.1f} GB, more than half of the free memory")
+        what = f"an array of {size / 1e9:.1f} GB, more than half of the free memory"
+        raise DataError(path, what, "close other programs, or save it as v7.3, which is read by windows")
     return tag + unpacking.decompress(unpacking.unconsumed_tail, size + 8)
 
 

@@ -56,6 +56,7 @@ class DeepShare(Network):
     modalities = ("spectral", "rgb")
     identity_needs_residual = False
     of_bands = ("trunk.", "skip_conv.", "final.")
+    ends_in_bands = True
     branches = ("branch1.", "branch2.")
 
     def __init__(

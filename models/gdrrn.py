@@ -37,6 +37,7 @@ class GDRRN(Peer):
     identity_needs_residual = False
 
     of_bands = ("input.", "output.")
+    ends_in_bands = True
 
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 128) -> None:
         super().__init__(n_colors, n_scale, n_feats)

@@ -26,6 +26,7 @@ class Network(nn.Module):
         identity_needs_residual: whether `init_identity` needs --global_residual 1.
         takes_band_means: whether `set_band_means` wants to be called before training.
         of_bands: how names of tensors begin that are of one sensor's bands; all others serve any sensor.
+        ends_in_bands: whether its last layer is of the bands, so that for others it can start as the bicubic image.
         branches: how names of tensors begin that see a few neighbouring bands of any sensor; () where there are none.
     """
 
@@ -33,6 +34,7 @@ class Network(nn.Module):
     identity_needs_residual = True
     takes_band_means = False
     of_bands: tuple[str, ...] = ()
+    ends_in_bands = False
     branches: tuple[str, ...] = ()
 
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 0) -> None:

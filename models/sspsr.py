@@ -41,6 +41,7 @@ class SSPSR(Peer):
     """
 
     of_bands = ("trunk.", "skip_conv.", "final.")
+    ends_in_bands = True
     branches = ("branch.",)
 
     def __init__(

@@ -77,18 +77,21 @@ def save_weights(model: Network, path: str | Path, n_ovls: int, wavelengths: Ite
         torch.save(state, temporary)
 
 
-def load(name_or_path: str | Path, n_ovls: int | None = None, n_scale: int | None = None) -> Weights:
+def load(
+    name_or_path: str | Path, n_ovls: int | None = None, n_scale: int | None = None, flag: str = "model_dir"
+) -> Weights:
     """Read weights, once, and make their network.
 
     Args:
         name_or_path: a released or own .pth (a plain state_dict, also with DataParallel's `module.` prefix or inside
             {"state_dict": ...}), a run's last.pth, or the name of weights that come with the program.
         n_ovls, n_scale: the overlap of the band groups, and the scale, for files that nothing tells them of.
+        flag: that the file came by, for messages.
 
     Raises:
         UserError: for a file that is missing, damaged, or no network's weights.
     """
-    path = find(name_or_path)
+    path = find(name_or_path, flag)
     content, fingerprint = _content_of(path)
     state, metadata = _state_in(content, path)
     architecture = architecture_of(state, path, metadata, n_ovls, n_scale)
@@ -109,15 +112,15 @@ def load_state(path: str | Path) -> dict[str, torch.Tensor]:
     return _state_in(_content_of(Path(path))[0], Path(path))[0]
 
 
-def find(name_or_path: str | Path) -> Path:
-    """The file that --model_dir means: a path, or the name of weights that come with the program."""
+def find(name_or_path: str | Path, flag: str = "model_dir") -> Path:
+    """The file that --model_dir, or another flag, means: a path, or the name of weights that come with the program."""
     shipped = {p.stem: p for p in sorted(registry.PRETRAINED.glob("*.pth"))}
     path = Path(name_or_path).expanduser()
     if path.name != str(name_or_path) or path.exists() or path.suffix == ".pth":
         return path
     if str(name_or_path) not in shipped:
         raise UserError(
-            f"--model_dir {name_or_path}: no such file, and no weights of that name come with the program "
+            f"--{flag} {name_or_path}: no such file, and no weights of that name come with the program "
             f"(it has {', '.join(shipped) or 'none'}); give a .pth file"
         )
     return shipped[str(name_or_path)]
@@ -232,9 +235,8 @@ def _saved_by_torch(content: bytes, path: Path) -> Any:
     try:
         if content.startswith(b"PK"):
             _check_archive(zipfile.ZipFile(io.BytesIO(content)), len(content))
-        # Of what torch's pickles may make, only this takes memory that the file need not have.
-        if b"bytearray" in content:
-            raise pickle.UnpicklingError("an array of bytes")
+        else:
+            _refuse_endless(content)
         # Numbers of NumPy's, such as a score, often stand beside the weights.
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(io.BytesIO(content), "cpu", weights_only=True)
@@ -256,6 +258,15 @@ def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
         raise zipfile.BadZipFile(f"{unpacked / 1e9:.1f} GB unpacked, of {size / 1e6:.1f} MB")
     if record := archive.testzip():
         raise zipfile.BadZipFile(f"the checksum of its record {record} is another")
+    for name in archive.namelist():
+        if name.endswith(".pkl"):
+            _refuse_endless(archive.read(name))
+
+
+def _refuse_endless(pickled: bytes) -> None:
+    """Refuse the one thing that torch lets a pickle make which takes memory that the file need not have."""
+    if b"bytearray" in pickled:
+        raise pickle.UnpicklingError("an array of bytes")
 
 
 def _is_of_torch(content: bytes) -> bool:

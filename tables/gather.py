@@ -115,8 +115,11 @@ def _dataset_of(found: SceneResults, run: Run | None) -> str:
 
 def _traits_of_run(run: Run, weights: str | None) -> Mapping[str, Any]:
     patches = run.config.get("patches", {})
+    traits = differences.traits_of(run.config)
     return {
-        **differences.traits_of(run.config),
+        # Those that it started from; "weights" are those that were scored.
+        "start weights": traits.pop("weights"),
+        **traits,
         "iterations": run.config.get("iterations"),
         **{f"{stream} patches": count for stream, count in patches.items()},
         "trained on": run.config.get("dataset_name"),

@@ -87,12 +87,13 @@ def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
     weights = Path(named)
     moved = [p for p in sorted(runs_dir.rglob("*.pth")) if p.parts[-2:] == weights.absolute().parts[-2:]]
     for candidate in [weights, *moved]:
-        config = _config_in(candidate.parent / "config.json") if candidate.is_file() else None
-        if config:
-            return Run(config, candidate.parent)
-        # Weights that `adapt` has made have what they were made with beside them.
+        if not candidate.is_file():
+            continue
+        # Weights that `adapt` has made have what they were made with beside them, in whatever folder.
         if config := _config_in(candidate.with_suffix(".json")):
             return Run(config, None)
+        if config := _config_in(candidate.parent / "config.json"):
+            return Run(config, candidate.parent)
     if named == weights.name or weights.parent.name == PRETRAINED.name:
         config = _config_in(PRETRAINED / f"{weights.name.removesuffix('.pth')}.json")
         return Run(config, None) if config else None

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 import data.images
 import data.mat_structure
+from data import hdf5_walk
 from data.errors import DataError
 from data.hdf5_structure import Walker, check_structure
 from data.images import read_picture
@@ -70,7 +71,10 @@ def test_pictures_that_the_memory_has_no_room_for_are_named(tmp_path, monkeypatc
     monkeypatch.setattr(data.images, "free_memory", lambda: 2 * 31 * 2 * OWN_CUBE[:, :, 0].size - 1)
     with pytest.raises(DataError, match=r"a_ms_01.png.*31 such are more than half of the free memory"):
         open_raster(folder)
-    monkeypatch.setattr(data.images, "free_memory", lambda: 2 * 31 * 2 * OWN_CUBE[:, :, 0].size)
+    # What is read already is no longer free.
+    band = 2 * OWN_CUBE[:, :, 0].size
+    free = iter(range(2 * 31 * band, 0, -band))
+    monkeypatch.setattr(data.images, "free_memory", lambda: next(free))
     assert open_raster(folder).shape == OWN_CUBE.shape
 
 
@@ -112,6 +116,11 @@ def test_gigabytes_in_a_pickle_are_not_made(sound, tmp_path):
         weights.load(tmp_path / "a.pth")
     assert tracemalloc.get_traced_memory()[1] < 1e8
     tracemalloc.stop()
+    with zipfile.ZipFile(tmp_path / "a.pth") as f, zipfile.ZipFile(tmp_path / "p.pth", "w", zipfile.ZIP_DEFLATED) as g:
+        for name in f.namelist():
+            g.writestr(name, f.read(name))
+    with pytest.raises(UserError, match="holds Python objects"):
+        weights.load(tmp_path / "p.pth")
     with open(tmp_path / "old.pth", "wb") as f:
         pickle.dump(Endless(), f, protocol=2)
     with pytest.raises(UserError, match="holds Python objects"):
@@ -128,7 +137,7 @@ def test_weights_that_are_packed_beyond_belief_are_refused(tmp_path):
 def test_a_packed_array_of_a_mat_file_is_not_larger_than_the_memory(tmp_path, monkeypatch):
     fixtures.write_mat(tmp_path / "a.mat", {"gt": OWN_CUBE / 65535})
     monkeypatch.setattr(data.mat_structure, "free_memory", lambda: OWN_CUBE.size * 8)
-    with pytest.raises(DataError, match="more than half of the free memory"):
+    with pytest.raises(DataError, match="a.mat: an array of .* GB, more than half of the free memory; close other"):
         open_raster(tmp_path / "a.mat")
 
 
@@ -183,6 +192,21 @@ def test_hdf5_that_its_library_hangs_on_or_dies_of_is_refused(tmp_path, monkeypa
     assert walker.gets_through(tmp_path / "a.h5", 30)
     assert walker.process is not process
     walker.end()
+
+
+def test_an_array_that_cannot_be_read_does_not_hide_what_stands_behind_it(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        for name in "abc":
+            f.create_dataset(name, data=np.arange(64), chunks=(64,), fletcher32=True)
+        place = f["b"].id.get_chunk_info(0).byte_offset
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    content[place] ^= 1
+    (tmp_path / "a.h5").write_bytes(content)
+    seen = []
+    read = hdf5_walk.read_item
+    monkeypatch.setattr(hdf5_walk, "read_item", lambda item: (seen.append(item.name), read(item)))
+    hdf5_walk.walk(str(tmp_path / "a.h5"))
+    assert seen == ["/a", "/b", "/c"]
 
 
 @pytest.mark.parametrize("words", [("nowhere/python",), (sys.executable, "-c", "raise SystemExit(1)")])

@@ -25,7 +25,7 @@ from data.rasters.values import UnitCube, peak_of, understand
 from data.spectral import lift_matrix
 from data.stream import PatchStream
 from metrics import band_mse, psnr
-from models import build_model, weights
+from models import build_model, registry, weights
 from models.weights import Weights, save_weights
 from training.learner import Learner
 from training.log import git_commit
@@ -70,6 +70,8 @@ RECIPE: dict[str, Any] = {
 LOOKS, PATIENCE, SHARE_OF_LOOKS = 40, 12, 0.1
 # Windows that go through the network together.
 TOGETHER = 8
+# A band with a mean squared error up to this (100 dB) is taken for exact.
+EXACT = 1e-10
 
 
 def adapt(config: AdaptConfig) -> list[Path]:
@@ -122,6 +124,10 @@ class Adaptation(Steps):
         self.config = _settings(config, given, raster, split, precision)
         self._start(given, raster.shape[2])
         self.streams = self._open_streams(raster, cube)
+        if self.model.takes_band_means and not self._is_known:
+            means = sources.band_means(self.streams["labelled"].source)
+            for network in (self.model, self.network):
+                network.set_band_means(means)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
         self.learner = Learner(self.model, self.config, None)
         self.losses = LossMeter(self.device, self.world)
@@ -130,7 +136,13 @@ class Adaptation(Steps):
         edge = split.edge
         self._truth = [_bands_first(cube[i : i + edge, j : j + edge]) for i, j in split.held_out]
         self._bicubic = self._errors_of(lambda ms, lms: lms)
-        self.best, self.gains = self._gain()
+        # What has no detail to be found tells nothing: bicubic makes it exactly, a network nearly so.
+        self._bands = self._bicubic.mean(axis=0) > EXACT
+        if not self._bands.any():
+            raise UserError(
+                f"--input {config.input}: bicubic makes all that is held out exactly; give a scene with detail"
+            )
+        self.best, self.gains = self.gain()
         self._is_saved, self._files = False, [output, output.with_suffix(".json")]
 
     def _start(self, given: Weights, n_colors: int) -> None:
@@ -142,18 +154,23 @@ class Adaptation(Steps):
                 f"--input {self._asked.input}: {n_colors} bands, fewer than the {n_subs} that the weights see at once; "
                 "give other weights"
             )
-        is_known = not given.architecture["n_colors"] or are_same_bands(
-            n_colors, self._wavelengths, given.architecture["n_colors"], given.wavelengths
-        )
-        if not is_known:
+        same = are_same_bands(n_colors, self._wavelengths, given.architecture["n_colors"], given.wavelengths)
+        self._is_known = not given.architecture["n_colors"] or same
+        starts_anew = not self._is_known and registry.network(given.architecture["name"]).make.ends_in_bands
+        if starts_anew:
             # Without, a fresh trunk would have to learn the image itself before anything of its detail.
             settings["global_residual"] = True
         try:
             model = build_model(given.architecture["name"], n_colors, given.architecture["n_scale"], **settings)
-            if not is_known:
+            if starts_anew:
                 model.init_identity()
         except ValueError as error:
             raise UserError(f"--model_dir {given.path}: {error}; give other weights") from error
+        if self._asked.train_dir_rgb and "rgb" not in model.modalities:
+            raise UserError(
+                f"--train_dir_rgb: {given.architecture['name']} has no path for RGB images; leave the flag out, or "
+                "give weights of DeepShare"
+            )
         self._about = start_from(model, given, self._wavelengths)
         self.model = model.placed_on(self.device)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
@@ -179,31 +196,37 @@ class Adaptation(Steps):
     def run(self) -> list[Path]:
         """Learn until the time is over or nothing gets better; the best weights so far are always on the disk."""
         say(self._summary())
-        looks_without = 0
-        with StopSignals() as stop, self._bar() as bar:
-            self._began = looked = time.monotonic()
-            interval = 0.0
-            while self._gone() < self._seconds and looks_without < PATIENCE and not stop.signal_number:
-                self.iterate(epoch=1)
-                self.iteration += 1
-                bar.update(min(self._gone(), self._seconds) - bar.n)
-                if time.monotonic() - looked >= interval:
-                    looked = time.monotonic()
-                    looks_without = 0 if self._look(bar) else looks_without + 1
-                    took = time.monotonic() - looked
-                    interval, looked = max(self._seconds / LOOKS, took / SHARE_OF_LOOKS), time.monotonic()
-            if not stop.signal_number:
-                self._look(bar)
-        for stream in self.streams.values():
-            stream.close()
+        try:
+            with StopSignals("stopping after this iteration") as stop, self._bar() as bar:
+                self._learn_on(stop, bar)
+        except UserError as error:
+            # What came before is as good as it was.
+            if not self._is_saved:
+                raise
+            say(f"it ends here: {error}")
+        finally:
+            for stream in self.streams.values():
+                stream.close()
         if stop.signal_number:
-            kept = (
-                f"the best so far ({self.best:+.2f} dB) is in {self._output}"
-                if self._is_saved
-                else "nothing was gained"
-            )
+            kept = f"the best so far ({self.best:+.2f} dB) is in {self._output}"
+            kept = kept if self._is_saved else "nothing was gained"
             raise Interrupted(stop.signal_number, f"after {self.iteration} iterations; {kept}")
         return self._ended()
+
+    def _learn_on(self, stop: StopSignals, bar: Any) -> None:
+        looks_without, interval = 0, 0.0
+        self._began = looked = time.monotonic()
+        while self._gone() < self._seconds and looks_without < PATIENCE and not stop.signal_number:
+            self.iterate(epoch=1)
+            self.iteration += 1
+            bar.update(min(self._gone(), self._seconds) - bar.n)
+            if time.monotonic() - looked >= interval:
+                looked = time.monotonic()
+                looks_without = 0 if self.look(bar) else looks_without + 1
+                took = time.monotonic() - looked
+                interval, looked = max(self._seconds / LOOKS, took / SHARE_OF_LOOKS), time.monotonic()
+        if not stop.signal_number:
+            self.look(bar)
 
     def _bar(self) -> contextlib.AbstractContextManager[Any]:
         form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [at most {remaining} left{postfix}]"
@@ -212,12 +235,12 @@ class Adaptation(Steps):
     def _gone(self) -> float:
         return time.monotonic() - self._began
 
-    def _look(self, bar: Any) -> bool:
+    def look(self, bar: Any) -> bool:
         """Score the held-out windows; keep the weights where they are better than all before."""
         means = self.losses.means()
         self.losses.check(means, self.iteration, self.iteration, "give another --seed, or other weights")
         self.losses.begin_interval(means)
-        gain, gains = self._gain()
+        gain, gains = self.gain()
         bar.set_postfix_str(f"iteration {self.iteration}, gain {gain:+.2f} dB, best {max(gain, self.best):+.2f}")
         if not gain > self.best:
             return False
@@ -227,12 +250,16 @@ class Adaptation(Steps):
             self._is_saved = True
         return True
 
-    def _gain(self) -> tuple[float, np.ndarray]:
+    def gain(self) -> tuple[float, np.ndarray]:
         """(gain over bicubic in dB on all held-out windows together, on each)."""
         errors = self._errors_of(self.network)
-        together = mpsnr(errors.mean(axis=0)) - mpsnr(self._bicubic.mean(axis=0))
+        together = self._mpsnr(errors.mean(axis=0)) - self._mpsnr(self._bicubic.mean(axis=0))
         pairs = zip(errors, self._bicubic, strict=True)
-        return together, np.array([mpsnr(ours) - mpsnr(theirs) for ours, theirs in pairs])
+        return together, np.array([self._mpsnr(ours) - self._mpsnr(theirs) for ours, theirs in pairs])
+
+    def _mpsnr(self, errors: np.ndarray) -> float:
+        """MPSNR in dB of mean squared errors band by band, of the bands that have detail anywhere."""
+        return float(psnr(np.maximum(errors[self._bands], EXACT)).mean())
 
     @torch.inference_mode()
     def _errors_of(self, network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> np.ndarray:
@@ -260,7 +287,7 @@ class Adaptation(Steps):
                 "seconds": round(self._gone(), 1),
                 "edge": self.split.edge,
                 "held_out": self.split.held_out,
-                "bicubic": [round(mpsnr(errors), 4) for errors in self._bicubic],
+                "bicubic": [round(self._mpsnr(errors), 4) for errors in self._bicubic],
                 "gain": round(self.best, 4),
                 "gains": self.gains.round(4).tolist(),
             },
@@ -270,7 +297,7 @@ class Adaptation(Steps):
 
     def _summary(self) -> str:
         split, edge = self.split, self.split.edge
-        bicubic = mpsnr(self._bicubic.mean(axis=0))
+        bicubic = self._mpsnr(self._bicubic.mean(axis=0))
         return (
             f"{self._asked.input}: {len(split.patches)} patches of {edge} x {edge} pixels to learn from, "
             f"{len(split.held_out)} windows held out; there, bicubic has {bicubic:.2f} dB and the "
@@ -283,8 +310,8 @@ class Adaptation(Steps):
         found += f" (one by one {self.gains.min():+.2f} to {self.gains.max():+.2f})"
         if not self._is_saved:
             raise UserError(
-                f"--input {self._asked.input}: nothing was gained in {self.iteration} iterations (at best {found}, as "
-                "it started), so no weights were written; give more --minutes or a larger scene"
+                f"--input {self._asked.input}: nothing was gained in {self.iteration} iterations (at best {found}), "
+                "so no weights were written; give more --minutes or a larger scene"
             )
         if self.best < spread / math.sqrt(count):
             found += ", less than its standard error: it may be chance"
@@ -292,13 +319,8 @@ class Adaptation(Steps):
         return self._files
 
 
-def mpsnr(errors: np.ndarray) -> float:
-    """MPSNR in dB of mean squared errors band by band, without bands of no error: those have no light."""
-    return float(psnr(errors[errors > 0]).mean()) if (errors > 0).any() else 0.0
-
-
 def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any, Split]:
-    """(the scene, its values in 0..1: in memory where a quarter of what is free is enough, how it is shared out)."""
+    """(the scene, its values in 0..1: in memory where a tenth of what is free is enough, how it is shared out)."""
     path = Path(config.input).expanduser()
     if not path.exists():
         raise UserError(f"--input {path}: no such file or folder; check the path")
@@ -309,7 +331,8 @@ def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any,
         raise UserError(f"--input {path}: nothing but missing data; give another scene")
     cube: Any = UnitCube(raster, understood.calibration, peak_of(raster, understood, "auto"))
     split = split_scene(path, cube.there(), n_scale, config.seed)
-    if cube.nbytes <= free_memory() / 4:
+    # On the way there, values are in float64 several times.
+    if cube.nbytes <= free_memory() / 10:
         cube = cube[:, :]
     return raster, cube, split
 

@@ -39,7 +39,7 @@ def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[s
         model.set_band_means(band_means(inputs.streams["labelled"].source))
     about = {}
     if config.weights:
-        given = weights.load(config.weights)
+        given = weights.load(config.weights, n_scale=config.n_scale, flag="weights")
         refuse_other_network(given, {**asked, "name": config.model_title, "n_scale": config.n_scale})
         about = start_from(model, given, inputs.wavelengths)
     if config.freeze:
@@ -83,15 +83,20 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
     bands = given.architecture["n_colors"]
     state = given.model.state_dict()
     taken = "all"
-    if bands and not are_same_bands(model.n_colors, wavelengths, bands, given.wavelengths):
+    known = wavelengths is not None and given.wavelengths is not None
+    if bands and model.of_bands and not are_same_bands(model.n_colors, wavelengths, bands, given.wavelengths):
         kept = [name for name in state if not name.startswith(model.of_bands)]
         parts = dict.fromkeys(name.split(".")[0] for name in kept)
         taken = ", ".join(part for part in parts if part != "global_residual")
         own = dict.fromkeys(name.split(".")[0] for name in state if name not in kept)
         say(f"{given.path}: was trained on {bands} other bands: {taken} are taken; {', '.join(own)} start anew")
         state = {**model.state_dict(), **{name: state[name] for name in kept}}
-    else:
+    elif not model.of_bands:
+        say(f"{given.path}: nothing of it depends on the bands: all of it is taken")
+    elif known:
         say(f"{given.path}: was trained on these {model.n_colors} bands: all of it is taken")
+    else:
+        say(f"{given.path}: was trained on {bands} bands too, not all known by their wavelengths: all of it is taken")
     weights.load_strictly(model, state, given.path)
     return {"started_from": {"file": given.path.name, "sha256": given.fingerprint, "taken": taken}}
 

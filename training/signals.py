@@ -8,7 +8,14 @@ from utils import say
 
 
 class StopSignals:
-    """While open, SIGINT and SIGTERM are noted in signal_number, 0 before; the second one acts at once."""
+    """While open, SIGINT and SIGTERM are noted in signal_number, 0 before; the second one acts at once.
+
+    Args:
+        words: what is said at the first one.
+    """
+
+    def __init__(self, words: str = "stopping after this iteration, when the checkpoint is safe") -> None:
+        self._words = words
 
     def __enter__(self) -> "StopSignals":
         self.signal_number = 0
@@ -25,4 +32,4 @@ class StopSignals:
         if self.signal_number:
             raise KeyboardInterrupt
         self.signal_number = number
-        say("stopping after this iteration, when the checkpoint is safe (once more: at once)")
+        say(f"{self._words} (once more: at once)")

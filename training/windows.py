@@ -48,17 +48,19 @@ def split_scene(path: str | Path, there: np.ndarray, n_scale: int, seed: int) ->
         DataError: for a scene that is too small, or has too little data.
     """
     height, width = there.shape
-    wanted = int(np.sqrt(height * width / FEWEST)) // n_scale * n_scale
-    edge = min(max(wanted, SMALLEST * n_scale), LARGEST * n_scale)
-    cells = [(i, j) for i in range(0, height - edge + 1, edge) for j in range(0, width - edge + 1, edge)]
     gaps = _Gaps(there)
-    whole = [cell for cell in cells if not gaps.within(*cell, edge)]
+    wanted = min(int(np.sqrt(height * width / FEWEST)), height, width) // n_scale * n_scale
+    edge = min(max(wanted, SMALLEST * n_scale), LARGEST * n_scale)
+    whole = _whole_windows(gaps, height, width, edge)
+    # Narrow scenes, and strips between gaps, have room for smaller ones.
+    while len(whole) <= FEWEST_HELD_OUT and edge > SMALLEST * n_scale:
+        edge -= n_scale
+        whole = _whole_windows(gaps, height, width, edge)
     count = min(max(round(len(whole) / SHARE), FEWEST_HELD_OUT), MOST_HELD_OUT)
-    size = f"{width} x {height} pixels"
     if len(whole) <= count:
         raise DataError(
             path,
-            f"{size} have {len(whole)} windows of {edge} x {edge} with data everywhere",
+            f"{width} x {height} pixels have {len(whole)} windows of {edge} x {edge} with data everywhere",
             f"at least {FEWEST_HELD_OUT + 1} are needed, to learn from and to judge by: give a larger scene",
         )
     order = random_generator(seed, "held out").permutation(len(whole))
@@ -75,12 +77,21 @@ def split_scene(path: str | Path, there: np.ndarray, n_scale: int, seed: int) ->
     return Split(edge, stride, held_out, [place for place in places if not overlaps.within(*place, edge)])
 
 
+def _whole_windows(gaps: "_Gaps", height: int, width: int, edge: int) -> list[tuple[int, int]]:
+    """(top, left) of the windows, side by side, that have data everywhere."""
+    cells = [(i, j) for i in range(0, height - edge + 1, edge) for j in range(0, width - edge + 1, edge)]
+    return [cell for cell in cells if not gaps.within(*cell, edge)]
+
+
 class _Gaps:
     """Counts what is not there in any square, by sums from the corner."""
 
     def __init__(self, there: np.ndarray) -> None:
-        self._sums = np.zeros((there.shape[0] + 1, there.shape[1] + 1), dtype=np.int64)
-        self._sums[1:, 1:] = (~there).cumsum(0).cumsum(1)
+        kind = np.int32 if there.size < 2**31 else np.int64
+        self._sums = np.zeros((there.shape[0] + 1, there.shape[1] + 1), dtype=kind)
+        inside = self._sums[1:, 1:]
+        np.cumsum(~there, axis=0, dtype=kind, out=inside)
+        np.cumsum(inside, axis=1, dtype=kind, out=inside)
 
     def within(self, top: int, left: int, edge: int) -> int:
         """How many pixels of a square are not there."""

@@ -280,21 +280,23 @@ class UnitCube:
         return unit / np.float32(self._peak)
 
     def there(self) -> np.ndarray:
-        """Where all bands of a pixel have data, rows x columns of bool; read by strips."""
+        """Where pixels have data, rows x columns of bool, read by strips.
+
+        A band that is missing in all pixels, as those of water vapour are in many products, counts for none.
+        """
         height, width, bands = self.shape
-        there = np.ones((height, width), dtype=bool)
-        can_miss = self._raster.dtype.kind == "f" or self._raster.mask or self._calibration.nodata is not None
-        if not can_miss:
-            return there
+        if self._raster.dtype.kind != "f" and not self._raster.mask and self._calibration.nodata is None:
+            return np.ones((height, width), dtype=bool)
+        gaps, in_band = np.zeros((height, width), dtype=np.uint16), np.zeros(bands, dtype=np.int64)
         step = max(1, SAMPLE_VALUES // (width * bands))
         for top in range(0, height, step):
             rows, cols = slice(top, min(height, top + step)), slice(0, width)
-            missing = missing_values(
-                self._raster.read(rows, cols), self._calibration.nodata, self._raster.there(rows, cols)
-            )
+            block, there = self._raster.read(rows, cols), self._raster.there(rows, cols)
+            missing = missing_values(block, self._calibration.nodata, there)
             if missing is not None:
-                there[rows] = ~missing.any(axis=2)
-        return there
+                gaps[rows] = missing.sum(axis=2)
+                in_band += missing.sum(axis=(0, 1))
+        return gaps == np.count_nonzero(in_band == height * width)
 
 
 def _range_of_rows(raster, rows, nodata, scaling):

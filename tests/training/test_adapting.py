@@ -227,3 +227,82 @@ def test_tables_show_what_weights_were_adapted_from(run, flags, scene, tmp_path)
     code, out, err = run("tables", runs_dir=tmp_path / "results")
     assert code == 0, out + err
     assert "DeepShare + Mixup" in out and "weights start.pth" in out and "adapted to one scene" in out
+
+
+def test_bands_without_detail_change_no_gain(flags, tmp_path):
+    """Dead and saturated bands, which bicubic makes exactly, count for nothing."""
+    gains = []
+    for dead in (False, True):
+        cube = blocks_of_pixels()
+        if dead:
+            cube = np.concatenate([cube, np.zeros_like(cube[:, :, :2]), np.full_like(cube[:, :, :1], 65535)], axis=2)
+        np.save(tmp_path / "dead.npy", cube)
+        asked = AdaptConfig.from_flags({**flags, "input": tmp_path / "dead.npy", "band_axis": 2})
+        adaptation = adapting.Adaptation(asked, flags["output"])
+        n_colors = cube.shape[2]
+        with torch.no_grad():
+            # 0.05 more in every band of light; a thousandth in those that bicubic makes exactly.
+            shift = torch.full((n_colors,), 0.05)
+            shift[12:] = 1e-3
+            for network in (adaptation.model, adaptation.averaged):
+                network.final.bias.copy_(shift)
+        gain, windows = adaptation.gain()
+        gains.append([gain, *windows])
+    np.testing.assert_allclose(*gains, atol=1e-4)
+    assert gains[0][0] < 0
+
+
+def test_a_scene_of_which_nothing_can_be_learnt_is_refused(refused, flags, tmp_path):
+    np.save(tmp_path / "flat.npy", np.full((48, 56, 12), 30000, np.uint16))
+    assert "give a scene with detail" in refused("adapt", **{**flags, "input": tmp_path / "flat.npy", "band_axis": 2})
+
+
+def test_a_band_that_is_missing_everywhere_is_no_gap_of_the_scene(flags, tmp_path):
+    cube = fixtures.sharp_cube(48, 56, 12).astype(np.float32)
+    cube[:, :, 4] = np.nan
+    cube[:16, :16, 5] = np.nan
+    np.save(tmp_path / "water.npy", cube)
+    asked = AdaptConfig.from_flags({**flags, "input": tmp_path / "water.npy", "band_axis": 2})
+    split = adapting.Adaptation(asked, flags["output"]).split
+    assert len(split.held_out) >= 2 and split.patches
+    assert all(i >= 16 or j >= 16 for i, j in (*split.held_out, *split.patches))
+
+
+def test_networks_without_a_path_for_rgb_are_refused_rgb(refused, flags, raw, tmp_path):
+    model = build_model("SSPSR", 31, 2, n_feats=4, n_blocks=1)
+    save_weights(model, tmp_path / "sspsr.pth", 2, VISIBLE)
+    given = {**flags, "model_dir": tmp_path / "sspsr.pth", "train_dir_rgb": raw / "rgb"}
+    assert "--train_dir_rgb: SSPSR has no path for RGB images" in refused("adapt", **given)
+
+
+@pytest.mark.parametrize("name", ["SSPSR", "GDRRN", "3DFCNN", "MCNet"])
+def test_other_networks_start_as_bicubic_or_with_all_they_know(flags, tmp_path, name):
+    model = build_model(name, 31, 2, n_feats=4, n_blocks=1)
+    save_weights(model, tmp_path / "peer.pth", 2, VISIBLE)
+    asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "peer.pth"})
+    adaptation = adapting.Adaptation(asked, flags["output"])
+    if name in ("SSPSR", "GDRRN"):
+        assert adaptation.best == pytest.approx(0, abs=1e-4)
+        return
+    state, given = adaptation.model.state_dict(), model.state_dict()
+    assert all(torch.equal(state[n], given[n]) for n in given if n != "band_means") and state.keys() == given.keys()
+    if name == "MCNet":
+        mean = blocks_of_pixels().mean((0, 1)) / 65535
+        np.testing.assert_allclose(adaptation.averaged.band_means.numpy(), mean, rtol=0.15)
+
+
+def test_a_loss_that_is_not_finite_does_not_take_what_was_gained(run, flags, tmp_path, monkeypatch):
+    look = adapting.Adaptation.look
+
+    def then_broken(self, bar):
+        found = look(self, bar)
+        if (tmp_path / "own.pth").exists():
+            with torch.no_grad():
+                self.model.final.weight.fill_(float("nan"))
+        return found
+
+    monkeypatch.setattr(adapting.Adaptation, "look", then_broken)
+    code, out, err = run("adapt", **{**flags, "minutes": 5})
+    assert code == 0, out + err
+    assert "it ends here: the" in out and "is not finite" in out
+    assert weights.load(tmp_path / "own.pth").architecture["n_colors"] == 12

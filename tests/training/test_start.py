@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import VISIBLE, everything_on, final_weights, same, tiny_network
+from helpers import VISIBLE, everything_on, final_weights, own_rows, rows_of, same, tiny_network
 
 from config import TrainConfig
 from models import build_model, weights
@@ -105,6 +105,25 @@ def test_tables_show_the_weights_that_a_run_started_from(run, flags, start, stor
     assert "weights start.pth" in (tmp_path / "runs" / "tables" / "tables.md").read_text()
 
 
+def test_runs_from_other_weights_are_rows_of_their_own(run, flags, start, stores, tmp_path):
+    save_weights(tiny_network(gain=0.2), tmp_path / "second.pth", 2, VISIBLE)
+    for seed, begin in ((3000, {}), (3001, {"weights": start}), (3002, {"weights": tmp_path / "second.pth"})):
+        given = {**flags, "seed": seed, "max_iterations": 1, "test_dir": stores / "test.h5", **begin}
+        assert run("train", **given)[0] == 0
+    assert run("tables", runs_dir=tmp_path / "runs")[0] == 0
+    rows = list(own_rows(rows_of(tmp_path / "runs" / "tables" / "tables.csv")))
+    assert len(rows) == 3, rows
+    assert sum("start.pth" in row for row in rows) == sum("second.pth" in row for row in rows) == 1
+
+
+def test_weights_of_a_network_that_tells_no_scale_take_the_runs(flags, tmp_path):
+    torch.save(dict(build_model("GDRRN", 31, 4, n_feats=4).state_dict()), tmp_path / "G.pth")
+    off = {"UseRGB": 0, "UseUnlabelConsistency": 0, "global_residual": 0}
+    asked = {**flags, **off, "model_title": "GDRRN", "weights": tmp_path / "G.pth"}
+    state = Trainer(TrainConfig.from_flags(asked)).model.state_dict()
+    assert same(state, dict(load_state(tmp_path / "G.pth")))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -115,6 +134,7 @@ def test_tables_show_the_weights_that_a_run_started_from(run, flags, start, stor
             "has name DeepShare, where the run has name",
         ),
         ({"weights": "nowhere.pth"}, "nowhere.pth: no such file"),
+        ({"weights": "nowhere"}, "--weights nowhere: no such file"),
         ({"weights": "", "freeze": "branches"}, "--freeze branches: keeps those of weights to start from"),
         ({"freeze": "trunk"}, "--freeze takes branches, not 'trunk'"),
         (

@@ -10,7 +10,7 @@ from training.windows import split_scene
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(30, 300), st.integers(30, 300), st.sampled_from((2, 3, 4, 8)), st.integers(0, 5), st.booleans())
+@given(st.integers(20, 120), st.integers(20, 900), st.sampled_from((2, 3, 4, 8)), st.integers(0, 5), st.booleans())
 def test_patches_touch_no_window_and_no_gap(height, width, n_scale, seed, has_gap):
     there = np.ones((height, width), dtype=bool)
     if has_gap:
@@ -19,7 +19,9 @@ def test_patches_touch_no_window_and_no_gap(height, width, n_scale, seed, has_ga
         split = split_scene("a", there, n_scale, seed)
     except DataError as error:
         assert "at least 3 are needed" in str(error)
-        assert min(height, width) < 3 * 5 * n_scale
+        smallest = 5 * n_scale
+        tops, lefts = (range(0, side - smallest + 1, smallest) for side in (height, width))
+        assert sum(there[i : i + smallest, j : j + smallest].all() for i in tops for j in lefts) < 3
         return
     edge = split.edge
     assert edge % n_scale == split.stride % n_scale == 0
@@ -51,5 +53,18 @@ def test_small_scenes_and_scenes_of_gaps_are_refused():
         split_scene("a", np.ones((24, 24), dtype=bool), 4, 0)
     there = np.ones((100, 100), dtype=bool)
     there[::10] = False
-    with pytest.raises(DataError, match="have 0 windows of 32 x 32"):
+    with pytest.raises(DataError, match="have 0 windows of 20 x 20"):
         split_scene("a", there, 4, 0)
+
+
+@pytest.mark.parametrize(("height", "width", "n_scale"), [(30, 3000, 4), (1000, 60, 4), (100, 2000, 8), (20, 60, 4)])
+def test_narrow_scenes_have_room_for_smaller_windows(height, width, n_scale):
+    split = split_scene("a", np.ones((height, width), dtype=bool), n_scale, 0)
+    assert 5 * n_scale <= split.edge <= min(height, width) and split.patches
+
+
+def test_a_flight_line_across_an_image_has_room_too():
+    rows, cols = np.mgrid[:600, :600]
+    there = np.abs(rows - cols) < 56
+    split = split_scene("a", there, 4, 0)
+    assert split.patches and all(there[i : i + split.edge, j : j + split.edge].all() for i, j in split.held_out)
