@@ -330,11 +330,17 @@ def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any,
     if understood.high is None:
         raise UserError(f"--input {path}: nothing but missing data; give another scene")
     cube: Any = UnitCube(raster, understood.calibration, peak_of(raster, understood, "auto"))
-    split = split_scene(path, cube.there(), n_scale, config.seed)
+    there = cube.there()
     # On the way there, values are in float64 several times.
     if cube.nbytes <= free_memory() / 10:
         cube = cube[:, :]
-    return raster, cube, split
+
+    def detail(top: int, left: int, edge: int) -> float:
+        """Mean squared error of bicubic in a window."""
+        gt = _bands_first(cube[top : top + edge, left : left + edge])[None]
+        return float((degrade(gt, n_scale)[1] - gt).square().mean())
+
+    return raster, cube, split_scene(path, there, n_scale, config.seed, detail)
 
 
 def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split: Split, precision: str) -> TrainConfig:

@@ -1,5 +1,6 @@
 """One scene shared out: windows that are held out to judge by, and patches to learn from that touch none of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ SMALLEST, LARGEST = 5, 16
 FEWEST = 9
 # One in so many windows is held out, of at least and at most so many.
 SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 5, 2, 48
+# Windows ranked by their detail for each that is held out.
+CANDIDATES = 5
 # Patches to learn from are taken every eighth of an edge, or further apart where there would be more than this.
 STEPS, MOST_PATCHES = 8, 20_000
 
@@ -35,14 +38,24 @@ class Split:
     patches: list[tuple[int, int]]
 
 
-def split_scene(path: str | Path, there: np.ndarray, n_scale: int, seed: int) -> Split:
+def split_scene(
+    path: str | Path,
+    there: np.ndarray,
+    n_scale: int,
+    seed: int,
+    detail: Callable[[int, int, int], float] = lambda top, left, edge: 0.0,
+) -> Split:
     """Share a scene out.
+
+    What is held out shall stand for the scene: its windows are ranked by their detail, and one is drawn of as many
+    parts of the ranking as there are to be held out.
 
     Args:
         path: of the scene, for messages.
         there: rows x columns of bool, where the scene has data.
         n_scale: enlargement: edges and places are multiples of it.
         seed: of the draw of the windows.
+        detail: detail(top, left, edge) -> how much there is to be found in a window.
 
     Raises:
         DataError: for a scene that is too small, or has too little data.
@@ -63,8 +76,7 @@ def split_scene(path: str | Path, there: np.ndarray, n_scale: int, seed: int) ->
             f"{width} x {height} pixels have {len(whole)} windows of {edge} x {edge} with data everywhere",
             f"at least {FEWEST_HELD_OUT + 1} are needed, to learn from and to judge by: give a larger scene",
         )
-    order = random_generator(seed, "held out").permutation(len(whole))
-    held_out = sorted(whole[k] for k in order[:count])
+    held_out = _drawn(whole, count, edge, seed, detail)
     taken = ~there
     for i, j in held_out:
         taken[i : i + edge, j : j + edge] = True
@@ -73,8 +85,18 @@ def split_scene(path: str | Path, there: np.ndarray, n_scale: int, seed: int) ->
     overlaps = _Gaps(~taken)
     places = [(i, j) for i in range(0, height - edge + 1, stride) for j in range(0, width - edge + 1, stride)]
     # The cells that are left are patches too: where the stride misses all others, these are there.
-    places = sorted({*places, *(whole[k] for k in order[count:])})
+    places = sorted({*places, *whole})
     return Split(edge, stride, held_out, [place for place in places if not overlaps.within(*place, edge)])
+
+
+def _drawn(whole, count, edge, seed, detail):
+    """(top, left) of the windows that are held out, sorted."""
+    generator = random_generator(seed, "held out")
+    # Of a large scene not all windows are looked at.
+    candidates = [whole[k] for k in generator.permutation(len(whole))[: CANDIDATES * count]]
+    candidates.sort(key=lambda place: detail(*place, edge))
+    parts = np.array_split(np.arange(len(candidates)), count)
+    return sorted(candidates[generator.choice(part)] for part in parts)
 
 
 def _whole_windows(gaps: "_Gaps", height: int, width: int, edge: int) -> list[tuple[int, int]]:

@@ -68,3 +68,12 @@ def test_a_flight_line_across_an_image_has_room_too():
     there = np.abs(rows - cols) < 56
     split = split_scene("a", there, 4, 0)
     assert split.patches and all(there[i : i + split.edge, j : j + split.edge].all() for i, j in split.held_out)
+
+
+def test_windows_of_little_and_of_much_detail_are_held_out():
+    there = np.ones((200, 200), dtype=bool)
+    for seed in range(20):
+        split = split_scene("a", there, 4, seed, lambda top, left, edge: top)
+        # Nine windows of 64 pixels, of which the rows 0, 64, 128 are ranked: one of the lower half, one of the upper.
+        assert (split.edge, len(split.held_out)) == (64, 2)
+        assert split.held_out[0][0] <= 64 <= split.held_out[1][0]
