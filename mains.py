@@ -33,6 +33,7 @@ from utils import (
     is_main_process,
     is_out_of_memory,
     shown,
+    signal_of,
 )
 
 # What each command takes, and the function that does it: it is imported when it is called, and gives the files written.
@@ -156,7 +157,7 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
     except UserError as error:
         return 2 if error.is_told else _end(f"error: {error.on_command_line()}", 2)
     except KeyboardInterrupt as stop:
-        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        number = signal_of(stop)
         return _end(f"stopped by {number.name}; the same command starts it again", 128 + number)
     except fire.core.FireExit as leaving:
         return leaving.code

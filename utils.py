@@ -137,6 +137,11 @@ class Terminated(KeyboardInterrupt):
     """The program was told to end by SIGTERM."""
 
 
+def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
+    """The signal that a command was stopped by."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+
+
 class ForgivingStream:
     """Standard output or error that is written to as long as somebody reads it; afterwards what is said is lost.
 

@@ -2,8 +2,20 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, check_gpus, check_value_scale, cuda_flag, flag, gpus_flag, is_nodata
-from data.facts import LARGEST_SCALE
+from config.fields import (
+    Config,
+    band_axis_flag,
+    check_gpus,
+    check_nodata,
+    check_value_scale,
+    cuda_flag,
+    flag,
+    gpus_flag,
+    key_flag,
+    nodata_flag,
+    value_scale_flag,
+    wavelengths_flag,
+)
 from utils import UserError
 
 
@@ -25,16 +37,11 @@ class AdaptConfig(Config):
     overwrite: bool = flag(
         False, "1: replace weights that are there already, and the .json beside them", affects="place"
     )
-    value_scale: float = flag(
-        0.0,
-        "what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
-        low=0,
-        high=LARGEST_SCALE,
-    )
-    nodata: str = flag("", "value that marks missing data, where the file does not say; NaN always does")
-    wavelengths: str = flag("", "where the file does not say: as of `predict`")
-    key: str = flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
-    band_axis: int = flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
+    value_scale: float = value_scale_flag()
+    nodata: str = nodata_flag()
+    wavelengths: str = wavelengths_flag()
+    key: str = key_flag()
+    band_axis: int = band_axis_flag()
     precision: str = flag(
         "auto",
         "arithmetic of the convolutions: bf16, tf32 (plain fp32 on a CPU), fp32; auto: bf16 where it is fast",
@@ -57,5 +64,4 @@ class AdaptConfig(Config):
             raise UserError(f"--output {self.output}: weights are .pth files; end its name so")
         check_gpus(self.gpus)
         check_value_scale(self.value_scale)
-        if not is_nodata(self.nodata):
-            raise UserError(f"--nodata takes a number or nan, not {self.nodata!r}")
+        check_nodata(self.nodata)

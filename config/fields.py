@@ -121,6 +121,40 @@ def precision_flag() -> str:
     )
 
 
+def value_scale_flag() -> Any:
+    """--value_scale of what reads scenes of one's own."""
+    return flag(
+        0.0,
+        "what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
+        low=0,
+        high=LARGEST_SCALE,
+    )
+
+
+def nodata_flag() -> Any:
+    """--nodata of what reads scenes of one's own."""
+    return flag("", "value that marks missing data, where the file does not say; NaN always does")
+
+
+def wavelengths_flag() -> Any:
+    """--wavelengths of what reads scenes of one's own."""
+    return flag(
+        "",
+        "where the file does not say: first,last in nm of evenly spaced bands; all of them, with commas between; or a "
+        "text file that holds all of them",
+    )
+
+
+def key_flag() -> Any:
+    """--key of what reads scenes of one's own."""
+    return flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
+
+
+def band_axis_flag() -> Any:
+    """--band_axis of what reads scenes of one's own."""
+    return flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
+
+
 def cuda_flag() -> Any:
     """--cuda, as several commands have it."""
     return flag("auto", "1: CUDA, 0: CPU, auto: CUDA where there is one", choices=("auto", "1", "0"), affects="place")
@@ -155,11 +189,11 @@ def number(value: Any) -> float | None:
     return found if abs(found) < float("inf") else None
 
 
-def is_nodata(text: str) -> bool:
-    """Whether a text says what marks missing data: a number, nan, or nothing."""
-    if text.lower() in ("", "nan"):
-        return True
-    return text.lower() not in ("true", "false") and number(text) is not None
+def check_nodata(text: str) -> None:
+    """Refuse what cannot mark missing data; nothing says nothing."""
+    is_word = text.lower() in ("true", "false")
+    if text.lower() not in ("", "nan") and (is_word or number(text) is None):
+        raise UserError(f"--nodata takes a number or nan, not {text!r}")
 
 
 def check_value_scale(value: float) -> None:

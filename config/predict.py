@@ -4,15 +4,19 @@ from dataclasses import dataclass
 
 from config.fields import (
     Config,
+    band_axis_flag,
     check_gpus,
+    check_nodata,
     check_value_scale,
     cuda_flag,
     flag,
     gpus_flag,
-    is_nodata,
+    key_flag,
+    nodata_flag,
     precision_flag,
+    value_scale_flag,
+    wavelengths_flag,
 )
-from data.facts import LARGEST_SCALE
 from utils import UserError
 
 
@@ -32,20 +36,11 @@ class PredictConfig(Config):
         "", "the .pth file of the weights, or the name of weights that come with the program", affects="row"
     )
     overwrite: bool = flag(False, "1: replace results that are there already", affects="place")
-    value_scale: float = flag(
-        0.0,
-        "what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
-        low=0,
-        high=LARGEST_SCALE,
-    )
-    nodata: str = flag("", "value that marks missing data, where the file does not say; NaN always does")
-    wavelengths: str = flag(
-        "",
-        "where the file does not say: first,last in nm of evenly spaced bands; all of them, with commas between; or a "
-        "text file that holds all of them",
-    )
-    key: str = flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
-    band_axis: int = flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
+    value_scale: float = value_scale_flag()
+    nodata: str = nodata_flag()
+    wavelengths: str = wavelengths_flag()
+    key: str = key_flag()
+    band_axis: int = band_axis_flag()
     resample_bands: bool = flag(False, "1: interpolate other bands to the network's, and its detail back to them")
     taper: float = flag(
         50.0,
@@ -88,8 +83,7 @@ class PredictConfig(Config):
             )
         self.check_tiles()
         check_value_scale(self.value_scale)
-        if not is_nodata(self.nodata):
-            raise UserError(f"--nodata takes a number or nan, not {self.nodata!r}")
+        check_nodata(self.nodata)
 
     def check_tiles(self) -> None:
         """Refuse tiles that cannot be blended."""

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import IO
 
 from data.errors import DataError
+from data.hdf5_walk import READY
 
 # Seconds that it may take to go through a file, and bytes that are gone through in each further one.
 SECONDS, BYTES_A_SECOND = 12, 10_000_000
 ROOT = Path(__file__).parent.parent
-# What the other process says first.
-READY = "ready"
 
 
 def check_structure(path: str | Path) -> None:

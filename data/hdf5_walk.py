@@ -15,6 +15,8 @@ import h5py
 SMALL = 2**20
 # Bytes of memory that a file's structure may take; absurd sizes fail here and not in the program.
 MEMORY = 2**33
+# What this process says first.
+READY = "ready"
 
 
 def walk(path: str) -> None:
@@ -65,7 +67,7 @@ def main() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    print("ready", flush=True)
+    print(READY, flush=True)
     for line in sys.stdin:
         # What can be said of a damaged file, the program finds and says itself.
         path, seconds = json.loads(line)

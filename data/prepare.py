@@ -30,7 +30,7 @@ def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
     Returns:
         (stores, written): {split: path} of all, and the paths of those that were not up to date.
     """
-    options = CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
+    options = CubeOptions.of(config)
     plan = _plan(config, options)
     out_dir = Path(config.out_dir).expanduser()
     attributes = {"dataset": config.dataset_name, "protocol": config.protocol, "program": PROGRAM}

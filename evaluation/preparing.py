@@ -1,13 +1,12 @@
 """The command `prepare`: stores written, exported and checked, as asked."""
 
-import signal
 from pathlib import Path
 
 from config import PrepareConfig
 from data.export import export
 from data.prepare import prepare as write_stores
 from evaluation.bicubic_check import check_stores
-from utils import Interrupted, Terminated, given_by
+from utils import Interrupted, given_by, signal_of
 
 
 def prepare(config: PrepareConfig) -> list[Path]:
@@ -20,8 +19,7 @@ def prepare(config: PrepareConfig) -> list[Path]:
         with given_by("raw_dir", config.raw_dir), given_by("unlabelled_lr_dir", config.unlabelled_lr_dir):
             stores, written = write_stores(config)
     except KeyboardInterrupt as stop:
-        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-        raise Interrupted(number, "the scenes that are done are kept; the same command goes on") from stop
+        raise Interrupted(signal_of(stop), "the scenes that are done are kept; the same command goes on") from stop
     if config.format == "mat":
         written += export(stores, config.n_scale, config.patch, config.protocol)
     if config.check:

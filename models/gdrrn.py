@@ -35,7 +35,6 @@ class GDRRN(Peer):
     """
 
     identity_needs_residual = False
-
     of_bands = ("input.", "output.")
     ends_in_bands = True
 

@@ -40,7 +40,6 @@ class MCNet(VolumePeer):
     """
 
     takes_band_means = True
-
     of_bands = ("band_means",)
 
     def __init__(

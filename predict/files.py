@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from predict.network import DeviceNetwork
 from predict.progress import Progress
 from predict.scene import SceneUpscaling
 from training.processes import World, naming_lost_peers
-from utils import Interrupted, Terminated, UserError, only_here, replacing, say, writing
+from utils import Interrupted, UserError, only_here, replacing, say, signal_of, writing
 
 
 def predict(config: PredictConfig) -> list[Path]:
@@ -159,16 +158,14 @@ def _predict_held(path, target, network, config, world, held):
                 say(_summary(work.scene))
                 return _finished(work, cube)
         except KeyboardInterrupt as stop:
-            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-            raise Interrupted(number, work.progress.left_behind(work.scene)) from stop
+            raise Interrupted(signal_of(stop), work.progress.left_behind(work.scene)) from stop
         except BaseException:
             kept = work.progress.left_behind(work.scene)
             raise
 
 
 def _open(path, config):
-    options = rasters.CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
-    return rasters.open_raster(path, options)
+    return rasters.open_raster(path, rasters.CubeOptions.of(config))
 
 
 def _start(path, target, network, config, world, held):

@@ -48,6 +48,17 @@ def start(*words, **options):
     )  # fmt: skip
 
 
+def told_to_stop(process, has_begun):
+    """Send SIGTERM to a command that has begun its work; returns what it says of that, when it has ended with 143."""
+    while not has_begun():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 143, err
+    return err
+
+
 def test_a_lock_is_held_until_its_end_and_no_longer(tmp_path):
     path = tmp_path / "deep" / "result.npy"
     with only_here(path):
@@ -317,12 +328,7 @@ def test_sigterm_in_predict_keeps_the_tiles(weights, tmp_path):
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE.repeat(12, axis=0).repeat(12, axis=1))
     words = ["predict", "--input", source, "--model_dir", weights, "--tile_size", 24, "--tile_overlap", 8, "--output"]
     process = start(*words, tmp_path / "out.npy")
-    while not list(tmp_path.glob(".out.npy.partial/progress.json")):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate()
-    assert process.returncode == 143, err
+    err = told_to_stop(process, (tmp_path / ".out.npy.partial" / "progress.json").exists)
     assert "SIGTERM" in err and "tiles are kept; the same command goes on" in err
     assert start(*words, tmp_path / "out.npy").wait() == 0
     assert start(*words, tmp_path / "again.npy").wait() == 0
@@ -481,12 +487,7 @@ def test_sigterm_in_prepare_keeps_the_scenes_that_are_done(many, tmp_path):
     names = many
     words = ["prepare", "--raw_dir", tmp_path / "raw", "--workers", 1, "--test", ",".join(names), "--out_dir"]
     process = start(*words, tmp_path / "out")
-    while len(list(tmp_path.glob("out/.test_hr_x4.parts/*.h5"))) < 3:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.002)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate()
-    assert process.returncode == 143, err
+    err = told_to_stop(process, lambda: len(list(tmp_path.glob("out/.test_hr_x4.parts/*.h5"))) >= 3)
     assert "stopped by SIGTERM, the scenes that are done are kept; the same command goes on" in err
     assert not (tmp_path / "out" / "test.h5").exists()
     assert start(*words, tmp_path / "out").wait() == 0
@@ -504,12 +505,7 @@ def test_sigterm_in_test_is_a_sentence_and_the_command_can_be_given_again(run, w
     words = ["test", "--model_dir", weights, "--test_dir", tmp_path / "stores" / "test.h5", "--cuda", 0]
     words += ["--self_ensemble", 1, "--result_path", tmp_path / "r"]
     process = start(*words)
-    while not (tmp_path / "r").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.002)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate()
-    assert process.returncode == 143, err
+    err = told_to_stop(process, (tmp_path / "r").exists)
     assert "stopped by SIGTERM; the same command starts it again" in err
     assert not list((tmp_path / "r").rglob("*"))
     assert start(*words).wait() == 0

@@ -6,6 +6,7 @@ assumed, and cannot be seen from one scene.
 
 import contextlib
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -19,19 +20,19 @@ import torch
 
 from config import AdaptConfig, TrainConfig
 from data import rasters, sources
-from data.facts import are_same_bands
 from data.imresize import degrade
 from data.rasters.values import UnitCube, peak_of, understand
 from data.spectral import lift_matrix
 from data.stream import PatchStream
 from metrics import band_mse, psnr
-from models import build_model, registry, weights
+from models import build_model, weights
 from models.weights import Weights, save_weights
 from training.learner import Learner
 from training.log import git_commit
 from training.meters import LossMeter
-from training.network import start_from
+from training.network import is_of_bands, start_from
 from training.processes import World
+from training.schedule import rate_after
 from training.signals import StopSignals
 from training.steps import Steps
 from training.windows import Split, split_scene
@@ -62,7 +63,6 @@ RECIPE: dict[str, Any] = {
     "UseLabeledSpectralMixUp": True,
     "theta_LabeledSpectralMixUp": 1,
     "theta_rgb": 1,
-    "theta_unlabel": 0,
     "init": "identity",
 }
 # The held-out windows are looked at so many times in the time that there is, and it ends when so many looks in a row
@@ -88,10 +88,15 @@ def adapt(config: AdaptConfig) -> list[Path]:
         raise UserError("adapt runs in one process; start it without torchrun")
     output = Path(config.output).expanduser()
     with only_here(output):
-        for path in (output, output.with_suffix(".json")):
+        for path in files_of(output):
             if path.exists() and not config.overwrite:
                 raise UserError(f"--output {path}: is there already; choose another name, or --overwrite 1")
         return Adaptation(config, output).run()
+
+
+def files_of(output: Path) -> list[Path]:
+    """The weights, and beside them what they were made with."""
+    return [output, output.with_suffix(".json")]
 
 
 class Adaptation(Steps):
@@ -112,22 +117,23 @@ class Adaptation(Steps):
         seed_everything(config.seed)
         self.device = select_device(config.cuda, config.gpus)
         self.world = World.alone()
-        precision = config.precision
-        if precision == "auto":
-            precision = "bf16" if self.device.type == "cuda" or cpu_computes_bf16() else "tf32"
-        prepare_arithmetic(precision, self.device)
+        if config.precision == "auto":
+            is_fast = self.device.type == "cuda" or cpu_computes_bf16()
+            config = dataclasses.replace(config, precision="bf16" if is_fast else "tf32")
+        prepare_arithmetic(config.precision, self.device)
         self._asked, self._output = config, output
         given = weights.load(config.model_dir)
+        if config.train_dir_rgb and "rgb" not in given.model.modalities:
+            raise UserError(
+                f"--train_dir_rgb: {given.architecture['name']} has no path for RGB images; leave the flag out, or "
+                "give weights of DeepShare"
+            )
         with given_by("input", config.input):
             raster, cube, split = _open_scene(config, given.architecture["n_scale"])
         self.split, self._wavelengths = split, raster.wavelengths
-        self.config = _settings(config, given, raster, split, precision)
-        self._start(given, raster.shape[2])
+        self.config = _settings(config, given, raster, split)
         self.streams = self._open_streams(raster, cube)
-        if self.model.takes_band_means and not self._is_known:
-            means = sources.band_means(self.streams["labelled"].source)
-            for network in (self.model, self.network):
-                network.set_band_means(means)
+        self._start(given, raster.shape[2])
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
         self.learner = Learner(self.model, self.config, None)
         self.losses = LossMeter(self.device, self.world)
@@ -143,7 +149,7 @@ class Adaptation(Steps):
                 f"--input {config.input}: bicubic makes all that is held out exactly; give a scene with detail"
             )
         self.best, self.gains = self.gain()
-        self._is_saved, self._files = False, [output, output.with_suffix(".json")]
+        self._is_saved = False
 
     def _start(self, given: Weights, n_colors: int) -> None:
         """The network as it starts: all of the weights, or for other bands what does not depend on them."""
@@ -154,9 +160,8 @@ class Adaptation(Steps):
                 f"--input {self._asked.input}: {n_colors} bands, fewer than the {n_subs} that the weights see at once; "
                 "give other weights"
             )
-        same = are_same_bands(n_colors, self._wavelengths, given.architecture["n_colors"], given.wavelengths)
-        self._is_known = not given.architecture["n_colors"] or same
-        starts_anew = not self._is_known and registry.network(given.architecture["name"]).make.ends_in_bands
+        is_known = is_of_bands(given, n_colors, self._wavelengths)
+        starts_anew = not is_known and given.model.ends_in_bands
         if starts_anew:
             # Without, a fresh trunk would have to learn the image itself before anything of its detail.
             settings["global_residual"] = True
@@ -164,13 +169,10 @@ class Adaptation(Steps):
             model = build_model(given.architecture["name"], n_colors, given.architecture["n_scale"], **settings)
             if starts_anew:
                 model.init_identity()
+            if model.takes_band_means and not is_known:
+                model.set_band_means(sources.band_means(self.streams["labelled"].source))
         except ValueError as error:
             raise UserError(f"--model_dir {given.path}: {error}; give other weights") from error
-        if self._asked.train_dir_rgb and "rgb" not in model.modalities:
-            raise UserError(
-                f"--train_dir_rgb: {given.architecture['name']} has no path for RGB images; leave the flag out, or "
-                "give weights of DeepShare"
-            )
         self._about = start_from(model, given, self._wavelengths)
         self.model = model.placed_on(self.device)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
@@ -190,8 +192,7 @@ class Adaptation(Steps):
 
     def rate(self) -> float:
         """Adam's step: half a cosine over the time that there is, after a short rise."""
-        falling = (1 + math.cos(math.pi * min(1.0, self._gone() / self._seconds))) / 2
-        return self.config.learning_rate * falling * min(1, (self.iteration + 1) / self.config.warmup_iterations)
+        return rate_after(self.config, self.iteration, min(1.0, self._gone() / self._seconds))
 
     def run(self) -> list[Path]:
         """Learn until the time is over or nothing gets better; the best weights so far are always on the disk."""
@@ -274,7 +275,8 @@ class Adaptation(Steps):
         return np.stack(errors)
 
     def _save(self) -> None:
-        save_weights(self.network, self._output, self.config.n_ovls, self._wavelengths)
+        path, path_about = files_of(self._output)
+        save_weights(self.network, path, self.config.n_ovls, self._wavelengths)
         about = {
             **self.config.as_dict(),
             **self._about,
@@ -292,7 +294,7 @@ class Adaptation(Steps):
                 "gains": self.gains.round(4).tolist(),
             },
         }
-        with replacing(self._files[1]) as temporary:
+        with replacing(path_about) as temporary:
             temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     def _summary(self) -> str:
@@ -316,7 +318,7 @@ class Adaptation(Steps):
         if self.best < spread / math.sqrt(count):
             found += ", less than its standard error: it may be chance"
         say(f"{self._output}: {found}, {self.iteration} iterations in {self._gone():.0f} s")
-        return self._files
+        return files_of(self._output)
 
 
 def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any, Split]:
@@ -324,8 +326,7 @@ def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any,
     path = Path(config.input).expanduser()
     if not path.exists():
         raise UserError(f"--input {path}: no such file or folder; check the path")
-    options = rasters.CubeOptions(config.key, config.band_axis, config.value_scale, config.wavelengths)
-    raster = rasters.open_raster(path, options)
+    raster = rasters.open_raster(path, rasters.CubeOptions.of(config))
     understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
     if understood.high is None:
         raise UserError(f"--input {path}: nothing but missing data; give another scene")
@@ -343,7 +344,7 @@ def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any,
     return raster, cube, split_scene(path, there, n_scale, config.seed, detail)
 
 
-def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split: Split, precision: str) -> TrainConfig:
+def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split: Split) -> TrainConfig:
     """What a run of `train` of this kind would have as its settings."""
     architecture = {k: v for k, v in given.architecture.items() if k != "n_colors"}
     return TrainConfig(
@@ -353,7 +354,7 @@ def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split
             **{"dataset_name": raster.path.stem, "train_dir_mslabel": config.input, "weights": config.model_dir},
             **{"patch_size": split.edge, "patch_stride": split.stride, "epochs": 1, "protocol": "corrected"},
             **{"UseRGB": bool(config.train_dir_rgb), "train_dir_rgb": config.train_dir_rgb},
-            **{"seed": config.seed, "precision": precision, "cuda": config.cuda, "gpus": config.gpus},
+            **{"seed": config.seed, "precision": config.precision, "cuda": config.cuda, "gpus": config.gpus},
         }
     )
 

@@ -67,6 +67,12 @@ def refuse_other_network(given: weights.Weights, asked: Mapping[str, Any]) -> No
         )
 
 
+def is_of_bands(given: weights.Weights, n_colors: int, wavelengths: np.ndarray | None) -> bool:
+    """Whether all of some weights serves these bands: they are its own, or nothing of it depends on them."""
+    bands = given.architecture["n_colors"]
+    return not bands or not given.model.of_bands or are_same_bands(n_colors, wavelengths, bands, given.wavelengths)
+
+
 def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray | None) -> dict[str, Any]:
     """Give a fresh network the values of weights: all of them, or for other bands what does not depend on these.
 
@@ -83,8 +89,7 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
     bands = given.architecture["n_colors"]
     state = given.model.state_dict()
     taken = "all"
-    known = wavelengths is not None and given.wavelengths is not None
-    if bands and model.of_bands and not are_same_bands(model.n_colors, wavelengths, bands, given.wavelengths):
+    if not is_of_bands(given, model.n_colors, wavelengths):
         kept = [name for name in state if not name.startswith(model.of_bands)]
         parts = dict.fromkeys(name.split(".")[0] for name in kept)
         taken = ", ".join(part for part in parts if part != "global_residual")
@@ -93,7 +98,7 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
         state = {**model.state_dict(), **{name: state[name] for name in kept}}
     elif not model.of_bands:
         say(f"{given.path}: nothing of it depends on the bands: all of it is taken")
-    elif known:
+    elif wavelengths is not None and given.wavelengths is not None:
         say(f"{given.path}: was trained on these {model.n_colors} bands: all of it is taken")
     else:
         say(f"{given.path}: was trained on {bands} bands too, not all known by their wavelengths: all of it is taken")

@@ -71,6 +71,11 @@ class CubeOptions:
     value_scale: float = 0.0
     wavelengths: str = ""
 
+    @classmethod
+    def of(cls, settings: Any) -> "CubeOptions":
+        """Those of a command's settings, which have them by these names."""
+        return cls(settings.key, settings.band_axis, settings.value_scale, settings.wavelengths)
+
 
 DEFAULTS = CubeOptions()
 
