@@ -47,6 +47,7 @@ class TestConfig(Config):
         "scene: the network sees each scene divided by its largest LR value; none: as published",
         choices=("none", "scene"),
     )
+    back_projection: int = flag(0, "times that what the result lacks of the input is added to it", low=0)
     save_images: bool = flag(
         False, "1: write each cube (.mat) and a picture of LR, bicubic, SR, HR and the error", affects="place"
     )

@@ -81,6 +81,20 @@ def enlarge(ms: torch.Tensor, n_scale: int, dtype: torch.dtype = torch.float64) 
     return resize_batch(ms.to(dtype), n_scale).float()
 
 
+def back_project(y: torch.Tensor, ms: torch.Tensor, n_scale: int, times: int) -> torch.Tensor:
+    """A result with what it lacks of its input added (iterative back-projection; Irani and Peleg, 1991).
+
+    Args:
+        y: B x C x s*h x s*w, the result.
+        ms: B x C x h x w, what its degradation should be.
+        n_scale: s.
+        times: how often y + enlarged(ms - degraded(y)) takes the place of y.
+    """
+    for _ in range(times):
+        y = y + resize_batch(ms - resize_batch(y, Fraction(1, n_scale)), n_scale)
+    return y
+
+
 def interpolate(x: torch.Tensor, ratio: Fraction) -> torch.Tensor:
     """Torch's interpolation of the mirrored images, cut to the part that MATLAB returns."""
     rows, top, height = _mirrored_indices(x.shape[2], ratio)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from config import TestConfig
+from data.imresize import back_project
 from evaluation import results, scoring
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
@@ -38,6 +39,24 @@ class Method:
     title: str
     n_scale: int
     n_colors: int
+
+
+class BackProjected(nn.Module):
+    """A network to whose output is added, a number of times, what it lacks of the input; called as the network is.
+
+    Args:
+        network: called as network(ms, lms).
+        n_scale: its enlargement.
+        times: see `data.imresize.back_project`.
+    """
+
+    def __init__(self, network: nn.Module, n_scale: int, times: int) -> None:
+        super().__init__()
+        self.network, self.n_scale, self.times = network, n_scale, times
+
+    def forward(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
+        """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
+        return back_project(self.network(ms, lms), ms, self.n_scale, self.times)
 
 
 def test(config: TestConfig) -> list[Path]:
@@ -86,6 +105,9 @@ def _as_asked(method: Method, config: TestConfig, device: torch.device) -> tuple
         model, title = SelfEnsemble(model), f"{title}_ensemble"
     if config.normalise == "scene":
         model, title = Normalised(model), f"{title}_normalised"
+    if config.back_projection:
+        times = config.back_projection
+        model, title = BackProjected(model, method.n_scale, times), f"{title}_projected{times}"
     return model, title
 
 

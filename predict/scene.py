@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
 from config import PredictConfig
-from data.imresize import enlarge, resize_batch
+from data.imresize import back_project, enlarge
 from data.rasters import Raster
 from data.rasters.values import Understanding, peak_of, understand
 from data.spectral import apply_along_bands
@@ -226,10 +225,7 @@ class SceneUpscaling:
             lms = window.of(enlarge(ms, s), s)
             detail = self._network(window.of(ms), lms) - lms
             y = window.of(enlarge(x, s), s) + apply_along_bands(detail, self._matrices.to_scene)
-        x = window.of(x)
-        for _ in range(self._back_projection):
-            y = y + resize_batch(x - resize_batch(y, Fraction(1, s)), s)
-        return y
+        return back_project(y, window.of(x), s, self._back_projection)
 
     def _finished(self, tile, missing):
         """Where a tile's input is missing -> where the result that is finished with it has no data; None for None."""

@@ -194,3 +194,16 @@ def test_a_band_reproduced_exactly_is_left_out_of_the_mean_psnr_by_name(capsys):
     assert scoring.score(scene, output, 4)["MPSNR"] == pytest.approx(30, abs=1e-3)
     assert "MPSNR leaves out 1 of 3 bands, reproduced exactly: 500 nm" in capsys.readouterr().out
     assert scoring.score(scene, output * 0 + gt[0].permute(1, 2, 0).numpy(), 4)["MPSNR"] == np.inf
+
+
+def test_back_projection_adds_what_a_result_lacks_of_its_input(run, stores, tmp_path):
+    flags = {"test_dir": stores / "test.h5", "model_title": "Bicubic", "n_scale": 4, "result_path": tmp_path}
+    code, out, _ = run("test", **flags, back_projection=2)
+    path = tmp_path / "Bicubic_x4_projected2_results.json"
+    assert code == 0 and str(path) in out
+    gt = ((fixtures.smooth_cube(4) * 65535).round() / 65535).astype(np.float32)
+    lr = imresize(gt, 1 / 4)
+    result = imresize(lr, 4)
+    for _ in range(2):
+        result += imresize(lr - imresize(result, 1 / 4), 4)
+    assert read(path)["scenes"]["jelly_beans"] == pytest.approx(quality_assessment(gt, result, ratio=4), rel=1e-4)
