@@ -219,7 +219,7 @@ class Trainer(Steps):
         """Stop the run where a loss is not finite or diverges; last.pth stays as it was before."""
         remedy = (
             f"last.pth in {self.run_dir} is from before; give a --learning_rate below {self.config.learning_rate:g} "
-            "(or --clip_gradient 1) and --resume last, or start anew"
+            "(or --clip_gradient 0.05) and --resume last, or start anew"
         )
         self.losses.check(means, self.iteration, self.per_epoch, remedy)
 

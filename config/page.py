@@ -25,8 +25,8 @@ CONFIGS = {
 INTRODUCTION = """# Flags
 
 Made by `python -m config > docs/flags.md`; `python mains.py COMMAND --help` shows the same. Switches take 1 or 0.
-Anything wrong ends with one sentence and exit code 2, before work has begun; 130 means stopped by Ctrl-C with the
-checkpoint safe.
+Exit codes: 0, done; 2, something in what was given is wrong: one sentence, wherever it can be before work has begun;
+130 and 143, stopped by Ctrl-C or SIGTERM (`train` makes a checkpoint first, and says so); 1, anything else.
 """
 
 

@@ -29,7 +29,12 @@ class PrepareConfig(Config):
         "Cave, Harvard, NTIRE2020, Chikusei, DIV2K, or a name of your own for any folder of cubes",
         affects="row",
     )
-    n_scale: int = flag(4, "enlargement that LR-only images were taken for", choices=SCALES, affects="row")
+    n_scale: int = flag(
+        4,
+        "enlargement: of LR-only images, and what --crop, --check and --format mat are made for",
+        choices=SCALES,
+        affects="row",
+    )
     protocol: str = flag(
         "corrected",
         "how CAVE's 8-bit watercolors is scaled when nothing else is asked: corrected (/255) or published (/65535)",

@@ -21,7 +21,9 @@ class TestConfig(Config):
         "", "test scenes: a scene store or a folder of .mat files (gt; ms and ms_bicubic if there)", affects="place"
     )
     model_dir: str = flag(
-        "", "the .pth file of the weights (ours or released); its architecture is read off it", affects="row"
+        "",
+        "the .pth file of the weights (ours or released), or the name of some that come with the program",
+        affects="row",
     )
     model_title: str = flag(
         "",

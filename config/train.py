@@ -52,7 +52,11 @@ class TrainConfig(Config):
     train_dir_msunlabel: str = flag(
         "", "unlabelled HSIs: a scene store or a folder of .mat patches (ms, ms_bicubic)", affects="place"
     )
-    train_dir_rgb: str = flag("", "RGB images: a folder of pictures or of 8-channel .mat patches", affects="place")
+    train_dir_rgb: str = flag(
+        "",
+        "RGB images: rgb.h5, a folder of pictures (taken at the size they have) or of 8-channel .mat patches",
+        affects="place",
+    )
     eval_dir_ms: str = flag(
         "", "validation scenes: a scene store or a folder of .mat files; scored after each epoch", affects="place"
     )
@@ -76,7 +80,9 @@ class TrainConfig(Config):
     n_ovls: int = flag(2, "bands that neighbouring groups share", low=0)
     use_share: bool = flag(True, "1: all groups and the RGB images share the branches; 0: each has its own")
     conversionMat_path: str = flag(
-        "", "bands-to-8-channels matrix (.csv or .mat); the released 31 x 8 one without", affects="place"
+        "",
+        "bands-to-8-channels matrix (.csv or .mat); without: the released 31 x 8 one, or one made of the wavelengths",
+        affects="place",
     )
     batch_size: int = flag(8, "patches in a mini-batch", low=1)
     epochs: int = flag(10, "passes over the labelled patches and their 8 flips and rotations", low=1)
@@ -144,7 +150,9 @@ class TrainConfig(Config):
         False, "1: keep fewer feature maps and compute them again, to save memory", affects="speed"
     )
     resume: str = flag(
-        "", "last: go on with the newest checkpoint of the same title; or the path of a last.pth", affects="place"
+        "",
+        "last: go on with the newest run of the same network in save_dir; or a run's folder, or its last.pth",
+        affects="place",
     )
     max_iterations: int = flag(0, "end after so many iterations; 0: when the epochs are done", low=0, affects="place")
     log_interval: int = flag(50, "iterations between rows of log.csv", low=1, affects="place")

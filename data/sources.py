@@ -319,6 +319,11 @@ def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.
     return source
 
 
+def are_whole_pictures(path: str | Path) -> bool:
+    """Whether an `rgb_source` of this path takes pictures at the size they have; those of a store are halved."""
+    return not is_store(path) and bool(find_pictures(path))
+
+
 def _pictures(paths: list[Path]) -> Iterator[tuple[str, np.ndarray, float, int]]:
     for path in progress_bar(paths, desc="read pictures", unit="file", leave=False):
         pixels = read_picture(path)

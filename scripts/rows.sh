@@ -1,12 +1,12 @@
 # What the tables' scripts share; they source it. Settings come from the environment:
 #   STORES   folder of the prepared stores: $STORES/cave_x4 or, for every scale, $STORES/cave (likewise
 #            harvard, ntire2020)                                                        (default: stores)
-#   RGB      folder of RGB pictures, or rgb.h5                                          (default: DIV2K)
+#   RGB      rgb.h5 (prepare --dataset_name DIV2K), or a folder of pictures  (default: $STORES/rgb/rgb.h5)
 #   RUNS     where the runs and the tables go                                     (default: runs/tables)
 #   SCALE, FEATS, EPOCHS, SEEDS, REDUCED=1, ROWS="DeepShare SSPSR ..." for some rows only, and FLAGS="--precision bf16"
 #   for flags of train that all rows get
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-STORES=${STORES:-stores} RGB=${RGB:-DIV2K} RUNS=${RUNS:-runs/tables} SEEDS=${SEEDS:-3000} SCALE=${SCALE:-4}
+STORES=${STORES:-stores} RGB=${RGB:-${STORES:-stores}/rgb/rgb.h5} RUNS=${RUNS:-runs/tables} SEEDS=${SEEDS:-3000} SCALE=${SCALE:-4}
 
 # The published recipe, or the reduced one, which is the same for every network; of a flag given twice the last counts.
 recipe=(--n_scale "$SCALE")

@@ -57,6 +57,8 @@ def of_run(run: Run, dataset: str, n_scale: int) -> list[str]:
         if value is not None and value != expected[name]:
             instead = f" instead of {_shown(expected[name])}" if expected[name] != "" else ""
             reasons.append(f"{name} {_shown(Path(value).name if name == 'weights' else value)}{instead}")
+    if run.get("rgb_is_halved") is False:
+        reasons.append("RGB pictures not halved")
     if run.get("adapted"):
         return [*reasons, "adapted to one scene"]
     # Another size or stride, which is a difference already, makes counts of patches mean nothing.

@@ -172,8 +172,8 @@ def refuse_other_run(
     ]
     if changed:
         raise UserError(
-            f"{path}: that run had other settings: {', '.join(changed)}; give the same ones, or start anew without "
-            "--resume"
+            f"{path}: that run had other settings: {', '.join(changed)}; give the same ones, the folder of the run "
+            "that is meant as --resume, or start anew without"
         )
     if run["patches"] != patches:
         raise UserError(

@@ -30,6 +30,7 @@ def test_what_a_network_does_not_have_is_no_difference():
         ({"init": "identity"}, "init identity instead of default"),
         ({"learning_rate": 0.001}, "learning_rate 0.001 instead of 0.0001"),
         ({"dataset_name": "Harvard"}, "trained on Harvard"),
+        ({"rgb_is_halved": False}, "RGB pictures not halved"),
         (
             {"patches": {**FULL["patches"], "labelled": 450}, "iterations": 4500},
             "450 labelled patches, fewer than 1,125",

@@ -66,6 +66,7 @@ def test_a_run_writes_its_files_resumes_and_trains_on(run, tiny_flags, stores):
     assert (config["patch_size"], config["n_colors"], config["iterations"]) == (16, 31, 24)
     # 1 x 2 places in each of the two pictures, 2 x 2 in each of the scenes.
     assert config["patches"] == {"labelled": 8, "rgb": 4, "unlabelled": 8}
+    assert config["rgb_is_halved"] is False
 
     # Another run of the same title takes a folder of its own.
     assert run("train", **flags, max_iterations=1)[0] == 0
