@@ -1,4 +1,4 @@
-"""The training losses: L1 with squared total variation (SSPSR's hybrid loss), and those of the peers.
+"""The training losses: L1 with squared total variation (SSPSR's hybrid loss), a relative one, and those of the peers.
 
 Means and differences of neighbours are taken with the bands as the last axis: their gradients come in the order of the
 axes, and so in channels_last, as the convolutions before them want it.
@@ -12,6 +12,10 @@ from torch.nn import functional
 SPATIAL_TV_WEIGHT = 1e-3
 SPECTRAL_TV_WEIGHT = 1e-3
 SPECTRAL_ANGLE_WEIGHT = 0.1
+# Relative errors are in parts of a band's mean and this: without it, bands without light would count endlessly.
+DARK_LEVEL = 0.02
+# The level at which a relative error counts as an absolute one.
+USUAL_LEVEL = 0.15
 # A spectrum whose norm is below this has no direction: for 31 bands, a fraction of one step of 16 bits.
 DARK = 1e-4
 
@@ -47,6 +51,23 @@ def hybrid_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return l1 + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
 
 
+def relative_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The hybrid loss with errors in parts of the brightness: those of bright images and bands count less.
+
+    0.15 * mean |pred - target| / (m + 0.02) in place of the mean absolute error, where m is the mean of target over
+    rows and columns, of each image and band. PSNR of bands and ERGAS are relative too. No part of the publication.
+
+    Args:
+        pred, target: B x C x H x W, values 0..1.
+
+    Returns:
+        A scalar tensor.
+    """
+    level = target.mean((2, 3), keepdim=True).clamp(min=0) + DARK_LEVEL
+    error = ((pred - target) / level).permute(0, 2, 3, 1).abs().mean()
+    return USUAL_LEVEL * error + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
+
+
 def spectral_angle(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean over the pixels of the angle in radians between two spectra, 0 where either is dark.
 
@@ -80,12 +101,21 @@ def mse_sam_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return half_error + SPECTRAL_ANGLE_WEIGHT * spectral_angle(pred, target)
 
 
-def loss_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss that --loss names: hybrid, l1, mse or mse_sam."""
-    losses: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-        "hybrid": hybrid_loss,
-        "l1": functional.l1_loss,
-        "mse": functional.mse_loss,
-        "mse_sam": mse_sam_loss,
-    }
-    return losses[name]
+Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+LOSSES: dict[str, Criterion] = {
+    "hybrid": hybrid_loss,
+    "l1": functional.l1_loss,
+    "mse": functional.mse_loss,
+    "mse_sam": mse_sam_loss,
+    "relative": relative_loss,
+}
+
+
+def loss_of(name: str) -> Criterion:
+    """The loss of labelled and mixed mini-batches that --loss names: one of LOSSES."""
+    return LOSSES[name]
+
+
+def rgb_loss_of(name: str) -> Criterion:
+    """The loss of RGB mini-batches where --loss says so: hybrid, as released, unless it is relative."""
+    return relative_loss if name == "relative" else hybrid_loss

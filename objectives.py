@@ -35,7 +35,7 @@ class Learner(Protocol):
 
     Attributes:
         conversion: F, the bands x n_subs matrix of the consistency loss; None where nobody needs it.
-        criterion: the loss that --loss names.
+        criterion, rgb_criterion: the losses that --loss names.
         seed, iteration, repeat: what random draws depend on; repeat counts an objective's mini-batches of an
             iteration.
         kept: what losses keep for later mini-batches, to be made again where it is missing.
@@ -47,6 +47,7 @@ class Learner(Protocol):
     repeat: int
     kept: dict[Any, Any]
     criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    rgb_criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
     def super_resolve(self, batch: Any, modality: str = "spectral") -> torch.Tensor:
         """The network's output for a batch, in float32."""
@@ -80,7 +81,7 @@ def mixup_matrix(learner: Learner, n_colors: int, device: torch.device) -> torch
 
 def rgb_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     """Super-resolved RGB images against the true ones."""
-    return hybrid_loss(learner.super_resolve(batch, "rgb"), batch.gt)
+    return learner.rgb_criterion(learner.super_resolve(batch, "rgb"), batch.gt)
 
 
 def consistency_loss(learner: Learner, batch: Batch) -> torch.Tensor:

@@ -16,6 +16,7 @@ from config.fields import (
     gpus_flag,
 )
 from data.facts import PROTOCOLS, SCALES
+from losses import LOSSES
 from models import registry
 from utils import UserError
 
@@ -97,8 +98,9 @@ class TrainConfig(Config):
     clip_gradient: float = flag(0.0, "largest norm of the gradient; 0: not clipped", low=0, affects="remedy")
     loss: str = flag(
         "hybrid",
-        "of labelled and mixed batches: hybrid (L1 with total variation), l1, mse, or mse_sam (with spectral angle)",
-        choices=("hybrid", "l1", "mse", "mse_sam"),
+        "of labelled and mixed batches: hybrid (L1 with total variation), l1, mse, mse_sam (with spectral angle), or "
+        "relative (hybrid with errors in parts of each band's brightness; of RGB batches too)",
+        choices=tuple(LOSSES),
     )
     ema_decay: float = flag(
         0.0, "decay of a running mean of the weights, which is then scored and saved; 0: none, 0.999: usual", low=0

@@ -5,7 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from losses import hybrid_loss, loss_of, mse_sam_loss, spatial_tv, spectral_angle, spectral_tv
+from losses import (
+    LOSSES,
+    hybrid_loss,
+    loss_of,
+    mse_sam_loss,
+    relative_loss,
+    rgb_loss_of,
+    spatial_tv,
+    spectral_angle,
+    spectral_tv,
+)
 from metrics import quality_assessment
 
 
@@ -70,6 +80,17 @@ def test_mse_sam_is_half_the_squared_error_of_an_image_and_a_tenth_of_the_angle(
     assert mse_sam_loss(pred, target).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_relative_errors_are_in_parts_of_each_bands_brightness():
+    # Two bands of two pixels: means 0.28 and 0.08, so errors count in parts of 0.3 and 0.1: 0.2, 0, 0 and 0.2.
+    target = torch.tensor([[0.28, 0.28], [0.08, 0.08]]).reshape(1, 2, 1, 2)
+    pred = torch.tensor([[0.34, 0.28], [0.08, 0.06]]).reshape(1, 2, 1, 2)
+    variation = ((0.34 - 0.28) ** 2 + (0.08 - 0.06) ** 2) / 2
+    between_bands = 2 * ((0.34 - 0.08) ** 2 + (0.28 - 0.06) ** 2) / 2
+    expected = 0.15 * 0.1 + 1e-3 * variation + 1e-3 * between_bands
+    assert relative_loss(pred, target).item() == pytest.approx(expected, rel=1e-6)
+    assert (rgb_loss_of("relative"), rgb_loss_of("l1")) == (relative_loss, hybrid_loss)
+
+
 def test_losses_by_the_names_of_the_flag():
     pred, target = torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.5]]]])
     assert loss_of("hybrid") is hybrid_loss
@@ -80,13 +101,13 @@ def test_losses_by_the_names_of_the_flag():
 SIZES = st.tuples(*(st.integers(1, 5) for _ in range(4)))
 
 
-@given(st.sampled_from(["hybrid", "l1", "mse", "mse_sam"]), SIZES, st.floats(0, 1, width=32))
+@given(st.sampled_from(list(LOSSES)), SIZES, st.floats(0, 1, width=32))
 def test_equal_constant_images_have_no_loss(name, size, value):
     x = torch.full(size, value)
     assert loss_of(name)(x, x.clone()).item() == pytest.approx(0, abs=1e-6)
 
 
-@given(st.sampled_from(["hybrid", "l1", "mse", "mse_sam"]), SIZES, st.integers(0, 2**16))
+@given(st.sampled_from(list(LOSSES)), SIZES, st.integers(0, 2**16))
 def test_losses_of_wrong_images_are_finite_and_above_zero(name, size, seed):
     generator = torch.Generator().manual_seed(seed)
     pred, target = (torch.rand(size, generator=generator) for _ in range(2))

@@ -12,7 +12,7 @@ ROOMS = {
     "data": {"utils"},
     "objectives": {"utils", "losses", "data.spectral"},
     "models": {"utils", "data.facts"},
-    "config": {"utils", "objectives", "models.registry", "data.facts"},
+    "config": {"utils", "losses", "objectives", "models.registry", "data.facts"},
     "training": {"config", "data", "models", "objectives", "losses", "utils", "metrics"},
     "evaluation": {
         *("config", "data", "models", "metrics", "pictures", "training.checkpoint", "training.processes", "utils"),

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from config import TrainConfig
 from data.stream import Batch
-from losses import loss_of
+from losses import loss_of, rgb_loss_of
 from models.blocks import SSB
 from models.network import Network
 from models.precision import in_bf16
@@ -40,7 +40,8 @@ class Learner:
         can_record = parameters[0].is_cuda and is_whole and not config.activation_checkpointing
         self._graphs = GraphedSteps(parameters) if can_record else None
         self.config = config
-        self.conversion, self.criterion, self.seed = conversion, loss_of(config.loss), config.seed
+        self.conversion, self.seed = conversion, config.seed
+        self.criterion, self.rgb_criterion = loss_of(config.loss), rgb_loss_of(config.loss)
         self.iteration = self.repeat = 0
         self.kept: dict[Any, Any] = {}
 

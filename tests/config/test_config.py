@@ -119,7 +119,7 @@ def test_switching_mixup_on_does_something():
         ({"gpus": "first"}, "--gpus takes device numbers"),
         ({"use_rgb": 1}, "--use_rgb is not a flag of this command; did you mean --UseRGB?"),
         ({"train_dir_mslabel": ""}, "--train_dir_mslabel is missing"),
-        ({"loss": "l2"}, "--loss takes hybrid, l1, mse or mse_sam, not 'l2'"),
+        ({"loss": "l2"}, "--loss takes hybrid, l1, mse, mse_sam or relative, not 'l2'"),
         ({"clip_gradient": -1}, "--clip_gradient is at least 0"),
         ({"model_title": "MCNet", "UseRGB": 1}, "--UseRGB 1: MCNet has no path for RGB images"),
         ({"model_title": "GDRRN", "UseUnlabelConsistency": 1}, "--UseUnlabelConsistency 1: GDRRN has no path"),
