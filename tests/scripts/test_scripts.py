@@ -174,6 +174,22 @@ def test_rows_of_few_labelled_scenes_have_equal_steps_and_labelled_batches(progr
     assert all(c.UseRGB and c.UseUnlabelConsistency and c.UseLabeledSpectralMixUp for c in full)
 
 
+@pytest.mark.parametrize(("name", "scale"), [("best_x4.sh", 4), ("best_x8.sh", 8)])
+def test_the_best_recipe_is_trained_and_scored_under_both_protocols(program, name, scale):
+    calls = program.calls(name, WEIGHTS="cave_x4", FLAGS="--precision bf16")
+    ((row, c),) = rows_of_calls(calls, f"cave_x{scale}").items()
+    assert row == "best/seed3000"
+    assert (c.n_scale, c.n_feats, c.patch_size, c.patch_stride) == (scale, 64, 12 * scale, 8 * scale)
+    assert (c.loss, c.theta_rgb, c.weights, c.learning_rate, c.precision) == ("relative", 2, "cave_x4", 5e-4, "bf16")
+    assert c.UseRGB and c.UseLabeledSpectralMixUp and not c.UseUnlabelConsistency
+    tests = [TestConfig.from_flags(flags_of(call)) for call in calls if call[:2] == ["mains.py", "test"]]
+    refined = [(t.protocol, t.normalise, t.back_projection, t.self_ensemble) for t in tests if t.self_ensemble]
+    assert refined == [("corrected", "scene", 2, True), ("published", "scene", 2, True)]
+    shutil.rmtree(program.root / "runs")
+    ((_, c),) = rows_of_calls(program.calls(name), f"cave_x{scale}").items()
+    assert (c.weights, c.learning_rate) == ("", 1e-3)
+
+
 def test_a_table_has_every_method_and_the_peers_their_own_recipe(program):
     (program.root / "stores/harvard_x4/unlabelled.h5").touch()
     calls = program.calls("table_x4.sh", REDUCED="1")
