@@ -174,7 +174,10 @@ def architecture_of(
     if "n_scale" not in architecture:
         architecture["n_scale"] = _told("n_scale", _recorded("n_scale", path, metadata), n_scale, path)
         if architecture["n_scale"] is None:
-            raise UserError(f"{path}: nothing tells for what scale these weights are; give --n_scale, as 4")
+            raise UserError(
+                f"{path}: nothing tells for what scale these weights are; give --n_scale, as 4, or a config.json "
+                'beside them that has "n_scale": 4'
+            )
     if "n_colors" not in architecture:
         architecture["n_colors"] = _recorded("n_colors", path, metadata) or 0
     return architecture
