@@ -14,7 +14,7 @@ SPECTRAL_TV_WEIGHT = 1e-3
 SPECTRAL_ANGLE_WEIGHT = 0.1
 # Relative errors are in parts of a band's mean and this: without it, bands without light would count endlessly.
 DARK_LEVEL = 0.02
-# The level at which a relative error counts as an absolute one.
+# The mean plus DARK_LEVEL at which a relative error counts as much as an absolute one.
 USUAL_LEVEL = 0.15
 # A spectrum whose norm is below this has no direction: for 31 bands, a fraction of one step of 16 bits.
 DARK = 1e-4
@@ -47,8 +47,7 @@ def hybrid_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Returns:
         A scalar tensor.
     """
-    l1 = (pred - target).permute(0, 2, 3, 1).abs().mean()
-    return l1 + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
+    return _with_variation((pred - target).permute(0, 2, 3, 1).abs().mean(), pred)
 
 
 def relative_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -65,7 +64,11 @@ def relative_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """
     level = target.mean((2, 3), keepdim=True).clamp(min=0) + DARK_LEVEL
     error = ((pred - target) / level).permute(0, 2, 3, 1).abs().mean()
-    return USUAL_LEVEL * error + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
+    return _with_variation(USUAL_LEVEL * error, pred)
+
+
+def _with_variation(error: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
+    return error + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
 
 
 def spectral_angle(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

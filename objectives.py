@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
-from losses import hybrid_loss
+from losses import Criterion, hybrid_loss
 from utils import random_generator, sent_to
 
 # Random matrices of Spectral Mixup that are drawn, and sent to the device, together.
@@ -46,8 +46,8 @@ class Learner(Protocol):
     iteration: int
     repeat: int
     kept: dict[Any, Any]
-    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    rgb_criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    criterion: Criterion
+    rgb_criterion: Criterion
 
     def super_resolve(self, batch: Any, modality: str = "spectral") -> torch.Tensor:
         """The network's output for a batch, in float32."""

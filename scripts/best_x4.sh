@@ -15,8 +15,10 @@ folder=$(stores_of cave)
 for seed in $SEEDS; do
     weights=$(ls "$RUNS/cave_x$SCALE/best/seed$seed"/*/*_epoch_*.pth | tail -1)
     for protocol in corrected published; do
+        out=$(dirname "$weights")/$protocol
+        compgen -G "$out/*_ensemble_*_results.json" >/dev/null && continue
         "$python" mains.py test --model_dir "$weights" --test_dir "$folder/test.h5" --protocol $protocol \
-            --normalise scene --back_projection 2 --self_ensemble 1 --result_path "$(dirname "$weights")/$protocol"
+            --normalise scene --back_projection 2 --self_ensemble 1 --result_path "$out"
     done
 done
 tables

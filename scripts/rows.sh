@@ -6,7 +6,8 @@
 #   SCALE, FEATS, EPOCHS, SEEDS, REDUCED=1, ROWS="DeepShare SSPSR ..." for some rows only, and FLAGS="--precision bf16"
 #   for flags of train that all rows get
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-STORES=${STORES:-stores} RGB=${RGB:-${STORES:-stores}/rgb/rgb.h5} RUNS=${RUNS:-runs/tables} SEEDS=${SEEDS:-3000} SCALE=${SCALE:-4}
+STORES=${STORES:-stores} RGB=${RGB:-$STORES/rgb/rgb.h5} RUNS=${RUNS:-runs/tables}
+SEEDS=${SEEDS:-3000} SCALE=${SCALE:-4}
 
 # The published recipe, or the reduced one, which is the same for every network; of a flag given twice the last counts.
 recipe=(--n_scale "$SCALE")

@@ -28,6 +28,7 @@ class Inputs:
         n_colors: bands.
         wavelengths: their centres in nm, or None.
         conversion: bands x n_subs matrix of the consistency loss on the device; None where nobody needs it.
+        rgb_is_halved: whether RGB images were halved first, as in the paper; None without them.
     """
 
     config: TrainConfig
@@ -35,6 +36,7 @@ class Inputs:
     n_colors: int
     wavelengths: np.ndarray | None
     conversion: torch.Tensor | None
+    rgb_is_halved: bool | None
 
     @property
     def patch_counts(self) -> dict[str, int]:
@@ -81,7 +83,8 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
         )
         for name, source in opened.items()
     }
-    return Inputs(config, streams, labelled.n_colors, labelled.wavelengths, conversion)
+    rgb_is_halved = not sources.are_whole_pictures(config.train_dir_rgb) if "rgb" in opened else None
+    return Inputs(config, streams, labelled.n_colors, labelled.wavelengths, conversion, rgb_is_halved)
 
 
 def _open(stream: str, config: TrainConfig, n_colors: int) -> Source:

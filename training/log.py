@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.sources import are_whole_pictures
 from metrics import METRICS
 from training.inputs import Inputs
 from utils import UserError, replacing, writing
@@ -89,7 +88,6 @@ def description_of(
     _, stride = config.patch
     threads = torch.get_num_threads()
     on_cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    rgb = {"rgb_is_halved": not are_whole_pictures(config.train_dir_rgb)} if "rgb" in inputs.streams else {}
     return {
         **config.as_dict(),
         "patch_size": inputs.streams["labelled"].source.size,
@@ -97,7 +95,7 @@ def description_of(
         "n_colors": inputs.n_colors,
         "iterations": iterations,
         "patches": inputs.patch_counts,
-        **rgb,
+        "rgb_is_halved": inputs.rgb_is_halved,
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else on_cpu,
         "processes": processes,
