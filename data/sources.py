@@ -308,7 +308,9 @@ def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.
         )
         return ScenePatches(_pictures(pictures), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
     if not mats:
-        raise DataError(path, "holds neither pictures nor .mat patches, and is no store", "check the path")
+        raise DataError(
+            path, "holds neither pictures nor .mat patches, and is no store", "give rgb.h5 itself, or pictures"
+        )
     source = MatPatches(path, mats, n_scale)
     if source.n_colors != lift.shape[1]:
         raise DataError(
