@@ -10,7 +10,7 @@ import torch
 from config import PredictConfig
 from data.imresize import back_project, enlarge
 from data.rasters import Raster
-from data.rasters.values import Understanding, peak_of, understand
+from data.rasters.values import Understanding, peak_of, read_unit, understand
 from data.spectral import apply_along_bands
 from predict import tiles
 from predict.bands import BandList, match_bands
@@ -190,14 +190,12 @@ class SceneUpscaling:
         top, rows = _with_halo(tile.rows, self.raster.shape[0])
         left, cols = _with_halo(tile.cols, self.raster.shape[1])
         window = _Window(top, left, tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start)
-        unit, missing = self.calibration.to_unit(self.raster.read(rows, cols), self.raster.there(rows, cols))
+        unit, missing = read_unit(self.raster, self.calibration, rows, cols)
         if missing is not None:
             missing = missing[top : top + window.height, left : left + window.width]
         if unit is None:
             shape = (window.height * self.scale, window.width * self.scale, self.shape[2])
             return np.zeros(shape, dtype=np.float32), missing
-        if not np.isfinite(unit).all():
-            raise UserError(f"{self.raster.path}: values beyond what float32 holds; give another --value_scale")
         x = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))[None].to(self._network.device)
         try:
             y = self._through_network(x / self.peak, window) * self.peak

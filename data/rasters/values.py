@@ -56,12 +56,12 @@ class Calibration:
         missing = missing_values(raw, self.nodata, there)
         if missing is not None and missing.all():
             return None, missing
-        if self.scaling:
-            unit = (self.scaling.physical(raw) / self.scale).astype(np.float32)
-        else:
-            divisor = raw.dtype.type(self.scale) if self.dtype.kind == "f" else np.float64(self.scale)
-            # What float32 does not hold becomes infinite, and is found by whoever uses it.
-            with np.errstate(over="ignore"):
+        # What float32 does not hold becomes infinite, and is found by `read_unit`.
+        with np.errstate(over="ignore"):
+            if self.scaling:
+                unit = (self.scaling.physical(raw) / self.scale).astype(np.float32)
+            else:
+                divisor = raw.dtype.type(self.scale) if self.dtype.kind == "f" else np.float64(self.scale)
                 unit = (raw / divisor).astype(np.float32, copy=False)
         return (unit if missing is None else filled(unit, missing)), missing
 
@@ -251,6 +251,20 @@ def peak_of(raster: Raster, understood: Understanding, normalise: str) -> float:
     return 1.0 if is_left else peak
 
 
+def read_unit(
+    raster: Raster, calibration: Calibration, rows: slice, cols: slice
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Read a window of a raster and bring it to 0..1: what `Calibration.to_unit` returns.
+
+    Raises:
+        DataError: for values that float32 does not hold.
+    """
+    unit, missing = calibration.to_unit(raster.read(rows, cols), raster.there(rows, cols))
+    if unit is not None and not np.isfinite(unit).all():
+        raise DataError(raster.path, "values beyond what float32 holds", "give another {value_scale}")
+    return unit, missing
+
+
 class UnitCube:
     """A scene as networks see it, window by window: cube[i:j, k:l] is h x w x C float32, about 0..1, gaps filled in.
 
@@ -270,13 +284,10 @@ class UnitCube:
 
     def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
         """The pixels of a window; zero where all of it is missing."""
-        rows, cols = window
-        unit, missing = self._calibration.to_unit(self._raster.read(rows, cols), self._raster.there(rows, cols))
+        unit, missing = read_unit(self._raster, self._calibration, *window)
         if unit is None:
             assert missing is not None, "where nothing is there, that is known"
             return np.zeros(missing.shape, dtype=np.float32)
-        if not np.isfinite(unit).all():
-            raise DataError(self._raster.path, "values beyond what float32 holds", "give another {value_scale}")
         return unit / np.float32(self._peak)
 
     def there(self) -> np.ndarray:
