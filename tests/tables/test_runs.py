@@ -43,11 +43,12 @@ def test_the_config_of_the_programs_own_weights_agrees_with_their_tensors(name):
     assert architecture == {key: told[key] for key in architecture}
     assert sum(p.numel() for p in loaded.model.parameters()) == told["parameters"]
     # Patches every so many pixels in 5 scenes of 512 x 512, 15 alike, and 100 pieces of 256 x 256 pixels, or halved;
-    # cave_x4 has seen 500 photographs of 481 x 321 pixels beside them, halved too.
+    # cave_x4 and cave_x8 have seen 500 photographs of 481 x 321 pixels beside them, halved too.
     size, stride = told["patch_size"], told["patch_stride"]
     scene, piece, half = (((edge - size) // stride + 1) ** 2 for edge in (512, 256, 128))
     photograph = ((240 - size) // stride + 1) * ((160 - size) // stride + 1)
-    pictures = {"cave_x2_small": 100 * half, "cave_x4": 100 * half + 500 * photograph}
+    both = 100 * half + 500 * photograph
+    pictures = {"cave_x2_small": 100 * half, "cave_x4": both, "cave_x8": both}
     expected = {"labelled": 5 * scene, "rgb": pictures.get(name, 100 * piece)}
     if told["UseUnlabelConsistency"]:
         expected["unlabelled"] = 15 * scene
