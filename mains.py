@@ -4,7 +4,8 @@
 The commands: prepare, info, train, test, predict, tables, demo, adapt.
 
 `python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
-Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 1 else.
+Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 143 by SIGTERM,
+1 else.
 `torchrun --nproc-per-node N mains.py COMMAND ...` runs train, test and predict on N devices.
 """
 

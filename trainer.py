@@ -233,7 +233,7 @@ class Trainer(Steps):
         mean = results.mean_row(rows)
         say(f"epoch {epoch}: MPSNR {mean['MPSNR']:.4f}  SAM {mean['SAM']:.4f}  ERGAS {mean['ERGAS']:.4f}")
         if all(mean["MPSNR"] > best for _, best in self.log.validations()):
-            self._save_weights(self.run_dir / "best.pth")
+            self._save_weights(self.run_dir / results.BEST_WEIGHTS)
         self.log.validation(epoch, self.iteration, mean)
 
     def _save_weights(self, path: Path) -> None:
@@ -251,7 +251,7 @@ class Trainer(Steps):
         if self.world.is_main:
             weights = checkpoint.final_weights(self.run_dir, self.config, -(-self.iteration // self.per_epoch))
             self._save_weights(weights)
-            self.files += [*checkpoint.run_files(self.run_dir), *self.run_dir.glob("best.pth"), weights]
+            self.files += [*checkpoint.run_files(self.run_dir), *self.run_dir.glob(results.BEST_WEIGHTS), weights]
         if self.test_scenes:
             about = {**self._description(), "training_seconds": round(self.seconds, 1)}
             self.files += score_run(

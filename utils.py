@@ -353,6 +353,11 @@ def _locked(lock):
         os.close(handle)
 
 
+def listed(text: str) -> list[str]:
+    """A comma-separated list of names as a list, without blanks at the ends."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def file_name(name: str) -> str:
     """A foreign name as that of a file: nothing in it leads to another folder or is hidden."""
     kept = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", name).lstrip(".").strip()

@@ -6,7 +6,7 @@ docs/flags.md is made from them, and a run's config.json is one written out.
 
 from config.adapt import AdaptConfig
 from config.demo import DemoConfig
-from config.fields import Config, affecting, flags_table, names, unknown_flag
+from config.fields import Config, affecting, flags_table, unknown_flag
 from config.info import InfoConfig
 from config.predict import PredictConfig
 from config.prepare import PrepareConfig
@@ -27,6 +27,5 @@ __all__ = [
     "TrainConfig",
     "affecting",
     "flags_table",
-    "names",
     "unknown_flag",
 ]

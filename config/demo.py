@@ -7,7 +7,7 @@ from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag
 
 @dataclass(frozen=True)
 class DemoConfig(Config):
-    """Train the full method for a minute on built-in photographs and score it: no download, no GPU."""
+    """Train the full method for two to four minutes on built-in photographs and score it: no download, no GPU."""
 
     out_dir: str = flag("./demo_output", "folder for the demo's stores, run, table and picture", affects="place")
     seed: int = flag(3000, "seed of every random draw", low=0)

@@ -68,13 +68,14 @@ class Config:
             UserError: for a combination that cannot work.
         """
 
-    def check_choices(self) -> None:
-        """Refuse values that are not among a setting's choices, for settings that came by no command line."""
+    def check_limits(self) -> None:
+        """Refuse values beyond their setting's choices and limits, for settings that came by no command line."""
         for field in dataclasses.fields(self):
             choices = choices_of(field)
             value = getattr(self, field.name)
             if choices and value not in choices:
                 raise UserError(f"{field.name} is one of {', '.join(map(str, choices))}, not {value!r}")
+            _refuse_beyond(field, value, field.name)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, for config.json and checkpoints."""
@@ -121,11 +122,11 @@ def precision_flag() -> str:
     )
 
 
-def value_scale_flag() -> Any:
+def value_scale_flag(of: str = "") -> Any:
     """--value_scale of what reads scenes of one's own."""
     return flag(
         0.0,
-        "what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
+        f"{of}what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
         low=0,
         high=LARGEST_SCALE,
     )
@@ -136,23 +137,23 @@ def nodata_flag() -> Any:
     return flag("", "value that marks missing data, where the file does not say; NaN always does")
 
 
-def wavelengths_flag() -> Any:
+def wavelengths_flag(of: str = "") -> Any:
     """--wavelengths of what reads scenes of one's own."""
     return flag(
         "",
-        "where the file does not say: first,last in nm of evenly spaced bands; all of them, with commas between; or a "
-        "text file that holds all of them",
+        f"{of}where the file does not say: first,last in nm of evenly spaced bands; all of them, with commas between; "
+        "or a text file that holds all of them",
     )
 
 
-def key_flag() -> Any:
+def key_flag(of: str = "") -> Any:
     """--key of what reads scenes of one's own."""
-    return flag("", "name of the array in .mat, .npz and HDF5 files; the only cube without")
+    return flag("", f"{of}name of the array in .mat, .npz and HDF5 files; the only cube without")
 
 
-def band_axis_flag() -> Any:
+def band_axis_flag(of: str = "") -> Any:
     """--band_axis of what reads scenes of one's own."""
-    return flag(-1, "axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
+    return flag(-1, f"{of}axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
 
 
 def cuda_flag() -> Any:
@@ -171,11 +172,6 @@ def unknown_flag(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
     remedy = f"did you mean --{by_lower_case[near[0]]}?" if near else "--help lists the flags"
     return f"--{name} is not a flag of this command; {remedy}"
-
-
-def names(text: str) -> list[str]:
-    """A comma-separated list of scene names as a list, without blanks at the ends."""
-    return [n.strip() for n in text.split(",") if n.strip()]
 
 
 def number(value: Any) -> float | None:
@@ -214,7 +210,7 @@ def flags_table(config_class: type[Config]) -> str:
 
 def _converted(field: dataclasses.Field, value: Any) -> Any:
     """A raw flag value in the field's type and within its limits."""
-    name, limits = field.name, field.metadata
+    name = field.name
     kind: Any = field.type
     if field.type is str:
         value = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
@@ -236,13 +232,19 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
     choices = choices_of(field)
     if choices and value not in choices:
         raise UserError(f"--{name} takes {_one_of(choices, field.default)}, not {value!r}")
-    if limits["low"] is not None and value < limits["low"]:
-        raise UserError(f"--{name} is at least {limits['low']}, not {value!r}")
-    if limits["above"] is not None and value <= limits["above"]:
-        raise UserError(f"--{name} is above {limits['above']}, not {value!r}")
-    if limits["high"] is not None and value > limits["high"]:
-        raise UserError(f"--{name} is at most {limits['high']:g}, not {value!r}")
+    _refuse_beyond(field, value, f"--{name}")
     return value
+
+
+def _refuse_beyond(field, value, name):
+    """Refuse a value beyond its field's limits; NaN is beyond all."""
+    low, above, high = (field.metadata[limit] for limit in ("low", "above", "high"))
+    if low is not None and not value >= low:
+        raise UserError(f"{name} is at least {low}, not {value!r}")
+    if above is not None and not value > above:
+        raise UserError(f"{name} is above {above}, not {value!r}")
+    if high is not None and not value <= high:
+        raise UserError(f"{name} is at most {high:g}, not {value!r}")
 
 
 def choices_of(field: dataclasses.Field) -> tuple:

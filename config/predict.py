@@ -82,6 +82,10 @@ class PredictConfig(Config):
                 "--model_dir is missing; give a .pth file, or the name of weights that come with the program"
             )
         self.check_tiles()
+        self.check_values()
+
+    def check_values(self) -> None:
+        """Refuse what can neither stand for 1 nor mark missing data."""
         check_value_scale(self.value_scale)
         check_nodata(self.nodata)
 

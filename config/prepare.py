@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from config.fields import (
     Config,
     asked_or_published_patch,
+    band_axis_flag,
     check_patch,
     check_value_scale,
     flag,
-    names,
+    key_flag,
     number,
+    value_scale_flag,
+    wavelengths_flag,
 )
-from data.facts import DATASETS, LARGEST_SCALE, PROTOCOLS, SCALES, SPLITS
-from utils import UserError
+from data.facts import DATASETS, PROTOCOLS, SCALES, SPLITS
+from utils import UserError, listed
 
 # What says how cubes of one's own are read.
 OF_OWN_CUBES = ("key", "band_axis", "value_scale", "wavelengths")
@@ -54,14 +57,10 @@ class PrepareConfig(Config):
         "0.6,0.2,0.2", "labelled, unlabelled and test parts, drawn by the seed where no split is published"
     )
     seed: int = flag(3000, "seed of that draw", low=0)
-    key: str = flag("", "own cubes: name of the array in .mat, .npz and HDF5 files; the only cube without")
-    band_axis: int = flag(-1, "own cubes: axis of the bands, 0, 1 or 2; -1: found", choices=(-1, 0, 1, 2))
-    value_scale: float = flag(
-        0.0, "own cubes: what stands for 1; 0: the integer type's maximum, 1 for floats", low=0, high=LARGEST_SCALE
-    )
-    wavelengths: str = flag(
-        "", "own cubes whose files do not say: first,last in nm of evenly spaced bands; all of them; or a text file"
-    )
+    key: str = key_flag("own cubes: ")
+    band_axis: int = band_axis_flag("own cubes: ")
+    value_scale: float = value_scale_flag("own cubes: ")
+    wavelengths: str = wavelengths_flag("own cubes: ")
     crop: bool = flag(False, "1: cut rows and columns at the end off, so that the scale divides what is left")
     format: str = flag(
         "h5",
@@ -95,7 +94,7 @@ class PrepareConfig(Config):
             raise UserError(f"--fractions takes three parts such as 0.6,0.2,0.2, not {self.fractions!r}")
         seen: dict[str, str] = {}
         for split in SPLITS:
-            for name in names(getattr(self, split)):
+            for name in listed(getattr(self, split)):
                 if seen.setdefault(name, split) != split:
                     raise UserError(
                         f"scene {name} is in both --{seen[name]} and --{split}; a scene belongs to one split"

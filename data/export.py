@@ -43,7 +43,8 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
             continue
         unfinished, before = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "before"))
         with only_here(folder), writing(folder):
-            shutil.rmtree(unfinished, ignore_errors=True)
+            for left in (unfinished, before):
+                shutil.rmtree(left, ignore_errors=True)
             unfinished.mkdir()
             for name, arrays in _files(split, path, n_scale, size, stride, protocol):
                 # Compressed, as MATLAB's own save does by default.

@@ -12,7 +12,7 @@ from data.errors import DataError
 from data.facts import SPLITS, published_split
 from data.rasters import CubeOptions
 from data.raw.cave import SIZE as CAVE_SIZE
-from utils import only_here, progress_bar, random_generator, say
+from utils import listed, only_here, progress_bar, random_generator, say
 
 PROGRAM = "hsi-super-resolution 1"
 # Starting processes takes seconds: fewer scenes than this are read in this one.
@@ -53,7 +53,7 @@ def _plan(config, options):
     found = raw.find_scenes(config.dataset_name, config.raw_dir, options) if config.raw_dir else {}
     if config.dataset_name == "DIV2K":
         return {"rgb": found}
-    asked = {split: _names(getattr(config, split)) for split in SPLITS}
+    asked = {split: listed(getattr(config, split)) for split in SPLITS}
     lists = (
         asked if any(asked.values()) else published_split(config.dataset_name) or _drawn_split(config, sorted(found))
     )
@@ -205,8 +205,3 @@ def _lr_scale(scene, split, config):
         return 1
     quarter = config.dataset_name == "Cave" and scene.cube.shape[0] * config.n_scale == CAVE_SIZE
     return config.n_scale if config.unlabelled_lr_dir or quarter else 1
-
-
-def _names(text):
-    """The names in a comma-separated list."""
-    return [n.strip() for n in text.split(",") if n.strip()]

@@ -16,7 +16,7 @@ from models.network import Network
 from trainer import Trainer
 from utils import replacing
 
-# x2 and a narrow network, because at x4 more steps are needed than fit into a minute or two.
+# x2 and a narrow network, because at x4 more steps are needed than fit into some minutes.
 RECIPE = {
     "dataset_name": "Demo",
     "n_scale": 2,

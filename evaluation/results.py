@@ -19,7 +19,9 @@ from utils import replacing
 PRINTED = ("MPSNR", "MSSIM", "MSSIM_gaussian", "SAM", "ERGAS", "CrossCorrelation", "RMSE")
 
 # No metric is larger, and no enlargement.
-LARGEST, LARGEST_SCALE = 1e15, 1000
+LARGEST, LARGEST_ENLARGEMENT = 1e15, 1000
+# What the weights of a run's best validation are called in its folder.
+BEST_WEIGHTS = "best.pth"
 
 # {scene: {metric: value}}
 Rows = Mapping[str, Mapping[str, float]]
@@ -190,7 +192,7 @@ def _number(value, name):
 
 
 def _scale(value):
-    if not 0 < _number(value, "n_scale") < LARGEST_SCALE or value % 1:
+    if not 0 < _number(value, "n_scale") < LARGEST_ENLARGEMENT or value % 1:
         raise ValueError(f"n_scale is {value}, not a whole number from 1")
     return int(value)
 

@@ -12,6 +12,7 @@ from data.errors import DataError
 from data.folders import find_mats
 from data.imresize import degrade, enlarge
 from data.mat import read_mat
+from data.sources import to_bands_first
 from data.store import Store, is_store
 from utils import given_by, progress_bar, say
 
@@ -107,11 +108,11 @@ class SceneSet:
             scene = self._store.read(entry)
             if scene.lr_scale != 1:
                 raise DataError(self.path, f"{scene.name} is an LR image without HR", "it cannot be scored")
-            gt, name, given = _tensor(scene.values(self.protocol)), scene.name, {}
+            gt, name, given = to_bands_first(scene.values(self.protocol)), scene.name, {}
             band_names, wavelengths = scene.band_names, scene.wavelengths
         else:
             given, name, wavelengths = read_mat(entry, ("gt",), ("ms", "ms_bicubic")), entry.stem, None
-            gt = _tensor(given["gt"])
+            gt = to_bands_first(given["gt"])
             band_names = [f"band {k + 1}" for k in range(gt.shape[1])]
         self._check_size(name, gt)
         ms, lms = self._inputs(entry, gt, given)
@@ -131,7 +132,7 @@ class SceneSet:
         """(ms, lms) as the file has them, else made from gt."""
         if "ms" not in given:
             return degrade(gt, self.n_scale)
-        ms = _tensor(given["ms"])
+        ms = to_bands_first(given["ms"])
         if ms.shape != (1, gt.shape[1], gt.shape[2] // self.n_scale, gt.shape[3] // self.n_scale):
             raise DataError(
                 entry,
@@ -140,7 +141,7 @@ class SceneSet:
             )
         if "ms_bicubic" not in given:
             return ms, enlarge(ms, self.n_scale)
-        lms = _tensor(given["ms_bicubic"])
+        lms = to_bands_first(given["ms_bicubic"])
         if lms.shape != gt.shape:
             raise DataError(
                 entry,
@@ -148,8 +149,3 @@ class SceneSet:
                 "make it as large as gt, or leave it out",
             )
         return ms, lms
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    """H x W x C array -> 1 x C x H x W tensor."""
-    return torch.from_numpy(image).permute(2, 0, 1)[None]

@@ -25,7 +25,7 @@ from training.processes import World
 from utils import UserError, file_name, only_here, say, select_device, warn_of_slow_bf16, writing
 
 # Weights that are called alike in every run's folder; results are called after the folder.
-RUN_WEIGHTS = (*RUN_FILES, "best.pth")
+RUN_WEIGHTS = (*RUN_FILES, results.BEST_WEIGHTS)
 # Flags that are only checked against the weights.
 CHECKED = ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs")
 
@@ -154,7 +154,9 @@ def _method_of(config: TestConfig) -> Method:
     architecture = loaded.architecture
     _refuse_contradictions(config, architecture)
     path = loaded.path.absolute()
-    title = path.parent.name if path.name in RUN_WEIGHTS else path.stem
+    title = path.stem
+    if path.name in RUN_WEIGHTS:
+        title = f"{path.parent.name}_best" if path.name == results.BEST_WEIGHTS else path.parent.name
     return Method(loaded.model, architecture["name"], title, architecture["n_scale"], architecture["n_colors"])
 
 

@@ -70,8 +70,12 @@ def super_resolve(
         **{"tile_size": tile_size, "tile_overlap": tile_overlap, "memory_limit": memory_limit},
     }
     config = PredictConfig(**settings)
-    config.check_choices()
+    config.check_limits()
     config.check_tiles()
-    raster = rasters.from_array(image, None if wavelengths is None else np.asarray(wavelengths, dtype=np.float64))
+    config.check_values()
+    centres = None if wavelengths is None else np.asarray(wavelengths, dtype=np.float64)
+    if centres is not None and centres.shape != image.shape[2:]:
+        raise UserError(f"{centres.size} wavelengths for {image.shape[2]} bands; give one for each")
+    raster = rasters.from_array(image, centres)
     scene = SceneUpscaling(raster, DeviceNetwork(model, config), config, say if verbose else lambda text: None)
     return scene.to_array(image.dtype, verbose)

@@ -7,10 +7,12 @@ import json
 import math
 import os
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from config import PredictConfig, affecting
@@ -45,7 +47,8 @@ def predict(config: PredictConfig) -> list[Path]:
     network = DeviceNetwork(config.model_dir, config, say)
     world = World(network.device)
     if source.is_file() or rasters.is_band_folder(source):
-        return _predict_scene(source, _target(config.output, source), network, config, world)
+        target = _target(config.output, source)
+        return _predict_scene(source, target, _picture_of(target, config), network, config, world)
     scenes = rasters.scenes_below(source)
     if not scenes:
         raise UserError(f"--input {source}: no scene below it (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs)")
@@ -76,14 +79,17 @@ def _predict_scenes(scenes, source, folder, network, config, world):
         raise UserError(f"--output {folder}: that is the folder of the input itself; choose another")
     # Results of an earlier call below the input are no input.
     scenes = [path for path in scenes if folder.resolve() not in path.resolve().parents]
+    targets = {path: folder / path.relative_to(source).with_name(rasters.output_name(path)) for path in scenes}
+    alike = Counter(target.with_suffix("") for target in targets.values())
     written, failed = [], []
     for path in scenes[world.rank :: world.size]:
-        target = folder / path.relative_to(source).with_name(rasters.output_name(path))
+        target = targets[path]
         if target.exists() and not config.overwrite:
             tqdm.write(f"{target}: is there already; --overwrite 1 makes it anew")
             continue
         try:
-            written += _predict_scene(path, target, network, config, World.alone())
+            picture = _picture_of(target, config, is_stem_shared=alike[target.with_suffix("")] > 1)
+            written += _predict_scene(path, target, picture, network, config, World.alone())
         except UserError as error:
             failed.append(path.name)
             tqdm.write(f"failed: {error.on_command_line()}")
@@ -96,6 +102,13 @@ def _predict_scenes(scenes, source, folder, network, config, world):
             "repair or remove them"
         )
     return written
+
+
+def _picture_of(target, config, is_stem_shared=False):
+    """Where the report of a result goes; None without one."""
+    if not config.report:
+        return None
+    return target.with_name(f"{target.name if is_stem_shared else target.stem}_report.png")
 
 
 def _target(output, source):
@@ -124,19 +137,19 @@ class _Work:
     progress: Progress
 
 
-def _predict_scene(path, target, network, config, world):
+def _predict_scene(path, target, picture, network, config, world):
     """Super-resolve one file into another; the processes share its tiles. Returns the paths written."""
     with contextlib.ExitStack() as held:
-        return _predict_held(path, target, network, config, world, held)
+        return _predict_held(path, target, picture, network, config, world, held)
 
 
-def _predict_held(path, target, network, config, world, held):
+def _predict_held(path, target, picture, network, config, world, held):
     """The same; the output stays this process's own until `held` is left."""
     started = []
 
     def start():
         """What the other processes need to make the same tiles."""
-        started.append(_start(path, target, network, config, world, held))
+        started.append(_start(path, target, picture, network, config, world, held))
         state = started[0].progress.state or started[0].scene.state()
         return dataclasses.replace(state, below=None, right=None)
 
@@ -168,11 +181,10 @@ def _open(path, config):
     return rasters.open_raster(path, rasters.CubeOptions.of(config))
 
 
-def _start(path, target, network, config, world, held):
+def _start(path, target, picture, network, config, world, held):
     """Open a scene and its result, and plan the work; nothing is written."""
     raster = _open(path, config)
     output = rasters.Output(target, raster, network.n_scale)
-    picture = target.with_name(f"{target.stem}_report.png") if config.report else None
     made = held.enter_context(only_here(output.path))
     _refuse_standing(raster, output, picture, config.overwrite)
     _refuse_full_disk(output)
@@ -211,7 +223,7 @@ def _refuse_standing(raster, output, picture, overwrite):
     inputs = {p.resolve() for p in (raster.path, *raster.files)}
     for path in output.misleading_paths():
         raise UserError(
-            f"--output {output.path}: beside it stands {path.name}, which readers would take for its data; "
+            f"--output {output.path}: beside it stands {path.name}, which readers would take for a part of it; "
             "move that away, or choose another name"
         )
     for path in filter(None, [*output.final_paths(), *output.replaced_paths(), picture]):
@@ -245,7 +257,9 @@ def _refuse_full_disk(output):
 def _fingerprint(raster, network, config):
     """What the tiles of a scene depend on."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
-    content = json.dumps([files, network.fingerprint, settings_of_result(config)], default=str)
+    # Wavelengths that the user gave may stand in a file, which may have changed.
+    given = [np.asarray(raster.wavelengths).tolist()] if raster.wavelengths_given else []
+    content = json.dumps([files, network.fingerprint, settings_of_result(config), *given], default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ import pictures
 from data.imresize import enlarge, resize_batch
 from data.rasters import Raster
 from data.rasters.values import Calibration
+from predict.scene import HALO
 
 # The widest overview, in pixels; larger scenes are shown by every n-th.
 WIDEST = 700
@@ -17,8 +18,6 @@ WIDEST = 700
 SPOTS, CANDIDATES = 4, 200
 # LR rows that are looked at in one go hold about this many HR values.
 STRIP_VALUES = 2**25
-# Pixels that degrading and enlarging a strip need around it.
-HALO = 4
 
 
 @dataclass(frozen=True)
@@ -163,13 +162,17 @@ def _thinned(image, first, step, scale):
 
 
 def _candidates(strip, top, scale):
-    """(difference, row, column) of the LR pixels of a strip in which SR and bicubic differ most."""
-    height, width, _ = strip.lr.shape
-    difference = np.sqrt(((strip.sr - strip.bicubic) ** 2).mean(axis=2))
-    difference = difference.reshape(height, scale, width, scale).max(axis=(1, 3)) * strip.there.all(axis=2)
+    """(difference, row, column) of the LR pixels of a strip in which SR and bicubic differ most.
+
+    Pixels without data are none of them; bands that are missing alone count for nothing.
+    """
+    height, width, bands = strip.lr.shape
+    squares = ((strip.sr - strip.bicubic) ** 2).reshape(height, scale, width, scale, bands).transpose(1, 3, 0, 2, 4)
+    counts = strip.there.sum(axis=2)
+    difference = np.sqrt((squares * strip.there).sum(axis=4).max(axis=(0, 1)) / np.maximum(counts, 1))
     places = np.argsort(difference, axis=None)[-CANDIDATES:]
     rows, cols = np.unravel_index(places, difference.shape)
-    return [(difference[row, col], top + row, col) for row, col in zip(rows, cols, strict=True)]
+    return [(difference[row, col], top + row, col) for row, col in zip(rows, cols, strict=True) if counts[row, col]]
 
 
 def _apart(candidates, distance):

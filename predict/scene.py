@@ -18,7 +18,7 @@ from predict.network import DeviceNetwork
 from training.processes import World
 from utils import UserError, is_out_of_memory, progress_bar
 
-# The bicubic enlargement of a tile reads this many LR pixels beyond it, and so equals the whole scene's.
+# Bicubic enlarging and degrading a window read this many LR pixels beyond it, and so equal the whole scene's.
 HALO = 4
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation import results
 from metrics import METRICS
 from objectives import OBJECTIVES
 from tables.charts import Line, Style, line_chart
@@ -15,8 +16,6 @@ from tables.rows import Report, Row
 
 # The metrics of validation.csv that are drawn.
 VALIDATED = ("MPSNR", "SAM", "ERGAS")
-# No axis reaches farther.
-LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def _column(name: str | None, fields: list[str | None]) -> np.ndarray:
         column = np.array([float(field or "nan") for field in fields])
     except (ValueError, TypeError) as error:
         raise ValueError(f"its column {name} holds other things than numbers") from error
-    if (np.abs(column[np.isfinite(column)]) > LARGEST).any():
-        raise ValueError(f"its column {name} holds numbers beyond {LARGEST:g}")
+    if (np.abs(column[np.isfinite(column)]) > results.LARGEST).any():
+        raise ValueError(f"its column {name} holds numbers beyond {results.LARGEST:g}")
     return column
 
 

@@ -1,5 +1,6 @@
 """From the files below a folder to a Report."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import pictures
 from evaluation import published, results
 from evaluation.results import SceneResults
 from tables import curves, differences
-from tables.labels import grouped, label, phrase, place, telling_traits
+from tables.labels import grouped, label, phrase, place, telling_traits, with_scenes_told_apart
 from tables.rows import OwnScene, Report, Result, Row, Table
 from tables.runs import Run, is_finished, run_of
 from utils import UserError, refuse_small_memory
@@ -25,7 +26,7 @@ def gather(runs_dir: Path) -> Report:
     if not runs_dir.is_dir():
         raise UserError(f"{runs_dir}: no such folder; give the one under which runs and results are")
     report = Report(runs_dir)
-    found = list(_results(report))
+    found = with_scenes_told_apart(list(_results(report)))
     _add_runs_without_results(report, found)
     _note_logs(report, found)
     _add_own_scenes(report)
@@ -67,7 +68,7 @@ def _result(path: Path, runs_dir: Path) -> Result:
     weights = found.config.get("model_dir")
     dataset = _dataset_of(found, run)
     asked = differences.traits_of_test(found.config)
-    traits = {"test scenes": tuple(found.scenes), **asked}
+    traits = {"test scenes": tuple(sorted(found.scenes)), **asked}
     reasons = differences.of_scenes(dataset, found.scenes)
     reasons += [f"tested with {phrase(name, value)}" for name, value in asked.items()]
     if run:
@@ -80,7 +81,8 @@ def _result(path: Path, runs_dir: Path) -> Result:
         method = origin = "Bicubic"
     else:
         method, origin = found.model, str(weights or path)
-        traits["weights"] = Path(weights).stem if weights else path.stem
+        # Nothing says that other weights of that name are another seed's.
+        traits |= {"weights": Path(weights).stem if weights else path.stem, "in": str(Path(origin).parent)}
         reasons.append("how it was trained is not recorded")
     if strange := set(method.split(" + ")[1:]) - {objective.label for objective in objectives.OBJECTIVES.values()}:
         raise ValueError(f"{sorted(strange)[0]!r:.40} is no part of a method")
@@ -123,9 +125,13 @@ def _traits_of_run(run: Run, weights: str | None) -> Mapping[str, Any]:
         "iterations": run.config.get("iterations"),
         **{f"{stream} patches": count for stream, count in patches.items()},
         "trained on": run.config.get("dataset_name"),
-        "weights": run.partial(weights),
+        "weights": run.partial(weights) or ("of the best validation" if _is_best(weights) else None),
         "trained under protocol": run.protocol(),
     }
+
+
+def _is_best(weights: str | None) -> bool:
+    return weights is not None and Path(weights).name == results.BEST_WEIGHTS
 
 
 def _add_runs_without_results(report: Report, found: list[Result]) -> None:
@@ -160,13 +166,19 @@ def _same_method(result: Result) -> tuple[str, int, str]:
     return result.dataset, result.scale, result.method
 
 
+def _differ(mean: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether two means of the same metrics differ by more than arithmetic does."""
+    names = mean.keys() & other.keys()
+    return not all(math.isclose(mean[n], other[n], rel_tol=1e-3) for n in names)
+
+
 def _each_once(same: list[Result], report: Report) -> list[Result]:
     """Results of the same traits by seed, each origin once; what is left out for it is noted."""
     kept: dict[str, Result] = {}
     # A run's own results come before those of a later test of its weights.
     for result in sorted(same, key=lambda r: (r.path.name != "results.json", r.path)):
         first = kept.setdefault(result.origin, result)
-        if first.run_dir != result.run_dir:
+        if first.run_dir != result.run_dir or _differ(first.mean, result.mean):
             report.notes.append(
                 f"{report.below(result.path)}: left out, of the same settings and seed as {report.below(first.path)}"
             )

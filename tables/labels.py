@@ -1,5 +1,6 @@
 """What rows are called: the method, with the traits that tell it from others; and their order."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ from objectives import OBJECTIVES
 from tables.rows import Result, Row
 
 Item = TypeVar("Item")
+# Scenes named in a row's label.
+MOST_NAMED = 3
 
 
 def telling_traits(results: Iterable[Result]) -> list[str]:
@@ -24,6 +27,21 @@ def telling_traits(results: Iterable[Result]) -> list[str]:
     return [name for name in names if name == "weights" or tells(name)]
 
 
+def with_scenes_told_apart(results: Iterable[Result]) -> list[Result]:
+    """The same results; where tests of one data set had as many scenes and others, the trait says which."""
+    told = []
+    for _, same in grouped(results, lambda r: (r.dataset, r.scale, len(r.scenes))):
+        sets = {r.traits["test scenes"] for r in same}
+        common = set.intersection(*map(set, sets))
+        for result in same:
+            scenes = result.traits["test scenes"]
+            others = [name for name in scenes if name not in common]
+            named = ", ".join(others[:MOST_NAMED]) + (", ..." if len(others) > MOST_NAMED else "")
+            words = f"{len(scenes)} test scenes with {named}" if others else scenes
+            told.append(dataclasses.replace(result, traits={**result.traits, "test scenes": words}))
+    return told
+
+
 def label(result: Result, telling: Sequence[str]) -> str:
     """The method with the traits that tell it from others."""
     known = [(name, result.traits.get(name)) for name in telling]
@@ -34,7 +52,7 @@ def label(result: Result, telling: Sequence[str]) -> str:
 def phrase(name: str, value: Any) -> str:
     """A trait in words."""
     if name == "test scenes":
-        return f"{len(value)} test scenes"
+        return value if isinstance(value, str) else f"{len(value)} test scenes"
     if name == "iterations" or name.endswith(" patches"):
         return f"{value:,} {name}"
     return f"{name} {int(value) if isinstance(value, bool) else value}"

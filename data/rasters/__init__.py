@@ -15,7 +15,8 @@ import numpy as np
 from data.errors import DataError
 from data.folders import folders_below
 from data.rasters import arrays, bands, envi, envi_header, hdf5, position, tiff
-from data.rasters.base import DEFAULTS, CubeOptions, Raster, from_array, unreadable
+from data.rasters.base import DEFAULTS, CubeOptions, Georeference, Raster, from_array, unreadable
+from data.rasters.gaps import mark_in
 from data.rasters.raw import AXES, RawCube
 from data.rasters.values import Understanding, described
 from utils import refuse_irregular, say
@@ -39,7 +40,6 @@ _WRITE = {
     "tiff": tiff.write,
     "png": bands.write,
 }
-KINDS = tuple(_OPEN)
 KIND_OF_EXTENSION = {
     **{".mat": "mat5", ".npy": "npy", ".npz": "npz", ".tif": "tiff", ".tiff": "tiff"},
     **dict.fromkeys((".h5", ".hdf5", ".he5", ".nc", ".nc4"), "hdf5"),
@@ -198,15 +198,23 @@ class Output:
         return [*beside, self.path]
 
     def replaced_paths(self) -> list[Path]:
-        """What stands there already and gives way: the final paths, and the data of an ENVI header among them."""
+        """What stands there already and gives way: the final paths, and what readers take for parts of these."""
         standing = [path for path in self.final_paths() if path.exists()]
-        data = self._data_candidates()[:1] if self.path in standing else []
-        return list(dict.fromkeys([*standing, *data]))
+        parts = [*self._data_candidates()[:1], *self._sidecars()] if self.path in standing else []
+        return list(dict.fromkeys([*standing, *parts]))
 
     def misleading_paths(self) -> list[Path]:
-        """Files beside an ENVI header that readers would take for its data."""
-        candidates = self._data_candidates(before=self._data_name)
+        """Files that readers would take for parts of the result: data of an ENVI header, masks, metadata."""
+        candidates = [*self._data_candidates(before=self._data_name), *self._sidecars()]
         return [path for path in candidates if path not in self.replaced_paths()]
+
+    def _sidecars(self):
+        """Files in which GDAL looks for a raster's mask, overviews and metadata."""
+        if self.kind not in ("tiff", "envi"):
+            return []
+        raster = self.path.with_name(self._data_name) if self.kind == "envi" else self.path
+        names = [f"{raster.name}{suffix}" for suffix in (".msk", ".ovr", ".aux.xml")]
+        return [path for path in map(raster.with_name, names) if path.is_file()]
 
     def _data_candidates(self, before=None):
         """Files that readers take for an ENVI header's data, in their order, or those before one of that name."""
@@ -239,13 +247,26 @@ class Output:
     def describe(self, understood: Understanding) -> None:
         """Have the result's file say what its scene's file and its user say of the values."""
         # Asked for now, so that a damaged one is met before the work.
-        place = self.like.georeference()
+        place = self._known_position()
         self.like = dataclasses.replace(described(self.like, understood), georeference=lambda: place)
+        nodata = self.like.nodata
+        if nodata is not None and self.dtype.kind != "f" and mark_in(self.dtype, nodata) is None:
+            # It marks nothing, and other numbers that stand for it in a file would.
+            self.like = dataclasses.replace(self.like, nodata=None)
         if self.like.mask and self.kind != "tiff" and self.like.nodata is None:
             # Other formats have no mask: their result gets a mark.
             mark = np.nan if self.dtype.kind == "f" else np.iinfo(self.dtype).min
             understood.calibration.mark = self.dtype.newbyteorder("=").type(mark)
             self.like = dataclasses.replace(self.like, nodata=float(mark))
+
+    def _known_position(self):
+        """The scene's position; without its coordinate system where that cannot be written in another format."""
+        place = self.like.georeference()
+        is_copied = self.kind == self.like.kind and (self.kind != "hdf5" or hdf5.is_copied(self.path, self.like))
+        if place is None or is_copied or position.is_known(place.crs):
+            return place
+        say(f"{self.path.name}: without its coordinate system, which nobody knows ({place.crs[:60]})")
+        return Georeference("", place.transform)
 
     def finish(self, cube: np.ndarray) -> list[Path]:
         """Write the result in its format from the values (an array, or `raw.cube`) and move it into place.
@@ -297,7 +318,9 @@ class Output:
         if self.kind not in ("tiff", "envi", "hdf5") or place is None:
             return
         expected, found = place.finer(self.scale), self._position_of_result()
-        if found and not position.same(expected, found, *self.shape[:2]):
+        if found is None and self.kind == "hdf5":
+            say(f"{self.path.name}: without its position, for which its coordinates have no place")
+        elif found and not position.same(expected, found, *self.shape[:2]):
             say(f"{self.path.name}: its position reads back as {found.transform}, not as {expected.transform}")
 
     def _position_of_result(self):

@@ -18,8 +18,8 @@ from data.rasters.base import (
     CRS_NAMES,
     NODATA_NAMES,
     OFFSET_NAMES,
-    SCALE_NAMES,
     TRANSFORM,
+    VALUE_SCALE_NAME,
     CubeOptions,
     Georeference,
     Raster,
@@ -28,7 +28,7 @@ from data.rasters.base import (
     layout,
     only_cube,
     say_left_out,
-    scaling_said,
+    scaling_named,
     text_of,
     wavelengths_among,
     windows_of,
@@ -117,7 +117,7 @@ def _raster(path, kind, array, options, others, details, band_axis=None):
     known = wavelengths_among(others, array.shape)
     axes, wavelengths = layout(path, array.shape, options, known, band_axis)
     size = tuple(array.shape[k] for k in axes)
-    value_scale, scaling = scaling_said(path, _among(others, SCALE_NAMES), _among(others, OFFSET_NAMES), size[2])
+    value_scale, scaling = scaling_named(path, others, size[2])
     nodata = _among(others, NODATA_NAMES)
     return Raster(
         path=path,
@@ -232,14 +232,19 @@ def _said(like, scale, others, is_alike):
     said: dict[str, Any] = {}
     if like.wavelengths is not None and (not is_alike or like.wavelengths_given):
         said["wavelength"] = np.asarray(like.wavelengths)
-    nodata, gains, offsets = (_among(others, names) for names in (NODATA_NAMES, SCALE_NAMES, OFFSET_NAMES))
+    nodata = _among(others, NODATA_NAMES)
     if like.nodata is not None and (nodata is None or np.ravel(nodata)[0] != like.nodata):
         said["nodata"] = float(like.nodata)
-    if (like.value_scale, like.scaling) != scaling_said(like.path, gains, offsets, like.shape[2]):
+    if (like.value_scale, like.scaling) != scaling_named(like.path, others, like.shape[2]):
         scaling = like.scaling
+        for name in [n for n in others if n.lower() == VALUE_SCALE_NAME]:
+            del others[name]
         said["scale_factor"] = scaling.gains if scaling else 1 / (like.value_scale or 1)
-        if scaling or offsets is not None:
+        if scaling or _among(others, OFFSET_NAMES) is not None:
             said["add_offset"] = scaling.offsets if scaling else 0.0
+        if like.value_scale and like.value_scale <= 1:
+            # A factor above 1 is taken for what stands for 1.
+            said[VALUE_SCALE_NAME] = like.value_scale
     if is_alike:
         return said
     if like.band_names:

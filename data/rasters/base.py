@@ -26,10 +26,12 @@ SHORTEST = 100
 LONGEST = 1e5
 # Under these names HDF5 files keep, as attributes, and others as arrays beside the cube, the mark for no data, ...
 NODATA_NAMES = ("_fillvalue", "missing_value", "data_ignore_value", "nodata", "no_data")
-# ... what stands for 1 or its inverse, ...
+# ... what stands for 1 or its inverse, or without a doubt what stands for 1, ...
 SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
+VALUE_SCALE_NAME = "value_scale"
 # ... what is added to the scaled value, the names of the bands, and the position (see `Georeference`).
 OFFSET_NAMES = ("add_offset",)
+NAMES_OF_SCALING = (*SCALE_NAMES, VALUE_SCALE_NAME, *OFFSET_NAMES)
 BAND_NAMES = ("band_names",)
 CRS_NAMES = ("crs_wkt", "spatial_ref")
 TRANSFORM = "transform"
@@ -133,7 +135,7 @@ class Raster:
 
     Attributes:
         path: what the user named.
-        kind: its format, one of `rasters.KINDS`.
+        kind: its format: one of NAMES_OF_KINDS, or png for a folder of pictures.
         shape: (rows, columns, bands).
         dtype: number type, in the file's own byte order.
         source: function of two slices (rows, columns) that reads that window, h x w x C.
@@ -210,9 +212,43 @@ def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[floa
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise DataError(path, f"{values[first]:g} among its {words} (number {first + 1})", "correct or remove them")
-    if (gains == gains[0]).all() and not offsets.any():
-        return (1 / gains[0] if 0 < gains[0] < 1 else None), None
+    if (gains == gains[0]).all() and gains[0] > 0 and not offsets.any():
+        return (None if gains[0] == 1 else 1 / gains[0]), None
     return None, Scaling(np.broadcast_to(gains, bands).copy(), np.broadcast_to(offsets, bands).copy())
+
+
+def scaling_named(path: Path, said: Mapping[str, Any], bands: int) -> tuple[float | None, Scaling | None]:
+    """What a file says of its values under names, as (value_scale, scaling) of a Raster.
+
+    One `scale_factor` without an offset is what stands for 1 (10000), or its inverse, a gain (0.0001): whichever is
+    above 1. Beside an offset, and one a band, it is a gain.
+
+    Args:
+        path: for the message.
+        said: what the file holds by names, in whatever case.
+        bands: how many there are.
+
+    Raises:
+        DataError: as `scaling_said`.
+    """
+    numbers = {name.lower(): value for name, value in said.items() if np.asarray(value).dtype.kind in "fiu"}
+    gains, offsets = (
+        next((numbers[name] for name in names if name in numbers), None) for names in (SCALE_NAMES, OFFSET_NAMES)
+    )
+    value_scale = _only_number(numbers.get(VALUE_SCALE_NAME))
+    if value_scale is None and not np.any(offsets):
+        factor = _only_number(gains)
+        value_scale = factor if factor is not None and factor > 1 else None
+    if value_scale is None:
+        return scaling_said(path, gains, offsets, bands)
+    if not 1 / LARGEST_SCALE <= value_scale <= LARGEST_SCALE:
+        raise DataError(path, f"{value_scale:g} among its gains, as what stands for 1", "correct or remove it")
+    return value_scale, None
+
+
+def _only_number(values):
+    """The number that an array holds; None for another count of them, or without any."""
+    return float(np.ravel(values)[0]) if values is not None and np.size(values) == 1 else None
 
 
 def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:

@@ -1,5 +1,6 @@
 """ENVI: a text header beside a file of bare values."""
 
+import glob
 import re
 from pathlib import Path
 from typing import Any
@@ -132,15 +133,11 @@ def _data_of(path, shape, dtype, offset):
     if found := next((p for p in beside if p.is_file()), None):
         return found
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + offset
-    others = [p for p in path.parent.glob(f"{_escaped(path.stem)}.*") if p.is_file() and p != path]
+    others = [p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if p.is_file() and p != path]
     fitting = [p for p in others if p.stat().st_size == needed and p.suffix.lower() != ".hdr"]
     if len(fitting) != 1:
         raise DataError(path, "its data file is missing", "put it beside the header under the same name")
     return fitting[0]
-
-
-def _escaped(stem):
-    return re.sub(r"([\[\]?*])", r"[\1]", stem)
 
 
 def _misunderstood(path, name, value):

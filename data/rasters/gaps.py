@@ -31,7 +31,7 @@ def mark_in(dtype: np.dtype, nodata: float) -> np.generic | None:
     if np.dtype(dtype).kind == "f":
         return np.dtype(dtype).type(nodata)
     info = np.iinfo(dtype)
-    is_held = nodata == int(nodata) and info.min <= nodata <= info.max
+    is_held = np.isfinite(nodata) and nodata == int(nodata) and info.min <= nodata <= info.max
     return np.dtype(dtype).type(int(nodata)) if is_held else None
 
 

@@ -15,9 +15,8 @@ from data.rasters.base import (
     BAND_NAMES,
     BLOCK_BYTES,
     CRS_NAMES,
+    NAMES_OF_SCALING,
     NODATA_NAMES,
-    OFFSET_NAMES,
-    SCALE_NAMES,
     TRANSFORM,
     CubeOptions,
     Georeference,
@@ -27,7 +26,7 @@ from data.rasters.base import (
     layout,
     only_cube,
     say_left_out,
-    scaling_said,
+    scaling_named,
     text_of,
     wavelengths_among,
     windows_of,
@@ -57,8 +56,10 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     others = {n.rsplit("/", 1)[-1]: a for n, a in arrays.items() if a.ndim <= 2 and 1 < (a.size or 0) < 10000}
     numbers = {n: a[()] for n, a in others.items() if a.dtype.kind in "fiu"}
     numbers |= {n: v for n, v in dataset.attrs.items() if isinstance(v, np.ndarray)}
-    shape, array = shapes[key], dataset
+    shape, array, unfolded = shapes[key], dataset, {}
     if len(shape) > 3:
+        # One cube among axes of one entry each, which its result gets back.
+        unfolded = {"single": tuple(k for k, n in enumerate(shape) if n == 1), "turned": reverse}
         array = np.squeeze(dataset[()].T if reverse else dataset[()])
         shape, reverse = array.shape, False
     known = wavelengths_among(numbers, shape)
@@ -82,7 +83,7 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
         georeference=lambda: _georeference(f, arrays, dataset, stored, size),
         interleave=interleave_of(stored),
         details={
-            **{"key": key, "axes": stored, "matlab": reverse or f.userblock_size == MAT_HEADER_BYTES},
+            **{"key": key, "axes": stored, **unfolded, "matlab": reverse or f.userblock_size == MAT_HEADER_BYTES},
             "netcdf": path.suffix.lower() in netcdf.EXTENSIONS or "_NCProperties" in f.attrs,
         },
     )
@@ -99,21 +100,9 @@ def _attribute(dataset, names):
 
 
 def _scaling(path, dataset, bands):
-    """(value_scale, scaling) as its attributes say; files hold what stands for 1 (10000), or its inverse (0.0001)."""
-    by_name = {name.lower(): dataset.attrs[name] for name in dataset.attrs}
-    gains = next((by_name[n] for n in SCALE_NAMES if n in by_name), None)
-    offsets = next((by_name[n] for n in OFFSET_NAMES if n in by_name), None)
-    is_number = [v is None or np.asarray(v).dtype.kind in "fiu" for v in (gains, offsets)]
-    if not all(is_number):
-        return None, None
-    if gains is not None and np.size(gains) == 1 and not np.any(offsets):
-        scale = float(np.ravel(gains)[0])
-        if scale > 1:
-            # The inverse of a gain.
-            scaling_said(path, 1 / scale, None, bands)
-            return scale, None
-        return scaling_said(path, scale if scale > 0 or np.isnan(scale) else None, None, bands)
-    return scaling_said(path, gains, offsets, bands)
+    """(value_scale, scaling) as a dataset's attributes say."""
+    names = [name for name in dataset.attrs if name.lower() in NAMES_OF_SCALING]
+    return scaling_named(path, {name: dataset.attrs[name] for name in names}, bands)
 
 
 def _band_names(others, bands):
@@ -156,10 +145,22 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         netcdf.write(path, cube, like, scale)
     else:
         _write_new(path, cube, like, scale)
-    _read_back(path, cube, like.details["key"] if is_copy else "image", like.details["axes"] if is_copy else None)
+    if is_copy:
+        _read_back(path, like.details["key"], _as_stored(cube, like))
+    else:
+        is_netcdf = path.suffix.lower() in netcdf.EXTENSIONS
+        _read_back(path, "image", cube.transpose(2, 0, 1) if is_netcdf else cube)
 
 
-def _read_back(path, cube, key, axes):
+def _as_stored(cube, like):
+    """A rows x columns x bands array with the axes that the cube has in its file."""
+    array = cube.transpose(np.argsort(like.details["axes"]))
+    for axis in like.details.get("single", ()):
+        array = np.expand_dims(array, axis)
+    return array.T if like.details.get("turned") else array
+
+
+def _read_back(path, key, array):
     """See that a file holds what was written: on a full disk HDF5 may lose the error where it frees an object.
 
     Raises:
@@ -168,9 +169,6 @@ def _read_back(path, cube, key, axes):
     try:
         with h5py.File(path, "r") as f:
             dataset = f[key]
-            if axes is None:
-                axes = (1, 2, 0) if path.suffix.lower() in netcdf.EXTENSIONS else (0, 1, 2)
-            array = cube.transpose(np.argsort(axes))
             is_whole = all(
                 dataset[w].tobytes() == np.ascontiguousarray(array[w]).tobytes() for w in windows_in(dataset)
             )
@@ -319,8 +317,7 @@ class _Copy:
         if belongs and renewed is None:
             self.left_out.append(path)
         elif belongs:
-            dtype = item.dtype if item.dtype.kind in "fiu" else None
-            self._copy_attributes(item, target.create_dataset(name, data=renewed, dtype=dtype))
+            self._copy_attributes(item, target.create_dataset(name, data=_as_type_of(item, renewed)))
         elif item.is_scale or "DIMENSION_LIST" in item.attrs:
             _copy_values(item, target, name)
             self._copy_attributes(item, target[name])
@@ -390,6 +387,15 @@ class _Copy:
                         self._target[item.name].dims[axis].attach_scale(own)
 
 
+def _as_type_of(item, values):
+    """Values in a dataset's number type, where it holds them; else in float64, as finer coordinates need it."""
+    if item.dtype.kind not in "fiu" or np.asarray(values).dtype.kind not in "fiu":
+        return values
+    values = np.asarray(values)
+    is_held = item.dtype.kind == "f" or np.array_equal(values.astype(item.dtype), values)
+    return values.astype(item.dtype if is_held else np.float64)
+
+
 def _copy_values(item, target, name):
     """Copy a dataset without its attributes."""
     text = h5py.check_string_dtype(item.dtype)
@@ -408,7 +414,7 @@ def _say_what_is_new(target, source, root, like):
     ):
         netcdf.say_nodata(target, like.nodata)
     if (like.value_scale, like.scaling) != _scaling(like.path, source, like.shape[2]):
-        for name in [n for n in target.attrs if n.lower() in (*SCALE_NAMES, *OFFSET_NAMES)]:
+        for name in [n for n in target.attrs if n.lower() in NAMES_OF_SCALING]:
             del target.attrs[name]
         netcdf.say_scaling(target, like)
     if like.wavelengths_given and "wavelength" not in root:
@@ -420,7 +426,7 @@ def _address(item):
 
 
 def _write_cube(target, name, item, cube, like):
-    array = cube.transpose(np.argsort(like.details["axes"]))
+    array = _as_stored(cube, like)
     options = {"chunks": item.chunks, "compression": item.compression, "compression_opts": item.compression_opts}
     options |= {"shuffle": item.shuffle, "fletcher32": item.fletcher32, "fillvalue": item.fillvalue}
     dataset = target.create_dataset(name, array.shape, cube.dtype, **options)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from data.rasters import position
-from data.rasters.base import CRS_NAMES, Georeference, Raster, row_blocks, text_of
+from data.rasters.base import CRS_NAMES, VALUE_SCALE_NAME, Georeference, Raster, row_blocks, text_of
 from data.rasters.grid import X_NAMES, Y_NAMES, even_step, geotransform_numbers
 
 EXTENSIONS = (".nc", ".nc4")
@@ -118,7 +118,7 @@ def _transform(along):
     """The transform of even coordinates of the rows and columns; None without them."""
     if None in along or along[0][0] == along[1][0]:
         return None
-    rows, cols = (np.ravel(item[()]).astype(np.float64) for _, item in along)
+    rows, cols = (_unpacked(item) for _, item in along)
     steps = even_step(rows), even_step(cols)
     if None in steps:
         return None
@@ -126,6 +126,12 @@ def _transform(along):
     if along[1][0] == "x":
         return (steps[1], 0.0, float(across), 0.0, steps[0], float(down))
     return (0.0, steps[0], float(down), steps[1], 0.0, float(across))
+
+
+def _unpacked(item):
+    """The numbers of coordinates, which may be packed as those of a cube."""
+    factor, offset = (np.ravel(item.attrs.get(n, v))[0] for n, v in (("scale_factor", 1.0), ("add_offset", 0.0)))
+    return np.ravel(item[()]).astype(np.float64) * factor + offset
 
 
 def _crs_by_gdal(path, name):
@@ -158,6 +164,9 @@ def say_scaling(dataset: h5py.Dataset, like: Raster) -> None:
         dataset.attrs["add_offset"] = offsets[0] if same else offsets
     elif like.value_scale:
         dataset.attrs["scale_factor"] = 1 / like.value_scale
+        if like.value_scale <= 1:
+            # A factor above 1 is taken for what stands for 1.
+            dataset.attrs[VALUE_SCALE_NAME] = like.value_scale
 
 
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:

@@ -35,6 +35,17 @@ def library() -> Any:
     return rasterio
 
 
+def is_known(crs: str) -> bool:
+    """Whether a coordinate system's text can be understood, or is empty; True without rasterio, which would tell."""
+    rasterio = library()
+    if rasterio is None or not crs:
+        return True
+    try:
+        return bool(rasterio.CRS.from_user_input(crs))
+    except rasterio.errors.CRSError:
+        return False
+
+
 def of_file(path: str | Path, driver: str) -> Georeference | None:
     """Where GDAL's driver of that name says that a file lies; None where it says nothing, or without rasterio."""
     rasterio = library()
@@ -50,7 +61,9 @@ def of_dataset(f: Any) -> Georeference | None:
     """Where an open rasterio dataset lies, or None."""
     if f.crs is None and f.transform.is_identity:
         return None
-    return Georeference(f.crs.to_wkt() if f.crs else "", tuple(f.transform)[:6])
+    wkt = f.crs.to_wkt() if f.crs else ""
+    # What an ENVI header calls a grid of no system.
+    return Georeference("" if wkt.startswith('LOCAL_CS["Arbitrary"') else wkt, tuple(f.transform)[:6])
 
 
 def same(a: Georeference | None, b: Georeference | None, height: int, width: int) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from data.errors import DataError
 from data.rasters import CubeOptions
 from data.raw import cave, chikusei, div2k, harvard, ntire2020, own
 from data.raw.scene import RawScene
@@ -30,4 +31,7 @@ def find_scenes(dataset_name: str, folder: str | Path, options: CubeOptions = ow
         DataError: if there is no such folder, or nothing of the kind in it.
     """
     finder = FINDERS.get(dataset_name)
+    meant = next((name for name in FINDERS if name.lower() == dataset_name.lower()), dataset_name)
+    if meant != dataset_name:
+        raise DataError(folder, f"{dataset_name} is no published data set", f"give {meant} by {{dataset_name}}")
     return finder(folder) if finder else own.find(folder, options)

@@ -18,7 +18,15 @@ def find(folder: str | Path) -> dict[str, RawScene]:
     pictures = find_pictures(folder)
     if not pictures:
         raise DataError(folder, "no pictures in it", "give the folder of DIV2K's PNG files")
-    return {p.stem: RawScene((p,), functools.partial(read_halved_picture, p), "halved") for p in pictures}
+    found: dict[str, RawScene] = {}
+    for path in pictures:
+        if path.stem in found:
+            others = found[path.stem].files[0]
+            raise DataError(
+                folder, f"picture {path.stem} is there twice, as {others.name} and {path.name}", "rename one"
+            )
+        found[path.stem] = RawScene((path,), functools.partial(read_halved_picture, path), "halved")
+    return found
 
 
 def read_halved_picture(path: Path) -> Scene:

@@ -5,6 +5,7 @@ TIFF and GeoTIFF.
 """
 
 import functools
+import glob
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from data.errors import DataError
 from data.folders import files_below
 from data.rasters import CubeOptions, open_raster, scene_files
 from data.rasters.base import DEFAULTS
-from data.rasters.gaps import filled
-from data.rasters.values import refuse_marks, scale_of, scaling_under
+from data.rasters.gaps import filled, mark_in
+from data.rasters.values import LARGEST_FLOAT, refuse_marks, scale_of, scaling_under
 from data.raw.scene import RawScene
 from data.store import Scene
 from utils import say
@@ -22,8 +23,11 @@ from utils import say
 
 def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawScene]:
     """The cubes below a folder as scenes, {name: RawScene}."""
+    detail = repr(options)
+    if options.wavelengths and (held := Path(options.wavelengths).expanduser()).is_file():
+        detail += held.read_text(encoding="utf-8", errors="replace")
     return {
-        name: RawScene(_with_data_file(path), functools.partial(read_cube, path, options), repr(options))
+        name: RawScene(_with_data_file(path), functools.partial(read_cube, path, options), detail)
         for name, path in find_cubes(folder).items()
     }
 
@@ -49,19 +53,38 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
     """Read one file as a Scene, H x W x C in its own number type.
 
     Raises:
-        DataError: for a file that `open_raster` refuses, non-finite, strongly negative or constant values, or
-            floating-point values far above 1 of which the scale is not known.
+        DataError: for a file that `open_raster` refuses, values that its mark for no data stands for, non-finite,
+            strongly negative or constant ones, or floating-point values far above 1 of which the scale is not known.
     """
     raster = open_raster(path, options)
     value_scale = options.value_scale or raster.value_scale
     cube = raster.read()
+    _refuse_marked(raster, cube)
     there = raster.there()
     if there is not None and not there.all():
+        if not there.any():
+            raise DataError(path, "all of its pixels are masked, there is no image in it", "take the file away")
         say(f"{path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
         cube = filled(cube, np.broadcast_to(~there[:, :, None], cube.shape))
     if scaling := scaling_under(raster, options.value_scale):
         cube, value_scale = scaling.physical(cube).astype(np.float32), options.value_scale or 1.0
+    # Gains may make reflectance, or radiance, which no network is trained on as it is.
+    is_physical = not options.value_scale and value_scale is not None and value_scale <= 1
+    if is_physical and (high := cube.max() / value_scale) > LARGEST_FLOAT:
+        raise DataError(path, f"physical values up to {high:g}", "say what stands for 1 by {value_scale}")
     return checked_scene(path, Path(path).stem, cube, value_scale, raster.wavelengths)
+
+
+def _refuse_marked(raster, cube):
+    """Refuse values that the file's own mark for no data stands for, where no mask covers them."""
+    mark = None if raster.nodata is None or not np.isfinite(raster.nodata) else mark_in(cube.dtype, raster.nodata)
+    if mark is None:
+        return
+    there = raster.there()
+    marked = cube == mark if there is None else (cube == mark) & there[:, :, None]
+    if count := np.count_nonzero(marked):
+        what = f"{count} values ({count / cube.size:.1%}) are {mark:g}, its mark for no data"
+        raise DataError(raster.path, what, "fill them, or take the file away")
 
 
 def checked_scene(
@@ -91,8 +114,10 @@ def checked_scene(
 
 
 def _with_data_file(path: Path) -> tuple[Path, ...]:
-    """A cube's file, and for an ENVI header the data beside it."""
-    if path.suffix.lower() != ".hdr":
-        return (path,)
-    beside = [p for p in sorted(path.parent.glob(f"{path.stem}*")) if p != path and p.is_file()]
-    return (path, *(p for p in beside if p.stem == path.stem or p.name == path.stem))
+    """A cube's file, the data beside an ENVI header, and what GDAL reads beside either: a mask and metadata."""
+    beside = [p for p in sorted(path.parent.glob(f"{glob.escape(path.stem)}*")) if p != path and p.is_file()]
+    rasters = [path]
+    if path.suffix.lower() == ".hdr":
+        rasters += [p for p in beside if p.stem == path.stem or p.name == path.stem]
+    parts = [raster.with_name(f"{raster.name}{suffix}") for raster in rasters for suffix in (".msk", ".aux.xml")]
+    return (*rasters, *(p for p in parts if p in beside and p not in rasters))

@@ -36,6 +36,12 @@ def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
     assert not (set(scipy.io.loadmat(next((tmp_path / "unlabelled_x4").glob("*.mat")))) & {"gt"})
     code, out, _ = run("prepare", **flags, format="mat")
     assert "nothing to write" in out
+    # What was moved aside by an export that was stopped does not stop the next one.
+    (tmp_path / ".labelled_x4.before").mkdir()
+    (tmp_path / ".labelled_x4.before" / "block_000001.mat").touch()
+    code, out, _ = run("prepare", **{**flags, "patch_stride": 8}, format="mat")
+    assert code == 0 and not (tmp_path / ".labelled_x4.before").exists()
+    assert len(labelled_source(tmp_path / "labelled_x4", 16, 8, 4)) == 25
 
 
 def test_the_published_patch_defaults_serve_the_export_too():

@@ -184,3 +184,19 @@ def test_bf16_leaves_the_callers_network_as_it_is():
     np.testing.assert_array_equal(super_resolve(image, model), before)
     with pytest.raises(UserError, match="precision is one of fp32, tf32, bf16"):
         super_resolve(image, model, precision="fp8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"wavelengths": np.linspace(400, 700, 30)}, "30 wavelengths for 31 bands"),
+        ({"nodata": "x"}, "nodata takes a number or nan"),
+        ({"back_projection": -1}, "back_projection is at least 0"),
+        ({"value_scale": float("nan")}, "value_scale is at least 0"),
+        ({"tile_size": -5}, "tile_size is at least 0"),
+        ({"precision": "fp8"}, "precision is one of"),
+    ],
+)
+def test_what_the_command_line_refuses_is_refused_in_python_too(settings, words):
+    with pytest.raises(UserError, match=words):
+        super_resolve(fixtures.smooth_cube(1, 12, 16), tiny_network(), cuda="0", **settings)

@@ -67,3 +67,37 @@ def test_the_report_shades_the_bands_that_got_detail(run, weights, tmp_path, mon
     assert len(reached) == len(inside) >= 2
     assert all(where == [False, True, True, True, True, True, False, False] for where in reached)
     assert all(where == [False, False, True, True, True, False, False, False] for where in inside)
+
+
+def test_places_are_looked_for_where_data_are(tmp_path):
+    image = fixtures.smooth_cube(8, 40, 30, 5).astype(np.float32)
+    result = imresize(image, 2).astype(np.float32)
+    result[21, 33] += 0.3
+    # One band is missing everywhere, and all of them but in a corner.
+    for empty in ((..., 2), (slice(20, None),)):
+        holed, larger = image.copy(), result.copy()
+        holed[empty] = np.nan
+        larger[empty if empty[0] is ... else (slice(40, None),)] = np.nan
+        found = findings.find(Comparison(rasters.from_array(holed), larger, Calibration("f4", 1.0), 2))
+        assert found.spots[0] == (10, 16)
+        assert all(row < 20 for row, _ in found.spots) or empty[0] is ...
+
+
+def test_a_report_of_a_scene_with_little_in_it(run, weights, tmp_path):
+    pytest.importorskip("matplotlib")
+    cube = np.full((40, 40, OWN_CUBE.shape[2]), np.nan, np.float32)
+    cube[:3, :3] = 0.5
+    np.save(tmp_path / "a.npy", cube)
+    code, _, _ = run("predict", input=tmp_path / "a.npy", output=tmp_path / "b.npy", model_dir=weights, report=1)
+    assert code == 0 and (tmp_path / "b_report.png").is_file()
+
+
+def test_scenes_of_one_name_have_reports_of_their_own(run, weights, tmp_path):
+    pytest.importorskip("matplotlib")
+    for kind in ("npy", "mat5"):
+        fixtures.write_own(tmp_path / "in", kind, OWN_CUBE)
+    code, _, _ = run("predict", input=tmp_path / "in", output=tmp_path / "out", model_dir=weights, report=1)
+    assert code == 0
+    names = {path.name for path in (tmp_path / "in").iterdir()}
+    assert len(names) == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {f"{name}_report.png" for name in names}

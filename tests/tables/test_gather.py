@@ -207,3 +207,41 @@ def test_networks_that_the_program_does_not_have_are_shown_after_its_own(tabulat
     write_finished_run(tmp_path / "runs" / "b")
     _, rows, _ = tabulate()
     assert list(own_rows(rows)) == ["DeepShare", "Another"]
+
+
+def test_weights_of_the_best_validation_are_a_row_of_their_own(tabulate, tmp_path):
+    run = tmp_path / "runs" / "a"
+    write_finished_run(run, MPSNR=42.0)
+    config = {"model_dir": str(run / "best.pth"), "test_dir": "x"}
+    (run / "best.pth").touch()
+    write_results_file(run / "a_best_results.json", config, MPSNR=43.0)
+    _, rows, _ = tabulate()
+    found = {name: float(row["MPSNR"]) for name, row in own_rows(rows).items()}
+    assert found == {"DeepShare": 42.0, "DeepShare (weights of the best validation)": 43.0}
+    assert own_rows(rows)["DeepShare (weights of the best validation)"]["reasons"]
+
+
+def test_unknown_weights_of_one_name_are_no_seeds_of_each_other(tabulate, tmp_path):
+    for folder, mpsnr in (("one", 40.0), ("two", 30.0)):
+        config = {"model_dir": f"/{folder}/model.pth", "test_dir": "x"}
+        write_results_file(tmp_path / "runs" / folder / "model_results.json", config, MPSNR=mpsnr)
+    _, rows, _ = tabulate()
+    found = {name: float(row["MPSNR"]) for name, row in own_rows(rows).items()}
+    assert found == {"DeepShare (weights model, in /one)": 40.0, "DeepShare (weights model, in /two)": 30.0}
+
+
+def test_as_many_other_scenes_have_another_label_and_their_order_none(tabulate, tmp_path):
+    config = {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}
+    for name, scenes in (("a", "xyz"), ("b", "zyx"), ("c", "xyw")):
+        write_results_file(tmp_path / "runs" / name / "r_results.json", config, scenes=scenes, model="Bicubic")
+    _, rows, _ = tabulate()
+    assert list(own_rows(rows)) == ["Bicubic (3 test scenes with w)", "Bicubic (3 test scenes with z)"]
+
+
+def test_results_of_one_kind_that_differ_are_named(tabulate, tmp_path):
+    config = {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}
+    for name, mpsnr in (("a", 40.0), ("b", 40.0), ("c", 30.0)):
+        write_results_file(tmp_path / "runs" / name / "r_results.json", config, model="Bicubic", MPSNR=mpsnr)
+    markdown, rows, _ = tabulate()
+    assert float(own_rows(rows)["Bicubic"]["MPSNR"]) == 40.0
+    assert "c/r_results.json: left out" in markdown and "b/r_results.json: left out" not in markdown
