@@ -36,9 +36,9 @@ class Learner(Protocol):
     Attributes:
         conversion: F, the bands x n_subs matrix of the consistency loss; None where nobody needs it.
         criterion, rgb_criterion: the losses that --loss names.
-        seed, iteration, repeat: what random draws depend on; repeat counts an objective's mini-batches of an
-            iteration.
-        kept: what losses keep for later mini-batches, to be made again where it is missing.
+        seed, iteration, repeat: what random draws in `Objective.prepare` depend on; repeat counts an objective's
+            mini-batches of an iteration. A loss must not ask for them: on CUDA it is recorded once and replayed.
+        kept: what is kept for the draws of later mini-batches, to be made again where it is missing.
     """
 
     conversion: Any

@@ -21,9 +21,17 @@ from training.meters import LossMeter
 from training.network import build_network
 from training.processes import World, naming_lost_peers
 from training.schedule import learning_rate
-from training.signals import StopSignals
+from training.signals import StopSignals, resumable
 from training.steps import Steps
-from utils import Interrupted, UserError, prepare_arithmetic, progress_bar, say, seed_everything, select_device
+from utils import (
+    Interrupted,
+    UserError,
+    prepare_arithmetic,
+    progress_bar,
+    say,
+    seed_everything,
+    select_device,
+)
 
 # What the processes of a run may tell each other between iterations, beside the number of a signal.
 CHECKPOINT_DUE = 1
@@ -42,11 +50,17 @@ class Trainer(Steps):
     """
 
     def __init__(self, config: TrainConfig) -> None:
+        # A run that is gone on with is this process's from before its checkpoint is read.
+        with contextlib.ExitStack() as held:
+            self._prepare(config, held)
+            self._held = held.pop_all()
+
+    def _prepare(self, config: TrainConfig, held: contextlib.ExitStack) -> None:
         seed_everything(config.seed)
         self.device = select_device(config.cuda, config.gpus)
         self.world = World(self.device)
         prepare_arithmetic(config.precision, self.device, config.deterministic)
-        run_dir = self.world.on_main(lambda: checkpoint.find_run(config))
+        run_dir = self.world.on_main(lambda: checkpoint.find_run(config, held))
         self.inputs = open_inputs(config, self.device, self.world)
         self.config = config = self.inputs.config
         self.streams, self.n_colors = self.inputs.streams, self.inputs.n_colors
@@ -61,6 +75,8 @@ class Trainer(Steps):
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.iteration = self.logged_iteration = 0
+        # What the checkpoint is of that is on the disk, and whether it is previous.pth.
+        self._saved_iteration, self._is_last_damaged = -1, False
         self.losses = LossMeter(self.device, self.world)
         self.seconds = 0.0
         if run_dir:
@@ -83,14 +99,18 @@ class Trainer(Steps):
             UserError: for a loss that is not finite or diverges, a full disk, or data that cannot be read.
             PeerLostError: where another process of the run has ended.
         """
-        with contextlib.ExitStack() as held, naming_lost_peers(self.world, self._place):
-            folder, resumed = self.run_dir, self._is_resumed
-            self.run_dir = self.world.on_main(lambda: checkpoint.hold(folder, self.config, resumed, held))
-            self._open_log()
+        with self._held as held, naming_lost_peers(self.world, self._place):
+            held.callback(self.inputs.close)
+            if not self._is_resumed:
+                folder = self.run_dir
+                self.run_dir = self.world.on_main(lambda: checkpoint.hold(folder, self.config, held))
+            self._open_log(held)
             if self._validation_is_missing():
-                self._validate(self.iteration // self.per_epoch)
+                with resumable():
+                    self._validate(self.iteration // self.per_epoch)
             self._loop()
-            self._finish()
+            with resumable():
+                self._finish()
         return self.files
 
     def _place(self) -> str:
@@ -109,13 +129,14 @@ class Trainer(Steps):
                 epoch = self.iteration // self.per_epoch + 1
                 self.iterate(epoch)
                 self.iteration += 1
-                self.seconds += time.monotonic() - started
                 progress.update()
                 epoch_ends = self.iteration % self.per_epoch == 0
                 if self.iteration % config.log_interval == 0 or epoch_ends or self.iteration == self.total:
                     self._log(epoch, progress)
                 elif self.device.type == "cpu":
                     self._show(epoch, progress)
+                # After the log, where the CPU waits for a GPU.
+                self.seconds += time.monotonic() - started
                 is_due = CHECKPOINT_DUE if time.monotonic() >= checkpoint_due else 0
                 asked = self.world.largest(max(stop.signal_number, is_due))
                 if epoch_ends or asked:
@@ -141,6 +162,7 @@ class Trainer(Steps):
 
     def _save(self) -> None:
         self.check_losses(self.losses.means_of_all())
+        self._saved_iteration = self.iteration
         if not self.world.is_main:
             return
         content = {
@@ -156,7 +178,8 @@ class Trainer(Steps):
             "losses": self.losses.state(),
             "seconds": self.seconds,
         }
-        checkpoint.save_run(content, self.run_dir)
+        checkpoint.save_run(content, self.run_dir, self._is_last_damaged)
+        self._is_last_damaged = False
 
     def _restore(self, run: dict[str, Any], path: Path) -> None:
         checkpoint.refuse_other_run(run, path, self.config, self.inputs.patch_counts, self.world.size)
@@ -169,7 +192,8 @@ class Trainer(Steps):
             self.losses.restore(run["losses"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{path}: its optimizer or losses are not what a run leaves; start anew") from error
-        self.iteration = self.logged_iteration = run["iteration"]
+        self.iteration = self.logged_iteration = self._saved_iteration = run["iteration"]
+        self._is_last_damaged = path.name == checkpoint.RUN_FILES[1]
         self.seconds = run["seconds"]
         say(f"{path}: going on after iteration {self.iteration}")
         if run["per_epoch"] != self.per_epoch:
@@ -185,7 +209,7 @@ class Trainer(Steps):
         about = description_of(self.inputs, self.total, self.model, self.device, self.world.size)
         return {**about, **self.started}
 
-    def _open_log(self) -> None:
+    def _open_log(self, held: contextlib.ExitStack) -> None:
         if self.world.is_main:
             epoch = self.iteration // self.per_epoch
             self.log = RunLog(
@@ -196,6 +220,7 @@ class Trainer(Steps):
                 bool(self.eval_scenes),
                 self._description(),
             )
+            held.callback(self.log.close)
             self.files += self.log.files
 
     def _show(self, epoch: int, progress: Any) -> None:
@@ -241,13 +266,14 @@ class Trainer(Steps):
 
     def _validation_is_missing(self) -> bool:
         """Whether the run ended between the checkpoint of an epoch and its validation."""
-        if not self.eval_scenes or self.iteration < self.per_epoch:
+        if not self.eval_scenes or self.iteration < self.per_epoch or self.iteration % self.per_epoch:
             return False
         done = max((e for e, _ in self.log.validations()), default=0) if self.world.is_main else None
         return self.world.from_main(done) < self.iteration // self.per_epoch
 
     def _finish(self) -> None:
-        self._save()
+        if self._saved_iteration != self.iteration:
+            self._save()
         if self.world.is_main:
             weights = checkpoint.final_weights(self.run_dir, self.config, -(-self.iteration // self.per_epoch))
             self._save_weights(weights)
@@ -257,9 +283,6 @@ class Trainer(Steps):
             self.files += score_run(
                 self.network, self.test_scenes, self.device, self.world, self.run_dir, self.config.model_title, about
             )
-        self.inputs.close()
-        if self.world.is_main:
-            self.log.close()
 
 
 def train(config: TrainConfig) -> list[Path]:

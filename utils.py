@@ -269,8 +269,12 @@ def refuse_small_memory(path: str | Path, error: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, aside: Path | None = None) -> Iterator[Path]:
     """Write a file whole or not at all: yields a temporary path beside it, moved into place at the end.
+
+    Args:
+        path: the file.
+        aside: where one that stands there goes, once the new one is on the disk; None: it is replaced.
 
     Raises:
         UserError: where the disk is full or the folder may not be written.
@@ -283,6 +287,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb") as f:
                 os.fsync(f.fileno())
+            if aside and path.exists():
+                os.replace(path, aside)
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):

@@ -129,7 +129,7 @@ def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
         if n_colors == len(VISIBLE):
             return conversion_matrix(n_subs)
         raise DataError(
-            path,
+            "the consistency loss",
             f"no conversion of {n_colors} bands is known without their wavelengths",
             "give one by {conversionMat_path}, or switch the consistency off",
         )

@@ -55,7 +55,7 @@ class DeepShare(Network):
 
     modalities = ("spectral", "rgb")
     identity_needs_residual = False
-    of_bands = ("trunk.", "skip_conv.", "final.")
+    of_bands: tuple[str, ...] = ("trunk.", "skip_conv.", "final.")
     ends_in_bands = True
     branches = ("branch1.", "branch2.")
 
@@ -91,6 +91,9 @@ class DeepShare(Network):
         self.skip_conv_RGB = conv(n_subs, n_feats, 3)
         self.final_RGB = conv(n_feats, n_subs, 3)
         self.has_global_residual = bool(global_residual)
+        if not use_share:
+            # Each group of bands has branches of its own.
+            self.of_bands = (*self.of_bands, *self.branches)
         if global_residual:
             self.register_buffer("global_residual", torch.ones(()))
 

@@ -25,6 +25,8 @@ METADATA_KEY = "architecture"
 # Where files keep a state_dict beside other things, the first one counting: of those that keep the weights' running
 # mean, that is the network. They may stand in each other.
 RUNNING_MEANS = ("averaged", "params_ema", "model_ema", "ema", "state_dict_ema")
+# Such containers within each other; a file may also hold one within itself.
+DEEPEST = 8
 CONTAINERS = (
     *RUNNING_MEANS,
     *("model", "state_dict", "model_state_dict", "params", "netG", "generator", "net", "network"),
@@ -116,7 +118,7 @@ def find(name_or_path: str | Path, flag: str = "model_dir") -> Path:
     """The file that --model_dir, or another flag, means: a path, or the name of weights that come with the program."""
     shipped = {p.stem: p for p in sorted(registry.PRETRAINED.glob("*.pth"))}
     path = Path(name_or_path).expanduser()
-    if path.name != str(name_or_path) or path.exists() or path.suffix == ".pth":
+    if path.name != str(name_or_path) or path.is_file() or path.suffix == ".pth":
         return path
     if str(name_or_path) not in shipped:
         raise UserError(
@@ -169,7 +171,7 @@ def architecture_of(
     if "n_ovls" in entry.settings:
         architecture["n_ovls"] = _told("n_ovls", _recorded("n_ovls", path, metadata), n_ovls, path)
         if architecture["n_ovls"] is None:
-            say(f"{path}: nothing tells n_ovls; the published 2 is taken (--n_ovls N says otherwise)")
+            say(f'{path}: nothing tells n_ovls; the published 2 is taken (a config.json beside it may say "n_ovls": N)')
             architecture["n_ovls"] = 2
     if "n_scale" not in architecture:
         architecture["n_scale"] = _told("n_scale", _recorded("n_scale", path, metadata), n_scale, path)
@@ -191,11 +193,24 @@ def load_strictly(model: Network, state: State, path: str | Path) -> None:
     """
     refuse_misfits(model, state, path)
     for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
+        if not is_plain(tensor):
+            raise UserError(
+                f"{path}: {name} is sparse, quantised or complex ({str(tensor.dtype).removeprefix('torch.')}); save "
+                "its state_dict() in float32"
+            )
+        # Types of eight bits know no such question.
+        if not torch.isfinite(tensor.float()).all():
             raise UserError(
                 f"{path}: {name} has values that are not finite; the file is damaged or its training diverged"
             )
     model.load_state_dict(state, strict=True)
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether something is a tensor of real numbers with all of them in place, on the CPU."""
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return False
+    return not tensor.is_quantized and not tensor.is_complex()
 
 
 def refuse_misfits(model: Network, state: State, path: str | Path) -> None:
@@ -306,7 +321,9 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
     """(state_dict, metadata) of what a file holds; a run's checkpoint has its config beside it."""
     metadata: dict[str, Any] = {}
     keys: list[str] = []
-    while isinstance(content, dict) and (found := [k for k in CONTAINERS if _is_container(content.get(k))]):
+    for _ in range(DEEPEST):
+        if not isinstance(content, dict) or not (found := [k for k in CONTAINERS if _is_container(content.get(k))]):
+            break
         config = content.get("config")
         metadata = config if isinstance(config, dict) else metadata
         keys = list(map(str, content))

@@ -73,9 +73,16 @@ def super_resolve(
     config.check_limits()
     config.check_tiles()
     config.check_values()
-    centres = None if wavelengths is None else np.asarray(wavelengths, dtype=np.float64)
-    if centres is not None and centres.shape != image.shape[2:]:
-        raise UserError(f"{centres.size} wavelengths for {image.shape[2]} bands; give one for each")
-    raster = rasters.from_array(image, centres)
+    raster = rasters.from_array(image, _centres(wavelengths, image.shape[2]))
     scene = SceneUpscaling(raster, DeviceNetwork(model, config), config, say if verbose else lambda text: None)
     return scene.to_array(image.dtype, verbose)
+
+
+def _centres(wavelengths, bands):
+    """Band centres as an array, or None."""
+    if wavelengths is None:
+        return None
+    centres = np.asarray(wavelengths, dtype=np.float64)
+    if centres.shape != (bands,):
+        raise UserError(f"{centres.size} wavelengths for {bands} bands; give one for each")
+    return centres

@@ -165,6 +165,7 @@ class Adaptation(Steps):
         if starts_anew:
             # Without, a fresh trunk would have to learn the image itself before anything of its detail.
             settings["global_residual"] = True
+            self.config = dataclasses.replace(self.config, global_residual=True)
         try:
             model = build_model(given.architecture["name"], n_colors, given.architecture["n_scale"], **settings)
             if starts_anew:

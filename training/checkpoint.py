@@ -12,7 +12,7 @@ import torch
 
 from config import TrainConfig, affecting
 from data.facts import AUGMENTATIONS
-from models.weights import read_checkpoint
+from models.weights import is_plain, read_checkpoint
 from objectives import OBJECTIVES
 from utils import UserError, is_held, only_here, replacing, say, writing
 
@@ -28,13 +28,17 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 ADAM_OFF = ("amsgrad", "maximize", "differentiable")
 
 
-def save_run(content: Mapping[str, Any], folder: Path) -> None:
-    """Save a run's checkpoint, a dict with RUN_KEYS, as last.pth; the one that was there becomes previous.pth."""
+def save_run(content: Mapping[str, Any], folder: Path, keep_previous: bool = False) -> None:
+    """Save a run's checkpoint as last.pth; the one that was there becomes previous.pth.
+
+    Args:
+        content: a dict with RUN_KEYS.
+        folder: the run's.
+        keep_previous: previous.pth stays, since the last.pth that is there cannot be read.
+    """
     last, previous = (folder / name for name in RUN_FILES)
-    with replacing(last) as temporary:
+    with replacing(last, None if keep_previous else previous) as temporary:
         torch.save(content, temporary)
-        if last.exists():
-            last.replace(previous)
 
 
 def run_files(folder: Path) -> list[Path]:
@@ -97,14 +101,28 @@ def check_moments(run: Mapping[str, Any], path: Path, parameters: Sequence[torch
                 raise _damaged(path, f"Adam's {name} of parameter {k} is of shape {found}, not {needed}")
 
 
-def find_run(config: TrainConfig) -> Path | None:
-    """The folder of the run to go on with, as --resume says; None for a run from the beginning.
+def find_run(config: TrainConfig, held: contextlib.ExitStack) -> Path | None:
+    """The folder of the run to go on with, as --resume says, this process's own until `held` is left.
+
+    Returns:
+        None for a run from the beginning.
 
     Raises:
-        UserError: if what --resume names is no run's checkpoint.
+        UserError: if what --resume names is no run's checkpoint, or another process trains in its folder.
     """
-    if not config.resume:
-        return None
+    folder = _run_to_resume(config) if config.resume else None
+    if folder:
+        try:
+            held.enter_context(only_here(folder))
+        except UserError as error:
+            # A full disk, or a folder that may not be written, says so itself.
+            if is_held(folder):
+                raise UserError(f"{folder}: another process trains in it; wait for its end") from error
+            raise
+    return folder
+
+
+def _run_to_resume(config: TrainConfig) -> Path | None:
     if config.resume != "last":
         path = Path(config.resume).expanduser()
         return path if path.is_dir() else _folder_of(path)
@@ -127,22 +145,20 @@ def new_run(config: TrainConfig) -> Path:
     return folder
 
 
-def hold(folder: Path, config: TrainConfig, is_resumed: bool, held: contextlib.ExitStack) -> Path:
-    """Make a run's folder this process's own until `held` is left.
+def hold(folder: Path, config: TrainConfig, held: contextlib.ExitStack) -> Path:
+    """Make a new run's folder this process's own until `held` is left.
 
     Returns:
         The folder; another new one where somebody took it first.
-
-    Raises:
-        UserError: for a run that is gone on with where another process trains in its folder.
     """
     while True:
         try:
             held.enter_context(only_here(folder))
             return folder
-        except UserError as error:
-            if is_resumed or not is_held(folder):
-                raise UserError(f"{folder}: another process trains in it; wait for its end") from error
+        except UserError:
+            # A full disk, or a folder that may not be written.
+            if not is_held(folder):
+                raise
             folder = new_run(config)
 
 
@@ -224,7 +240,7 @@ def _wrong_of_tensors(run: Mapping[str, Any]) -> str:
             return f"{name} holds no tensors"
         else:
             for key, tensor in state.items():
-                if not isinstance(key, str) or not _is_plain(tensor):
+                if not isinstance(key, str) or not is_plain(tensor):
                     return f"{name} holds something else than tensors at {str(key)!r:.60}"
     return ""
 
@@ -254,7 +270,7 @@ def _wrong_of_adam(run: Mapping[str, Any]) -> str:
         return "Adam is both fused and foreach"
     for k, moments in state.items():
         names = ("step", *MOMENTS)
-        if not isinstance(moments, dict) or not all(_is_plain(moments.get(n)) for n in names):
+        if not isinstance(moments, dict) or not all(is_plain(moments.get(n)) for n in names):
             return f"Adam's moments of parameter {k} are missing"
         if any(not moments[n].is_floating_point() or not torch.isfinite(moments[n]).all() for n in names):
             return f"Adam's moments of parameter {k} are not finite numbers"
@@ -272,7 +288,7 @@ def _wrong_of_losses(run: Mapping[str, Any]) -> str:
     counts: Any
     lowest: Any
     sums, counts, lowest = (losses.get(name) for name in ("sums", "counts", "lowest"))
-    if not _is_plain(sums) or sums.shape != (count,) or not torch.isfinite(sums).all():
+    if not is_plain(sums) or sums.shape != (count,) or not torch.isfinite(sums).all():
         return f"losses holds no sums of {count} losses"
     if (
         not isinstance(counts, (list, tuple))
@@ -284,13 +300,6 @@ def _wrong_of_losses(run: Mapping[str, Any]) -> str:
     if not are_lowest or not all(m is None or _is_finite(m) for m in lowest):
         return f"losses holds no lowest means of {count} losses"
     return ""
-
-
-def _is_plain(tensor: Any) -> bool:
-    """Whether something is a tensor of real numbers with all of them in place."""
-    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        return False
-    return not tensor.is_quantized and not tensor.is_complex()
 
 
 def _is_whole(value: Any) -> bool:

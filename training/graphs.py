@@ -4,7 +4,7 @@ A step of this method is some five hundred operations of 20 microseconds each. A
 one than a GPU to do them; recorded once, they are launched together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,11 @@ class GraphedSteps:
 
     Args:
         parameters: those that steps leave gradients at. They have none before a step.
+        passing: others that have gradients within a step, and none after it.
     """
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self._parameters = parameters
+    def __init__(self, parameters: list[nn.Parameter], passing: Iterable[nn.Parameter] = ()) -> None:
+        self._parameters, self._passing = parameters, list(passing)
         self._seen: set[Any] = set()
         self._recorded: dict[Any, Recorded | None] = {}
 
@@ -76,7 +77,8 @@ class GraphedSteps:
                 loss = step(kept)
         except RuntimeError as error:
             say(f"steps are not recorded as CUDA graphs, which only makes them slower: {str(error).splitlines()[0]}")
-            for parameter in self._parameters:
+            # Of a step that ended half-way, the memory of these was never computed.
+            for parameter in (*self._parameters, *self._passing):
                 parameter.grad = None
             return None
         gradients = [(p, p.grad) for p in self._parameters if p.grad is not None]

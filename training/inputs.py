@@ -10,7 +10,7 @@ import torch
 import objectives
 from config import FOLDERS, TrainConfig
 from data import sources
-from data.facts import DATASETS
+from data.facts import DATASETS, wavelengths_of
 from data.sources import Source
 from data.spectral import conversion_for, lift_matrix, read_conversion
 from data.stream import PatchStream
@@ -61,7 +61,7 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
             config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num, config.protocol
         )
     _check_labelled(labelled, config)
-    conversion = None
+    conversion, given = None, config
     if objectives.CONSISTENCY.is_on(config):
         config, matrix = _with_conversion(config, labelled.n_colors, labelled.wavelengths)
         conversion = None if matrix is None else torch.from_numpy(matrix).float().to(device)
@@ -69,7 +69,7 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
     for objective, _ in objectives.active(config):
         if objective.stream not in opened:
             opened[objective.stream] = _open(objective.stream, config, labelled.n_colors)
-    _say_unused(config, opened)
+    _say_unused(given, opened)
     streams = {
         name: PatchStream(
             source,
@@ -125,6 +125,8 @@ def _with_conversion(
 ) -> tuple[TrainConfig, np.ndarray | None]:
     """The conversion to n_subs channels; config without RGB and consistency where the sensor sees no colours."""
     known = DATASETS.get(config.dataset_name)
+    if wavelengths is None:
+        wavelengths = wavelengths_of(config.dataset_name, n_colors)
     is_released = known is not None and known.has_released_conversion
     if config.conversionMat_path or wavelengths is None or is_released:
         with given_by("conversionMat_path", config.conversionMat_path):
@@ -143,7 +145,8 @@ def _with_conversion(
 
 
 def _say_unused(config: TrainConfig, opened: dict[str, Source]) -> None:
+    """Name the folders that are given for objectives whose switch nobody has turned on."""
     for objective in objectives.OBJECTIVES.values():
-        flag = FOLDERS[objective.stream]
-        if objective.stream not in opened and getattr(config, flag):
+        flag, is_asked = FOLDERS[objective.stream], not objective.switch or getattr(config, objective.switch)
+        if objective.stream not in opened and getattr(config, flag) and not is_asked:
             say(f"--{flag} is given, but the {objective.name} objective is off; --{objective.switch} 1 turns it on")

@@ -18,7 +18,7 @@ from training.graphs import GraphedSteps
 
 
 class Learner:
-    """Calls the network in the precision asked for, and knows what random draws depend on.
+    """Calls the network in the precision asked for, and knows what a batch's random draws depend on.
 
     In bf16 a twin of the network computes, whose weights are copied from the network's for each mini-batch, all in
     one operation: autocast would convert each weight at each call.
@@ -38,7 +38,8 @@ class Learner:
         is_whole = config.accumulate == 1 and not config.joint_loss
         parameters = list(model.parameters())
         can_record = parameters[0].is_cuda and is_whole and not config.activation_checkpointing
-        self._graphs = GraphedSteps(parameters) if can_record else None
+        passing = self._twin.network.parameters() if self._twin else ()
+        self._graphs = GraphedSteps(parameters, passing) if can_record else None
         self.config = config
         self.conversion, self.seed = conversion, config.seed
         self.criterion, self.rgb_criterion = loss_of(config.loss), rgb_loss_of(config.loss)

@@ -148,4 +148,5 @@ def _tensorboard(folder, iteration):
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(folder, purge_step=iteration or None)
+    # What was noted at the iteration of the checkpoint is not noted again.
+    return SummaryWriter(folder, purge_step=iteration + 1 if iteration else None)

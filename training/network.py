@@ -14,7 +14,8 @@ from models.network import Network
 from training.inputs import Inputs
 from utils import UserError, say
 
-# What weights to start from must have as the run has it; how groups of bands overlap changes no tensor.
+# What weights to start from must have as the run has it. How groups of bands overlap changes no tensor where all of
+# them share their branches.
 ALIKE = ("name", "n_scale", "n_feats", "n_subs", "n_blocks", "use_share", "global_residual")
 
 
@@ -58,7 +59,8 @@ def refuse_other_network(given: weights.Weights, asked: Mapping[str, Any]) -> No
     Raises:
         UserError: with both.
     """
-    others = [k for k in ALIKE if k in given.architecture and asked[k] != given.architecture[k]]
+    names = ALIKE if asked.get("use_share", True) else (*ALIKE, "n_ovls")
+    others = [k for k in names if k in given.architecture and asked[k] != given.architecture[k]]
     if others:
         theirs, ours = (", ".join(f"{k} {_plain(had[k])}" for k in others) for had in (given.architecture, asked))
         raise UserError(

@@ -1,10 +1,12 @@
 """Being told to stop while a checkpoint is still to be made."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from utils import say
+from utils import Interrupted, Terminated, say, signal_of
 
 
 class StopSignals:
@@ -30,6 +32,19 @@ class StopSignals:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal_number:
-            raise KeyboardInterrupt
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         self.signal_number = number
         say(f"{self._words} (once more: at once)")
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Say of what is stopped here that the checkpoint is safe: the iterations are done.
+
+    Raises:
+        Interrupted: in place of what stopped it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(signal_of(stop)) from stop

@@ -251,3 +251,30 @@ def test_what_holds_no_weights_shows_what_it_holds(tmp_path):
     torch.save([1, 2], tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"holds no state_dict \(it has a list\)"):
         checkpoint.load(tmp_path / "w.pth")
+
+
+def test_a_container_within_itself_ends(tmp_path):
+    content = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="holds no state_dict"):
+        checkpoint.load(tmp_path / "a.pth")
+
+
+def test_tensors_of_other_kinds(tmp_path):
+    state = dict(build_model(**{**ARCHITECTURE, "n_ovls": 2}).state_dict())
+    name = "final.weight"
+    for kind in (torch.float8_e4m3fn, torch.float16):
+        torch.save({**state, name: state[name].to(kind)}, tmp_path / "a.pth")
+        loaded = checkpoint.load(tmp_path / "a.pth").model.state_dict()[name]
+        assert torch.equal(loaded, state[name].to(kind).float())
+    for other in (state[name].to_sparse(), state[name].to(torch.complex64)):
+        torch.save({**state, name: other}, tmp_path / "a.pth")
+        with pytest.raises(UserError, match=f"{name} is sparse, quantised or complex"):
+            checkpoint.load(tmp_path / "a.pth")
+
+
+def test_a_folder_does_not_hide_the_weights_that_come_with_the_program(tmp_path, monkeypatch):
+    (tmp_path / "cave_x4_small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint.load("cave_x4_small").architecture["n_feats"] == 32

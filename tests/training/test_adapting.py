@@ -60,6 +60,7 @@ def test_a_scene_makes_weights_that_predict_takes(run, flags, start, tmp_path):
     assert about["adapted"]["gain"] > 0 and len(gains) == len(about["adapted"]["held_out"]) >= 2
     words = f"{about['adapted']['gain']:+.2f} dB over bicubic on {len(gains)} held-out windows together"
     assert f"{words} (one by one {min(gains):+.2f} to {max(gains):+.2f})" in out
+    assert about["global_residual"] is own.architecture["global_residual"] is True
     assert about["started_from"]["taken"] == "branch1, branch2, trunk_RGB, skip_conv_RGB, final_RGB"
     assert [line.strip() for line in out.splitlines()[-2:]] == [str(tmp_path / n) for n in ("own.pth", "own.json")]
     small = imresize(blocks_of_pixels().astype(np.float64), 0.5)

@@ -1,10 +1,12 @@
 """Checkpoints, logs and weights in which one thing is not as a run leaves it: --resume and test refuse them."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from helpers import TITLE, tiny_network
+from helpers import ROOT, TITLE, tiny_network
 
 from models import weights
 from training import checkpoint
@@ -141,7 +143,28 @@ def test_a_harmed_last_checkpoint_is_passed_over_for_the_one_before(run, tiny_fl
     code, out, err = run("train", **tiny_flags, resume="last", max_iterations=3, log_interval=1)
     assert code == 0, err
     assert "going back to previous.pth" in out + err
-    assert checkpoint.load_run(begun / "last.pth")["iteration"] == 3
+    # The one that was good stays beside the new one.
+    assert [checkpoint.load_run(begun / name)["iteration"] for name in checkpoint.RUN_FILES] == [3, 2]
+
+
+def test_the_checkpoint_before_the_last_is_an_older_one(run, tiny_flags, tmp_path):
+    code, out, _ = run("train", **tiny_flags, epochs=2)
+    assert code == 0, out
+    runs = [checkpoint.load_run(tiny_flags["save_dir"] / TITLE / name) for name in checkpoint.RUN_FILES]
+    assert [r["iteration"] for r in runs] == [2 * runs[0]["per_epoch"], runs[0]["per_epoch"]]
+
+
+def test_a_run_is_held_before_its_checkpoint_is_read(refused, tiny_flags, begun, monkeypatch):
+    def read(folder):
+        raise AssertionError("read while another process trains")
+
+    monkeypatch.setattr(checkpoint, "load_newest_run", read)
+    words = "import sys; from utils import only_here\nwith only_here(sys.argv[1]): print(1, flush=True); input()"
+    command = [sys.executable, "-c", words, str(begun)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert "another process trains in it" in refused("train", **tiny_flags, resume="last")
+        other.communicate(b"\n")
 
 
 @pytest.mark.parametrize(

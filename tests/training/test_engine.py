@@ -286,6 +286,15 @@ def test_the_best_validation_is_kept(run, logged, stores):
     assert f"{max(scores):.4f}" in out
 
 
+def test_weights_from_within_an_epoch_are_not_validated_as_the_one_before(run, logged, stores):
+    # An epoch has eight iterations.
+    flags = {**logged, "patch_stride": 32, "epochs": 2}
+    assert run("train", **flags, max_iterations=12)[0] == 0
+    assert run("train", **flags, eval_dir_ms=stores / "test.h5", resume="last")[0] == 0
+    rows = rows_of(logged["save_dir"] / TITLE / "validation.csv")
+    assert [row["epoch"] for row in rows] == ["2"]
+
+
 def test_compiled_steps_have_the_same_losses(tiny_flags, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda part, dynamic: compiled.append(type(part).__name__))

@@ -1,5 +1,8 @@
 """How the network is asked in training: in bf16 through a twin, and as graphs where there are some."""
 
+import contextlib
+import signal
+
 import pytest
 import torch
 from helpers import released_losses_of
@@ -10,6 +13,8 @@ from data.stream import Batch
 from trainer import Trainer
 from training.graphs import GraphedSteps
 from training.learner import Bf16Twin
+from training.signals import StopSignals, resumable
+from utils import Interrupted, Terminated
 
 
 def test_two_iterations_in_bf16_come_near_the_released_losses(golden_x4, tiny_flags, monkeypatch):
@@ -51,3 +56,47 @@ def test_steps_that_cannot_be_recorded_go_on_as_they_are(capsys):
         loss = steps.run("a", step, Batch(torch.full((1, 1, 1, 1), value), torch.zeros(1, 1, 1, 1)))
         assert (loss.item(), weight.grad.item()) == (3 * value, value)
     assert capsys.readouterr().out.count("not recorded as CUDA graphs") == 1
+
+
+def test_a_recording_that_fails_half_way_leaves_no_gradients(monkeypatch):
+    weight, passing = nn.Parameter(torch.tensor(3.0)), nn.Parameter(torch.tensor(1.0))
+    steps = GraphedSteps([weight], [passing])
+    recording = []
+
+    @contextlib.contextmanager
+    def recorded(*_, **__):
+        recording.append(True)
+        try:
+            yield
+        finally:
+            recording.pop()
+
+    def step(batch):
+        (passing * batch.ms.sum()).backward()
+        if recording:
+            raise RuntimeError("no such operation in a graph")
+        weight.grad, passing.grad = passing.grad, None
+        return weight.grad.detach()
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", recorded)
+    batch = Batch(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1), None)
+    for _ in range(3):
+        weight.grad = None
+        assert steps.run("key", step, batch) == 1
+
+
+def test_the_second_signal_acts_at_once_as_what_it_is():
+    for number, kind in ((signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)):
+        with pytest.raises(KeyboardInterrupt) as stopped, StopSignals() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.signal_number == signal.SIGINT
+            signal.raise_signal(number)
+        assert stopped.type is kind
+
+
+def test_what_is_stopped_after_the_iterations_can_be_gone_on_with():
+    for stop, number in ((Terminated, signal.SIGTERM), (KeyboardInterrupt, signal.SIGINT)):
+        with pytest.raises(Interrupted) as stopped, resumable():
+            raise stop
+        assert stopped.value.exit_code == 128 + number

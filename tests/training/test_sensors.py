@@ -20,3 +20,22 @@ def test_training_on_a_sensor_of_ones_own(run, raw, tmp_path, wavelengths, goes_
     assert ("no blue band" in out + err) == goes_on_without
     row = (next((tmp_path / "runs").glob("*/log.csv"))).read_text().splitlines()[1].split(",")
     assert (row[5] == row[6] == "") == goes_on_without
+
+
+def test_patches_of_chikusei_are_known_by_their_data_set(run, raw, tmp_path):
+    folders = {}
+    for flag in ("train_dir_mslabel", "train_dir_msunlabel"):
+        folders[flag] = fixtures.write_patches(tmp_path / flag, 2, bands=128)
+    flags = {**TINY, "patch_size": 0, "UseUnlabelConsistency": 1, "max_iterations": 1, "log_interval": 1}
+    code, out, err = run("train", dataset_name="Chikusei", save_dir=tmp_path / "runs", **folders, **flags)
+    assert code == 0, out + err
+    assert (next((tmp_path / "runs").glob("*/log.csv"))).read_text().splitlines()[1].split(",")[6]
+
+
+def test_what_was_turned_on_is_not_said_to_be_off(run, raw, tmp_path, tiny_flags):
+    code, out, err = run("train", **{**tiny_flags, "UseRGB": 1, "theta_rgb": 0, "max_iterations": 1})
+    assert code == 0
+    assert "--UseRGB 1 turns it on" not in out + err
+    code, out, err = run("train", **{**tiny_flags, "UseRGB": 0, "max_iterations": 1})
+    assert code == 0
+    assert "--UseRGB 1 turns it on" in out + err

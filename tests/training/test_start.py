@@ -161,3 +161,18 @@ def test_fresh_runs_are_as_before(stores, raw, tmp_path):
     fresh = build_model("DeepShare", 31, 4, n_feats=config.n_feats, n_blocks=config.n_blocks).state_dict()
     state = trainer.model.state_dict()
     assert all(torch.equal(state[name], fresh[name]) for name in fresh)
+
+
+def test_branches_of_each_group_are_of_the_sensor(flags, tmp_path, refused):
+    shape = {"n_feats": 4, "n_subs": 8, "global_residual": True, "use_share": False}
+    model = build_model("DeepShare", 37, 4, n_ovls=2, **shape)
+    save_weights(model, tmp_path / "a.pth", 2, np.linspace(400, 1000, 37))
+    asked = {**flags, "use_share": 0, "weights": tmp_path / "a.pth"}
+    state, given = Trainer(TrainConfig.from_flags(asked)).model.state_dict(), model.state_dict()
+    for name, tensor in state.items():
+        if tensor.numel() > 1 and tensor.any():
+            is_taken = name in given and torch.equal(tensor, given[name])
+            assert is_taken == name.startswith(("trunk_RGB.", "skip_conv_RGB.", "final_RGB.")), name
+    # As many groups, cut elsewhere.
+    save_weights(build_model("DeepShare", 31, 4, n_ovls=3, **shape), tmp_path / "b.pth", 3, VISIBLE)
+    assert "has n_ovls 3" in refused("train", **{**asked, "weights": tmp_path / "b.pth"})
