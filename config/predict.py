@@ -81,11 +81,12 @@ class PredictConfig(Config):
             raise UserError(
                 "--model_dir is missing; give a .pth file, or the name of weights that come with the program"
             )
-        self.check_tiles()
-        self.check_values()
+        self.check_given()
 
-    def check_values(self) -> None:
-        """Refuse what can neither stand for 1 nor mark missing data."""
+    def check_given(self) -> None:
+        """Check what needs no files, also where it came by no command line."""
+        self.check_limits()
+        self.check_tiles()
         check_value_scale(self.value_scale)
         check_nodata(self.nodata)
 

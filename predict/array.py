@@ -70,9 +70,7 @@ def super_resolve(
         **{"tile_size": tile_size, "tile_overlap": tile_overlap, "memory_limit": memory_limit},
     }
     config = PredictConfig(**settings)
-    config.check_limits()
-    config.check_tiles()
-    config.check_values()
+    config.check_given()
     raster = rasters.from_array(image, _centres(wavelengths, image.shape[2]))
     scene = SceneUpscaling(raster, DeviceNetwork(model, config), config, say if verbose else lambda text: None)
     return scene.to_array(image.dtype, verbose)
