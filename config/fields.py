@@ -148,7 +148,7 @@ def wavelengths_flag(of: str = "") -> Any:
 
 def key_flag(of: str = "") -> Any:
     """--key of what reads scenes of one's own."""
-    return flag("", f"{of}name of the array in .mat, .npz and HDF5 files; the only cube without")
+    return flag("", f"{of}name of the array in .mat, .npz and HDF5 files; not needed where there is one cube")
 
 
 def band_axis_flag(of: str = "") -> Any:
@@ -163,7 +163,7 @@ def cuda_flag() -> Any:
 
 def gpus_flag() -> Any:
     """--gpus, as several commands have it."""
-    return flag("", "number of the CUDA device to use; the first one without", affects="place")
+    return flag("", "number of the CUDA device to use; if not given, the first one", affects="place")
 
 
 def unknown_flag(name: str, known: Iterable[str]) -> str:

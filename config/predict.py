@@ -30,7 +30,9 @@ class PredictConfig(Config):
         affects="place",
     )
     output: str = flag(
-        "", "its result; the extension says the format, the input's without; a folder for a folder", affects="place"
+        "",
+        "its result; the extension says the format, without one it is the input's; a folder for a folder",
+        affects="place",
     )
     model_dir: str = flag(
         "", "the .pth file of the weights, or the name of weights that come with the program", affects="row"

@@ -44,9 +44,9 @@ class PrepareConfig(Config):
         choices=PROTOCOLS,
         affects="row",
     )
-    labelled: str = flag("", "names of the labelled scenes, A,B,...; the published split without")
-    unlabelled: str = flag("", "names of the unlabelled scenes; the published split without")
-    test: str = flag("", "names of the test scenes; the published split without")
+    labelled: str = flag("", "names of the labelled scenes, A,B,...; if not given, the published split")
+    unlabelled: str = flag("", "names of the unlabelled scenes; if not given, the published split")
+    test: str = flag("", "names of the test scenes; if not given, the published split")
     unlabelled_lr_dir: str = flag(
         "", "folder of low-resolution scenes, for which no HR exists, to be the unlabelled ones", affects="place"
     )

@@ -14,7 +14,7 @@ class TablesConfig(Config):
     runs_dir: str = flag(
         "", "the folder of runs and results; may stand without its flag: mains.py tables RUNS_DIR", affects="place"
     )
-    out_dir: str = flag("", "folder for the tables and the page; RUNS_DIR/tables without", affects="place")
+    out_dir: str = flag("", "folder for the tables and the page; if not given, RUNS_DIR/tables", affects="place")
 
     POSITIONAL: ClassVar[str | None] = "runs_dir"
 

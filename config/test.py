@@ -33,15 +33,17 @@ class TestConfig(Config):
     )
     result_path: str = flag("./results", "folder for the results", affects="place")
     n_scale: int = flag(
-        0, "enlargement; for Bicubic 4 without, else as told by the weights' file", choices=(0, *SCALES), affects="row"
+        0, "enlargement; 0: as the weights' file says, 4 for Bicubic", choices=(0, *SCALES), affects="row"
     )
     n_colors: int = flag(0, "bands; only checked against the weights", low=0, affects="row")
     n_feats: int = flag(0, "width; only checked against the weights", low=0, affects="row")
     n_blocks: int = flag(0, "blocks; only checked against the weights", low=0, affects="row")
     n_subs: int = flag(0, "bands in a group; only checked against the weights", low=0, affects="row")
-    n_ovls: int = flag(-1, "shared bands; as told by the weights' file without", low=-1, affects="row")
+    n_ovls: int = flag(-1, "shared bands; -1: as the weights' file says", low=-1, affects="row")
     data_test_num: int = flag(0, "use only the first N scenes (sorted); 0: all", low=0, affects="row")
-    protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS), affects="row")
+    protocol: str = flag(
+        "", "corrected or published; if not given, the store's own", choices=("", *PROTOCOLS), affects="row"
+    )
     self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; better, and 8 times as long")
     precision: str = precision_flag()
     normalise: str = flag(

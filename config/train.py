@@ -82,7 +82,8 @@ class TrainConfig(Config):
     use_share: bool = flag(True, "1: all groups and the RGB images share the branches; 0: each has its own")
     conversionMat_path: str = flag(
         "",
-        "bands-to-8-channels matrix (.csv or .mat); without: the released 31 x 8 one, or one made of the wavelengths",
+        "bands-to-8-channels matrix (.csv or .mat); if not given, the released 31 x 8 one, or one made of the "
+        "wavelengths",
     )
     batch_size: int = flag(8, "patches in a mini-batch", low=1)
     epochs: int = flag(10, "passes over the labelled patches and their 8 flips and rotations", low=1)
@@ -112,7 +113,9 @@ class TrainConfig(Config):
     data_train_num: int = flag(0, "use only the first N labelled patches (sorted); 0: all", low=0)
     data_eval_num: int = flag(0, "use only the first N validation scenes (sorted); 0: all", low=0, affects="place")
     data_test_num: int = flag(0, "use only the first N test scenes (sorted); 0: all", low=0, affects="place")
-    protocol: str = flag("", "corrected or published; the store's own without", choices=("", *PROTOCOLS), affects="row")
+    protocol: str = flag(
+        "", "corrected or published; if not given, the store's own", choices=("", *PROTOCOLS), affects="row"
+    )
     global_residual: bool = flag(
         False, "1: add the output to the bicubic image, as GDRRN always does; not published, for short runs"
     )

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The program on a GPU that is had for a short while: bash scripts/gpu.sh STAGE, in the repository's root.
-#   check     tests/test_cuda.py, then benchmarks/training.py; the fastest way goes to $OUT/choice.json
+#   check     tests/test_cuda.py, then benchmarks/training.py; the fastest bf16 way goes to $OUT/choice.json
 #   train     CAVE, the published schedule, with the flags in choice.json; ended after SECONDS_TO_TRAIN with its checkpoint
 #             safe, begun again where it stood; then its weights in fp16, in pieces, its log and config go to $OUT
 #   score     the weights put together again and scored (where the test store is)
 # Settings come from the environment:
-#   PYTHON    a Python that has torch and what requirements.txt names              (default: python3)
+#   PYTHON    a Python that has what requirements.txt names, for check requirements-dev.txt (default: python3)
 #   OUT       where results go: small files only                                   (default: runs/gpu/out)
 #   KEEP      where the run goes, kept from call to call                           (default: runs/gpu/keep)
 #   STORES    folder with labelled.h5, unlabelled.h5, rgb.h5 (train), test.h5 (score)     (default: stores/cave)
@@ -21,7 +21,8 @@ mkdir -p "$OUT" "$KEEP"
 check() {
     local failed=0
     "$PYTHON" -m pytest -q -n "${WORKERS:-4}" -p no:cacheprovider tests/test_cuda.py >"$OUT/tests.log" 2>&1 || failed=1
-    grep -E "^(E  |FAILED|ERROR|[0-9]+ (passed|failed|skipped))" "$OUT/tests.log" | cut -c1-300 | tail -40
+    grep -E "^(E  |FAILED|ERROR|[0-9]+ (passed|failed|skipped))" "$OUT/tests.log" | cut -c1-300 | tail -40 ||
+        tail -5 "$OUT/tests.log"
     "$PYTHON" benchmarks/training.py --widths "$WIDTHS" --patch "$PATCH" --hows "$HOWS" --repeats "${REPEATS:-5}" \
         --json_file "$OUT/steps.json" --profile "$OUT/profile" 2>"$OUT/steps.err" | tee "$OUT/steps.txt"
     choose

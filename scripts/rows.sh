@@ -4,7 +4,7 @@
 #   RGB      rgb.h5 (prepare --dataset_name DIV2K), or a folder of pictures  (default: $STORES/rgb/rgb.h5)
 #   RUNS     where the runs and the tables go                                     (default: runs/tables)
 #   SCALE, FEATS, EPOCHS, SEEDS, REDUCED=1, ROWS="DeepShare SSPSR ..." for some rows only, and FLAGS="--precision bf16"
-#   for flags of train that all rows get
+#   for flags of train that all rows get, in place of the row's own
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 STORES=${STORES:-stores} RGB=${RGB:-$STORES/rgb/rgb.h5} RUNS=${RUNS:-runs/tables}
 SEEDS=${SEEDS:-3000} SCALE=${SCALE:-4}
@@ -23,7 +23,6 @@ else
 fi
 [ -z "${FEATS:-}" ] || recipe+=(--n_feats "$FEATS")
 [ -z "${EPOCHS:-}" ] || recipe+=(--epochs "$EPOCHS")
-recipe+=(${FLAGS:-})
 # Where the reduced recipe does not suit a peer: GDRRN, light for its width, is given more of it, and its loss needs
 # its own limit of the gradient; MCNet, heavy for its width, is given less.
 own_of() {
@@ -57,7 +56,7 @@ row() {
         fi
         if ! compgen -G "$out/*/results.json" >/dev/null; then
             "$python" mains.py train --dataset_name "$(title_of "$set")" --train_dir_mslabel "$folder/labelled.h5" \
-                --test_dir "$folder/test.h5" --save_dir "$out" --seed "$seed" "${recipe[@]}" "$@" --resume last
+                --test_dir "$folder/test.h5" --save_dir "$out" --seed "$seed" "${recipe[@]}" "$@" ${FLAGS:-} --resume last
         fi
         "$python" mains.py test --protocol published --test_dir "$folder/test.h5" \
             --model_dir "$(ls "$out"/*/*_epoch_*.pth | tail -1)" --result_path "$(ls -d "$out"/*/ | head -1)published"
