@@ -109,6 +109,8 @@ class Trainer(Steps):
                 with resumable():
                     self._validate(self.iteration // self.per_epoch)
             self._loop()
+            if self._saved_iteration != self.iteration:
+                self._save()
             with resumable():
                 self._finish()
         return self.files
@@ -146,7 +148,8 @@ class Trainer(Steps):
                     raise Interrupted(asked)
                 # After the checkpoint: a whole scene may be what the memory has no room for.
                 if epoch_ends and self.eval_scenes:
-                    self._validate(epoch)
+                    with resumable():
+                        self._validate(epoch)
 
     def _open_scenes(self, flag: str, limit: int) -> SceneSet | None:
         path = getattr(self.config, flag)
@@ -162,13 +165,16 @@ class Trainer(Steps):
 
     def _save(self) -> None:
         self.check_losses(self.losses.means_of_all())
+        if self.world.is_main:
+            self._write_checkpoint()
         self._saved_iteration = self.iteration
-        if not self.world.is_main:
-            return
+
+    def _write_checkpoint(self) -> None:
         content = {
             "config": self.config.as_dict(),
             "n_colors": self.n_colors,
             "patches": self.inputs.patch_counts,
+            "conversion": self.inputs.conversion_sha256,
             "iteration": self.iteration,
             "per_epoch": self.per_epoch,
             "processes": self.world.size,
@@ -183,6 +189,11 @@ class Trainer(Steps):
 
     def _restore(self, run: dict[str, Any], path: Path) -> None:
         checkpoint.refuse_other_run(run, path, self.config, self.inputs.patch_counts, self.world.size)
+        if run.get("conversion") not in (None, self.inputs.conversion_sha256):
+            raise UserError(
+                f"{path}: that run had another conversion of bands; give the same --conversionMat_path, or start anew "
+                "without --resume"
+            )
         load_strictly(self.model, run["model"], path)
         if self.averaged:
             load_strictly(self.averaged, run["averaged"], path)
@@ -272,8 +283,6 @@ class Trainer(Steps):
         return self.world.from_main(done) < self.iteration // self.per_epoch
 
     def _finish(self) -> None:
-        if self._saved_iteration != self.iteration:
-            self._save()
         if self.world.is_main:
             weights = checkpoint.final_weights(self.run_dir, self.config, -(-self.iteration // self.per_epoch))
             self._save_weights(weights)

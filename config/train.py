@@ -84,6 +84,7 @@ class TrainConfig(Config):
         "",
         "bands-to-8-channels matrix (.csv or .mat); if not given, the released 31 x 8 one, or one made of the "
         "wavelengths",
+        affects="place",
     )
     batch_size: int = flag(8, "patches in a mini-batch", low=1)
     epochs: int = flag(10, "passes over the labelled patches and their 8 flips and rotations", low=1)

@@ -156,7 +156,7 @@ def _method_of(config: TestConfig) -> Method:
     path = loaded.path.absolute()
     title = path.stem
     if path.name in RUN_WEIGHTS:
-        title = f"{path.parent.name}_best" if path.name == results.BEST_WEIGHTS else path.parent.name
+        title = path.parent.name if path.name == RUN_FILES[0] else f"{path.parent.name}_{path.stem}"
     return Method(loaded.model, architecture["name"], title, architecture["n_scale"], architecture["n_colors"])
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from config import PredictConfig, affecting
 from data import rasters
-from data.rasters.base import given_wavelengths
+from data.rasters.base import given_wavelengths, wavelengths_file
 from predict import report
 from predict.findings import Comparison
 from predict.network import DeviceNetwork
@@ -257,8 +257,8 @@ def _refuse_full_disk(output):
 def _fingerprint(raster, network, config):
     """What the tiles of a scene depend on."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
-    # Wavelengths that the user gave may stand in a file, which may have changed.
-    given = [np.asarray(raster.wavelengths).tolist()] if raster.wavelengths_given else []
+    # A file of wavelengths may have changed since.
+    given = [np.asarray(raster.wavelengths).tolist()] if wavelengths_file(config.wavelengths) else []
     content = json.dumps([files, network.fingerprint, settings_of_result(config), *given], default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -12,8 +12,6 @@ from evaluation import published
 from models import registry
 from objectives import OBJECTIVES
 
-# Settings that name a file.
-FILES = ("weights", "conversionMat_path")
 # The content of a run's config.json.
 Run = Mapping[str, Any]
 
@@ -58,7 +56,7 @@ def of_run(run: Run, dataset: str, n_scale: int) -> list[str]:
     for name, value in traits_of(run).items():
         if value is not None and value != expected[name]:
             instead = f" instead of {_shown(expected[name])}" if expected[name] != "" else ""
-            reasons.append(f"{name} {_shown(Path(value).name if name in FILES else value)}{instead}")
+            reasons.append(f"{name} {_shown(Path(value).name if name == 'weights' else value)}{instead}")
     if run.get("rgb_is_halved") is False:
         reasons.append("RGB pictures not halved")
     if run.get("adapted"):

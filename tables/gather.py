@@ -11,10 +11,12 @@ import pictures
 from evaluation import published, results
 from evaluation.results import SceneResults
 from tables import curves, differences
-from tables.labels import grouped, label, phrase, place, telling_traits, with_scenes_told_apart
+from tables.labels import grouped, label, phrase, place, telling_traits, words_of_scenes
 from tables.rows import OwnScene, Report, Result, Row, Table
 from tables.runs import Run, is_finished, run_of
 from utils import UserError, refuse_small_memory
+
+EARLIER_WEIGHTS = {results.BEST_WEIGHTS: "of the best validation", "previous.pth": "of the checkpoint before the last"}
 
 
 def gather(runs_dir: Path) -> Report:
@@ -26,7 +28,8 @@ def gather(runs_dir: Path) -> Report:
     if not runs_dir.is_dir():
         raise UserError(f"{runs_dir}: no such folder; give the one under which runs and results are")
     report = Report(runs_dir)
-    found = with_scenes_told_apart(list(_results(report)))
+    found = list(_results(report))
+    told_apart = words_of_scenes(found)
     _add_runs_without_results(report, found)
     _note_logs(report, found)
     _add_own_scenes(report)
@@ -40,7 +43,7 @@ def gather(runs_dir: Path) -> Report:
     telling = {key: telling_traits(same) for key, same in grouped(found, _same_method)}
     for (dataset, scale, protocol), group in grouped(found, lambda r: (r.dataset, r.scale, r.protocol)):
         rows = [
-            Row(label(same[0], telling[_same_method(same[0])]), _each_once(same, report))
+            Row(label(same[0], telling[_same_method(same[0])], told_apart), _each_once(same, report))
             for _, same in grouped(group, lambda r: (r.method, sorted(r.traits.items(), key=str)))
         ]
         theirs = published.tables_of(dataset, scale, protocol)
@@ -125,13 +128,14 @@ def _traits_of_run(run: Run, weights: str | None) -> Mapping[str, Any]:
         "iterations": run.config.get("iterations"),
         **{f"{stream} patches": count for stream, count in patches.items()},
         "trained on": run.config.get("dataset_name"),
-        "weights": run.partial(weights) or ("of the best validation" if _is_best(weights) else None),
+        "weights": ", ".join(filter(None, [run.partial(weights), _of_a_run(weights)])) or None,
         "trained under protocol": run.protocol(),
     }
 
 
-def _is_best(weights: str | None) -> bool:
-    return weights is not None and Path(weights).name == results.BEST_WEIGHTS
+def _of_a_run(weights: str | None) -> str:
+    """What weights are of that are called alike in every run's folder, where they are not the last ones."""
+    return EARLIER_WEIGHTS.get(Path(weights).name, "") if weights else ""
 
 
 def _add_runs_without_results(report: Report, found: list[Result]) -> None:

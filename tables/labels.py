@@ -1,8 +1,7 @@
 """What rows are called: the method, with the traits that tell it from others; and their order."""
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from evaluation import published
@@ -10,6 +9,8 @@ from objectives import OBJECTIVES
 from tables.rows import Result, Row
 
 Item = TypeVar("Item")
+# Names of test scenes, sorted.
+Scenes = tuple[str, ...]
 # Scenes named in a row's label.
 MOST_NAMED = 3
 
@@ -27,32 +28,36 @@ def telling_traits(results: Iterable[Result]) -> list[str]:
     return [name for name in names if name == "weights" or tells(name)]
 
 
-def with_scenes_told_apart(results: Iterable[Result]) -> list[Result]:
-    """The same results; where tests of one data set had as many scenes and others, the trait says which."""
-    told = []
+def words_of_scenes(results: Iterable[Result]) -> dict[Scenes, str]:
+    """What tells sets of test scenes apart that have as many scenes: the first of those that not all of them have."""
+    words: dict[Scenes, str] = {}
     for _, same in grouped(results, lambda r: (r.dataset, r.scale, len(r.scenes))):
-        sets = {r.traits["test scenes"] for r in same}
+        sets = sorted({r.traits["test scenes"] for r in same})
         common = set.intersection(*map(set, sets))
-        for result in same:
-            scenes = result.traits["test scenes"]
-            others = [name for name in scenes if name not in common]
-            named = ", ".join(others[:MOST_NAMED]) + (", ..." if len(others) > MOST_NAMED else "")
-            words = f"{len(scenes)} test scenes with {named}" if others else scenes
-            told.append(dataclasses.replace(result, traits={**result.traits, "test scenes": words}))
-    return told
+        for most in (MOST_NAMED, len(sets[0])):
+            named = {scenes: _named([name for name in scenes if name not in common], most) for scenes in sets}
+            if len(set(named.values())) == len(sets):
+                break
+        words |= {scenes: f"{len(scenes)} test scenes with {named[scenes]}" for scenes in sets if named[scenes]}
+    return words
 
 
-def label(result: Result, telling: Sequence[str]) -> str:
-    """The method with the traits that tell it from others."""
+def _named(names, most):
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def label(result: Result, telling: Sequence[str], told_apart: Mapping[Scenes, str]) -> str:
+    """The method with the traits that tell it from others; `told_apart` as `words_of_scenes` gives it."""
     known = [(name, result.traits.get(name)) for name in telling]
-    suffix = ", ".join(phrase(name, value) for name, value in known if value not in (None, ""))
+    words = {"test scenes": told_apart.get(result.traits["test scenes"])}
+    suffix = ", ".join(words.get(name) or phrase(name, value) for name, value in known if value not in (None, ""))
     return f"{result.method} ({suffix})" if suffix else result.method
 
 
 def phrase(name: str, value: Any) -> str:
     """A trait in words."""
     if name == "test scenes":
-        return value if isinstance(value, str) else f"{len(value)} test scenes"
+        return f"{len(value)} test scenes"
     if name == "iterations" or name.endswith(" patches"):
         return f"{value:,} {name}"
     return f"{name} {int(value) if isinstance(value, bool) else value}"

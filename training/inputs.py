@@ -1,6 +1,7 @@
 """What a run learns from: the streams of patches that its objectives need, and what they tell of the sensor."""
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,12 @@ class Inputs:
     def patch_counts(self) -> dict[str, int]:
         """How many patches each stream has."""
         return {name: len(stream.source) for name, stream in self.streams.items()}
+
+    @property
+    def conversion_sha256(self) -> str | None:
+        """Hash of the conversion's values, which may stand in a file; None without one."""
+        matrix = self.conversion
+        return None if matrix is None else hashlib.sha256(matrix.cpu().numpy().tobytes()).hexdigest()
 
     def close(self) -> None:
         """End what reads ahead."""

@@ -1,5 +1,6 @@
 """What a run writes about itself: config.json, log.csv, validation.csv and TensorBoard's events."""
 
+import contextlib
 import csv
 import json
 import platform
@@ -77,7 +78,9 @@ class RunLog:
     def close(self) -> None:
         """End what stands open."""
         if self._tensorboard:
-            self._tensorboard.close()
+            # On a full disk, which has been told, it cannot write what it still holds.
+            with contextlib.suppress(OSError):
+                self._tensorboard.close()
 
 
 def description_of(

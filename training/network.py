@@ -43,6 +43,12 @@ def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[s
         given = weights.load(config.weights, n_scale=config.n_scale, flag="weights")
         refuse_other_network(given, {**asked, "name": config.model_title, "n_scale": config.n_scale})
         about = start_from(model, given, inputs.wavelengths)
+        taken = about["started_from"]["taken"].split(", ")
+        if config.freeze and taken != ["all"] and not {b.rstrip(".") for b in model.branches} <= set(taken):
+            raise UserError(
+                f"--freeze {config.freeze}: the branches of {given.path} are of other bands and start anew; leave the "
+                "flag out, or give weights whose groups share their branches"
+            )
     if config.freeze:
         freeze(model)
     keep_fewer_activations(model, config.activation_checkpointing)

@@ -14,7 +14,7 @@ import numpy as np
 
 from data.errors import DataError
 from data.folders import folders_below
-from data.rasters import arrays, bands, envi, envi_header, hdf5, position, tiff
+from data.rasters import arrays, bands, envi, envi_header, hdf5, netcdf, position, tiff
 from data.rasters.base import DEFAULTS, CubeOptions, Georeference, Raster, from_array, unreadable
 from data.rasters.gaps import mark_in
 from data.rasters.raw import AXES, RawCube
@@ -262,8 +262,10 @@ class Output:
     def _known_position(self):
         """The scene's position; without its coordinate system where that cannot be written in another format."""
         place = self.like.georeference()
+        is_netcdf = self.kind == "hdf5" and self.path.suffix.lower() in netcdf.EXTENSIONS
         is_copied = self.kind == self.like.kind and (self.kind != "hdf5" or hdf5.is_copied(self.path, self.like))
-        if place is None or is_copied or position.is_known(place.crs):
+        holds_any_text = self.kind not in ("tiff", "envi") and not is_netcdf
+        if place is None or is_copied or holds_any_text or position.is_known(place.crs):
             return place
         say(f"{self.path.name}: without its coordinate system, which nobody knows ({place.crs[:60]})")
         return Georeference("", place.transform)

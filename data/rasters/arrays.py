@@ -37,6 +37,8 @@ from data.rasters.grid import Grid, finer_axis, is_of_axis, is_per_pixel
 from data.rasters.pixel_list import PixelList, pixel_list_of
 from data.rasters.raw import AXES, RawWindows
 
+# A smaller scale_factor beside an array is rather an enlargement than what stands for 1.
+LEAST_INVERSE = 100.0
 # A variable of a v5 file may not be larger.
 LARGEST_MAT5 = 2**32 - 2**16
 
@@ -117,7 +119,7 @@ def _raster(path, kind, array, options, others, details, band_axis=None):
     known = wavelengths_among(others, array.shape)
     axes, wavelengths = layout(path, array.shape, options, known, band_axis)
     size = tuple(array.shape[k] for k in axes)
-    value_scale, scaling = scaling_named(path, others, size[2])
+    value_scale, scaling = scaling_named(path, others, size[2], LEAST_INVERSE)
     nodata = _among(others, NODATA_NAMES)
     return Raster(
         path=path,
@@ -235,7 +237,7 @@ def _said(like, scale, others, is_alike):
     nodata = _among(others, NODATA_NAMES)
     if like.nodata is not None and (nodata is None or np.ravel(nodata)[0] != like.nodata):
         said["nodata"] = float(like.nodata)
-    if (like.value_scale, like.scaling) != scaling_named(like.path, others, like.shape[2]):
+    if (like.value_scale, like.scaling) != scaling_named(like.path, others, like.shape[2], LEAST_INVERSE):
         scaling = like.scaling
         for name in [n for n in others if n.lower() == VALUE_SCALE_NAME]:
             del others[name]

@@ -64,7 +64,7 @@ class CubeOptions:
     Attributes:
         key: name of the array in .mat, .npz and HDF5 files; the only cube without.
         band_axis: 0, 1 or 2 as the file's owner counts (MATLAB's order for .mat); -1: find it.
-        value_scale: what stands for 1; 0: the integer type's maximum, or 1 for floating point.
+        value_scale: what stands for 1; 0: as the file says, else the integer type's maximum, 1 for floating point.
         wavelengths: see `given_wavelengths`; "" where the file knows or nobody does.
     """
 
@@ -217,16 +217,19 @@ def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[floa
     return None, Scaling(np.broadcast_to(gains, bands).copy(), np.broadcast_to(offsets, bands).copy())
 
 
-def scaling_named(path: Path, said: Mapping[str, Any], bands: int) -> tuple[float | None, Scaling | None]:
+def scaling_named(
+    path: Path, said: Mapping[str, Any], bands: int, least: float = 1.0
+) -> tuple[float | None, Scaling | None]:
     """What a file says of its values under names, as (value_scale, scaling) of a Raster.
 
-    One `scale_factor` without an offset is what stands for 1 (10000), or its inverse, a gain (0.0001): whichever is
-    above 1. Beside an offset, and one a band, it is a gain.
+    A `scale_factor` of all bands without an offset is what stands for 1 (10000), or its inverse, a gain (0.0001):
+    whichever is above 1. Beside an offset, and where bands differ, it is a gain.
 
     Args:
         path: for the message.
         said: what the file holds by names, in whatever case.
         bands: how many there are.
+        least: what stands for 1 is at least that; a factor between 1 and that says nothing of the values.
 
     Raises:
         DataError: as `scaling_said`.
@@ -238,6 +241,8 @@ def scaling_named(path: Path, said: Mapping[str, Any], bands: int) -> tuple[floa
     value_scale = _only_number(numbers.get(VALUE_SCALE_NAME))
     if value_scale is None and not np.any(offsets):
         factor = _only_number(gains)
+        if factor is not None and 1 < factor < least:
+            return None, None
         value_scale = factor if factor is not None and factor > 1 else None
     if value_scale is None:
         return scaling_said(path, gains, offsets, bands)
@@ -247,8 +252,11 @@ def scaling_named(path: Path, said: Mapping[str, Any], bands: int) -> tuple[floa
 
 
 def _only_number(values):
-    """The number that an array holds; None for another count of them, or without any."""
-    return float(np.ravel(values)[0]) if values is not None and np.size(values) == 1 else None
+    """The number that an array holds once, or over and over; None where its numbers differ, or without any."""
+    if values is None or np.size(values) == 0:
+        return None
+    numbers = np.ravel(values)
+    return float(numbers[0]) if (numbers == numbers[0]).all() or np.size(values) == 1 else None
 
 
 def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
@@ -439,8 +447,8 @@ def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
     """
     values = _numbers_in(text)
     is_span = len(values) == 2
-    if not values and os.path.isfile(path := os.path.expanduser(text)):
-        values = _numbers_in(Path(path).read_text(encoding="utf-8", errors="replace"))
+    if not values and (path := wavelengths_file(text)):
+        values = _numbers_in(path.read_text(encoding="utf-8", errors="replace"))
     found = np.array(values)
     if len(values) < 2 or found.min() < SHORTEST or (is_span and found[0] >= found[1]):
         raise DataError(
@@ -455,6 +463,12 @@ def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
     if len(found) != bands:
         raise DataError(text, f"{len(found)} wavelengths for {bands} bands", "give one for each band by {wavelengths}")
     return found
+
+
+def wavelengths_file(text: str) -> Path | None:
+    """The file that a user's wavelengths stand in; None where the text says them itself."""
+    # Path.is_file raises for a text that is too long for a name.
+    return Path(path) if os.path.isfile(path := os.path.expanduser(text)) else None
 
 
 def _numbers_in(text):

@@ -17,6 +17,7 @@ from data.rasters.base import (
     CRS_NAMES,
     NAMES_OF_SCALING,
     NODATA_NAMES,
+    SCALE_NAMES,
     TRANSFORM,
     CubeOptions,
     Georeference,
@@ -56,11 +57,12 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     others = {n.rsplit("/", 1)[-1]: a for n, a in arrays.items() if a.ndim <= 2 and 1 < (a.size or 0) < 10000}
     numbers = {n: a[()] for n, a in others.items() if a.dtype.kind in "fiu"}
     numbers |= {n: v for n, v in dataset.attrs.items() if isinstance(v, np.ndarray)}
-    shape, array, unfolded = shapes[key], dataset, {}
+    array: Any = dataset
+    shape, unfolded = shapes[key], {}
     if len(shape) > 3:
         # One cube among axes of one entry each, which its result gets back.
         unfolded = {"single": tuple(k for k, n in enumerate(shape) if n == 1), "turned": reverse}
-        array = np.squeeze(dataset[()].T if reverse else dataset[()])
+        array = _Unfolded(dataset, shape, reverse)
         shape, reverse = array.shape, False
     known = wavelengths_among(numbers, shape)
     axes, wavelengths = layout(path, shape, options, known)
@@ -89,6 +91,27 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     )
 
 
+class _Unfolded:
+    """A dataset without its axes of one entry, read by windows.
+
+    Args:
+        dataset: of any number of axes.
+        shape: of these as their owner counts them.
+        turned: whether they are stored in reverse.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, shape: tuple[int, ...], turned: bool) -> None:
+        self._dataset, self._turned, self._count = dataset, turned, len(shape)
+        self._kept = [k for k, n in enumerate(shape) if n != 1]
+        self.shape = tuple(shape[k] for k in self._kept)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        place: list[Any] = [0] * self._count
+        for k, chosen in zip(self._kept, index, strict=True):
+            place[k] = chosen
+        return self._dataset[tuple(place[::-1])].T if self._turned else self._dataset[tuple(place)]
+
+
 def _attribute(dataset, names):
     """The number that an attribute holds under the first of these names, or None."""
     by_name = {name.lower(): name for name in dataset.attrs}
@@ -101,8 +124,15 @@ def _attribute(dataset, names):
 
 def _scaling(path, dataset, bands):
     """(value_scale, scaling) as a dataset's attributes say."""
-    names = [name for name in dataset.attrs if name.lower() in NAMES_OF_SCALING]
-    return scaling_named(path, {name: dataset.attrs[name] for name in names}, bands)
+    said = {name: dataset.attrs[name] for name in dataset.attrs if name.lower() in NAMES_OF_SCALING}
+    # A single factor of 0 or less says nothing.
+    factors = {name for name in said if name.lower() in SCALE_NAMES and np.size(said[name]) == 1}
+    meant = {name: v for name, v in said.items() if name not in factors or not np.all(_is_at_most_zero(v))}
+    return scaling_named(path, meant, bands)
+
+
+def _is_at_most_zero(value):
+    return np.asarray(value).dtype.kind in "fiu" and np.asarray(value) <= 0
 
 
 def _band_names(others, bands):

@@ -130,8 +130,14 @@ def _transform(along):
 
 def _unpacked(item):
     """The numbers of coordinates, which may be packed as those of a cube."""
-    factor, offset = (np.ravel(item.attrs.get(n, v))[0] for n, v in (("scale_factor", 1.0), ("add_offset", 0.0)))
+    factor, offset = (_number(item, name, usual) for name, usual in (("scale_factor", 1.0), ("add_offset", 0.0)))
     return np.ravel(item[()]).astype(np.float64) * factor + offset
+
+
+def _number(item, name, usual):
+    """The one number of an attribute, else what is usual."""
+    value = np.ravel(item.attrs.get(name, usual))
+    return float(value[0]) if value.size == 1 and value.dtype.kind in "fiu" else usual
 
 
 def _crs_by_gdal(path, name):

@@ -42,7 +42,8 @@ def is_known(crs: str) -> bool:
         return True
     try:
         return bool(rasterio.CRS.from_user_input(crs))
-    except rasterio.errors.CRSError:
+    # Texts that are none are met with errors of several types.
+    except Exception:
         return False
 
 

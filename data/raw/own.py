@@ -13,18 +13,21 @@ import numpy as np
 from data.errors import DataError
 from data.folders import files_below
 from data.rasters import CubeOptions, open_raster, scene_files
-from data.rasters.base import DEFAULTS
+from data.rasters.base import DEFAULTS, wavelengths_file
 from data.rasters.gaps import filled, mark_in
 from data.rasters.values import LARGEST_FLOAT, refuse_marks, scale_of, scaling_under
 from data.raw.scene import RawScene
 from data.store import Scene
 from utils import say
 
+# Of how values are understood; another number makes stores of own cubes anew.
+RULES = 2
+
 
 def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawScene]:
     """The cubes below a folder as scenes, {name: RawScene}."""
-    detail = repr(options)
-    if options.wavelengths and (held := Path(options.wavelengths).expanduser()).is_file():
+    detail = f"{options!r}, read by rules {RULES}"
+    if held := wavelengths_file(options.wavelengths):
         detail += held.read_text(encoding="utf-8", errors="replace")
     return {
         name: RawScene(_with_data_file(path), functools.partial(read_cube, path, options), detail)
@@ -53,19 +56,12 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
     """Read one file as a Scene, H x W x C in its own number type.
 
     Raises:
-        DataError: for a file that `open_raster` refuses, values that its mark for no data stands for, non-finite,
-            strongly negative or constant ones, or floating-point values far above 1 of which the scale is not known.
+        DataError: for a file that `open_raster` refuses, no data at all, non-finite, strongly negative or constant
+            values, or floating-point values far above 1 of which the scale is not known.
     """
     raster = open_raster(path, options)
     value_scale = options.value_scale or raster.value_scale
-    cube = raster.read()
-    _refuse_marked(raster, cube)
-    there = raster.there()
-    if there is not None and not there.all():
-        if not there.any():
-            raise DataError(path, "all of its pixels are masked, there is no image in it", "take the file away")
-        say(f"{path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
-        cube = filled(cube, np.broadcast_to(~there[:, :, None], cube.shape))
+    cube = _without_gaps(raster)
     if scaling := scaling_under(raster, options.value_scale):
         cube, value_scale = scaling.physical(cube).astype(np.float32), options.value_scale or 1.0
     # Gains may make reflectance, or radiance, which no network is trained on as it is.
@@ -75,16 +71,23 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
     return checked_scene(path, Path(path).stem, cube, value_scale, raster.wavelengths)
 
 
-def _refuse_marked(raster, cube):
-    """Refuse values that the file's own mark for no data stands for, where no mask covers them."""
-    mark = None if raster.nodata is None or not np.isfinite(raster.nodata) else mark_in(cube.dtype, raster.nodata)
-    if mark is None:
-        return
-    there = raster.there()
-    marked = cube == mark if there is None else (cube == mark) & there[:, :, None]
-    if count := np.count_nonzero(marked):
-        what = f"{count} values ({count / cube.size:.1%}) are {mark:g}, its mark for no data"
-        raise DataError(raster.path, what, "fill them, or take the file away")
+def _without_gaps(raster):
+    """A raster's values; what its mask or its mark says is missing gets those of the nearest pixels.
+
+    NaN stays: where no mark says that it is meant, something has gone wrong.
+    """
+    cube, there = raster.read(), raster.there()
+    mark = None if raster.nodata is None else mark_in(cube.dtype, raster.nodata)
+    missing = np.zeros(cube.shape, dtype=bool) if mark is None else cube == mark
+    if there is not None:
+        missing |= ~there[:, :, None]
+    if missing.all():
+        raise DataError(raster.path, "all of its pixels are missing, there is no image in it", "take the file away")
+    if not missing.any():
+        return cube
+    share = missing.mean()
+    say(f"{raster.path}: {share:.1%} of its values are missing; those of the nearest pixels take their places")
+    return filled(cube, missing)
 
 
 def checked_scene(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data import raw
 from data.errors import DataError
-from data.rasters import CubeOptions, Output, open_raster
+from data.rasters import CubeOptions, Output, open_raster, position
 from data.rasters.values import understand
 
 HEIGHT, WIDTH, BANDS, SCALE = 24, 28, 5, 2
@@ -64,6 +64,18 @@ def test_a_factor_without_an_offset_is_what_stands_for_one_or_its_inverse(tmp_pa
         assert open_raster(tmp_path / file).value_scale == pytest.approx(scale)
 
 
+def test_factors_that_say_nothing_and_those_said_for_each_band(tmp_path):
+    for k, (factor, scale) in enumerate([(0.0, None), (-1.0, None), ([1e4] * BANDS, 1e4), ([1e-4] * BANDS, 1e4)]):
+        with h5py.File(tmp_path / f"{k}.h5", "w") as f:
+            f["image"] = COUNTS
+            f["image"].attrs["reflectance_scale_factor"] = factor
+        assert open_raster(tmp_path / f"{k}.h5").value_scale == (scale and pytest.approx(scale))
+    # Beside an array it is rather an enlargement.
+    np.savez(tmp_path / "a.npz", image=RADIANCE, scale_factor=4)
+    raster = open_raster(tmp_path / "a.npz")
+    assert (raster.value_scale, raster.scaling) == (None, None)
+
+
 def test_a_gain_above_one_gives_physical_values(tmp_path):
     raster = open_raster(envi(tmp_path / "a.hdr", RADIANCE, data_gain_values="{20, 20, 20, 20, 20}"))
     unit, _ = understand(raster).calibration.to_unit(raster.read())
@@ -114,6 +126,9 @@ def test_packed_coordinates_are_unpacked(tmp_path):
     assert open_raster(tmp_path / "a.h5").georeference().transform == PLACE
     again = made_larger(tmp_path / "a.h5", tmp_path / "b.h5")
     assert again.georeference().transform == (15.0, 0.0, 500000.0, 0.0, -15.0, 5400000.0)
+    with h5py.File(tmp_path / "a.h5", "r+") as f:
+        f["x"].attrs["scale_factor"] = "1.0"
+    assert open_raster(tmp_path / "a.h5").georeference().transform[0] == 1
 
 
 @pytest.mark.parametrize("layout", ["chunked with scales", "matlab"])
@@ -138,9 +153,11 @@ def test_axes_of_one_entry_come_back(tmp_path, layout):
 def test_a_coordinate_system_that_nobody_knows_is_left_out_by_name(tmp_path, capsys, extension):
     np.savez(tmp_path / "a.npz", image=COUNTS, crs_wkt="UTM zone 33N", transform=np.array(PLACE))
     again = made_larger(tmp_path / "a.npz", tmp_path / f"b{extension}")
-    assert "without its coordinate system, which nobody knows (UTM zone 33N)" in "".join(capsys.readouterr())
+    said = "".join(capsys.readouterr())
+    # HDF5 holds any text.
+    assert ("without its coordinate system, which nobody knows (UTM zone 33N)" in said) == (extension != ".h5")
     place = again.georeference()
-    assert place.crs == ""
+    assert place.crs == ("UTM zone 33N" if extension == ".h5" else "")
     np.testing.assert_allclose(place.transform, (15.0, 0.0, 500000.0, 0.0, -15.0, 5400000.0))
     # The same kind of file keeps the words that it had.
     assert made_larger(tmp_path / "a.npz", tmp_path / "b.npz").georeference().crs == "UTM zone 33N"
@@ -167,12 +184,14 @@ def found(folder, options=None):
 
 
 @pytest.mark.parametrize("mark", [0, 65535])
-def test_marked_values_of_own_cubes_are_refused(tmp_path, mark):
+def test_marked_values_of_own_cubes_are_filled_in(tmp_path, mark, capsys):
     cube = COUNTS.copy()
     cube[:6] = mark
     envi(tmp_path / "a.hdr", cube, data_ignore_value=mark)
-    with pytest.raises(DataError, match=rf"840 values \(25\.0%\) are {mark}, its mark for no data"):
-        found(tmp_path)["a"].read()
+    filled = found(tmp_path)["a"].read().cube
+    np.testing.assert_array_equal(filled[:6], np.broadcast_to(COUNTS[6], (6, WIDTH, BANDS)))
+    np.testing.assert_array_equal(filled[6:], COUNTS[6:])
+    assert "25.0% of its values are missing; those of the nearest pixels take their places" in capsys.readouterr().out
 
 
 def test_a_cube_that_is_masked_everywhere_is_refused(tmp_path):
@@ -181,7 +200,7 @@ def test_a_cube_that_is_masked_everywhere_is_refused(tmp_path):
     ) as f:  # fmt: skip
         f.write(COUNTS.transpose(2, 0, 1))
         f.write_mask(np.zeros((HEIGHT, WIDTH), bool))
-    with pytest.raises(DataError, match="all of its pixels are masked"):
+    with pytest.raises(DataError, match="all of its pixels are missing"):
         found(tmp_path)["a"].read()
 
 
@@ -203,6 +222,18 @@ def test_a_scene_is_another_when_anything_that_it_depends_on_is(tmp_path):
     (tmp_path / "scene[1].img.aux.xml").write_text("<PAMDataset></PAMDataset>")
     hashes.append(found(tmp_path, options)["scene[1]"].sha256())
     assert len(set(hashes)) == 4
+
+
+def test_wavelengths_may_be_as_many_as_a_name_cannot_have_letters(tmp_path):
+    cube = np.random.default_rng(1).random((40, 40, 90)).astype(np.float32)
+    np.save(tmp_path / "a.npy", cube)
+    options = CubeOptions(wavelengths=",".join(f"{w:.3f}" for w in np.linspace(400, 1000, 90)))
+    assert found(tmp_path, options)["a"].read().wavelengths[-1] == 1000
+
+
+@pytest.mark.parametrize("words", ["EPSG:32633 (UTM)", "EPSG:4326:", "[1]"])
+def test_what_is_no_coordinate_system_is_none(words):
+    assert not position.is_known(words)
 
 
 def test_a_published_name_in_other_letters_is_meant_so(tmp_path):

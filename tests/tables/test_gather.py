@@ -238,6 +238,16 @@ def test_as_many_other_scenes_have_another_label_and_their_order_none(tabulate, 
     assert list(own_rows(rows)) == ["Bicubic (3 test scenes with w)", "Bicubic (3 test scenes with z)"]
 
 
+def test_many_scenes_are_named_until_they_tell_rows_apart(tabulate, tmp_path):
+    config = {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}
+    for name, scenes in (("a", "abcd"), ("b", "abce"), ("c", "fghi")):
+        write_results_file(tmp_path / "runs" / name / "r_results.json", config, scenes=scenes, model="Bicubic")
+    markdown, rows, _ = tabulate()
+    expected = [f"Bicubic (4 test scenes with {', '.join(scenes)})" for scenes in ("abcd", "abce", "fghi")]
+    assert list(own_rows(rows)) == expected
+    assert "left out" not in markdown
+
+
 def test_results_of_one_kind_that_differ_are_named(tabulate, tmp_path):
     config = {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}
     for name, mpsnr in (("a", 40.0), ("b", 40.0), ("c", 30.0)):

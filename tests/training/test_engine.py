@@ -12,6 +12,7 @@ import torch
 from helpers import ROOT, TITLE, everything_on, final_weights, rows_of, same, words_of
 
 import mains
+import trainer as trainer_module
 from config import TrainConfig
 from data.stream import Batch
 from models import build_model
@@ -19,7 +20,7 @@ from models import weights as checkpoint
 from trainer import Trainer
 from training import checkpoint as runs
 from training.schedule import learning_rate
-from utils import UserError
+from utils import Terminated, UserError
 
 
 def losses_of(save_dir):
@@ -293,6 +294,34 @@ def test_weights_from_within_an_epoch_are_not_validated_as_the_one_before(run, l
     assert run("train", **flags, eval_dir_ms=stores / "test.h5", resume="last")[0] == 0
     rows = rows_of(logged["save_dir"] / TITLE / "validation.csv")
     assert [row["epoch"] for row in rows] == ["2"]
+
+
+@pytest.mark.parametrize(("stop", "code"), [(Terminated, 143), (KeyboardInterrupt, 130)])
+def test_stopped_in_its_test_a_run_can_be_gone_on_with(run, logged, stores, monkeypatch, stop, code):
+    flags = {**logged, "max_iterations": 2, "test_dir": stores / "test.h5"}
+
+    def stopped(*_):
+        raise stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "score_run", stopped)
+        found, out, err = run("train", **flags)
+    assert found == code and "--resume last goes on" in out + err
+    assert runs.load_run(logged["save_dir"] / TITLE / "last.pth")["iteration"] == 2
+    found, out, _ = run("train", **flags, resume="last")
+    assert found == 0 and "going on after iteration 2" in out
+
+
+def test_another_conversion_of_bands_is_another_run(run, refused, logged, tmp_path):
+    matrix = np.random.default_rng(0).random((31, 8))
+    np.savetxt(tmp_path / "m.csv", matrix, delimiter=",")
+    flags = {**logged, "conversionMat_path": tmp_path / "m.csv"}
+    assert run("train", **flags, max_iterations=1)[0] == 0
+    np.savetxt(tmp_path / "n.csv", matrix, delimiter=",")
+    moved = {**flags, "conversionMat_path": tmp_path / "n.csv"}
+    assert run("train", **moved, max_iterations=2, resume="last")[0] == 0
+    np.savetxt(tmp_path / "n.csv", 2 * matrix, delimiter=",")
+    assert "another conversion of bands" in refused("train", **moved, max_iterations=3, resume="last")
 
 
 def test_compiled_steps_have_the_same_losses(tiny_flags, monkeypatch):

@@ -176,3 +176,5 @@ def test_branches_of_each_group_are_of_the_sensor(flags, tmp_path, refused):
     # As many groups, cut elsewhere.
     save_weights(build_model("DeepShare", 31, 4, n_ovls=3, **shape), tmp_path / "b.pth", 3, VISIBLE)
     assert "has n_ovls 3" in refused("train", **{**asked, "weights": tmp_path / "b.pth"})
+    words = refused("train", **{**asked, "freeze": "branches"})
+    assert "are of other bands and start anew" in words
