@@ -85,8 +85,10 @@ def _without_gaps(raster):
         raise DataError(raster.path, "all of its pixels are missing, there is no image in it", "take the file away")
     if not missing.any():
         return cube
-    share = missing.mean()
-    say(f"{raster.path}: {share:.1%} of its values are missing; those of the nearest pixels take their places")
+    if there is not None and not there.all():
+        say(f"{raster.path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
+    if mark is not None and (marked := (cube == mark).mean()):
+        say(f"{raster.path}: {marked:.1%} of its values are {mark:g}, its mark for no data; the nearest replace them")
     return filled(cube, missing)
 
 
