@@ -23,15 +23,7 @@ from training.processes import World, naming_lost_peers
 from training.schedule import learning_rate
 from training.signals import StopSignals, resumable
 from training.steps import Steps
-from utils import (
-    Interrupted,
-    UserError,
-    prepare_arithmetic,
-    progress_bar,
-    say,
-    seed_everything,
-    select_device,
-)
+from utils import Interrupted, UserError, prepare_arithmetic, progress_bar, say, seed_everything, select_device
 
 # What the processes of a run may tell each other between iterations, beside the number of a signal.
 CHECKPOINT_DUE = 1
@@ -188,12 +180,10 @@ class Trainer(Steps):
         self._is_last_damaged = False
 
     def _restore(self, run: dict[str, Any], path: Path) -> None:
-        checkpoint.refuse_other_run(run, path, self.config, self.inputs.patch_counts, self.world.size)
-        if run.get("conversion") not in (None, self.inputs.conversion_sha256):
-            raise UserError(
-                f"{path}: that run had another conversion of bands; give the same --conversionMat_path, or start anew "
-                "without --resume"
-            )
+        inputs = self.inputs
+        checkpoint.refuse_other_run(
+            run, path, self.config, inputs.patch_counts, inputs.conversion_sha256, self.world.size
+        )
         load_strictly(self.model, run["model"], path)
         if self.averaged:
             load_strictly(self.averaged, run["averaged"], path)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How much the number of labelled scenes matters: every component with 1, 3 and 5 labelled scenes of CAVE, in short runs on a CPU.
+# How much the number of labelled scenes matters: every component with 1, 3 and 5 of CAVE, in short runs on a CPU.
 # All rows see as many labelled mini-batches and take as many Adam steps: one for the sum of an iteration's losses.
 #   SEEDS="3000 3001 3002" FLAGS="--precision bf16" bash scripts/few_labelled.sh
 # COUNTS="1 5" for some. Started again it does only what is missing. Settings: rows.sh.

@@ -16,6 +16,7 @@ from tables.rows import OwnScene, Report, Result, Row, Table
 from tables.runs import Run, is_finished, run_of
 from utils import UserError, refuse_small_memory
 
+# What weights are of that each run's folder has beside its last ones.
 EARLIER_WEIGHTS = {results.BEST_WEIGHTS: "of the best validation", "previous.pth": "of the checkpoint before the last"}
 
 
@@ -134,7 +135,7 @@ def _traits_of_run(run: Run, weights: str | None) -> Mapping[str, Any]:
 
 
 def _of_a_run(weights: str | None) -> str:
-    """What weights are of that are called alike in every run's folder, where they are not the last ones."""
+    """What weights of a run's folder are of by their name, where they are not its last ones."""
     return EARLIER_WEIGHTS.get(Path(weights).name, "") if weights else ""
 
 

@@ -14,6 +14,8 @@ from spectral.io import envi
 from torch import nn
 
 from data.facts import VISIBLE, published_split
+from data.rasters import CubeOptions, Output, open_raster
+from data.rasters.values import understand
 from data.store import Store
 from data.stream import Batch
 from models import build_model
@@ -260,3 +262,17 @@ def reflectance_envi(folder, **metadata):
     cube[3:5, 4:6] = -9999
     envi.save_image(str(folder / "scene.hdr"), cube, dtype=np.int16, interleave="bil", metadata=metadata)
     return folder / "scene.hdr", cube
+
+
+def larger(cube):
+    """H x W x C -> 2H x 2W x C, each pixel four times."""
+    return cube.repeat(2, axis=0).repeat(2, axis=1)
+
+
+def write_larger(path, out, options=None, value_scale=0.0, nodata=None):
+    """Write a scene's file twice as large, as `predict` does; returns (raster, path of the result)."""
+    raster = open_raster(path, options or CubeOptions())
+    output = Output(out, raster, 2)
+    output.describe(understand(raster, value_scale, nodata))
+    output.finish(larger(raster.read()))
+    return raster, output.path

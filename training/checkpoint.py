@@ -170,13 +170,19 @@ def final_weights(folder: Path, config: TrainConfig, epoch: int) -> Path:
 
 
 def refuse_other_run(
-    run: Mapping[str, Any], path: Path, config: TrainConfig, patches: dict[str, int], processes: int
+    run: Mapping[str, Any],
+    path: Path,
+    config: TrainConfig,
+    patches: dict[str, int],
+    conversion: str | None,
+    processes: int,
 ) -> None:
     """Refuse to go on with a run that had settings or data on which the result depends otherwise than now.
 
     Args:
         run, path: a checkpoint and its file.
         patches: how many there are now, by stream.
+        conversion: hash of the conversion of bands now; None without one.
         processes: how many take part now.
     """
     now = config.as_dict()
@@ -195,6 +201,12 @@ def refuse_other_run(
         raise UserError(
             f"{path}: that run had {run['patches']} patches, now there are {patches}; give the same data, or start "
             "anew without --resume"
+        )
+    # Older runs did not record it.
+    if run.get("conversion") not in (None, conversion):
+        raise UserError(
+            f"{path}: that run had another conversion of bands; give the same --conversionMat_path, or start anew "
+            "without --resume"
         )
 
 

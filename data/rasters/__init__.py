@@ -260,12 +260,12 @@ class Output:
             self.like = dataclasses.replace(self.like, nodata=float(mark))
 
     def _known_position(self):
-        """The scene's position; without its coordinate system where that cannot be written in another format."""
+        """The scene's position; without a coordinate system of which its result's format can write nothing."""
         place = self.like.georeference()
-        is_netcdf = self.kind == "hdf5" and self.path.suffix.lower() in netcdf.EXTENSIONS
-        is_copied = self.kind == self.like.kind and (self.kind != "hdf5" or hdf5.is_copied(self.path, self.like))
-        holds_any_text = self.kind not in ("tiff", "envi") and not is_netcdf
-        if place is None or is_copied or holds_any_text or position.is_known(place.crs):
+        becomes_netcdf = netcdf.is_named_so(self.path) and not hdf5.is_copied(self.path, self.like)
+        # All others hold any text.
+        is_written_by_gdal = self.kind in ("tiff", "envi") or becomes_netcdf
+        if place is None or not is_written_by_gdal or position.is_known(place.crs):
             return place
         say(f"{self.path.name}: without its coordinate system, which nobody knows ({place.crs[:60]})")
         return Georeference("", place.transform)

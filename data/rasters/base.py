@@ -238,9 +238,9 @@ def scaling_named(
     gains, offsets = (
         next((numbers[name] for name in names if name in numbers), None) for names in (SCALE_NAMES, OFFSET_NAMES)
     )
-    value_scale = _only_number(numbers.get(VALUE_SCALE_NAME))
+    value_scale = only_number(numbers.get(VALUE_SCALE_NAME))
     if value_scale is None and not np.any(offsets):
-        factor = _only_number(gains)
+        factor = only_number(gains)
         if factor is not None and 1 < factor < least:
             return None, None
         value_scale = factor if factor is not None and factor > 1 else None
@@ -251,12 +251,12 @@ def scaling_named(
     return value_scale, None
 
 
-def _only_number(values):
-    """The number that an array holds once, or over and over; None where its numbers differ, or without any."""
-    if values is None or np.size(values) == 0:
+def only_number(values: Any) -> float | None:
+    """The number that something holds once, or over and over; None where its numbers differ, or without any."""
+    numbers = np.ravel(np.asarray(values))
+    if numbers.size == 0 or numbers.dtype.kind not in "fiu":
         return None
-    numbers = np.ravel(values)
-    return float(numbers[0]) if (numbers == numbers[0]).all() or np.size(values) == 1 else None
+    return float(numbers[0]) if numbers.size == 1 or (numbers == numbers[0]).all() else None
 
 
 def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:

@@ -26,6 +26,7 @@ from data.rasters.base import (
     interleave_of,
     layout,
     only_cube,
+    only_number,
     say_left_out,
     scaling_named,
     text_of,
@@ -86,7 +87,7 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
         interleave=interleave_of(stored),
         details={
             **{"key": key, "axes": stored, **unfolded, "matlab": reverse or f.userblock_size == MAT_HEADER_BYTES},
-            "netcdf": path.suffix.lower() in netcdf.EXTENSIONS or "_NCProperties" in f.attrs,
+            "netcdf": netcdf.is_named_so(path) or "_NCProperties" in f.attrs,
         },
     )
 
@@ -125,14 +126,11 @@ def _attribute(dataset, names):
 def _scaling(path, dataset, bands):
     """(value_scale, scaling) as a dataset's attributes say."""
     said = {name: dataset.attrs[name] for name in dataset.attrs if name.lower() in NAMES_OF_SCALING}
-    # A single factor of 0 or less says nothing.
-    factors = {name for name in said if name.lower() in SCALE_NAMES and np.size(said[name]) == 1}
-    meant = {name: v for name, v in said.items() if name not in factors or not np.all(_is_at_most_zero(v))}
-    return scaling_named(path, meant, bands)
-
-
-def _is_at_most_zero(value):
-    return np.asarray(value).dtype.kind in "fiu" and np.asarray(value) <= 0
+    for name in [n for n in said if n.lower() in SCALE_NAMES]:
+        # A factor of 0 or less says nothing.
+        if (factor := only_number(said[name])) is not None and factor <= 0:
+            del said[name]
+    return scaling_named(path, said, bands)
 
 
 def _band_names(others, bands):
@@ -159,8 +157,7 @@ def _georeference(f, arrays, dataset, stored, size):
 
 def is_copied(path: Path, like: Raster) -> bool:
     """Whether a result of that name is a copy of its scene's file: HDF5 that is no netCDF does not become that so."""
-    is_netcdf = path.suffix.lower() in netcdf.EXTENSIONS
-    return like.kind == "hdf5" and (like.details["netcdf"] or not is_netcdf)
+    return like.kind == "hdf5" and (like.details["netcdf"] or not netcdf.is_named_so(path))
 
 
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
@@ -171,15 +168,14 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     is_copy = is_copied(path, like)
     if is_copy:
         _write_alike(path, cube, like, scale)
-    elif path.suffix.lower() in netcdf.EXTENSIONS:
+    elif netcdf.is_named_so(path):
         netcdf.write(path, cube, like, scale)
     else:
         _write_new(path, cube, like, scale)
     if is_copy:
         _read_back(path, like.details["key"], _as_stored(cube, like))
     else:
-        is_netcdf = path.suffix.lower() in netcdf.EXTENSIONS
-        _read_back(path, "image", cube.transpose(2, 0, 1) if is_netcdf else cube)
+        _read_back(path, "image", cube.transpose(2, 0, 1) if netcdf.is_named_so(path) else cube)
 
 
 def _as_stored(cube, like):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from data.rasters import position
-from data.rasters.base import CRS_NAMES, VALUE_SCALE_NAME, Georeference, Raster, row_blocks, text_of
+from data.rasters.base import CRS_NAMES, VALUE_SCALE_NAME, Georeference, Raster, only_number, row_blocks, text_of
 from data.rasters.grid import X_NAMES, Y_NAMES, even_step, geotransform_numbers
 
 EXTENSIONS = (".nc", ".nc4")
@@ -18,6 +18,11 @@ _BARE = "This is a netCDF dimension but not a netCDF variable"
 GEOGRAPHIC = "EPSG:4326"
 # Attributes that point to other objects of their file, or that make a dataset a scale; made anew in another.
 POINTERS = ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME")
+
+
+def is_named_so(path: Path) -> bool:
+    """Whether a file's name says that it is netCDF."""
+    return path.suffix.lower() in EXTENSIONS
 
 
 def points_elsewhere(item: h5py.Dataset) -> str:
@@ -130,14 +135,8 @@ def _transform(along):
 
 def _unpacked(item):
     """The numbers of coordinates, which may be packed as those of a cube."""
-    factor, offset = (_number(item, name, usual) for name, usual in (("scale_factor", 1.0), ("add_offset", 0.0)))
-    return np.ravel(item[()]).astype(np.float64) * factor + offset
-
-
-def _number(item, name, usual):
-    """The one number of an attribute, else what is usual."""
-    value = np.ravel(item.attrs.get(name, usual))
-    return float(value[0]) if value.size == 1 and value.dtype.kind in "fiu" else usual
+    factor, offset = (only_number(item.attrs.get(name)) for name in ("scale_factor", "add_offset"))
+    return np.ravel(item[()]).astype(np.float64) * (1.0 if factor is None else factor) + (offset or 0.0)
 
 
 def _crs_by_gdal(path, name):

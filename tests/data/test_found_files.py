@@ -12,10 +12,11 @@ import scipy.io
 import scipy.sparse
 import spectral.io.envi as envi
 import tifffile
+from helpers import larger, write_larger
 from PIL import Image
 
 from data.errors import DataError
-from data.rasters import CubeOptions, Output, open_raster
+from data.rasters import CubeOptions, open_raster
 from data.rasters.values import understand
 from models import build_model
 from models.weights import save_weights
@@ -34,19 +35,6 @@ def still_weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "still.pth"
     save_weights(network, path, 2)
     return path
-
-
-def larger(cube):
-    return cube.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
-
-
-def made_larger(path, out, options=None, value_scale=0.0, nodata=None):
-    """Write a file SCALE times as large; returns (raster, path of the result)."""
-    raster = open_raster(path, options or CubeOptions())
-    output = Output(out, raster, SCALE)
-    output.describe(understand(raster, value_scale, nodata))
-    output.finish(larger(raster.read()))
-    return raster, output.path
 
 
 def geotiff(path, cube=CUBE, overviews=False, **profile):
@@ -71,14 +59,14 @@ def is_finer(path):
 
 
 def test_overviews_are_no_pages(tmp_path):
-    raster, out = made_larger(geotiff(tmp_path / "a.tif", overviews=True), tmp_path / "b.tif")
+    raster, out = write_larger(geotiff(tmp_path / "a.tif", overviews=True), tmp_path / "b.tif")
     assert (raster.shape, raster.value_scale) == (CUBE.shape, pytest.approx(10000))
     assert is_finer(out)[0] == [2, 4]
 
 
 @pytest.mark.parametrize("axis", [0, 2])
 def test_bands_of_a_geotiff_may_be_named_as_gdal_or_numpy_count(tmp_path, axis):
-    _, out = made_larger(geotiff(tmp_path / "a.tif"), tmp_path / "b.tif", CubeOptions(band_axis=axis))
+    _, out = write_larger(geotiff(tmp_path / "a.tif"), tmp_path / "b.tif", CubeOptions(band_axis=axis))
     is_finer(out)
     with pytest.raises(DataError, match="says itself which its 6 bands are"):
         open_raster(tmp_path / "a.tif", CubeOptions(band_axis=1))
@@ -88,7 +76,7 @@ def test_bands_of_a_geotiff_may_be_named_as_gdal_or_numpy_count(tmp_path, axis):
 def test_a_cog_becomes_a_cog(tmp_path, compress):
     geotiff(tmp_path / "a.tif", tiled=True, blockxsize=16, blockysize=16)
     rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "cog.tif", driver="COG", BLOCKSIZE=16, COMPRESS=compress)
-    raster, out = made_larger(tmp_path / "cog.tif", tmp_path / "b.tif")
+    raster, out = write_larger(tmp_path / "cog.tif", tmp_path / "b.tif")
     assert raster.shape == CUBE.shape
     assert is_finer(out)[1:] == ("COG", (16, 16))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "b.tif", "cog.tif"]
@@ -103,7 +91,7 @@ def test_masks_inside_and_beside_are_known(tmp_path, place):
         with rasterio.open(tmp_path / "a.tif", "r+") as f:
             f.write_mask(mask)
     assert (tmp_path / "a.tif.msk").exists() == (place == "beside")
-    raster, out = made_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    raster, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
     np.testing.assert_array_equal(raster.there(slice(0, 12), slice(2, 9)), mask[:12, 2:9] != 0)
     with rasterio.open(out) as f:
         np.testing.assert_array_equal(f.dataset_mask(), larger(mask[:, :, None])[:, :, 0])
@@ -117,7 +105,7 @@ def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
         interp = rasterio.enums.ColorInterp
         f.colorinterp = [interp.gray, *[interp.undefined] * (BANDS - 1), interp.alpha]
         f.write(cube.transpose(2, 0, 1))
-    raster, out = made_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    raster, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
     assert raster.shape == CUBE.shape
     assert not raster.there(slice(0, 7), slice(0, WIDTH)).any()
     with rasterio.open(out) as f:
@@ -136,7 +124,7 @@ def test_pages_with_coordinates_keep_them(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", metadata=None, extratags=keys)
     with tifffile.TiffFile(tmp_path / "a.tif") as f:
         assert len(f.pages) == BANDS
-    _, out = made_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    _, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
     with rasterio.open(out) as f:
         assert (f.crs.to_epsg(), f.transform.a, f.transform.c) == (32633, 15, 500000)
         np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(CUBE))
@@ -157,7 +145,7 @@ def test_the_sizes_in_ome_xml_and_the_resolution_are_the_results(tmp_path):
         tmp_path / "a.ome.tif", CUBE.transpose(2, 0, 1), photometric="minisblack",
         metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}, resolution=(100, 100),
     )  # fmt: skip
-    _, out = made_larger(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif")
+    _, out = write_larger(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif")
     with tifffile.TiffFile(out) as f:
         assert f.series[0].shape == (BANDS, HEIGHT * SCALE, WIDTH * SCALE)
         assert 'SizeX="80"' in f.ome_metadata and 'SizeY="72"' in f.ome_metadata
@@ -168,7 +156,7 @@ def test_the_sizes_in_ome_xml_and_the_resolution_are_the_results(tmp_path):
 def test_what_a_user_says_of_a_plain_tiff_goes_into_its_result(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", CUBE.transpose(2, 0, 1), photometric="minisblack", planarconfig="separate")
     options = CubeOptions(wavelengths="450,700", band_axis=0)
-    made_larger(tmp_path / "a.tif", tmp_path / "b.tif", options, 10000, 0)
+    write_larger(tmp_path / "a.tif", tmp_path / "b.tif", options, 10000, 0)
     again = open_raster(tmp_path / "b.tif")
     assert (again.value_scale, again.nodata, again.shape) == (pytest.approx(10000), 0, (72, 80, BANDS))
     np.testing.assert_array_equal(again.wavelengths, WAVELENGTHS)
@@ -210,7 +198,7 @@ WRITTEN_SO = {
 def test_headers_as_people_write_them(tmp_path, case):
     fields, expected = WRITTEN_SO[case]
     (tmp_path / "a.img").write_bytes(CUBE.tobytes())
-    raster, out = made_larger(header(tmp_path / "a.hdr", **fields), tmp_path / "b.hdr", value_scale=10000)
+    raster, out = write_larger(header(tmp_path / "a.hdr", **fields), tmp_path / "b.hdr", value_scale=10000)
     np.testing.assert_array_equal(raster.read(), CUBE)
     for name, value in expected.items():
         np.testing.assert_array_equal(getattr(raster, name), value)
@@ -224,7 +212,7 @@ def test_headers_in_any_encoding(tmp_path, encoding, start):
     (tmp_path / "a.img").write_bytes(CUBE.tobytes())
     text = header(tmp_path / "a.hdr").read_text() + "description = {Prüfstück, 5 µm}\n"
     (tmp_path / "a.hdr").write_bytes((start + text.replace("\n", "\r\n")).encode(encoding))
-    _, out = made_larger(tmp_path / "a.hdr", tmp_path / "b.hdr")
+    _, out = write_larger(tmp_path / "a.hdr", tmp_path / "b.hdr")
     assert "Prüfstück, 5 µm" in out.read_text(encoding="utf-8")
 
 
@@ -327,7 +315,7 @@ def test_hdf5_knows_its_grid_by_what_things_mean(tmp_path, capsys):
         f["y"], f["x"] = 5400000 - 30 * (np.arange(HEIGHT) + 0.5), 500000 + 30 * (np.arange(WIDTH) + 0.5)
         f["time"] = np.arange(float(HEIGHT))
         f["wavelength"], f["response"] = WAVELENGTHS, np.eye(BANDS)
-    made_larger(tmp_path / "a.h5", tmp_path / "b.h5")
+    write_larger(tmp_path / "a.h5", tmp_path / "b.h5")
     with h5py.File(tmp_path / "b.h5") as f:
         attributes = f["cube"].attrs
         assert attributes["GeoTransform"] == "500000 15 0 5400000 0 -15"
@@ -349,7 +337,7 @@ def test_hdf5_of_airborne_sensors_gives_its_position_to_other_formats(tmp_path):
             "UTM, 1, 1, 500000.0, 5400000.0, 30.0, 30.0, 33, North, WGS-84, units=Meters"
         )
         f["site/Coordinate_System/Coordinate_System_String"] = rasterio.CRS.from_epsg(32633).to_wkt()
-    _, out = made_larger(tmp_path / "a.h5", tmp_path / "b.tif")
+    _, out = write_larger(tmp_path / "a.h5", tmp_path / "b.tif")
     with rasterio.open(out) as f:
         assert (f.crs.to_epsg(), f.transform.a, f.transform.f) == (32633, 15, 5400000)
 
@@ -361,7 +349,7 @@ def test_axes_in_degrees_are_a_position(tmp_path):
             f[name].make_scale(name)
             f[name].attrs["units"] = unit
             f["cube"].dims[axis].attach_scale(f[name])
-    _, out = made_larger(tmp_path / "a.nc", tmp_path / "b.tif")
+    _, out = write_larger(tmp_path / "a.nc", tmp_path / "b.tif")
     with rasterio.open(out) as f:
         assert f.crs.to_epsg() == 4326
         np.testing.assert_allclose(tuple(f.transform)[:6], (0.005, 0, 10.995, 0, -0.005, 48.005))
@@ -373,7 +361,7 @@ def test_a_position_that_envi_cannot_hold_is_not_lost_in_silence(tmp_path, capsy
         crs="EPSG:32633", transform=rasterio.Affine(2, 0.5, 500000, 0, -2, 5400000),
     ) as f:  # fmt: skip
         f.write(CUBE.transpose(2, 0, 1))
-    _, out = made_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
+    _, out = write_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
     assert "map info" not in out.read_text()
     assert "b.hdr: without its position" in capsys.readouterr().out
 
@@ -385,7 +373,7 @@ def test_control_points_are_not_lost_in_silence(tmp_path, capsys):
         with rasterio.open(tmp_path / "a.tif", "w", **profile) as f:
             f.write(CUBE.transpose(2, 0, 1))
             f.gcps = [rasterio.control.GroundControlPoint(row=1, col=2, x=10, y=20)], rasterio.CRS.from_epsg(4326)
-    made_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
+    write_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
     assert "b.hdr: without its control points" in capsys.readouterr().out
 
 
@@ -409,7 +397,7 @@ def test_what_the_user_said_goes_into_the_result(tmp_path, name):
             crs="EPSG:32633", transform=PLACE,
         ) as f:  # fmt: skip
             f.write(cube.transpose(2, 0, 1))
-    made_larger(tmp_path / name, tmp_path / f"b{name[1:]}", CubeOptions(wavelengths="450,700"), 10000, -9999)
+    write_larger(tmp_path / name, tmp_path / f"b{name[1:]}", CubeOptions(wavelengths="450,700"), 10000, -9999)
     again = open_raster(tmp_path / f"b{name[1:]}")
     assert (again.nodata, again.value_scale) == (-9999, pytest.approx(10000))
     np.testing.assert_array_equal(again.wavelengths, WAVELENGTHS)
@@ -419,7 +407,7 @@ def test_what_the_user_said_goes_into_the_result(tmp_path, name):
 def test_fields_of_structs_have_names(tmp_path, key):
     struct = {"Data": CUBE, "RGB": np.zeros((HEIGHT, WIDTH, 3), np.uint8), "info": {"wavelength": WAVELENGTHS}}
     scipy.io.savemat(tmp_path / "a.mat", {"hsi": struct, "note": "x"})
-    raster, out = made_larger(tmp_path / "a.mat", tmp_path / "b.mat", CubeOptions(key=key))
+    raster, out = write_larger(tmp_path / "a.mat", tmp_path / "b.mat", CubeOptions(key=key))
     np.testing.assert_array_equal(raster.wavelengths, WAVELENGTHS)
     back = scipy.io.loadmat(out, simplify_cells=True)
     np.testing.assert_array_equal(back["hsi"]["Data"], larger(CUBE))
@@ -433,7 +421,7 @@ def test_hdf5_mat_files_without_matlabs_marks_stay_what_they_are(tmp_path):
     with h5py.File(tmp_path / "a.mat", "w") as f:
         f["data"], f["wavelength"], f["fwhm"] = CUBE, WAVELENGTHS, np.ones(BANDS)
         f.attrs["sensor"] = "X"
-    _, out = made_larger(tmp_path / "a.mat", tmp_path / "b.mat")
+    _, out = write_larger(tmp_path / "a.mat", tmp_path / "b.mat")
     with h5py.File(out) as f:
         np.testing.assert_array_equal(f["data"][()], larger(CUBE))
         assert (sorted(f), f.attrs["sensor"]) == (["data", "fwhm", "wavelength"], "X")
@@ -447,7 +435,7 @@ def test_a_matrix_of_pixels_whose_rows_and_columns_are_given(tmp_path, bands_fir
     listed = (cube.transpose(1, 0, 2) if by_columns else cube).reshape(-1, BANDS)
     held = {"X": listed.T if bands_first else listed, "h": HEIGHT, "w": WIDTH}
     scipy.io.savemat(tmp_path / "a.mat", held)
-    raster, out = made_larger(tmp_path / "a.mat", tmp_path / "b.mat")
+    raster, out = write_larger(tmp_path / "a.mat", tmp_path / "b.mat")
     np.testing.assert_array_equal(raster.read(), cube)
     back = scipy.io.loadmat(out)
     assert (back["h"].item(), back["w"].item()) == (72, 80)

@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import rasterio
+from helpers import larger, write_larger
 from PIL import Image
 
 from data import raw
@@ -18,17 +19,9 @@ PLACE = (30.0, 0.0, 500000.0, 0.0, -30.0, 5400000.0)
 EXTENSIONS = (".hdr", ".h5", ".nc", ".npz", ".mat", ".tif")
 
 
-def larger(cube):
-    return cube.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
-
-
-def made_larger(path, out, value_scale=0.0, nodata=None, options=None):
-    """Write a file SCALE times as large, opened again."""
-    raster = open_raster(path, options or CubeOptions())
-    output = Output(out, raster, SCALE)
-    output.describe(understand(raster, value_scale, nodata))
-    output.finish(larger(raster.read()))
-    return open_raster(output.path)
+def made_larger(path, out, value_scale=0.0, nodata=None):
+    """Write a file twice as large, opened again."""
+    return open_raster(write_larger(path, out, value_scale=value_scale, nodata=nodata)[1])
 
 
 def envi(path, cube, **fields):
