@@ -126,15 +126,20 @@ def value_scale_flag(of: str = "") -> Any:
     """--value_scale of what reads scenes of one's own."""
     return flag(
         0.0,
-        f"{of}what stands for 1 (10000 for most reflectance); 0: as the file says, else the integer type's maximum",
+        f"{of}full-scale value, the number that corresponds to reflectance 1 (10000 for most products); 0: the file's, "
+        "else the maximum of uint8, uint16, int8 or int16",
         low=0,
         high=LARGEST_SCALE,
     )
 
 
-def nodata_flag() -> Any:
+def nodata_flag(of: str = "") -> Any:
     """--nodata of what reads scenes of one's own."""
-    return flag("", "value that marks missing data, where the file does not say; NaN always does")
+    return flag(
+        "",
+        f"{of}value that marks missing data, unless the file declares one; nan: no other value does, negative ones are "
+        "measured",
+    )
 
 
 def wavelengths_flag(of: str = "") -> Any:

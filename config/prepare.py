@@ -6,10 +6,12 @@ from config.fields import (
     Config,
     asked_or_published_patch,
     band_axis_flag,
+    check_nodata,
     check_patch,
     check_value_scale,
     flag,
     key_flag,
+    nodata_flag,
     number,
     value_scale_flag,
     wavelengths_flag,
@@ -18,7 +20,7 @@ from data.facts import DATASETS, PROTOCOLS, SCALES, SPLITS
 from utils import UserError, listed
 
 # What says how cubes of one's own are read.
-OF_OWN_CUBES = ("key", "band_axis", "value_scale", "wavelengths")
+OF_OWN_CUBES = ("key", "band_axis", "value_scale", "nodata", "wavelengths")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class PrepareConfig(Config):
     key: str = key_flag("own cubes: ")
     band_axis: int = band_axis_flag("own cubes: ")
     value_scale: float = value_scale_flag("own cubes: ")
+    nodata: str = nodata_flag("own cubes: ")
     wavelengths: str = wavelengths_flag("own cubes: ")
     crop: bool = flag(False, "1: cut rows and columns at the end off, so that the scale divides what is left")
     format: str = flag(
@@ -88,6 +91,7 @@ class PrepareConfig(Config):
             raise UserError("--out_dir is missing; give the folder for the scene stores")
         check_patch(self.patch_size, self.patch_stride, self.n_scale)
         check_value_scale(self.value_scale)
+        check_nodata(self.nodata)
         self._refuse_unused()
         parts = [p for part in self.fractions.split(",") if (p := number(part)) is not None]
         if len(parts) != 3 or self.fractions.count(",") != 2 or min(parts) < 0 or not 0 < sum(parts) < 1e9:

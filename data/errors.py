@@ -1,4 +1,4 @@
-"""What this room says of files and arrays that it cannot use."""
+"""Errors of files and arrays that cannot be used."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ class DataError(UserError):
 
     def __init__(self, path: str | Path, what: str, remedy: str) -> None:
         self.path, self.what, self.remedy = path, what, remedy
-        super().__init__(f"{path}: {what}; {self._remedy('')}")
+        super().__init__(f"{path}: {what}; {as_parameters(remedy)}")
 
     def __reduce__(self) -> tuple:
         """Errors come back from other processes by their three parts."""
@@ -25,7 +25,14 @@ class DataError(UserError):
 
     def on_command_line(self) -> str:
         """The sentence with parameters as flags: "name the array by --key"."""
-        return f"{self.path}: {self.what}; {self._remedy('--')}"
+        return f"{self.path}: {self.what}; {as_flags(self.remedy)}"
 
-    def _remedy(self, dashes: str) -> str:
-        return re.sub(r"\{(\w+)\}", rf"{dashes}\1", self.remedy)
+
+def as_flags(text: str) -> str:
+    """A message with the parameters in braces as flags: --key."""
+    return re.sub(r"\{(\w+)\}", r"--\1", text)
+
+
+def as_parameters(text: str) -> str:
+    """A message with the parameters in braces as those of a Python function: key."""
+    return re.sub(r"\{(\w+)\}", r"\1", text)

@@ -41,6 +41,7 @@ class Scene:
         lr_scale: 1 for an HR image; s for an LR image whose HR would be s times as large.
         wavelengths: C band centres in nm, or None.
         source, source_sha256: where it was read from, and the hash of those files.
+        is_scale_assumed: True if value_scale is the maximum of an integer type, which nothing declares.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scene:
     wavelengths: np.ndarray | None = None
     source: str = ""
     source_sha256: str = ""
+    is_scale_assumed: bool = False
 
     def scale_under(self, protocol: str) -> float:
         """What cube is divided by under a protocol, "corrected" or "published"."""
@@ -87,6 +89,8 @@ def write_part(path: Path, scene: Scene) -> None:
         dataset.attrs["value_scale_corrected"] = float(scene.value_scale)
         dataset.attrs["value_scale_published"] = float(scene.scale_under("published"))
         dataset.attrs["lr_scale"] = scene.lr_scale
+        if scene.is_scale_assumed:
+            dataset.attrs["assumed_scale_highest"] = float(scene.cube.max())
         dataset.attrs["source"] = scene.source
         dataset.attrs["source_sha256"] = scene.source_sha256
         if scene.wavelengths is not None:

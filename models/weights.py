@@ -49,6 +49,7 @@ class Weights:
         architecture: the arguments of `models.build_model` that it was made with, and what cannot be told as 0.
         wavelengths: centres in nm of the bands that it was trained on, or None where nothing tells them.
         fingerprint: the file's SHA-256.
+        value_scale: full-scale value of the sensor that they were adapted to; 0 if they record none.
     """
 
     path: Path
@@ -56,14 +57,21 @@ class Weights:
     architecture: dict[str, Any]
     wavelengths: np.ndarray | None
     fingerprint: str
+    value_scale: float = 0.0
 
 
-def save_weights(model: Network, path: str | Path, n_ovls: int, wavelengths: Iterable[float] | None = None) -> None:
+def save_weights(
+    model: Network,
+    path: str | Path,
+    n_ovls: int,
+    wavelengths: Iterable[float] | None = None,
+    value_scale: float = 0.0,
+) -> None:
     """Save a plain state_dict that the released code can load too.
 
     What cannot be told from the tensors travels in the state_dict's metadata: the overlap of the band groups
-    (it is in the file's name too), the wavelengths of the bands in nm, and of some peers the scale and the
-    number of bands.
+    (it is in the file's name too), the wavelengths of the bands in nm, the sensor's full-scale value (unless it is 0),
+    and of some peers the scale and the number of bands.
 
     Raises:
         UserError: where the disk is full or the folder may not be written.
@@ -74,6 +82,8 @@ def save_weights(model: Network, path: str | Path, n_ovls: int, wavelengths: Ite
     metadata: dict[str, Any] = {"n_ovls": n_ovls, "n_scale": model.n_scale, "n_colors": model.n_colors}
     if wavelengths is not None:
         metadata["wavelengths"] = [float(w) for w in wavelengths]
+    if value_scale:
+        metadata["value_scale"] = float(value_scale)
     state._metadata[METADATA_KEY] = metadata
     with replacing(path) as temporary:
         torch.save(state, temporary)
@@ -106,7 +116,8 @@ def load(
         raise UserError(f"{path}: {error}; these are no weights of this program's networks") from error
     load_strictly(model, state, path)
     wavelengths = _wavelengths(metadata, path, architecture["n_colors"])
-    return Weights(path, model.eval(), architecture, wavelengths, fingerprint)
+    value_scale = float(metadata.get("value_scale") or 0)
+    return Weights(path, model.eval(), architecture, wavelengths, fingerprint, value_scale)
 
 
 def load_state(path: str | Path) -> dict[str, torch.Tensor]:
@@ -379,6 +390,11 @@ def _are_wavelengths(value: Any) -> bool:
     return value is None or (numbers and all(0 < w < float("inf") for w in value))
 
 
+def _is_scale(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 1 / facts.LARGEST_SCALE <= value <= facts.LARGEST_SCALE
+
+
 # What a file may say of its network, and whether a value is possible; no sensor has more bands.
 MOST_BANDS = 100_000
 RECORDED: dict[str, Callable[[Any], bool]] = {
@@ -386,6 +402,7 @@ RECORDED: dict[str, Callable[[Any], bool]] = {
     "n_scale": lambda value: _is_whole(value) and 0 < value < MOST_BANDS,
     "n_colors": lambda value: _is_whole(value) and 0 <= value <= MOST_BANDS,
     "wavelengths": _are_wavelengths,
+    "value_scale": lambda value: value == 0 or _is_scale(value),
     "dataset_name": lambda value: isinstance(value, str),
 }
 

@@ -1,5 +1,6 @@
-"""An image in memory made larger."""
+"""Super-resolution of an array in memory."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import nn
 
 from config import PredictConfig
 from data import rasters
+from data.errors import as_parameters
 from predict import tiles
 from predict.network import DeviceNetwork
 from predict.scene import SceneUpscaling
@@ -27,40 +29,43 @@ def super_resolve(
     self_ensemble: bool = False,
     back_projection: int = 0,
     precision: str = "fp32",
-    normalise: str = "none",
+    normalise: str = "auto",
     tile_size: int = 0,
     tile_overlap: int = tiles.OVERLAP,
     memory_limit: float = 0.0,
     cuda: str = "auto",
     verbose: bool = False,
 ) -> np.ndarray:
-    """Super-resolve one image.
+    """Super-resolve one image as the command `predict` does, with the same defaults.
 
     Args:
-        image: rows x columns x bands, any integer or floating-point type.
+        image: rows x columns x bands, any integer or floating-point type. Values below a mask of a masked array are
+            missing data.
         model: name or path of weights, or a network as `models.weights.load` gives it (with n_colors, n_scale).
-        wavelengths: band centres in nm; None where they are not known.
-        value_scale: what stands for 1; 0: the integer type's maximum, 1 for floating point.
+        wavelengths: band centres in nm; None if they are unknown.
+        value_scale: full-scale value; 0: what the weights record, else the maximum of integers of at most 16 bits, 1
+            for floating point. Required for wider integers and for floating-point values above 2.
         nodata: value that marks missing data; NaN always does.
         resample_bands: interpolate the bands to the network's, and its detail back to them.
         taper: nm beyond the network's range over which that detail fades out.
         self_ensemble: the mean over 8 flips and rotations.
-        back_projection: how many times what the result lacks of the input is added to it.
+        back_projection: number of iterative back-projection steps.
         precision: "fp32", "tf32" or "bf16".
-        normalise: "scene": the network sees the image divided by its largest value; "auto": where that is below 0.5 or
-            above 2 of what stands for 1; "none".
+        normalise: "scene": the network sees the image divided by its largest value; "auto": that where it is below 0.5
+            or above 2 of full scale; "none".
         tile_size, tile_overlap: in pixels of the image; 0: the whole image, or tiles as the memory wants them.
         memory_limit: GB that may be used; 0: what is free.
         cuda: "auto", "1" or "0".
-        verbose: say what is done, and show a progress bar.
+        verbose: print remarks and show a progress bar. Otherwise remarks are issued by `warnings.warn`.
 
     Returns:
-        s*rows x s*columns x bands in the image's type and range; integers are rounded and clipped to their type.
+        s*rows x s*columns x bands in the image's type and range; integers are rounded and clipped to their type. A
+        masked array for a masked array.
 
     Raises:
         UserError: for bands that do not fit the network, values that cannot be understood, unusable weights.
     """
-    image = np.asarray(image)
+    image = np.asanyarray(image) if np.ma.isMaskedArray(image) else np.asarray(image)
     if image.ndim != 3 or image.size == 0 or image.dtype.kind not in "fiu":
         raise UserError(f"an image is rows x columns x bands of real numbers, got {image.dtype} of {image.shape}")
     settings: dict[str, Any] = {
@@ -72,11 +77,22 @@ def super_resolve(
     config = PredictConfig(**settings)
     config.check_given()
     raster = rasters.from_array(image, _centres(wavelengths, image.shape[2]))
-    scene = SceneUpscaling(raster, DeviceNetwork(model, config), config, say if verbose else lambda text: None)
-    return scene.to_array(image.dtype, verbose)
+    remarks: list[str] = []
+
+    def tell(remark: str) -> None:
+        (say if verbose else remarks.append)(as_parameters(remark))
+
+    scene = SceneUpscaling(raster, DeviceNetwork(model, config, tell), config, tell)
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=2)
+    result = scene.to_array(image.dtype, verbose)
+    if not isinstance(image, np.ma.MaskedArray):
+        return result
+    mask = np.ma.getmaskarray(image).repeat(scene.scale, axis=0).repeat(scene.scale, axis=1)
+    return np.ma.masked_array(result, mask, fill_value=image.fill_value)
 
 
-def _centres(wavelengths, bands):
+def _centres(wavelengths: Sequence[float] | np.ndarray | None, bands: int) -> np.ndarray | None:
     """Band centres as an array, or None."""
     if wavelengths is None:
         return None

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from config import PredictConfig, affecting
 from data import rasters
+from data.errors import as_flags
 from data.rasters.base import given_wavelengths, wavelengths_file
 from predict import report
 from predict.findings import Comparison
@@ -189,7 +190,7 @@ def _start(path, target, picture, network, config, world, held):
     _refuse_standing(raster, output, picture, config.overwrite)
     _refuse_full_disk(output)
     progress = Progress(output, _fingerprint(raster, network, config))
-    scene = SceneUpscaling(raster, network, config, say, progress.state, world)
+    scene = SceneUpscaling(raster, network, config, lambda text: say(as_flags(text)), progress.state, world)
     output.describe(scene.understood)
     # From here on the folder is the result's, whatever becomes of it.
     made.clear()

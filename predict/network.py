@@ -31,6 +31,7 @@ class DeviceNetwork:
         bands: those that it was trained on.
         architecture: see `tiles.bytes_needed`.
         fingerprint: tells these weights from others; "" for a network that was given as such.
+        value_scale: full-scale value of the sensor that the weights were adapted to; 0 if they record none.
 
     Raises:
         UserError: for a device that is not there, and weights that cannot be used.
@@ -45,7 +46,7 @@ class DeviceNetwork:
         self.architecture: dict[str, Any]
         self.device = select_device(config.cuda, config.gpus)
         if isinstance(model, nn.Module):
-            network, self.fingerprint = model, ""
+            network, self.fingerprint, self.value_scale = model, "", 0.0
             # A network of somebody's own need not say how wide it is, nor for which wavelengths.
             width = getattr(model, "n_feats", 0)
             self.architecture = {"n_colors": model.n_colors, "n_scale": model.n_scale, "n_feats": width}
@@ -54,6 +55,7 @@ class DeviceNetwork:
             loaded = weights.load(model)
             network, self.fingerprint = loaded.model, loaded.fingerprint
             self.architecture, wavelengths = loaded.architecture, loaded.wavelengths
+            self.value_scale = loaded.value_scale
         self.n_scale: int = self.architecture["n_scale"]
         self.bands = BandList(self.architecture["n_colors"], wavelengths)
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

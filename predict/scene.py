@@ -10,7 +10,7 @@ import torch
 from config import PredictConfig
 from data.imresize import back_project, enlarge
 from data.rasters import Raster
-from data.rasters.values import Understanding, peak_of, read_unit, understand
+from data.rasters.values import peak_of, read_unit, understand
 from data.spectral import apply_along_bands
 from predict import tiles
 from predict.bands import BandList, match_bands
@@ -66,7 +66,7 @@ class SceneUpscaling:
         raster: the scene.
         network: on its device.
         config: how it is to be done.
-        tell: takes messages for the user.
+        tell: takes messages for the user, with parameters in braces as those of `DataError`.
         state: of an earlier call that was stopped: the plan is that one's (see `restore`).
         world: the processes that share the scene; None for this one alone.
 
@@ -100,7 +100,8 @@ class SceneUpscaling:
         own_bands = BandList(bands, raster.wavelengths)
         self._matrices = match_bands(raster.path, own_bands, network.bands, config.resample_bands, tell, config.taper)
         self.detail_shares = None if self._matrices is None else self._matrices.shares
-        understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
+        nodata = float(config.nodata) if config.nodata else None
+        understood = understand(raster, config.value_scale, nodata, network.value_scale)
         self.understood, self.calibration = understood, understood.calibration
         self.peak = state.peak if state else peak_of(raster, understood, config.normalise)
         architecture = {**network.architecture, "n_colors": max(bands, network.bands.count)}
@@ -113,7 +114,7 @@ class SceneUpscaling:
         self.plan = tiles.make_plan(architecture, height, width, free, *asked, processes=self._world.size)
         self._blender = tiles.Blender(width, bands, self.scale)
         self.done = self.clipped = 0
-        remarks = (*_remarks_on_values(raster, understood), *_remarks_on_peak(raster, self.peak))
+        remarks = (*understood.remarks(raster.path), *_remarks_on_peak(raster, self.peak))
         for remark in (*remarks, *_remarks_on_plan(self.plan)):
             tell(remark)
 
@@ -241,32 +242,12 @@ def _with_halo(span, size):
     return span.start - start, slice(start, stop)
 
 
-def _remarks_on_values(raster: Raster, understood: Understanding) -> list[str]:
-    """What the user should know of how the values were understood."""
-    remarks, scale = [], understood.calibration.scale
-    if understood.high is None:
-        remarks.append(f"{raster.path}: nothing but missing data where it was looked at")
-    high = understood.high or 0.0
-    scaling = understood.calibration.scaling
-    if scaling:
-        said = [f"{v[0]:g}" if (v == v[0]).all() else "one each band" for v in (scaling.gains, scaling.offsets)]
-        remarks.append(f"{raster.path}: values are gain ({said[0]}) x number + offset ({said[1]}), as the file says")
-    elif understood.told_by == "file":
-        remarks.append(f"{raster.path}: {scale:g} stands for 1, as the file says")
-    if understood.told_by == "type" and raster.dtype.kind in "iu" and high < scale / 5:
-        remarks.append(
-            f"{raster.path}: values reach {high:g}, and the type's maximum {scale:g} is taken for 1; "
-            "--value_scale says what else is (10000 for most reflectance)"
-        )
-    return remarks
-
-
 def _remarks_on_peak(raster: Raster, peak: float) -> list[str]:
     if peak == 1:
         return []
     return [
-        f"{raster.path}: values reach {peak:.3g} of what stands for 1; the network sees them divided by that "
-        "(--normalise none: as they are)"
+        f"{raster.path}: brightest value is {peak:.3g} of full scale; the scene is normalised before inference "
+        "(disable with {normalise} none)"
     ]
 
 

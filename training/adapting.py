@@ -20,6 +20,7 @@ import torch
 
 from config import AdaptConfig, TrainConfig
 from data import rasters, sources
+from data.errors import as_flags
 from data.imresize import degrade
 from data.rasters.values import UnitCube, peak_of, understand
 from data.spectral import lift_matrix
@@ -129,7 +130,7 @@ class Adaptation(Steps):
                 "give weights of DeepShare"
             )
         with given_by("input", config.input):
-            raster, cube, split = _open_scene(config, given.architecture["n_scale"])
+            raster, cube, split, self._value_scale = _open_scene(config, given)
         self.split, self._wavelengths = split, raster.wavelengths
         self.config = _settings(config, given, raster, split)
         self.streams = self._open_streams(raster, cube)
@@ -277,7 +278,7 @@ class Adaptation(Steps):
 
     def _save(self) -> None:
         path, path_about = files_of(self._output)
-        save_weights(self.network, path, self.config.n_ovls, self._wavelengths)
+        save_weights(self.network, path, self.config.n_ovls, self._wavelengths, self._value_scale)
         about = {
             **self.config.as_dict(),
             **self._about,
@@ -286,6 +287,7 @@ class Adaptation(Steps):
             "patches": {name: len(stream.source) for name, stream in self.streams.items()},
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "git_commit": git_commit(),
+            "value_scale": self._value_scale,
             "adapted": {
                 "seconds": round(self._gone(), 1),
                 "edge": self.split.edge,
@@ -322,15 +324,24 @@ class Adaptation(Steps):
         return files_of(self._output)
 
 
-def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any, Split]:
-    """(the scene, its values in 0..1: in memory where a tenth of what is free is enough, how it is shared out)."""
+def _open_scene(config: AdaptConfig, given: Weights) -> tuple[rasters.Raster, Any, Split, float]:
+    """Open the scene to adapt to.
+
+    Returns:
+        (the scene, its values in 0..1: in memory if a tenth of the free memory is enough, its windows, the full-scale
+        value that the weights are to record: 0 if it is assumed or one number does not define it).
+    """
+    n_scale = given.architecture["n_scale"]
     path = Path(config.input).expanduser()
     if not path.exists():
         raise UserError(f"--input {path}: no such file or folder; check the path")
     raster = rasters.open_raster(path, rasters.CubeOptions.of(config))
-    understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
+    nodata = float(config.nodata) if config.nodata else None
+    understood = understand(raster, config.value_scale, nodata, given.value_scale)
     if understood.high is None:
         raise UserError(f"--input {path}: nothing but missing data; give another scene")
+    for remark in understood.remarks(path):
+        say(as_flags(remark))
     cube: Any = UnitCube(raster, understood.calibration, peak_of(raster, understood, "auto"))
     there = cube.there()
     # On the way there, values are in float64 several times.
@@ -342,7 +353,9 @@ def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any,
         gt = _bands_first(cube[top : top + edge, left : left + edge])[None]
         return float((degrade(gt, n_scale)[1] - gt).square().mean())
 
-    return raster, cube, split_scene(path, there, n_scale, config.seed, detail)
+    is_recorded = understood.told_by != "type" and understood.calibration.scaling is None
+    value_scale = understood.calibration.scale if is_recorded else 0.0
+    return raster, cube, split_scene(path, there, n_scale, config.seed, detail), value_scale
 
 
 def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split: Split) -> TrainConfig:

@@ -6,7 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +64,21 @@ class CubeOptions:
     Attributes:
         key: name of the array in .mat, .npz and HDF5 files; the only cube without.
         band_axis: 0, 1 or 2 as the file's owner counts (MATLAB's order for .mat); -1: find it.
-        value_scale: what stands for 1; 0: as the file says, else the integer type's maximum, 1 for floating point.
+        value_scale: full-scale value; 0: see `values.understand`.
         wavelengths: see `given_wavelengths`; "" where the file knows or nobody does.
+        nodata: nodata value as text; "" for the file's.
     """
 
     key: str = ""
     band_axis: int = -1
     value_scale: float = 0.0
     wavelengths: str = ""
+    nodata: str = ""
 
     @classmethod
     def of(cls, settings: Any) -> "CubeOptions":
         """Those of a command's settings, which have them by these names."""
-        return cls(settings.key, settings.band_axis, settings.value_scale, settings.wavelengths)
+        return cls(*(getattr(settings, field.name) for field in fields(cls)))
 
 
 DEFAULTS = CubeOptions()
@@ -146,8 +148,8 @@ class Raster:
         value_scale: what stands for 1, where the file says one number for all bands and no offset; None otherwise.
         scaling: what the file says of gains and offsets, where that is more than `value_scale` holds; None otherwise.
         wavelengths_given: whether the wavelengths are the user's, and not the file's.
-        mask: function of two slices (rows, columns) that gives where the file's mask has data, h x w of bool; None
-            for a file without a mask.
+        mask: function of two slices (rows, columns) that returns True where the mask has data, h x w or (masked
+            arrays) h x w x C; None without a mask.
         georeference: function without arguments that gives the `Georeference` or None; asked for only
             when a file of another kind is to be written.
         interleave: bip, bil or bsq: the order in which the format wants its values.
@@ -172,7 +174,7 @@ class Raster:
     details: dict = field(default_factory=dict)
 
     def there(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray | None:
-        """Where a window has data by the file's mask, h x w of bool; None for a file without a mask."""
+        """The mask of a window, True for data, h x w or h x w x C; None without a mask."""
         return self.mask(rows, cols) if self.mask else None
 
     def read(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray:
@@ -276,15 +278,18 @@ def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
 
 
 def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata: float | None = None) -> Raster:
-    """A rows x columns x bands array as a Raster."""
+    """A rows x columns x bands array, also a masked one, as a Raster."""
+    mask = np.ma.getmask(image)
+    values = np.ma.getdata(image)
     return Raster(
         path=Path("image"),
         kind="array",
         shape=image.shape,
         dtype=image.dtype,
-        source=lambda rows, cols: image[rows, cols],
+        source=lambda rows, cols: values[rows, cols],
         wavelengths=wavelengths,
         nodata=nodata,
+        mask=None if mask is np.ma.nomask else lambda rows, cols: ~mask[rows, cols],
     )
 
 

@@ -10,7 +10,7 @@ def missing_values(cube: np.ndarray, nodata: float | None = None, there: np.ndar
     Args:
         cube: of any shape and number type.
         nodata: the mark, or None. One that the array's type cannot hold marks nothing.
-        there: of the array's first axes, False where a mask says that there is no data; None without a mask.
+        there: of the array's first axes or of all, False where a mask marks missing data; None without a mask.
 
     Returns:
         Bool of the array's shape, or None.
@@ -21,7 +21,7 @@ def missing_values(cube: np.ndarray, nodata: float | None = None, there: np.ndar
         marked = cube == mark if mark is not None else np.zeros(cube.shape, dtype=bool)
         missing = marked if missing is None else missing | marked
     if there is not None and not there.all():
-        masked = np.broadcast_to(~there[..., None], cube.shape)
+        masked = np.broadcast_to(~(there if there.ndim == cube.ndim else there[..., None]), cube.shape)
         missing = masked.copy() if missing is None else missing | masked
     return missing if missing is not None and missing.any() else None
 

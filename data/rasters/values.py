@@ -1,6 +1,7 @@
 """The rules for values: what stands for 1, what marks missing data, raw values to 0..1 and back."""
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,14 @@ from data.errors import DataError
 from data.rasters.base import Raster, Scaling
 from data.rasters.gaps import filled, mark_in, missing_values
 
-# Values this far below zero, in parts of what stands for 1, are no noise but a mark for no data.
+# Undeclared values below this share of full scale may be a nodata value: sensor noise and over-corrected water vapour
+# bands are mostly above it.
 LARGEST_NOISE = 0.05
-# Floating-point values above this are no reflectance.
+# Floating-point values above this are not reflectance.
 LARGEST_FLOAT = 2.0
+USUAL_NODATA = (-999, -9999, -99999, -32767, -32768)
+# Wider integers use a small part of their range, so that their maximum is not a full-scale value.
+WIDEST_INTEGER = 2
 # A scene whose largest value is below or above these parts of what stands for 1 is brought to the brightness that
 # networks know: dark ones, and radiance.
 DARK, BRIGHT = 0.5, LARGEST_FLOAT
@@ -61,8 +66,9 @@ class Calibration:
             if self.scaling:
                 unit = (self.scaling.physical(raw) / self.scale).astype(np.float32)
             else:
-                divisor = raw.dtype.type(self.scale) if self.dtype.kind == "f" else np.float64(self.scale)
-                unit = (raw / divisor).astype(np.float32, copy=False)
+                # float16 holds no full-scale value above 65504.
+                kind = np.float32 if self.dtype.kind == "f" and self.dtype.itemsize <= 4 else np.float64
+                unit = (raw / kind(self.scale)).astype(np.float32, copy=False)
         return (unit if missing is None else filled(unit, missing)), missing
 
     def to_raw(self, unit: np.ndarray, missing: np.ndarray | None = None) -> tuple[np.ndarray, int]:
@@ -72,18 +78,14 @@ class Calibration:
             unit: floating point.
             missing: h x w x C of bool, where the result has no data, or None.
         """
-        clipped = 0
         exact = unit.astype(np.float64) * self.scale
         if self.scaling:
             exact = (exact - self.scaling.offsets) / self.scaling.gains
-        if self.dtype.kind == "f":
-            raw = exact.astype(self.dtype)
-        else:
-            low, high = _limits(self.dtype)
-            rounded = np.rint(exact)
-            outside = (rounded < low) | (rounded > high)
-            clipped = int(np.count_nonzero(outside if missing is None else outside & ~missing))
-            raw = np.clip(rounded, low, high).astype(self.dtype)
+        low, high = _limits(self.dtype)
+        rounded = exact if self.dtype.kind == "f" else np.rint(exact)
+        outside = (rounded < low) | (rounded > high)
+        clipped = int(np.count_nonzero(outside if missing is None else outside & ~missing))
+        raw = np.clip(rounded, low, high).astype(self.dtype)
         if self.mark is not None and not np.isnan(self.mark):
             # A value that happens to be the mark would become a hole.
             raw[raw == self.mark] = self._beside_mark()
@@ -98,23 +100,23 @@ class Calibration:
         return self.mark + 1 if self.mark < np.iinfo(self.dtype).max else self.mark - 1
 
 
-def _limits(dtype):
-    """The lowest and highest float64 that an integer type holds."""
-    info = np.iinfo(dtype)
+def _limits(dtype: np.dtype) -> tuple[float, float]:
+    """The lowest and highest float64 that a number type holds."""
+    info: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     low, high = float(info.min), float(info.max)
     # The float64 next to 2**63 and 2**64 lies outside of the type.
-    return low, high if int(high) <= info.max else float(np.nextafter(high, 0))
+    return low, high if dtype.kind == "f" or int(high) <= info.max else float(np.nextafter(high, 0))
 
 
 @dataclass(frozen=True)
 class Understanding:
-    """How a scene's values are to be understood, and why.
+    """Interpretation of a scene's values, and its source.
 
     Attributes:
         calibration: between them and 0..1.
-        told_by: who said what stands for 1: "caller", "file", or nobody and so the number "type".
-        low, high: lowest and highest value (physical, where the scene has gains and offsets) where it was looked at;
-            None where data were missing everywhere.
+        told_by: source of the full-scale value: "caller", "file", "weights", or "type" where it is assumed.
+        low, high: lowest and highest value (physical, where the scene has gains and offsets) of the rows that were
+            sampled; None where all data are missing.
     """
 
     calibration: Calibration
@@ -122,33 +124,72 @@ class Understanding:
     low: float | None
     high: float | None
 
+    @property
+    def is_assumed(self) -> bool:
+        """True if the full-scale value is the maximum of an integer type, which nothing confirms."""
+        return self.told_by == "type" and self.calibration.dtype.kind in "iu"
 
-def understand(raster: Raster, value_scale: float = 0.0, nodata: float | None = None) -> Understanding:
-    """How a scene's values are to be understood, after a look at some of them.
+    def remarks(self, path: str | Path) -> list[str]:
+        """Sentences on how the values are interpreted; parameters stand in braces, as in `DataError`."""
+        scale, scaling, found = self.calibration.scale, self.calibration.scaling, []
+        if self.low is None or self.high is None:
+            return [f"{path}: all sampled values are missing data"]
+        if scaling:
+            said = [f"{v[0]:g}" if (v == v[0]).all() else "one per band" for v in (scaling.gains, scaling.offsets)]
+            found.append(f"{path}: value = gain ({said[0]}) x number + offset ({said[1]}), as the file specifies")
+        elif self.told_by in ("file", "weights"):
+            source = "the file specifies" if self.told_by == "file" else "the weights record"
+            found.append(f"{path}: full-scale value {scale:g}, as {source}")
+        # Data that fill half of the type's range confirm the assumption.
+        if self.is_assumed and self.high <= scale / 2:
+            found.append(f"{path}: brightest value is {self.high:g}; {assumption(self.calibration.dtype)}")
+        if self.low < -scale:
+            found.append(
+                f"{path}: values down to {exact_number(self.low)} are processed as data; set {{nodata}} if they mark "
+                "missing data"
+            )
+        return found
+
+
+def assumption(dtype: np.dtype) -> str:
+    """The remark on a full-scale value that is assumed from an integer type, with the remedy."""
+    return (
+        f"assuming a full-scale value of {np.iinfo(dtype).max} (the maximum of {dtype.name}); set {{value_scale}}, "
+        "e.g. 10000 for most reflectance products"
+    )
+
+
+def understand(
+    raster: Raster, value_scale: float = 0.0, nodata: float | None = None, fallback: float = 0.0
+) -> Understanding:
+    """Interpret a scene's values, after a look at some of its rows.
+
+    Every command and `super_resolve` interpret values by this function.
 
     Args:
         raster: the scene.
-        value_scale: what stands for 1; 0: as the file says, else the integer type's maximum, 1 for floating point.
-            Where bands have gains of their own it is a physical value, otherwise one of the file's.
-        nodata: mark for missing data; None: the file's, if it has one.
+        value_scale: full-scale value; 0: the file's, else the fallback, else the maximum of an integer type of at
+            most 16 bits, 1 for floating point. Where bands have gains of their own it is a physical value, otherwise
+            one of the file's.
+        nodata: nodata value; None: the file's, if it has one.
+        fallback: full-scale value that the weights record, for values that would need an assumption; 0: none.
 
     Raises:
-        DataError: for floating-point values far above 1 of which nobody says the scale, and for values that can
-            only be an unknown mark for missing data.
+        DataError: for wide integers and for floating-point values above 2 of unknown full-scale value, and for
+            negative values that look like an undeclared nodata value.
     """
     nodata = raster.nodata if nodata is None else nodata
     scaling = scaling_under(raster, value_scale)
-    low, high = value_range(raster, nodata, scaling)
-    if scaling:
-        scale = float(value_scale or 1)
-    else:
-        known = value_scale or raster.value_scale
-        scale = scale_of(raster.path, raster.dtype, 0.0 if high is None else high, known)
-    remedy = "name it by {nodata}, or what stands for 1 by {value_scale}"
-    refuse_marks(raster.path, 0.0 if low is None else low, scale, remedy)
-    told_by = "file" if raster.value_scale or scaling else "type"
-    calibration = Calibration(raster.dtype, scale, nodata, scaling)
-    return Understanding(calibration, "caller" if value_scale else told_by, low, high)
+    found = sample_range(raster, nodata, scaling)
+    low, high = (found.low, found.high) if found else (None, None)
+    told_by = "caller" if value_scale else "file" if raster.value_scale or scaling else "type"
+    known = (value_scale or 1) if scaling else (value_scale or raster.value_scale)
+    if not known and fallback and (raster.dtype.kind in "iu" or (high or 0.0) > LARGEST_FLOAT):
+        known, told_by = fallback, "weights"
+    scale = scale_of(raster.path, raster.dtype, high or 0.0, known)
+    if found and nodata is None and not raster.mask:
+        _refuse_undeclared_nodata(raster.path, found, scale)
+    return Understanding(Calibration(raster.dtype, scale, nodata, scaling), told_by, low, high)
 
 
 def scaling_under(raster: Raster, value_scale: float) -> Scaling | None:
@@ -173,57 +214,91 @@ def described(raster: Raster, understood: Understanding) -> Raster:
 
 
 def scale_of(path: str | Path, dtype: np.dtype, high: float, known: float | None = None) -> float:
-    """What stands for 1: what is known, else the integer type's maximum, 1 for floating point.
+    """The full-scale value: the known one, else the maximum of a narrow integer type, 1 for floating point.
 
     Args:
         path: for the message.
         dtype: of the values.
         high: the highest of them.
-        known: as somebody said; None or 0 where nobody did.
+        known: declared full-scale value; None or 0 if there is none.
 
     Raises:
-        DataError: for floating-point values far above 1 of unknown scale.
+        DataError: for integers of more than 16 bits, and for floating-point values above 2, of unknown scale.
     """
     if known:
         return float(known)
+    remedy = "set {value_scale}, e.g. 10000 for most reflectance products"
+    if dtype.kind in "iu" and dtype.itemsize > WIDEST_INTEGER:
+        what = f"{dtype.name} values up to {exact_number(high)} of unknown full-scale value"
+        raise DataError(path, what, remedy)
     if dtype.kind in "iu":
         return float(np.iinfo(dtype).max)
     if high > LARGEST_FLOAT:
-        raise DataError(path, f"floating-point values up to {high:g}", "say what stands for 1 by {value_scale}")
+        raise DataError(path, f"floating-point values up to {high:g} of unknown full-scale value", remedy)
     return 1.0
 
 
-def refuse_marks(path: str | Path, low: float, scale: float, remedy: str) -> None:
-    """Refuse values below zero by more than noise.
+def exact_number(value: float) -> str:
+    """A number as text that reads back as the same number, short where that is possible."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value)).removesuffix(".0")
 
-    Args:
-        path, remedy: for the message.
-        low: the lowest value.
-        scale: what stands for 1.
 
-    Raises:
-        DataError: with the value and the remedy.
+@dataclass(frozen=True)
+class SampledRange:
+    """Extremes of the sampled values.
+
+    Attributes:
+        low, high: lowest and highest value, physical where the scene has gains and offsets.
+        raw_low: the number in the file that gives `low`, as a nodata value would have to be given.
+        count: how often `low` occurs.
+        following: lowest value above `low`; infinite if there is none.
     """
-    if low < -LARGEST_NOISE * scale:
-        raise DataError(path, f"values down to {low:g} (a mark for no data?)", remedy)
+
+    low: float
+    high: float
+    raw_low: float
+    count: int
+    following: float
+
+    def merge(self, other: "SampledRange") -> "SampledRange":
+        """The extremes of two blocks."""
+        first, second = sorted((self, other), key=lambda block: block.low)
+        is_same = first.low == second.low
+        following = min(first.following, second.following if is_same else second.low)
+        count = first.count + (second.count if is_same else 0)
+        return SampledRange(first.low, max(first.high, second.high), first.raw_low, count, following)
 
 
-def value_range(
-    raster: Raster, nodata: float | None = None, scaling: Scaling | None = None
-) -> tuple[float | None, float | None]:
-    """Lowest and highest value in blocks of rows over the whole height (all of a small scene); None without any.
+def _refuse_undeclared_nodata(path: Path, found: SampledRange, scale: float) -> None:
+    """Refuse negative values that look like a nodata value which nothing declares.
+
+    Those are values below -1 of full scale, and one number far below all others that occurs often or is a usual nodata
+    value. Measured negatives (noise, over-corrected water vapour bands) are spread out.
+    """
+    is_isolated = found.following >= found.low / 2 and (found.count > 1 or found.raw_low in USUAL_NODATA)
+    if found.low < -scale or (found.low < -LARGEST_NOISE * scale and is_isolated):
+        low = exact_number(found.raw_low)
+        remedy = f"set {{nodata}} {low} if it does, {{nodata}} nan if it is measured"
+        raise DataError(path, f"the value {low} may mark missing data", remedy)
+
+
+def sample_range(raster: Raster, nodata: float | None = None, scaling: Scaling | None = None) -> SampledRange | None:
+    """Extremes of blocks of rows over the whole height (all of a small scene); None without valid values.
 
     Args:
         raster: the scene.
-        nodata: its mark for missing data, or None.
+        nodata: its nodata value, or None.
         scaling: makes physical values of them first; None: as they are.
     """
     height, width, bands = raster.shape
     rows = max(1, SAMPLE_VALUES // (width * bands))
     tops = sorted({round(k * max(0, height - rows) / (SAMPLES - 1)) for k in range(SAMPLES)})
-    ranges = [_range_of_rows(raster, slice(top, min(height, top + rows)), nodata, scaling) for top in tops]
-    found = [r for r in ranges if r]
-    return (min(low for low, _ in found), max(high for _, high in found)) if found else (None, None)
+    # No row counts twice.
+    stops = [min(top + rows, following) for top, following in zip(tops, [*tops[1:], height], strict=True)]
+    blocks = [_range_of_rows(raster, slice(*ends), nodata, scaling) for ends in zip(tops, stops, strict=True)]
+    found = [block for block in blocks if block]
+    return functools.reduce(SampledRange.merge, found) if found else None
 
 
 def largest_value(raster: Raster, calibration: Calibration) -> float:
@@ -232,7 +307,7 @@ def largest_value(raster: Raster, calibration: Calibration) -> float:
     rows = max(1, SAMPLE_VALUES // (width * bands))
     blocks = [slice(top, min(height, top + rows)) for top in range(0, height, rows)]
     ranges = [_range_of_rows(raster, block, calibration.nodata, calibration.scaling) for block in blocks]
-    return max([0.0, *(r[1] / calibration.scale for r in ranges if r)])
+    return max([0.0, *(r.high / calibration.scale for r in ranges if r)])
 
 
 def peak_of(raster: Raster, understood: Understanding, normalise: str) -> float:
@@ -310,14 +385,17 @@ class UnitCube:
         return gaps == np.count_nonzero(in_band == height * width)
 
 
-def _range_of_rows(raster, rows, nodata, scaling):
-    """(lowest, highest) value of some rows, or None where all is missing."""
+def _range_of_rows(raster: Raster, rows: slice, nodata: float | None, scaling: Scaling | None) -> SampledRange | None:
+    """Extremes of some rows, or None where all is missing."""
     cols = slice(0, raster.shape[1])
     block = raster.read(rows, cols)
     missing = missing_values(block, nodata, raster.there(rows, cols))
     if missing is not None and missing.all():
         return None
-    if scaling:
-        block = scaling.physical(block)
-    valid = block if missing is None else block[~missing]
-    return float(valid.min()), float(valid.max())
+    physical = scaling.physical(block) if scaling else block
+    valid, raw = (physical, block) if missing is None else (physical[~missing], block[~missing])
+    at = int(valid.argmin())
+    low = valid.flat[at]
+    above = valid > low
+    following = float(valid[above].min()) if above.any() else math.inf
+    return SampledRange(float(low), float(valid.max()), float(raw.flat[at]), int(np.count_nonzero(~above)), following)

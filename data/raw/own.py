@@ -13,15 +13,15 @@ import numpy as np
 from data.errors import DataError
 from data.folders import files_below
 from data.rasters import CubeOptions, open_raster, scene_files
-from data.rasters.base import DEFAULTS, wavelengths_file
+from data.rasters.base import DEFAULTS, Raster, wavelengths_file
 from data.rasters.gaps import filled, mark_in
-from data.rasters.values import LARGEST_FLOAT, refuse_marks, scale_of, scaling_under
+from data.rasters.values import LARGEST_FLOAT, understand
 from data.raw.scene import RawScene
 from data.store import Scene
 from utils import say
 
-# Of how values are understood; another number makes stores of own cubes anew.
-RULES = 2
+# Version of the rules for values; another number makes stores of own cubes anew.
+RULES = 3
 
 
 def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawScene]:
@@ -53,32 +53,37 @@ def find_cubes(folder: str | Path) -> dict[str, Path]:
 
 
 def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
-    """Read one file as a Scene, H x W x C in its own number type.
+    """Read one file as a Scene, H x W x C in its own number type, with the values that `predict` sees.
 
     Raises:
-        DataError: for a file that `open_raster` refuses, no data at all, non-finite, strongly negative or constant
-            values, or floating-point values far above 1 of which the scale is not known.
+        DataError: for a file that `open_raster` or `understand` refuses, no data at all, non-finite or constant values.
     """
     raster = open_raster(path, options)
-    value_scale = options.value_scale or raster.value_scale
-    cube = _without_gaps(raster)
-    if scaling := scaling_under(raster, options.value_scale):
-        cube, value_scale = scaling.physical(cube).astype(np.float32), options.value_scale or 1.0
-    # Gains may make reflectance, or radiance, which no network is trained on as it is.
-    is_physical = not options.value_scale and value_scale is not None and value_scale <= 1
-    if is_physical and (high := cube.max() / value_scale) > LARGEST_FLOAT:
-        raise DataError(path, f"physical values up to {high:g}", "say what stands for 1 by {value_scale}")
-    return checked_scene(path, Path(path).stem, cube, value_scale, raster.wavelengths)
+    understood = understand(raster, options.value_scale, float(options.nodata) if options.nodata else None)
+    calibration = understood.calibration
+    cube = _without_gaps(raster, calibration.nodata)
+    if calibration.scaling:
+        cube = calibration.scaling.physical(cube).astype(np.float32)
+    high = cube.max() / calibration.scale
+    # Gains may result in radiance, on which no network is trained.
+    if understood.told_by == "file" and calibration.scale <= 1 and high > LARGEST_FLOAT:
+        raise DataError(path, f"physical values up to {high:g}", "set {value_scale} to the full-scale value")
+    scene = checked_scene(path, Path(path).stem, cube, calibration.scale, raster.wavelengths)
+    scene.is_scale_assumed = understood.is_assumed
+    return scene
 
 
-def _without_gaps(raster):
-    """A raster's values; what its mask or its mark says is missing gets those of the nearest pixels.
+def _without_gaps(raster: Raster, nodata: float | None) -> np.ndarray:
+    """A raster's values; masked pixels and nodata values are replaced by the nearest pixels.
 
-    NaN stays: where no mark says that it is meant, something has gone wrong.
+    NaN stays: unless it is declared, something has gone wrong.
     """
     cube, there = raster.read(), raster.there()
-    mark = None if raster.nodata is None else mark_in(cube.dtype, raster.nodata)
-    missing = np.zeros(cube.shape, dtype=bool) if mark is None else cube == mark
+    mark = None if nodata is None else mark_in(cube.dtype, nodata)
+    marked = np.zeros(cube.shape, dtype=bool)
+    if mark is not None:
+        marked = np.isnan(cube) if np.isnan(mark) else cube == mark
+    missing = marked.copy()
     if there is not None:
         missing |= ~there[:, :, None]
     if missing.all():
@@ -87,8 +92,8 @@ def _without_gaps(raster):
         return cube
     if there is not None and not there.all():
         say(f"{raster.path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
-    if mark is not None and (marked := (cube == mark).mean()):
-        say(f"{raster.path}: {marked:.1%} of its values are {mark:g}, its mark for no data; the nearest replace them")
+    if marked.any():
+        say(f"{raster.path}: {marked.mean():.1%} of its values are {mark:g}, the nodata value; they are interpolated")
     return filled(cube, missing)
 
 
@@ -96,25 +101,24 @@ def checked_scene(
     path: Path,
     name: str,
     cube: np.ndarray,
-    value_scale: float | None = None,
+    value_scale: float,
     wavelengths: np.ndarray | None = None,
 ) -> Scene:
-    """A Scene of checked values: finite, not constant, not below zero by more than noise.
+    """A Scene of checked values: finite and not constant. Negative values stay as they are.
 
     Args:
-        value_scale: what stands for 1; None: the integer type's maximum, or 1 for floating point.
+        value_scale: full-scale value.
     """
     if cube.dtype.kind == "f":
         cube = cube.astype(np.float32, copy=False)
         bad = cube.size - np.count_nonzero(np.isfinite(cube))
         if bad:
-            raise DataError(path, f"{bad} values are NaN or infinite", "fill them, or take the file away")
+            remedy = "set {nodata} nan if they mark missing data, or take the file away"
+            raise DataError(path, f"{bad} values are NaN or infinite", remedy)
     low, high = cube.min(), cube.max()
     if low == high:
         raise DataError(path, f"every value is {low}, there is no image in it", "take the file away")
-    value_scale = scale_of(path, cube.dtype, high, value_scale)
-    refuse_marks(path, low, value_scale, "fill them, or take the file away")
-    cube = np.ascontiguousarray(np.maximum(cube, cube.dtype.type(0)))
+    cube = np.ascontiguousarray(cube)
     return Scene(name=name, cube=cube, value_scale=value_scale, wavelengths=wavelengths, source=Path(path).name)
 
 

@@ -80,7 +80,9 @@ def test_own_cubes_are_read_from_every_format(run, tmp_path, kind, dtype):
     highest = 1 if dtype == np.float32 else np.iinfo(dtype).max
     cube = (cube * highest).astype(dtype)
     fixtures.write_own(tmp_path / "raw", kind, cube)
-    assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
+    flags = {"value_scale": highest} if dtype == np.uint32 else {}
+    folders = {"raw_dir": tmp_path / "raw", "out_dir": tmp_path}
+    assert run("prepare", dataset_name="Mine", **folders, fractions="1,0,0", **flags)[0] == 0
     scene = Store(tmp_path / "labelled.h5").read("scene")
     assert scene.cube.dtype == dtype
     np.testing.assert_array_equal(scene.cube, cube)
@@ -175,8 +177,8 @@ OWN_DAMAGE = {
     **{f"text as {e}": (raw_bytes(f"a.{e}", WORDS), "not in the format") for e in ("mat", "npy", "h5", "tif", "hdr")},
     "NaN": (own("npy", marked(np.nan)), "1 values are NaN or infinite"),
     "infinite": (own("mat5", marked(np.inf)), "NaN or infinite"),
-    "no-data mark": (own("npy", marked(-9999)), "-9999 (a mark for no data?)"),
-    "no-data mark in integers": (own("npy", (marked(-1) * 9999).astype(np.int16)), "a mark for no data?"),
+    "no-data mark": (own("npy", marked(-9999)), "the value -9999 may mark missing data"),
+    "no-data mark in integers": (own("npy", (marked(-1) * 9999).astype(np.int16)), "set --nodata -9999 if it does"),
     "constant": (own("npy", np.full((12, 10, 5), 0.5)), "every value is 0.5"),
     "all zero": (own("tiff", np.zeros((12, 10, 5), np.uint16)), "every value is 0"),
     "complex": (own("npy", CUBE.astype(np.complex64)), "complex64"),
@@ -224,10 +226,20 @@ def test_unusual_names_come_through(run, tmp_path, name):
     np.testing.assert_array_equal(Store(tmp_path / "öut" / "labelled.h5").read(name).cube, CUBE)
 
 
-def test_small_negative_noise_is_cut_at_zero(run, tmp_path):
-    fixtures.write_own(tmp_path / "raw", "npy", marked(-0.01))
+@pytest.mark.parametrize("value", [-0.01, -0.12])
+def test_measured_negative_values_stay(run, tmp_path, value):
+    fixtures.write_own(tmp_path / "raw", "npy", marked(value))
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
-    assert Store(tmp_path / "labelled.h5").read("scene").cube[3, 4, 5] == 0
+    assert Store(tmp_path / "labelled.h5").read("scene").cube[3, 4, 5] == np.float32(value)
+
+
+def test_a_declared_nodata_value_is_interpolated(run, tmp_path):
+    fixtures.write_own(tmp_path / "raw", "npy", marked(np.nan))
+    folders = {"raw_dir": tmp_path / "raw", "out_dir": tmp_path}
+    assert run("prepare", dataset_name="Mine", **folders, fractions="1,0,0", nodata="nan")[0] == 0
+    cube = Store(tmp_path / "labelled.h5").read("scene").cube
+    # A value that is missing in one band only becomes that of the nearest band, the lower one of two.
+    assert cube[3, 4, 5] == np.float32(CUBE[3, 4, 4])
 
 
 @pytest.mark.parametrize(

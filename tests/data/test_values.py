@@ -7,7 +7,8 @@ from hypothesis.extra import numpy as arrays
 from data import rasters
 from data.errors import DataError
 from data.rasters import values
-from data.rasters.values import Calibration, refuse_marks, scale_of, understand, value_range
+from data.rasters.base import Scaling
+from data.rasters.values import Calibration, sample_range, scale_of, understand
 
 INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
 # Whole numbers up to this are kept by float32 with a bit to spare for the rounding of a quotient and a product.
@@ -100,20 +101,94 @@ def test_a_mark_is_the_callers_or_the_files_and_no_value():
 def test_values_that_cannot_be_understood_are_refused_with_the_parameter_that_helps():
     with pytest.raises(DataError) as caught:
         understand(rasters.from_array(cube_of("f4", 0, 2.5)))
-    assert str(caught.value) == "image: floating-point values up to 2.5; say what stands for 1 by value_scale"
-    assert caught.value.on_command_line().endswith("by --value_scale")
+    assert str(caught.value) == (
+        "image: floating-point values up to 2.5 of unknown full-scale value; set value_scale, e.g. 10000 for most "
+        "reflectance products"
+    )
+    assert "set --value_scale" in caught.value.on_command_line()
     with pytest.raises(DataError) as caught:
         understand(rasters.from_array(cube_of("i2", -9999, 900)), 10000)
     assert str(caught.value) == (
-        "image: values down to -9999 (a mark for no data?); name it by nodata, or what stands for 1 by value_scale"
+        "image: the value -9999 may mark missing data; set nodata -9999 if it does, nodata nan if it is measured"
     )
-    assert "by --nodata, or what stands for 1 by --value_scale" in caught.value.on_command_line()
+    assert "set --nodata -9999 if" in caught.value.on_command_line()
 
 
-def test_noise_below_zero_is_no_mark():
-    refuse_marks("image", -500, 10000.0, "fill them")
-    with pytest.raises(DataError, match="values down to -501"):
-        refuse_marks("image", -501, 10000.0, "fill them")
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8"])
+def test_wide_integers_need_a_full_scale_value(dtype):
+    cube = cube_of(dtype, 3, 7515)
+    with pytest.raises(DataError, match=f"{np.dtype(dtype).name} values up to 7515 of unknown full-scale value"):
+        understand(rasters.from_array(cube))
+    assert understand(rasters.from_array(cube), 10000).calibration.scale == 10000
+    assert understand(rasters.from_array(cube), fallback=8000.0).told_by == "weights"
+
+
+@pytest.mark.parametrize(
+    ("values_", "nodata", "is_refused"),
+    [
+        ((-1498, -1300, -800, 900), None, False),
+        ((-1498, -1300, -800, 900), -32768, False),
+        ((-9999, 3, 900), None, True),
+        ((-9999, 3, 900), float("nan"), False),
+        ((-9999, 3, 900), -32768, False),
+        ((-600, 3, 900), None, True),
+        ((-490, 3, 900), None, False),
+        ((-12000, -7000, -3000, 900), None, True),
+        ((-12000, -7000, -3000, 900), -32768, False),
+    ],
+)
+def test_only_isolated_undeclared_negatives_are_refused(values_, nodata, is_refused):
+    raster = rasters.from_array(cube_of("i2", *values_), nodata=nodata)
+    if is_refused:
+        with pytest.raises(DataError, match="may mark missing data"):
+            understand(raster, 10000)
+    else:
+        assert understand(raster, 10000).low == min(values_)
+
+
+def test_a_refused_negative_value_is_named_exactly():
+    cube = cube_of("f4", -123456.789, 0.5)
+    with pytest.raises(DataError, match="set nodata -123456.7890625 if it does"):
+        understand(rasters.from_array(cube))
+    assert np.float32(-123456.7890625) == cube.min()
+    raster = rasters.from_array(cube_of("i2", -200, 900))
+    raster.scaling = Scaling(np.array([0.001]), np.array([-0.5]))
+    with pytest.raises(DataError, match="the value -200 may"):
+        understand(raster)
+
+
+def test_an_isolated_value_is_found_across_blocks(monkeypatch):
+    monkeypatch.setattr(values, "SAMPLE_VALUES", 4)
+    rows = [[[-9999, 5]], [[7, 9]], [[-9999, 8]], [[6, -20]]]
+    found = sample_range(rasters.from_array(np.array(rows, "i2")))
+    assert (found.low, found.high, found.count, found.following) == (-9999, 9, 2, -20)
+
+
+@pytest.mark.parametrize(
+    ("high", "is_told"), [(4095, True), (16383, True), (32767, True), (32768, False), (65535, False)]
+)
+def test_an_assumed_full_scale_value_is_told(high, is_told):
+    remarks = understand(rasters.from_array(cube_of("u2", 3, high))).remarks("x.npz")
+    told = [f"x.npz: brightest value is {high:g}; assuming a full-scale value of 65535 (the maximum of uint16); "
+            "set {value_scale}, e.g. 10000 for most reflectance products"]  # fmt: skip
+    assert remarks == (told if is_told else [])
+    assert understand(rasters.from_array(cube_of("u2", 3, high)), 65535).remarks("x.npz") == []
+
+
+@pytest.mark.parametrize("scale", [60000, 65535, 100000])
+def test_float16_values_are_divided_by_any_scale(scale):
+    cube = np.array([[[6.0, 48000.0, 60000.0]]], "f2")
+    calibration = Calibration("f2", scale)
+    unit, _ = calibration.to_unit(cube)
+    np.testing.assert_allclose(unit, cube.astype("f8") / scale, rtol=1e-6)
+    raw, clipped = calibration.to_raw(unit)
+    np.testing.assert_array_equal(raw, cube)
+    assert clipped == 0
+    raw, clipped = calibration.to_raw(np.array([[[2.0]]], "f4"))
+    assert (float(raw[0, 0, 0]), clipped) == (65504.0, 1)
+
+
+def test_scales_of_narrow_types_are_their_maximum():
     assert scale_of("image", np.dtype("f8"), 2.0) == 1.0
     assert scale_of("image", np.dtype(">u2"), 900) == 65535
 
@@ -124,6 +199,7 @@ def test_the_range_of_a_large_scene_is_that_of_rows_over_its_whole_height(monkey
     raster = rasters.from_array(np.arange(70.0)[:, None, None] * np.ones((1, 5, 3)))
     source = raster.source
     raster.source = lambda rows, cols: seen.append(rows) or source(rows, cols)
-    assert value_range(raster) == (0, 69)
+    found = sample_range(raster)
+    assert (found.low, found.high) == (0, 69)
     assert [rows.stop - rows.start for rows in seen] == [4] * 8
     assert (seen[0].start, seen[-1].stop) == (0, 70)

@@ -1,3 +1,5 @@
+import dataclasses
+import inspect
 import re
 from types import SimpleNamespace
 
@@ -8,6 +10,7 @@ import torch
 from helpers import StubNetwork, bicubic_network, tiny_network
 from torch import nn
 
+from config import PredictConfig
 from data.imresize import degrade, imresize
 from evaluation import scoring as evaluator
 from predict import super_resolve, tiles
@@ -46,7 +49,7 @@ def test_results_are_in_full_float32_and_the_callers_setting_stays(monkeypatch):
 def test_values_come_back_in_the_type_and_range_they_had(dtype):
     scale = 1.0 if np.dtype(dtype).kind == "f" else float(np.iinfo(dtype).max)
     image = (fixtures.smooth_cube(2, 9, 8, 5) * 0.9 * scale).astype(dtype)
-    result = super_resolve(image, bicubic_network(5))
+    result = super_resolve(image, bicubic_network(5), value_scale=scale)
     assert result.dtype == np.dtype(dtype)
     half_a_step = 0.5 if np.dtype(dtype).kind != "f" else 0
     np.testing.assert_allclose(result, imresize(image, 2), atol=half_a_step + 1e-6 * scale)
@@ -102,6 +105,67 @@ def test_missing_data_stays_missing_and_does_not_bleed(dtype, tile_size):
     np.testing.assert_allclose(result[~block], 5000, atol=1)
 
 
+def masked(image, rows, cols, bands=slice(None)):
+    mask = np.zeros(image.shape, bool)
+    mask[rows, cols, bands] = True
+    return np.ma.masked_array(image, mask)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i2", "f4", "f8"])
+@pytest.mark.parametrize("bands", [slice(None), slice(1, 2)])
+def test_masked_values_stay_masked_and_do_not_bleed(dtype, bands):
+    clean = np.full((24, 20, 5), 5000, dtype)
+    image = masked(clean.copy(), slice(8, 12), slice(3, 9), bands)
+    image.data[image.mask] = 0 if dtype == "u2" else -30000
+    result = super_resolve(image, StubNetwork(5, lambda lms: 0.1 * lms), value_scale=10000)
+    assert isinstance(result, np.ma.MaskedArray) and result.dtype == image.dtype
+    np.testing.assert_array_equal(result.mask, image.mask.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_allclose(result.compressed(), 5500, atol=1)
+    assert np.ma.isMaskedArray(super_resolve(np.ma.masked_array(clean), bicubic_network(5), value_scale=10000))
+
+
+def variants():
+    """One scene of reflectance, in every number type and memory layout, with its full-scale value."""
+    cube = np.rint(fixtures.smooth_cube(3, 12, 10, 9) * 120)
+    for dtype in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">i2", ">u2", ">f4", ">f8"):
+        yield dtype, cube.astype(dtype)
+    yield "masked", np.ma.masked_array(cube.astype("u2"), np.zeros(cube.shape, bool))
+    read_only = cube.astype("u2")
+    read_only.flags.writeable = False
+    yield "read-only", read_only
+    yield "strided", np.repeat(cube.astype("u2"), 2, axis=1)[:, ::2]
+    yield "reversed", np.ascontiguousarray(cube.astype("u2")[::-1])[::-1]
+    yield "Fortran", np.asfortranarray(cube.astype("u2"))
+
+
+@pytest.mark.parametrize(("name", "image"), list(variants()), ids=[name for name, _ in variants()])
+def test_every_array_of_a_scene_gives_one_result(name, image):
+    exact = super_resolve(np.rint(fixtures.smooth_cube(3, 12, 10, 9) * 120), tiny_network(9), value_scale=120)
+    result = super_resolve(image, tiny_network(9), value_scale=120)
+    step = 0.51 if image.dtype.kind in "iu" else 0.05 if image.dtype == np.float16 else 1e-4
+    limits = np.iinfo(image.dtype) if image.dtype.kind in "iu" else np.finfo(image.dtype)
+    assert result.dtype == image.dtype
+    np.testing.assert_allclose(result.astype("f8"), exact.clip(limits.min, limits.max), atol=step)
+
+
+def test_remarks_are_warnings_with_parameter_names():
+    image = np.full((12, 10, 5), 4095, np.uint16)
+    image[0, 0] = 3
+    with pytest.warns(UserWarning) as caught:
+        super_resolve(image, bicubic_network(5), np.linspace(400, 700, 5))
+    told = [str(warning.message) for warning in caught]
+    assert any("assuming a full-scale value of 65535" in text and "set value_scale" in text for text in told)
+    assert all(warning.filename == __file__ for warning in caught)
+
+
+def test_the_defaults_are_those_of_the_command():
+    parameters = inspect.signature(super_resolve).parameters
+    names = parameters.keys() & {field.name for field in dataclasses.fields(PredictConfig)}
+    assert len(names) > 9
+    for name in names - {"nodata", "wavelengths"}:
+        assert parameters[name].default == getattr(PredictConfig, name), name
+
+
 def test_pieces_without_any_data_are_not_computed():
     image = np.full((16, 80, 5), np.nan, np.float32)
     image[:, :20] = 0.5
@@ -115,7 +179,7 @@ def test_values_that_come_out_as_the_mark_are_moved_off_it():
     image = np.full((8, 8, 5), 100, np.uint8)
     image[0, 0] = 7
     model = StubNetwork(5, lambda lms: 7 / 255 - lms)
-    result = super_resolve(image, model, nodata=7)
+    result = super_resolve(image, model, nodata=7, normalise="none")
     assert (result[:2, :2] == 7).all()
     assert (result[2:, 2:] == 8).all()
 
@@ -153,7 +217,8 @@ def test_a_dark_scene_is_brought_to_the_brightness_that_networks_know():
     model = StubNetwork(3, torch.square)
     bicubic = imresize(image, 2)
     np.testing.assert_allclose(super_resolve(image, model, normalise="auto"), bicubic + bicubic**2 / 0.2, atol=1e-5)
-    np.testing.assert_allclose(super_resolve(image, model), bicubic + bicubic**2, atol=1e-5)
+    np.testing.assert_allclose(super_resolve(image, model), bicubic + bicubic**2 / 0.2, atol=1e-5)
+    np.testing.assert_allclose(super_resolve(image, model, normalise="none"), bicubic + bicubic**2, atol=1e-5)
     # What marks missing data is no brightness; a bright scene is left as it is, unless that is asked for.
     holed = image.copy()
     holed[5, 5] = 7

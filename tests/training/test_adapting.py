@@ -73,6 +73,22 @@ def test_a_scene_makes_weights_that_predict_takes(run, flags, start, tmp_path):
     assert error["own"] < error["bicubic"]
 
 
+def test_weights_record_a_given_full_scale_value(run, flags, tmp_path):
+    with h5py.File(tmp_path / "dn.h5", "w") as f:
+        f["image"] = np.rint(fixtures.sharp_cube(48, 56, 12) * 9000).astype(np.int32)
+        f["wavelength"] = WAVES
+    code, out, err = run("adapt", **{**flags, "input": tmp_path / "dn.h5"}, value_scale=10000)
+    assert code == 0, out + err
+    assert weights.load(tmp_path / "own.pth").value_scale == 10000
+    assert json.loads((tmp_path / "own.json").read_text())["value_scale"] == 10000
+    asked = {"input": tmp_path / "dn.h5", "model_dir": tmp_path / "own.pth", "cuda": 0}
+    code, out, err = run("predict", **asked, output=tmp_path / "x2.h5")
+    assert code == 0 and "full-scale value 10000, as the weights record" in out
+    run("predict", **asked, output=tmp_path / "given.h5", value_scale=10000)
+    with h5py.File(tmp_path / "x2.h5") as f, h5py.File(tmp_path / "given.h5") as given:
+        np.testing.assert_array_equal(f["image"][()], given["image"][()])
+
+
 def test_windows_scores_are_those_of_the_weights_that_were_kept(run, flags, tmp_path):
     assert run("adapt", **flags)[0] == 0
     about = json.loads((tmp_path / "own.json").read_text())["adapted"]
