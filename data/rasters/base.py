@@ -279,17 +279,16 @@ def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
 
 def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata: float | None = None) -> Raster:
     """A rows x columns x bands array, also a masked one, as a Raster."""
-    mask = np.ma.getmask(image)
-    values = np.ma.getdata(image)
+    axes = (0, 1, 2)
     return Raster(
         path=Path("image"),
         kind="array",
         shape=image.shape,
         dtype=image.dtype,
-        source=lambda rows, cols: values[rows, cols],
+        source=windows_of(np.ma.getdata(image), axes),
         wavelengths=wavelengths,
         nodata=nodata,
-        mask=None if mask is np.ma.nomask else lambda rows, cols: ~mask[rows, cols],
+        mask=windows_of(~np.ma.getmaskarray(image), axes) if np.ma.is_masked(image) else None,
     )
 
 
