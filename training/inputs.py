@@ -123,8 +123,9 @@ def _check_labelled(source: Source, config: TrainConfig) -> None:
             f"{path}: {source.n_colors} bands, {config.dataset_name} has {known.n_colors}; set --dataset_name to a "
             "name of your own"
         )
-    if source.n_colors < config.n_subs:
-        raise UserError(f"{path}: {source.n_colors} bands, fewer than --n_subs {config.n_subs}; set a smaller one")
+    if config.has_setting("n_subs") and source.n_colors < config.n_subs:
+        fitting = f"--n_subs {source.n_colors} --n_ovls {min(config.n_ovls, source.n_colors - 1)}"
+        raise UserError(f"{path}: {source.n_colors} bands, fewer than --n_subs {config.n_subs}; give {fitting}")
 
 
 def _with_conversion(
