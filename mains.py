@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import fire
+from fire.helptext import HelpText
+from fire.trace import FireTrace
 
 import config
 from training import processes
@@ -127,6 +129,18 @@ def checked_arguments(arguments: Sequence[str]) -> list[str]:
     return checked
 
 
+def help_text(commands: dict[str, Callable[..., Deferred]], name: str) -> str:
+    """Help for one command, or for the program if there is none of the name, as fire formats it.
+
+    Fire itself writes it to standard error, and on a terminal into a pager.
+    """
+    trace = FireTrace(commands, name="mains.py")
+    if name not in commands:
+        return HelpText(commands, trace=trace)
+    trace.AddAccessedProperty(commands[name], name, [name], None, None)
+    return HelpText(commands[name], trace=trace)
+
+
 def _value_of(field: dataclasses.Field, words: list[str]) -> str:
     """The value that follows a flag, taken off the words; a switch needs none."""
     if words and not words[0].startswith("--"):
@@ -151,6 +165,9 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
     try:
         checked = checked_arguments(arguments)
         commands = {name: fire_command(name) for name in COMMANDS}
+        if checked[-1] == "--help":
+            print(help_text(commands, checked[0]))
+            return 0
         deferred = fire.Fire(commands, command=checked, name="mains.py", serialize=lambda _: None)
         if isinstance(deferred, Deferred):
             _name_files(deferred._run())

@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 # Band centres shown as red, green and blue, in nm.
 SHOWN = (640.0, 550.0, 460.0)
+# How pixels without data are drawn.
+NO_DATA = (176, 176, 176)
 # Errors from 0 to this part of the value range run through the whole colour scale.
 ERROR_FULL_SCALE = 0.1
 # Dark to bright, roughly even steps in lightness (black, violet, red, orange, pale yellow).
@@ -27,16 +29,34 @@ def shown_bands(n_colors: int, wavelengths: Sequence[float] | np.ndarray | None 
     return [round((n_colors - 1) * part) for part in (0.8, 0.5, 0.2)]
 
 
+def spectral_runs(x: np.ndarray) -> list[np.ndarray]:
+    """Bands that a line may join, as arrays of indices: within each, x goes one way.
+
+    Where the ranges of two detectors overlap, x goes back and another line begins. Bands in no order are sorted.
+    """
+    steps = np.diff(x)
+    direction = -1 if np.count_nonzero(steps < 0) > np.count_nonzero(steps > 0) else 1
+    breaks = np.flatnonzero(steps * direction <= 0)
+    if 3 * len(breaks) > len(steps):
+        return [np.argsort(x, kind="stable")]
+    return np.split(np.arange(len(x)), breaks + 1)
+
+
 def false_colour(cube: np.ndarray, bands: Sequence[int], white: float | None = None) -> np.ndarray:
-    """H x W x C in 0..1 -> H x W x 3 uint8: three bands, brightest 0.5 % at white, gamma 2.2."""
+    """H x W x C in 0..1 -> H x W x 3 uint8: three bands, brightest 0.5 % at white, gamma 2.2; NaN as `NO_DATA`."""
     colours = np.clip(cube[:, :, list(bands)], 0, None)
+    missing = np.isnan(colours).any(axis=2)
     white = white or white_level(cube, bands)
-    return (255 * np.clip(colours / white, 0, 1) ** (1 / 2.2)).round().astype(np.uint8)
+    shown = (255 * np.clip(np.nan_to_num(colours) / white, 0, 1) ** (1 / 2.2)).round().astype(np.uint8)
+    shown[missing] = NO_DATA
+    return shown
 
 
 def white_level(cube: np.ndarray, bands: Sequence[int]) -> float:
-    """The value that `false_colour` shows as white: the 99.5th percentile of the shown bands."""
-    return max(float(np.percentile(cube[:, :, list(bands)], 99.5)), 1e-6)
+    """The value that `false_colour` shows as white: the 99.5th percentile of the shown bands, NaN left out."""
+    values = cube[:, :, list(bands)]
+    values = values[~np.isnan(values)]
+    return max(float(np.percentile(values, 99.5)), 1e-6) if values.size else 1e-6
 
 
 def error_map(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from evaluation.scenes import SceneSet
 from evaluation.testing import score_run
 from models.weights import load_strictly, save_weights
 from training import checkpoint
-from training.inputs import open_inputs
+from training.inputs import open_inputs, remark_on_pictures
 from training.learner import Learner
 from training.log import RunLog, description_of
 from training.meters import LossMeter
@@ -36,12 +36,14 @@ class Trainer(Steps):
 
     Args:
         config: the run's settings.
+        has_flags: False for a command that lacks the flags of `train`: its messages then recommend none of them.
 
     Raises:
         UserError: if something the user gave cannot work.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, has_flags: bool = True) -> None:
+        self._has_flags = has_flags
         # A run that is gone on with is this process's from before its checkpoint is read.
         with contextlib.ExitStack() as held:
             self._prepare(config, held)
@@ -54,6 +56,8 @@ class Trainer(Steps):
         prepare_arithmetic(config.precision, self.device, config.deterministic)
         run_dir = self.world.on_main(lambda: checkpoint.find_run(config, held))
         self.inputs = open_inputs(config, self.device, self.world)
+        if "rgb" in self.inputs.streams and self._has_flags:
+            remark_on_pictures(config.train_dir_rgb)
         self.config = config = self.inputs.config
         self.streams, self.n_colors = self.inputs.streams, self.inputs.n_colors
         self.per_epoch = self.streams["labelled"].batches_per_pass
@@ -232,7 +236,8 @@ class Trainer(Steps):
     def _log(self, epoch: int, progress: Any) -> None:
         means = self.losses.means_of_all()
         self.check_losses(means)
-        remedy = "" if 0 < self.config.clip_gradient <= 0.05 else "; --clip_gradient 0.05 keeps the next one small"
+        is_clipped = 0 < self.config.clip_gradient <= 0.05
+        remedy = "; --clip_gradient 0.05 keeps the next one small" if self._has_flags and not is_clipped else ""
         for words in self.losses.spikes(means):
             say(f"iteration {self.iteration}: a spike, {words}{remedy}")
         self._show(epoch, progress)
@@ -242,11 +247,14 @@ class Trainer(Steps):
         self.losses.begin_interval(means)
 
     def check_losses(self, means: list[float | None]) -> None:
-        """Stop the run where a loss is not finite or diverges; last.pth stays as it was before."""
-        remedy = (
-            f"last.pth in {self.run_dir} is from before; give a --learning_rate below {self.config.learning_rate:g} "
-            "(or --clip_gradient 0.05) and --resume last, or start anew"
-        )
+        """Stop the run if a loss is not finite or diverges; last.pth, if there is one, stays as it was before."""
+        gentler = f"give a --learning_rate below {self.config.learning_rate:g} (or --clip_gradient 0.05)"
+        if not self._has_flags:
+            remedy = "start again with another --seed"
+        elif checkpoint.run_files(self.run_dir):
+            remedy = f"last.pth in {self.run_dir} is from before; {gentler} and --resume last, or start anew"
+        else:
+            remedy = f"the run has no checkpoint yet; start again: {gentler}"
         self.losses.check(means, self.iteration, self.per_epoch, remedy)
 
     def _validate(self, epoch: int) -> None:

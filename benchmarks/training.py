@@ -8,7 +8,7 @@ flags of `train` (a how is a precision, with +compile or +deterministic behind i
 its gradients and Adam's step on a mini-batch that is there already; "iteration" is all of epoch 1 with its data: 1
 labelled, 1 mixup, 3 RGB and 3 consistency mini-batches. Beside the rate of large matrix products stands that of the
 network's own convolutions, forward and backward, one after the other with nothing between them. Times are means of
-calls in a row.
+calls in a row. --profile FILE writes the slowest kernels of each how of `Trainer` to FILE_F<width>_<how>.txt.
 """
 
 import contextlib
@@ -229,8 +229,8 @@ def main(widths="64,256", patch=64, hows="", repeats=5, json_file="", profile=""
                     weights = weights or {k: v.clone() for k, v in trainer.model.state_dict().items()}
                     trainer.model.load_state_dict(weights)
                     seconds, losses = times_of(trainer, repeats)
-                    if profile and how in ("bf16", "bf16+compile"):
-                        write_profile(trainer, f"{profile}_{how.replace('+', '_')}.txt")
+                    if profile:
+                        write_profile(trainer, f"{profile}_F{width}_{how.replace('+', '_')}.txt")
                     del trainer
                 peak = torch.cuda.max_memory_allocated() / 1e9 if DEVICE.type == "cuda" else None
                 rows.append({"width": width, "how": how, "seconds": seconds, "losses": losses, "peak_GB": peak})
@@ -255,15 +255,18 @@ def show(row, flops, products, alone):
 
 
 def write_profile(trainer, path):
-    """The 30 dearest kernels of an iteration, as a table in a file."""
+    """The 30 kernels of an iteration that take longest, as a table in a file."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    on_cuda = DEVICE.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]) as profiler:
         trainer.iterate(epoch=1)
         wait()
-    Path(path).write_text(
-        profiler.key_averages().table(sort_by="cuda_time_total", row_limit=30, max_name_column_width=90)
+    table = profiler.key_averages().table(
+        sort_by="cuda_time_total" if on_cuda else "self_cpu_time_total", row_limit=30, max_name_column_width=90
     )
+    Path(path).write_text(table)
+    print(f"wrote {path}")
 
 
 def words(value):

@@ -1,4 +1,4 @@
-"""The settings of `train`, with a switch and a number for each objective that has them."""
+"""The settings of `train`, with those of the registered networks and objectives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,20 +18,36 @@ from config.fields import (
 from data.facts import PROTOCOLS, SCALES
 from losses import LOSSES
 from models import registry
-from utils import UserError
+from utils import UserError, file_name
 
 Class = TypeVar("Class", bound=type)
 # The flag that gives each stream its patches.
 FOLDERS = {"labelled": "train_dir_mslabel", "rgb": "train_dir_rgb", "unlabelled": "train_dir_msunlabel"}
 # How a network's settings stand in the names of runs and weights, in this order.
 TITLE_PARTS = {"n_blocks": "Blocks=", "n_subs": "Subs", "n_ovls": "Ovls", "n_feats": "Feats="}
+# The networks' settings whose flags are declared here; of these, the first are not in the names.
+SHARED_SETTINGS = ("use_share", "global_residual", *TITLE_PARTS)
 
 
-def with_objectives(cls: Class) -> Class:
-    """Give a class the fields of the objectives' flags, before its field `conversionMat_path`."""
+def with_registered(cls: Class) -> Class:
+    """Add the fields of the networks' own settings and of the objectives' flags before `conversionMat_path`.
+
+    Raises:
+        TypeError: for a setting of a network that cannot be a flag.
+    """
     own = dict(cls.__annotations__)
     before = list(own).index("conversionMat_path")
     added: dict[str, type] = {}
+    for entry in map(registry.network, registry.names()):
+        for name, default in entry.settings.items():
+            kind = added.get(name) or own.get(name)
+            if type(default) not in (bool, int, float, str) or (kind and kind is not type(default)):
+                raise TypeError(f"{entry.name}: the setting {name} ({default!r}) is not a number, text or switch")
+            if name in own and name not in SHARED_SETTINGS:
+                raise TypeError(f"{entry.name}: its setting {name} has the name of another flag of train; rename it")
+            if not kind:
+                added[name] = type(default)
+                setattr(cls, name, flag(default, entry.help.get(name, f"a setting of {entry.name}")))
     for objective in objectives.OBJECTIVES.values():
         if objective.switch:
             added |= {objective.switch: bool, objective.theta: int}
@@ -43,7 +59,7 @@ def with_objectives(cls: Class) -> Class:
 
 
 @dataclass(frozen=True)
-@with_objectives
+@with_registered
 class TrainConfig(Config):
     """Train a network with the published recipe; 11,250 iterations for CAVE x4."""
 
@@ -180,7 +196,7 @@ class TrainConfig(Config):
         check_gpus(self.gpus)
         check_dataset_name(self.dataset_name)
         self._check_network()
-        if self.n_ovls >= self.n_subs:
+        if self.n_ovls >= self.n_subs and self.has_setting("n_subs"):
             raise UserError(
                 f"--n_ovls ({self.n_ovls}) must be below --n_subs ({self.n_subs}); the published pair is 2 and 8"
             )
@@ -202,7 +218,7 @@ class TrainConfig(Config):
                     f"--{objective.switch} 1: {self.model_title} has no path for RGB images, only "
                     f"{_having_rgb()} has; give --{objective.switch} 0, or --model_title {_having_rgb()}"
                 )
-        if not self.use_share and "use_share" not in network.settings:
+        if not self.use_share and not self.has_setting("use_share"):
             raise UserError(f"--use_share 0: {self.model_title} cannot be had unshared; leave the flag out")
         if self.freeze and not self.weights:
             raise UserError("--freeze branches: keeps those of weights to start from; give them by --weights")
@@ -210,6 +226,8 @@ class TrainConfig(Config):
             having = " or ".join(name for name in registry.names() if registry.network(name).make.branches)
             raise UserError(f"--freeze branches: {self.model_title} has none, only {having} has; leave the flag out")
         if self.init == "identity" and not self.global_residual and network.make.identity_needs_residual:
+            if not self.has_setting("global_residual"):
+                raise UserError(f"--init identity: {self.model_title} cannot start so; leave the flag out")
             raise UserError(f"--init identity: {self.model_title} needs --global_residual 1 with it; give both")
 
     def _check_folders(self) -> None:
@@ -221,6 +239,10 @@ class TrainConfig(Config):
                 raise UserError(
                     f"--{objective.switch} 1 needs --{folder}; give a folder or store, or --{objective.switch} 0"
                 )
+
+    def has_setting(self, name: str) -> bool:
+        """True if the network has a setting, whose flag other networks do not use."""
+        return name in registry.network(self.model_title).settings
 
     @property
     def patch(self) -> tuple[int, int]:
@@ -235,8 +257,12 @@ class TrainConfig(Config):
     @property
     def weights_title(self) -> str:
         """How the released weights' names begin: a network's settings, as far as it has them."""
-        had = registry.network(self.model_title).settings
-        parts = [word + str(getattr(self, name)) for name, word in TITLE_PARTS.items() if name in had]
+        own = {name: f"{name}=" for name in registry.all_settings() if name not in SHARED_SETTINGS}
+        parts = [
+            word + file_name(str(self.as_dict()[name]))
+            for name, word in {**TITLE_PARTS, **own}.items()
+            if self.has_setting(name)
+        ]
         return "_".join([self.dataset_name, self.model_title, *parts])
 
 

@@ -302,10 +302,6 @@ def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.
     if pictures and mats:
         raise DataError(path, f"{len(pictures)} pictures and {len(mats)} .mat patches", "keep one kind in the folder")
     if pictures:
-        say(
-            f"{path}: pictures are taken as they are; the paper halves them, as `prepare --dataset_name DIV2K` does "
-            "(some 0.2 dB in short runs on CAVE)"
-        )
         return ScenePatches(_pictures(pictures), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
     if not mats:
         raise DataError(

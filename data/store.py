@@ -40,7 +40,7 @@ class Scene:
         published_value_scale: the same under the "published" protocol (CAVE's 8-bit watercolors).
         lr_scale: 1 for an HR image; s for an LR image whose HR would be s times as large.
         wavelengths: C band centres in nm, or None.
-        source, source_sha256: where it was read from, and the hash of those files.
+        source, source_sha256: where it was read from, and one hash of those files and the options of their reading.
         is_scale_assumed: True if value_scale is the maximum of an integer type, which nothing declares.
     """
 
@@ -219,7 +219,7 @@ class Store:
             scale += f" (published: / {a['value_scale_published']:g})"
         waves = a.get("wavelengths")
         spectrum = "wavelengths unknown" if waves is None else f"{waves[0]:g}..{waves[-1]:g} nm"
-        origin = f"from {a['source']} (sha256 {a['source_sha256'][:12]})"
+        origin = f"from {a['source']} (hash of the source files and options {a['source_sha256'][:12]})"
         return f"  {name}: {cols} x {rows} x {bands} {dataset.dtype} {scale}, {kind}, {spectrum}, {origin}"
 
     def verify(self, name: str) -> None:

@@ -14,7 +14,7 @@ from evaluation.scenes import SceneSet
 from models import build_model, weights
 from models.network import Network
 from trainer import Trainer
-from utils import replacing
+from utils import Interrupted, replacing
 
 # x2 and a narrow network, because at x4 more steps are needed than fit into some minutes.
 RECIPE = {
@@ -47,8 +47,11 @@ def run_demo(config: DemoConfig) -> list[Path]:
     print("1/3  lifting scikit-image's photographs to 31 bands (see demo/scenes.py)", flush=True)
     data = write_demo_data(out_dir / "data")
     print("2/3  training on 2 scenes with all four objectives (a small network, a short run)", flush=True)
-    trainer = Trainer(_training(config, data, out_dir))
-    files = trainer.train()
+    trainer = Trainer(_training(config, data, out_dir), has_flags=False)
+    try:
+        files = trainer.train()
+    except Interrupted as stop:
+        raise Interrupted(stop.exit_code - 128, "the same command starts the demo again") from stop
     trained = next(f for f in reversed(files) if f.suffix == ".pth")
     print("3/3  scoring on a scene that was not trained on", flush=True)
     scenes = SceneSet(data[2], "test_dir", trainer.config.n_scale)

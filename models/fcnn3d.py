@@ -9,10 +9,10 @@ from torch.nn.functional import relu
 from models.blocks import in_strips
 from models.network import State
 from models.registry import register
-from models.volumes import VolumePeer, conv_volume
+from models.volumes import VolumePeer, conv_volume, pad_symmetric
 
-# Rows up and down that an output row depends on: 4 by the first kernel, 2 by the last.
-HALO = 6
+# Rows and columns that the convolutions consume at each edge (4 by the first kernel, 2 by the last), and bands (3, 1).
+HALO, BAND_HALO = 6, 4
 
 
 # Its widths are fixed: n_feats says what the published tables have.
@@ -25,7 +25,8 @@ HALO = 6
 class FCNN3D(VolumePeer):
     """9 x 9 x 7 to 64 maps, 1 x 1 x 1 to 32 and to 9, 5 x 5 x 3 to the image, with ReLUs between.
 
-    The published one loses 6 pixels and 4 bands at each end; here zeros are padded, so that sizes stay.
+    The convolutions consume 6 pixels and 4 bands at each end. The released data script mirrors 4 bands first; here
+    rows and columns are mirrored in the same way, so that sizes stay.
 
     Args:
         n_colors: bands of the images it is for, 0 where that is not known: its tensors are the same for each.
@@ -48,15 +49,18 @@ class FCNN3D(VolumePeer):
         """See `Peer`."""
         if torch.is_grad_enabled():
             return self._of_rows(lms)
+        # A strip is padded too: inside the image its padded rows reach only its halo, which is cut off.
         # growth is what a strip would take, 64, less what wide strips save of their halos.
         return in_strips(self._of_rows, (lms,), HALO, growth=8)
 
     def _of_rows(self, lms):
-        n_bands = lms.shape[1]
-        x = lms.reshape(-1, 1, *lms.shape[2:])
+        x = pad_symmetric(lms, {1: BAND_HALO, 2: HALO, 3: HALO})
+        n_bands = x.shape[1]
+        x = x.reshape(-1, 1, *x.shape[2:])
         for layer in (self.conv1, self.conv2, self.conv3):
-            x = relu(conv_volume(x, layer.weight, layer.bias, n_bands), inplace=True)
-        return conv_volume(x, self.conv4.weight, self.conv4.bias, n_bands).reshape(lms.shape)
+            x = relu(conv_volume(x, layer.weight, layer.bias, n_bands, same=False), inplace=True)
+            n_bands -= layer.kernel_size[0] - 1
+        return conv_volume(x, self.conv4.weight, self.conv4.bias, n_bands, same=False).reshape(lms.shape)
 
     def last_parameters(self) -> list[nn.Parameter]:
         """See `Peer`."""

@@ -40,7 +40,6 @@ class GDRRN(Peer):
 
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 128) -> None:
         super().__init__(n_colors, n_scale, n_feats)
-        self.adds_to_lms = True
         if n_feats < 1 or n_feats % GROUPS:
             raise ValueError(f"n_feats ({n_feats}) of GDRRN is a multiple of its {GROUPS} groups")
 

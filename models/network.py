@@ -1,6 +1,7 @@
 """What every network here is: how it is called, and what it says of itself."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -23,7 +24,8 @@ class Network(nn.Module):
 
     Attributes:
         modalities: the kinds of images that it has a path for, of "spectral" and "rgb".
-        identity_needs_residual: whether `init_identity` needs --global_residual 1.
+        identity_needs_residual: True if `init_identity` needs --global_residual 1.
+        settings: the settings that `models.build_model` made it with.
         takes_band_means: whether `set_band_means` wants to be called before training.
         of_bands: how names of tensors begin that are of one sensor's bands; all others serve any sensor.
         ends_in_bands: whether its last layer is of the bands, so that for others it can start as the bicubic image.
@@ -36,6 +38,7 @@ class Network(nn.Module):
     of_bands: tuple[str, ...] = ()
     ends_in_bands = False
     branches: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 0) -> None:
         super().__init__()
@@ -80,7 +83,8 @@ class Network(nn.Module):
 class Peer(Network):
     """A network for hyperspectral images alone, whose output can be added to `lms`.
 
-    A subclass has `make_output(ms, lms)` and `last_parameters()`, which are those that scale and shift the output.
+    A subclass has `make_output(ms, lms)` and `last_parameters()`, which are those that scale and shift the output. If
+    `make_output` adds `lms` already, it sets `identity_needs_residual` to False, and needs no `global_residual`.
 
     Args:
         n_colors, n_scale, n_feats: see `Network`.
@@ -90,7 +94,7 @@ class Peer(Network):
 
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 0, global_residual: bool = False) -> None:
         super().__init__(n_colors, n_scale, n_feats)
-        self.has_global_residual = self.adds_to_lms = bool(global_residual)
+        self.has_global_residual = bool(global_residual)
         if global_residual:
             self.register_buffer("global_residual", torch.ones(()))
 
@@ -125,7 +129,7 @@ class Peer(Network):
         Raises:
             ValueError: if nothing is added to it.
         """
-        if not self.adds_to_lms:
+        if self.identity_needs_residual and not self.has_global_residual:
             raise ValueError(f"init identity of {type(self).__name__} needs --global_residual 1")
         for parameter in self.last_parameters():
             parameter.zero_()

@@ -19,9 +19,11 @@ class Entry:
     Attributes:
         name: as --model_title takes it.
         make: the class, called as make(n_colors, n_scale, **settings).
-        settings: the settings of its architecture that it has, with their published values.
+        settings: the settings of its architecture that it has, with their published values. `train` has a flag for
+            each: whole or other numbers, text, and switches (bool).
         training: flags of `train` with which it was published, where they differ from DeepShare's.
         mark: how names of its tensors begin and no other's; "" for a network without tensors.
+        help: {setting: text for --help}, of settings that no other network has.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Entry:
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     mark: str = ""
+    help: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def published(self) -> dict[str, Any]:
@@ -47,12 +50,17 @@ _ENTRIES: dict[str, Entry] = {}
 
 
 def register(
-    name: str, *, settings: Mapping[str, Any] | None = None, training: Mapping[str, Any] | None = None, mark: str = ""
+    name: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    mark: str = "",
+    help: Mapping[str, str] | None = None,
 ) -> Callable[[type[Network]], type[Network]]:
     """Make a class known under a name; the arguments are the attributes of `Entry`."""
 
     def decorate(make: type[Network]) -> type[Network]:
-        _ENTRIES[name] = Entry(name, make, dict(settings or {}), dict(training or {}), mark)
+        _ENTRIES[name] = Entry(name, make, dict(settings or {}), dict(training or {}), mark, dict(help or {}))
         return make
 
     return decorate
@@ -97,8 +105,9 @@ def build_model(name: str, n_colors: int, n_scale: int, **settings: Any) -> Netw
         n_colors: bands of the hyperspectral images.
         n_scale: enlargement.
         settings: n_feats, n_subs, n_ovls, n_blocks (width, bands per group, shared bands, blocks per body), use_share,
-            global_residual: see the networks. Those that are not given are the network's published ones; those
-            that it does not have change nothing, so that one recipe can be given to all.
+            global_residual, and those that only one network has: see the networks. Those that are not given are the
+            network's published ones; those that it does not have change nothing, so that one recipe can be given to
+            all.
 
     Returns:
         A module called as model(ms, lms, modality="spectral" | "rgb"), "rgb" where it has that modality:
@@ -110,4 +119,7 @@ def build_model(name: str, n_colors: int, n_scale: int, **settings: Any) -> Netw
     entry = network(name)
     if unknown := settings.keys() - set(all_settings()):
         raise ValueError(f"{', '.join(sorted(unknown))}: no network has such a setting")
-    return entry.make(n_colors, n_scale, **{k: settings.get(k, published) for k, published in entry.settings.items()})
+    used = {k: settings.get(k, published) for k, published in entry.settings.items()}
+    model = entry.make(n_colors, n_scale, **used)
+    model.settings = used
+    return model

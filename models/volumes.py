@@ -5,6 +5,7 @@ band of each image. In channels_last this is B x F x D x h x w in channels_last_
 on a CPU its 2-D convolutions take half to two thirds of the time of torch's 3-D ones.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,33 +32,51 @@ def unfold(x: torch.Tensor, n_bands: int) -> torch.Tensor:
     return x.unflatten(0, (-1, n_bands)).transpose(1, 2)
 
 
-def conv_volume(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, n_bands: int) -> torch.Tensor:
-    """Convolve with a kernel F' x F x k x m x m (k bands, m pixels, both odd) and "same" zero padding.
+def pad_symmetric(x: torch.Tensor, amounts: Mapping[int, int]) -> torch.Tensor:
+    """Mirror a tensor about its ends, the end values included: 3 2 1 0 | 0 1 2 3.
 
-    (B*D) x F x h x w -> (B*D) x F' x h x w.
+    Args:
+        amounts: {axis: values to add at each end}. More than the axis has are mirrored again, as by `numpy.pad`.
+    """
+    for axis, amount in amounts.items():
+        size = x.shape[axis]
+        places = torch.arange(-amount, size + amount, device=x.device) % (2 * size)
+        x = x.index_select(axis, torch.minimum(places, 2 * size - 1 - places))
+    return x
+
+
+def conv_volume(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, n_bands: int, same: bool = True
+) -> torch.Tensor:
+    """Convolve with a kernel F' x F x k x m x m (k bands, m pixels, both odd).
+
+    (B*D) x F x h x w -> (B*D) x F' x h x w with zero padding; not same: without padding, which leaves
+    D - k + 1 bands of (h - m + 1) x (w - m + 1) pixels.
     """
     maps_out, maps_in, taps, size = weight.shape[:4]
+    padding, band_padding = (size // 2, taps // 2) if same else (0, 0)
     if taps == 1:
-        return functional.conv2d(x, weight[:, :, 0], bias, padding=size // 2)
+        return functional.conv2d(x, weight[:, :, 0], bias, padding=padding)
     if size == 1:
         # Along the bands alone: an image of D rows, and of all pixels in a row.
         rows = unfold(x, n_bands).flatten(3)
-        y = functional.conv2d(rows, weight[..., 0], bias, padding=(taps // 2, 0))
+        y = functional.conv2d(rows, weight[..., 0], bias, padding=(band_padding, 0))
         return fold(y.unflatten(3, x.shape[2:]))
-    beyond = (0, 0, 0, 0, 0, 0, taps // 2, taps // 2)
+    beyond = (0, 0) * 3 + (band_padding, band_padding)
     if maps_in < maps_out:
         # Neighbouring bands of a band become maps of it.
         bands = functional.pad(x.unflatten(0, (-1, n_bands)), beyond).unfold(1, taps, 1)
         maps = bands.permute(0, 1, 3, 4, 5, 2).flatten(4).flatten(0, 1).permute(0, 3, 1, 2)
         kernel = weight.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
-        return functional.conv2d(maps, kernel, bias, padding=size // 2)
+        return functional.conv2d(maps, kernel, bias, padding=padding)
     # What each tap makes of a band is made first, then added up in the bands where it belongs.
     kernel = weight.transpose(1, 2).transpose(0, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    parts = functional.conv2d(x, kernel, padding=size // 2).permute(0, 2, 3, 1)
+    parts = functional.conv2d(x, kernel, padding=padding).permute(0, 2, 3, 1)
     # B x D x h x w x k x F': with the maps last, the gradient is in channels_last too.
     parts = parts.unflatten(3, (taps, maps_out)).unflatten(0, (-1, n_bands))
-    parts = functional.pad(parts, (0, 0) * 4 + (taps // 2, taps // 2))
-    y = sum(parts[:, tap : tap + n_bands, ..., tap, :] for tap in range(taps)).flatten(0, 1).permute(0, 3, 1, 2)
+    parts = functional.pad(parts, (0, 0) * 4 + (band_padding, band_padding))
+    left = parts.shape[1] - taps + 1
+    y = sum(parts[:, tap : tap + left, ..., tap, :] for tap in range(taps)).flatten(0, 1).permute(0, 3, 1, 2)
     return y if bias is None else y + bias.view(-1, 1, 1)
 
 

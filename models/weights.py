@@ -69,9 +69,9 @@ def save_weights(
 ) -> None:
     """Save a plain state_dict that the released code can load too.
 
-    What cannot be told from the tensors travels in the state_dict's metadata: the overlap of the band groups
-    (it is in the file's name too), the wavelengths of the bands in nm, the sensor's full-scale value (unless it is 0),
-    and of some peers the scale and the number of bands.
+    The state_dict's metadata contains what the tensors do not determine: the network's settings, the overlap of the
+    band groups (it is in the file's name too), the wavelengths of the bands in nm, the scale and the number of bands, the
+    sensor's full-scale value (unless it is 0).
 
     Raises:
         UserError: where the disk is full or the folder may not be written.
@@ -79,7 +79,8 @@ def save_weights(
     state = model.state_dict()
     for name in list(state):
         state[name] = state[name].detach().to("cpu", memory_format=torch.contiguous_format)
-    metadata: dict[str, Any] = {"n_ovls": n_ovls, "n_scale": model.n_scale, "n_colors": model.n_colors}
+    numbers = {"n_ovls": n_ovls, "n_scale": model.n_scale, "n_colors": model.n_colors}
+    metadata: dict[str, Any] = {**model.settings, **numbers}
     if wavelengths is not None:
         metadata["wavelengths"] = [float(w) for w in wavelengths]
     if value_scale:
@@ -157,9 +158,10 @@ def architecture_of(
 ) -> dict[str, Any]:
     """Read a network's architecture off its tensors.
 
-    What these do not tell (n_ovls; of some peers n_scale and n_colors) comes from the file's metadata, else (n_ovls)
-    from "Ovls<N>" in its name, as released, else from a run's config.json beside it. Where nothing tells them,
-    they are those given; n_ovls else the published 2, and n_colors 0, which stands for any.
+    What these do not tell (n_ovls; of some peers n_scale and n_colors; settings that only one network has) comes from
+    the file's metadata, else (n_ovls) from "Ovls<N>" in its name, as released, else from a run's config.json beside it.
+    Where nothing tells them, they are those given; n_ovls else the published 2, n_colors 0, which stands for any, and
+    other settings the published ones.
 
     Returns:
         dict of the keyword arguments of `models.build_model` that the network has.
@@ -193,6 +195,10 @@ def architecture_of(
             )
     if "n_colors" not in architecture:
         architecture["n_colors"] = _recorded("n_colors", path, metadata) or 0
+    for name, default in entry.settings.items():
+        if name not in architecture:
+            found = _recorded(name, path, metadata, type(default))
+            architecture[name] = default if found is None else found
     return architecture
 
 
@@ -441,8 +447,12 @@ def _told(name: str, recorded: int | None, given: int | None, path: Path) -> int
     return given if recorded is None else recorded
 
 
-def _recorded(name: str, path: Path, metadata: dict[str, Any] | None) -> int | None:
-    """A setting as the metadata, the file's name or the run's config.json have it; None where nothing does."""
+def _recorded(name: str, path: Path, metadata: dict[str, Any] | None, kind: type | None = None) -> Any:
+    """A setting as the metadata, the file's name or the run's config.json have it; None where nothing does.
+
+    Args:
+        kind: of a setting that only one network has.
+    """
     metadata = metadata or {}
     named = re.search(r"Ovls=?(\d+)", path.name) if name == "n_ovls" else None
     if named and name not in metadata:
@@ -453,4 +463,5 @@ def _recorded(name: str, path: Path, metadata: dict[str, Any] | None) -> int | N
             content = json.loads(beside.read_text(encoding="utf-8"))
             metadata = content if isinstance(content, dict) else {}
     value = metadata.get(name)
-    return value if RECORDED[name](value) else None
+    is_possible = type(value) is kind if kind else RECORDED[name](value)
+    return value if is_possible else None

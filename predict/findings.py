@@ -38,6 +38,11 @@ class Strip:
     sr_degraded: np.ndarray
     there: np.ndarray
 
+    def shown(self, image: np.ndarray) -> np.ndarray:
+        """An image of the strip, of either size, with NaN where the input has no data."""
+        scale = len(image) // len(self.there)
+        return np.where(self.there.repeat(scale, axis=0).repeat(scale, axis=1), image, np.nan)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -94,9 +99,9 @@ class Findings:
 
     Attributes:
         rmse, bicubic_rmse: per band, of the result and of the bicubic image degraded again against the input, in
-            parts of what stands for 1.
-        shown: the bands for red, green and blue.
-        overview: (LR, bicubic, SR) of these bands, h x w x 3, thinned out.
+            parts of what stands for 1; NaN for a band without data.
+        shown: the bands for red, green and blue; bands with data if there are any.
+        overview: (LR, bicubic, SR) of these bands, h x w x 3, thinned out; NaN where the input has no data.
         step: of the overview, in LR pixels.
         spots: (row, column) of the LR pixels in which the result differs most from the bicubic image.
     """
@@ -110,9 +115,21 @@ class Findings:
 
 
 def find(comparison: Comparison) -> Findings:
-    """Go through a scene and its result once, strip by strip."""
+    """Go through a scene and its result, strip by strip: once, unless a band to be shown turns out to have no data."""
+    wavelengths = comparison.raster.wavelengths
+    shown = pictures.shown_bands(comparison.raster.shape[2], wavelengths)
+    found = _find(comparison, shown)
+    with_data = np.flatnonzero(~np.isnan(found.rmse))
+    if len(with_data) and not set(shown) <= set(with_data):
+        nearest = pictures.shown_bands(len(with_data), None if wavelengths is None else wavelengths[with_data])
+        found = _find(comparison, with_data[nearest].tolist())
+    return found
+
+
+def _find(comparison, shown):
+    """One pass; see `find`."""
     height, width, bands = comparison.raster.shape
-    shown, step = pictures.shown_bands(bands, comparison.raster.wavelengths), max(1, -(-max(height, width) // WIDEST))
+    step = max(1, -(-max(height, width) // WIDEST))
     squares, counts = np.zeros((2, bands)), np.zeros(bands)
     thumbs, candidates = [], []
     rows = max(1, STRIP_VALUES // (width * bands * comparison.scale**2))
@@ -127,7 +144,7 @@ def find(comparison: Comparison) -> Findings:
             squares[k] += ((degraded - strip.lr) ** 2 * strip.there).sum(axis=(0, 1), dtype=np.float64)
         thumbs.append(_thumbs(strip, shown, first, step, comparison.scale))
         candidates += _candidates(strip, top, comparison.scale)
-    rmse, bicubic_rmse = np.sqrt(squares / np.maximum(counts, 1))
+    rmse, bicubic_rmse = np.sqrt(squares / np.where(counts, counts, np.nan))
     overview = [np.concatenate(parts) for parts in zip(*thumbs, strict=True)]
     return Findings(rmse, bicubic_rmse, shown, overview, step, _apart(candidates, min(height, width) // 8))
 
@@ -144,13 +161,13 @@ def _as_image(tensor):
 
 def _thumbs(strip, shown, first, step, scale):
     """(LR, bicubic, SR) of a strip in the shown bands, every step-th LR pixel from row `first` on."""
-    larger = [_thinned(image[:, :, shown], first, step, scale) for image in (strip.bicubic, strip.sr)]
-    return [strip.lr[first::step, ::step, shown], *larger]
+    lr, *larger = (strip.shown(image)[:, :, shown] for image in (strip.lr, strip.bicubic, strip.sr))
+    return [lr[first::step, ::step], *(_thinned(image, first, step, scale) for image in larger)]
 
 
 def _blank(height, width, scale):
     """What `_thumbs` gives, for a strip without data."""
-    return [np.zeros((height * s, width * s, 3)) for s in (1, scale, scale)]
+    return [np.full((height * s, width * s, 3), np.nan) for s in (1, scale, scale)]
 
 
 def _thinned(image, first, step, scale):

@@ -61,7 +61,8 @@ class _Page:
         self.grid = self.figure.add_gridspec(4, 12, height_ratios=(4, 4, 3, 3))
         self.heading = f"{raster.path.name}: {width} x {height} x {bands} to {width * scale} x {height * scale}"
         shown = ", ".join(f"{self.x[k]:g}" for k in self.found.shown) + (" nm" if known else "")
-        self.figure.suptitle(f"{self.heading}, false colour {shown}", fontsize=14)
+        grey = "; grey: no data" if np.isnan(self.found.overview[0]).any() else ""
+        self.figure.suptitle(f"{self.heading}, false colour {shown}{grey}", fontsize=14)
 
     def draw_overview(self):
         """The whole scene three times: LR, bicubic, SR, with the places of the spectra."""
@@ -86,7 +87,8 @@ class _Page:
         strip = self.comparison.strip(top, min(height, top + DETAIL), left, min(width, left + DETAIL))
         for k, image in enumerate((strip.lr, strip.bicubic, strip.sr)):
             panel = self.figure.add_subplot(self.grid[1, 4 * k : 4 * k + 4])
-            panel.imshow(pictures.false_colour(image, self.found.shown, self.white), interpolation="nearest")
+            colours = pictures.false_colour(strip.shown(image), self.found.shown, self.white)
+            panel.imshow(colours, interpolation="nearest")
             panel.set_title(f"around row {row}, column {col} of the LR image")
             panel.set_axis_off()
 
@@ -95,12 +97,13 @@ class _Page:
         scale = self.comparison.scale
         for k, ((row, col), colour) in enumerate(zip(self.found.spots, self.colours, strict=False)):
             strip = self.comparison.strip(row, row + 1, col, col + 1)
-            difference = ((strip.sr - strip.bicubic) ** 2).sum(axis=2)
+            lr, bicubic, sr = (strip.shown(image) for image in (strip.lr, strip.bicubic, strip.sr))
+            difference = np.nansum((sr - bicubic) ** 2, axis=2)
             place = np.unravel_index(np.argmax(difference), difference.shape)
             panel = self.figure.add_subplot(self.grid[2, 3 * k : 3 * k + 3])
-            panel.plot(self.x, strip.lr[0, 0], color="0.6", label="LR")
-            panel.plot(self.x, strip.bicubic[place], "--", color=colour, label="bicubic")
-            panel.plot(self.x, strip.sr[place], color=colour, label="super-resolved")
+            self._plot(panel, lr[0, 0], color="0.6", label="LR")
+            self._plot(panel, bicubic[place], linestyle="--", color=colour, label="bicubic")
+            self._plot(panel, sr[place], color=colour, label="super-resolved")
             panel.set_title(f"row {row * scale + place[0]}, column {col * scale + place[1]}", fontsize=10)
             panel.set_xlabel(self.x_label)
             self._mark_detail(panel)
@@ -111,12 +114,21 @@ class _Page:
         """How far bicubic and SR, degraded again, are from the input in each band."""
         panel = self.figure.add_subplot(self.grid[3, :])
         marker = "." if len(self.x) < MOST_DOTS else None
-        for error, title in ((self.found.bicubic_rmse, "bicubic"), (self.found.rmse, "super-resolved")):
-            panel.plot(self.x, error, label=f"{title}: {_over_all(error):.2e} over all bands", marker=marker)
+        errors = ((self.found.bicubic_rmse, "bicubic"), (self.found.rmse, "super-resolved"))
+        for (error, title), colour in zip(errors, ("C0", "C1"), strict=True):
+            label = f"{title}: {_over_all(error)} over {_bands_of(error)}"
+            self._plot(panel, error, color=colour, label=label, marker=marker)
         panel.set_title("degraded again against the LR input: RMSE per band, in parts of what stands for 1")
         panel.set(xlabel=self.x_label, ylim=(0, None))
         self._mark_detail(panel)
         panel.legend()
+
+    def _plot(self, panel, values, label, **style):
+        """A line over the bands, broken where a band has no data and where the next detector begins."""
+        for run in pictures.spectral_runs(self.x):
+            panel.plot(self.x[run], values[run], label=label, **style)
+            # One entry of the legend for all pieces.
+            label = None
 
     def _mark_detail(self, panel):
         """Shade the bands that got detail from the network, and lighter those over which it fades out."""
@@ -137,8 +149,8 @@ class _Page:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         bicubic, sr = _over_all(self.found.bicubic_rmse), _over_all(self.found.rmse)
-        description = "degraded again against the LR input, RMSE over all bands in parts of what stands for 1: "
-        description += f"bicubic {bicubic:.2e}, super-resolved {sr:.2e}"
+        over = f"RMSE over {_bands_of(self.found.rmse)} in parts of what stands for 1"
+        description = f"degraded again against the LR input, {over}: bicubic {bicubic}, super-resolved {sr}"
         metadata = {"Title": self.heading, "Description": description}
         buffer = io.BytesIO()
         FigureCanvasAgg(self.figure).print_png(buffer, metadata=metadata)
@@ -146,4 +158,11 @@ class _Page:
 
 
 def _over_all(error):
-    return np.sqrt(np.mean(error**2))
+    """The RMSE over the bands that have data, as text."""
+    known = error[~np.isnan(error)]
+    return f"{np.sqrt(np.mean(known**2)):.2e}" if len(known) else "none"
+
+
+def _bands_of(error):
+    missing = np.count_nonzero(np.isnan(error))
+    return f"the {len(error) - missing} bands with data" if missing else "all bands"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pictures import spectral_runs
+
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 70, 12, 30, 46
 # Told apart by colour and, after these are used up, by dashes too.
@@ -139,14 +141,16 @@ def _axes(x_label, y_label):
 
 def _drawn(line, x_axis, y_axis):
     """A line as an SVG path with its name as tooltip; a lone point as a dot."""
-    pieces, piece = [], []
-    for x, y in zip(line.x, line.y, strict=True):
-        if np.isfinite(y) and (y > 0 or not y_axis.logarithmic):
-            piece.append(f"{x_axis(x):.1f} {y_axis(y):.1f}")
-        elif piece:
-            pieces, piece = [*pieces, piece], []
+    pieces: list[list[str]] = []
+    for run in spectral_runs(line.x):
+        pieces.append([])
+        for x, y in zip(line.x[run], line.y[run], strict=True):
+            if np.isfinite(y) and (y > 0 or not y_axis.logarithmic):
+                pieces[-1].append(f"{x_axis(x):.1f} {y_axis(y):.1f}")
+            else:
+                pieces.append([])
     # A round cap makes a lone point visible.
-    path = "".join(f"M{'L'.join(p if len(p) > 1 else p * 2)}" for p in [*pieces, piece] if p)
+    path = "".join(f"M{'L'.join(p if len(p) > 1 else p * 2)}" for p in pieces if p)
     return f'<path {_stroke(line.style)} d="{path}"><title>{html.escape(line.name)}</title></path>'
 
 

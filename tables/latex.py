@@ -1,5 +1,6 @@
 """A Report as a LaTeX document with booktabs; below each table what stands behind its rows."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from tables import words
@@ -23,10 +24,11 @@ def latex(report: Report) -> str:
 def _parts_of(table: Table) -> Iterator[str]:
     lines, previous = [], None
     for kind, row, cells in words.lines_of(table):
-        # Lines of the same row stand closer together.
-        space = r"\addlinespace" if previous == "difference" else ""
+        # Lines of the same row are closer together. A line of its own: no letter may follow a control word.
+        if previous == "difference":
+            lines.append(r"\addlinespace")
         indent = "" if kind == "ours" else r"\quad "
-        lines.append(space + indent + _line([words.name_in(kind, table, row), *cells]))
+        lines.append(indent + _line([words.name_in(kind, table, row), *cells]))
         previous = kind
     caption = f"{table.title}: {words.protocol_in_words(table)}. {words.SPREAD}"
     if reasons := table.reasons():
@@ -72,8 +74,10 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    # pdflatex ends at letters that its fonts do not have.
-    return text.translate(_CHARACTERS).encode("latin-1", "replace").decode("latin-1")
+    # A blank line ends a caption; pdflatex stops at control characters, and at letters that its fonts do not have.
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    text = re.sub("-(?=-)", "-{}", text.translate(_CHARACTERS))
+    return text.encode("latin-1", "replace").decode("latin-1")
 
 
 _CHARACTERS = str.maketrans(
@@ -88,5 +92,10 @@ _CHARACTERS = str.maketrans(
         "<": "$<$",
         ">": "$>$",
         "|": "$|$",
+        # The letters of Latin-1 that LaTeX's default fonts lack.
+        **dict.fromkeys("«»ÐðÞþ", "?"),
+        # After the \\\\ of the previous line, both would be its arguments.
+        "[": "{[}",
+        "*": "{*}",
     }
 )

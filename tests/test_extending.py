@@ -2,14 +2,17 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
+import torch
 from helpers import ROOT, blocks, rows_of
 
 # The examples of docs/design.md.
 TOY_NETWORK, FIFTH_OBJECTIVE = (code for _, _, code in blocks(ROOT / "docs" / "design.md", "python"))
+(TRAIN_TOY,) = (code for _, _, code in blocks(ROOT / "docs" / "design.md", "sh"))
 
 
 @pytest.fixture
@@ -50,21 +53,74 @@ def flags(stores, tmp_path):
     ]
 
 
-def test_a_network_is_added_by_one_file(commands, stores, tmp_path):
-    train = ["train", "--model_title", "Toy", *flags(stores, tmp_path)]
-    predict = ["test", "--model_title", "Toy", "--test_dir", stores / "test.h5", "--result_path", tmp_path / "results"]
-    tables = ["tables", tmp_path / "runs"]
-    commands(TOY_NETWORK, train, tables)
+def own_flags(command):
+    """The words of a documented command up to its paths."""
+    return shlex.split(command.replace("\\\n", " ").partition("--train_dir")[0])[2:]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("models/toy.py", TOY_NETWORK), ("fifth.py", FIFTH_OBJECTIVE)], ids=["network", "objective"]
+)
+def test_documented_examples_pass_the_projects_lint(name, code):
+    for words in (["check"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *words, "--stdin-filename", name, "-"]
+        done = subprocess.run(command, input=code, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_documented_network_trains_and_is_scored(commands, stores, tmp_path):
+    train = [*own_flags(TRAIN_TOY), *flags(stores, tmp_path)]
+    assert train[:3] == ["train", "--model_title", "Toy"] and "--kernel" in train and "identity" in train
+    commands(TOY_NETWORK, train, ["tables", tmp_path / "runs"])
     folder = run_dir_of(tmp_path)
-    assert folder.name == "Cave_Toy_Feats=6_x4"
+    assert folder.name == "Cave_Toy_Feats=6_kernel=5_dilation=2_x4"
     config = json.loads((folder / "config.json").read_text())
     assert (config["loss"], config["n_feats"], config["iterations"]) == ("l1", 6, 2)
+    assert (config["kernel"], config["dilation"]) == (5, 2)
     weights = next(folder.glob("*_epoch_*.pth"))
-    commands(TOY_NETWORK, [*predict, "--model_dir", weights])
+    state = torch.load(weights, weights_only=True)
+    # The kernel's shape is that of the first tensor; the dilation is in no tensor.
+    assert state["toy_in.weight"].shape == (6, 31, 5, 5)
+    assert vars(state)["_metadata"]["architecture"]["dilation"] == 2
+    # Weights alone, in another folder, and a run's checkpoint give what the run itself scored.
+    elsewhere = tmp_path / "elsewhere.pth"
+    elsewhere.write_bytes(weights.read_bytes())
+    test = ["test", "--model_title", "Toy", "--test_dir", stores / "test.h5", "--result_path", tmp_path / "results"]
+    commands(TOY_NETWORK, *([*test, "--model_dir", path] for path in (elsewhere, folder / "last.pth")))
     trained = json.loads((folder / "results.json").read_text())
-    loaded = json.loads((tmp_path / "results" / f"{weights.stem}_results.json").read_text())
-    assert (loaded["model"], loaded["scenes"]) == ("Toy", trained["scenes"])
+    for path in (tmp_path / "results").glob("*_results.json"):
+        loaded = json.loads(path.read_text())
+        assert (loaded["model"], loaded["scenes"]) == ("Toy", trained["scenes"])
     assert "| Toy (reduced)" in (tmp_path / "runs" / "tables" / "tables.md").read_text()
+
+
+def test_own_settings_are_kept_when_resuming_and_fine_tuning(commands, stores, tmp_path):
+    train = [*own_flags(TRAIN_TOY), *flags(stores, tmp_path)]
+    commands(TOY_NETWORK, train, [*train, "--resume", "last", "--max_iterations", 3])
+    folder = run_dir_of(tmp_path)
+    assert json.loads((folder / "config.json").read_text())["iterations"] == 3
+    weights = next(folder.glob("*_epoch_*.pth"))
+    other = [*train, "--weights", weights, "--dilation", 1]
+    program = "import added, mains, sys; sys.exit(mains.main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-c", program, *map(str, other)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "has dilation 2, where the run has dilation 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [({"layers": [1, 2]}, "not a number, text or switch"), ({"seed": 1}, "the name of another flag")],
+)
+def test_settings_that_cannot_be_flags_are_refused(setting, words, monkeypatch):
+    from config import train
+    from models import bicubic, registry
+
+    monkeypatch.setattr(registry, "names", lambda: ("Odd",))
+    monkeypatch.setattr(registry, "network", lambda name: registry.Entry(name, bicubic.Bicubic, setting))
+    with pytest.raises(TypeError, match=words):
+        train.with_registered(type("Flags", (), {"__annotations__": {"seed": int, "conversionMat_path": str}}))
 
 
 def test_an_objective_is_added_by_one_file(commands, stores, tmp_path):

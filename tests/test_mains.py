@@ -1,6 +1,12 @@
+import contextlib
 import dataclasses
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
+from helpers import ROOT
 
 import mains
 from mains import checked_arguments
@@ -48,18 +54,38 @@ def test_odd_paths_come_through_the_whole_command_line(refused, path):
 
 
 @pytest.mark.parametrize("command", mains.COMMANDS)
-def test_help_shows_the_flags_with_their_meaning(run, command):
+def test_help_writes_the_flags_to_standard_output(run, command):
     code, out, err = run(command, "--help")
-    assert code == 0
-    assert "FLAGS" in out + err
+    assert (code, err) == (0, "")
+    assert "FLAGS" in out
     for field in dataclasses.fields(mains.COMMANDS[command][0]):
-        assert f"--{field.name}" in out + err
+        assert f"--{field.name}" in out
         # The help wraps its lines.
-        assert field.metadata["help"].split()[0] in out + err
+        assert field.metadata["help"].split()[0] in out
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
 def test_without_a_command_the_commands_are_listed(run, words):
     code, out, err = run(*words)
-    assert code == 0
-    assert all(name in out + err for name in ("prepare", "info", "train", "test", "predict", "tables", "demo"))
+    assert (code, err) == (0, "")
+    assert all(name in out for name in ("prepare", "info", "train", "test", "predict", "tables", "demo"))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_help_starts_no_pager_on_a_terminal(words, tmp_path):
+    pager = tmp_path / "pager"
+    pager.write_text(f"#!/bin/sh\ntouch {tmp_path}/paged\ncat\n")
+    pager.chmod(0o755)
+    main, terminal = pty.openpty()
+    command = [sys.executable, ROOT / "mains.py", *words]
+    environment = {**os.environ, "PAGER": str(pager), "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment, stdin=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        # The terminal's end is an error on Linux.
+        with contextlib.suppress(OSError):
+            while piece := os.read(main, 4096):
+                shown += piece
+    os.close(main)
+    assert process.returncode == 0
+    assert b"SYNOPSIS" in shown and not (tmp_path / "paged").exists()

@@ -28,6 +28,7 @@ from data.stream import PatchStream
 from metrics import band_mse, psnr
 from models import build_model, weights
 from models.weights import Weights, save_weights
+from training.inputs import remark_on_pictures
 from training.learner import Learner
 from training.log import git_commit
 from training.meters import LossMeter
@@ -188,6 +189,7 @@ class Adaptation(Steps):
         opened: dict[str, Any] = {"labelled": own}
         if folder := self.config.train_dir_rgb:
             with given_by("train_dir_rgb", folder):
+                remark_on_pictures(folder)
                 opened["rgb"] = sources.rgb_source(folder, size, size, n_scale, lift_matrix(self.config.n_subs))
         batch_size, seed = self.config.batch_size, self.config.seed
         return {name: PatchStream(s, batch_size, seed, name, self.device) for name, s in opened.items()}

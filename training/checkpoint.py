@@ -74,7 +74,9 @@ def load_run(path: Path) -> dict[str, Any]:
     """
     run = read_checkpoint(path)
     if not isinstance(run, dict) or not run.keys() >= RUN_KEYS:
-        raise UserError(f"{path}: not a checkpoint of a run; --resume takes a last.pth (weights go to --model_dir)")
+        raise UserError(
+            f"{path}: not a checkpoint of a run; --resume takes a last.pth; give weights to start from by --weights"
+        )
     for wrong in (_wrong_of_counts, _wrong_of_tensors, _wrong_of_adam, _wrong_of_losses):
         if words := wrong(run):
             raise _damaged(path, words)

@@ -14,10 +14,6 @@ from models.network import Network
 from training.inputs import Inputs
 from utils import UserError, say
 
-# What weights to start from must have as the run has it. How groups of bands overlap changes no tensor where all of
-# them share their branches.
-ALIKE = ("name", "n_scale", "n_feats", "n_subs", "n_blocks", "use_share", "global_residual")
-
 
 def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[str, Any]]:
     """Make the network that a config asks for, on its device.
@@ -65,7 +61,9 @@ def refuse_other_network(given: weights.Weights, asked: Mapping[str, Any]) -> No
     Raises:
         UserError: with both.
     """
-    names = ALIKE if asked.get("use_share", True) else (*ALIKE, "n_ovls")
+    # The overlap of the band groups changes no tensor if all groups share their branches.
+    free = ("n_ovls",) if asked.get("use_share", True) else ()
+    names = ("name", "n_scale", *(k for k in registry.all_settings() if k not in free))
     others = [k for k in names if k in given.architecture and asked[k] != given.architecture[k]]
     if others:
         theirs, ours = (", ".join(f"{k} {_plain(had[k])}" for k in others) for had in (given.architecture, asked))

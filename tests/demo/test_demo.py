@@ -1,12 +1,17 @@
+import dataclasses
 import json
+import re
+import signal
 
 import numpy as np
 import skimage.color
 from helpers import scene_names
 
+from config import DemoConfig
 from data.spectral import colour_matching_functions
 from demo import run as demo_run
 from demo.scenes import MIRRORED, lift_photograph, spectrum_of_colour
+from utils import Interrupted
 
 
 def test_lifted_spectra_have_the_colour_of_the_photograph_and_are_the_smoothest_such():
@@ -43,3 +48,25 @@ def test_the_demo_runs_and_writes_what_it_says(run, tmp_path, monkeypatch):
     assert "dB MPSNR" in out
     trained = set(scene_names(tmp_path / "demo" / "data" / "labelled.h5"))
     assert not trained & set(results["scenes"])
+
+
+def flags_named(text):
+    return set(re.findall(r"--(\w+)", text))
+
+
+def test_a_diverging_demo_names_only_its_own_flags(refused, tmp_path, monkeypatch):
+    short = {"n_feats": 4, "epochs": 2, "patch_size": 16, "patch_stride": 120, "learning_rate": 1e30}
+    monkeypatch.setattr(demo_run, "RECIPE", {**demo_run.RECIPE, **short})
+    sentence = refused("demo", out_dir=tmp_path / "demo")
+    assert "is not finite" in sentence
+    assert flags_named(sentence) <= {field.name for field in dataclasses.fields(DemoConfig)}
+
+
+def test_a_stopped_demo_names_no_flag_of_train(run, tmp_path, monkeypatch):
+    def stopped(trainer):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(demo_run.Trainer, "train", stopped)
+    code, out, err = run("demo", out_dir=tmp_path / "demo")
+    assert code == 130
+    assert "stopped by SIGINT" in err and not flags_named(out + err)

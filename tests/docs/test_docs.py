@@ -82,8 +82,9 @@ def test_the_commands_of_a_page_run_one_after_the_other(page, place):
 
 
 def test_few_blocks_are_not_run():
-    left_out = [(name_of(p), number) for p in PAGES for number, reason, _ in blocks(p, "sh") if reason]
-    assert len(left_out) <= 3, left_out
+    reasons = {(name_of(p), number): reason for p in PAGES for number, reason, _ in blocks(p, "sh") if reason}
+    run_elsewhere = {place for place, reason in reasons.items() if (ROOT / reason.split()[0]).is_file()}
+    assert len(reasons.keys() - run_elsewhere) <= 3, reasons
 
 
 def test_the_readmes_example_runs(place):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -79,16 +80,24 @@ def test_impossible_architectures_are_refused(name, settings, words):
         small(name, **settings)
 
 
-def test_3dfcnn_is_the_published_network_with_zeros_around_the_image():
-    # As published, without padding, on an image that brings its zeros along, except that what the first three
-    # convolutions make of zeros beyond the border counts as zero.
-    model = small("3DFCNN")
-    _, lms = images()
-    x = functional.pad(lms, (4, 4, 4, 4, 3, 3))[:, None]
+@pytest.mark.parametrize(("n_colors", "height", "width"), [(9, 20, 24), (2, 3, 8), (1, 1, 1)])
+def test_3dfcnn_convolves_the_symmetrically_padded_image(n_colors, height, width):
+    # The released network without padding, on an image padded by numpy; bands as in the released data script.
+    model = small("3DFCNN", n_colors=n_colors, n_scale=2).double()
+    lms = torch.rand(2, n_colors, height, width, dtype=torch.float64)
+    padded = np.pad(lms.numpy(), ((0, 0), (4, 4), (6, 6), (6, 6)), mode="symmetric")
+    x = torch.from_numpy(padded)[:, None]
     for layer in (model.conv1, model.conv2, model.conv3):
         x = functional.relu(functional.conv3d(x, layer.weight, layer.bias))
-    x = functional.conv3d(functional.pad(x, (2, 2, 2, 2, 1, 1)), model.conv4.weight, model.conv4.bias)[:, 0]
-    torch.testing.assert_close(model(None, lms), x, rtol=0, atol=1e-6)
+    x = functional.conv3d(x, model.conv4.weight, model.conv4.bias)[:, 0]
+    torch.testing.assert_close(model(None, lms), x, rtol=0, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(model(None, lms), x, rtol=0, atol=1e-12)
+
+
+def test_symmetric_padding_repeats_the_end_values():
+    x = volumes.pad_symmetric(torch.tensor([[0, 1, 2, 3]]), {1: 4})
+    assert x.tolist() == [[3, 2, 1, 0, 0, 1, 2, 3, 3, 2, 1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -108,9 +117,10 @@ def test_folded_convolutions_are_torchs_3d_ones(kernel, has_bias):
     torch.manual_seed(0)
     x = torch.rand(2, kernel[1], 7, 6, 5)
     weight, bias = torch.randn(kernel), torch.randn(kernel[0]) if has_bias else None
-    expected = functional.conv3d(x, weight, bias, padding=[k // 2 for k in kernel[2:]])
-    y = volumes.unfold(volumes.conv_volume(volumes.fold(x), weight, bias, 7), 7)
-    torch.testing.assert_close(y, expected, rtol=0, atol=1e-4)
+    for same in (True, False):
+        expected = functional.conv3d(x, weight, bias, padding="same" if same else 0)
+        y = volumes.conv_volume(volumes.fold(x), weight, bias, 7, same)
+        torch.testing.assert_close(volumes.unfold(y, expected.shape[2]), expected, rtol=0, atol=1e-4)
 
 
 def test_folded_enlargement_is_torchs_transposed_3d_convolution():

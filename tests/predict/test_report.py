@@ -8,10 +8,11 @@ import pytest
 from helpers import OWN_CUBE, reflectance_envi
 from PIL import Image
 
+import pictures
 from data import rasters
 from data.imresize import imresize
 from data.rasters.values import Calibration
-from predict import findings
+from predict import findings, report
 from predict.findings import Comparison
 
 
@@ -50,6 +51,7 @@ def test_the_findings_of_a_report_are_those_of_a_direct_computation(monkeypatch)
         expected = np.sqrt(((imresize(larger, 1 / 2) - image) ** 2).mean(axis=(0, 1)))
         np.testing.assert_allclose(error, expected, atol=1e-6)
     assert found.spots[0] == (10, 16)
+    assert not np.isnan(found.overview[0]).any()
     assert [x.shape for x in found.overview] == [(40, 30, 3), (80, 60, 3), (80, 60, 3)]
 
 
@@ -101,3 +103,64 @@ def test_scenes_of_one_name_have_reports_of_their_own(run, weights, tmp_path):
     names = {path.name for path in (tmp_path / "in").iterdir()}
     assert len(names) == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == names | {f"{name}_report.png" for name in names}
+
+
+def holed_comparison(wavelengths=None):
+    """A scene of 9 bands and its result: bands 2 and 7 without data, and a corner in all bands."""
+    image = fixtures.smooth_cube(8, 40, 30, 9).astype(np.float32)
+    result = imresize(image, 2).astype(np.float32)
+    result[21, 33] += 0.3
+    for cube, edge in ((image, 12), (result, 24)):
+        cube[..., [2, 7]] = np.nan
+        cube[:edge, :edge] = np.nan
+    return Comparison(rasters.from_array(image, wavelengths), result, Calibration("f4", 1.0), 2)
+
+
+def test_bands_without_data_have_no_error():
+    found = findings.find(holed_comparison())
+    for error in (found.rmse, found.bicubic_rmse):
+        assert np.flatnonzero(np.isnan(error)).tolist() == [2, 7]
+    # By hand: without wavelengths the bands 6, 4 and 2 of 9 would be shown; of the 7 with data, the 5th, 3rd and 1st.
+    assert found.shown == [6, 4, 1]
+
+
+def test_pixels_without_data_are_drawn_grey():
+    found = findings.find(holed_comparison())
+    for image, edge in zip(found.overview, (12, 24, 24), strict=True):
+        missing = np.isnan(image).all(axis=2)
+        assert missing[:edge, :edge].all() and missing.sum() == edge**2
+        drawn = pictures.false_colour(image, [0, 1, 2], pictures.white_level(image, [0, 1, 2]))
+        assert ((drawn == pictures.NO_DATA).all(axis=2) >= missing).all()
+    # The white level of 0.01 to 1 in hundredths, each 10 times, is the 99.5th percentile: 1.
+    cube = np.repeat(np.arange(1, 101) / 100, 30).reshape(100, 10, 3)
+    assert pictures.white_level(np.concatenate([cube, np.full((300, 10, 3), np.nan)]), [0, 1, 2]) == 1
+
+
+def test_overlapping_detectors_are_drawn_as_separate_lines(monkeypatch):
+    axes = pytest.importorskip("matplotlib.axes").Axes
+    drawn = []
+    plot = axes.plot
+
+    def note(self, x, y, *words, **style):
+        drawn.append((np.atleast_1d(x), np.atleast_1d(y), style.get("label")))
+        return plot(self, x, y, *words, **style)
+
+    monkeypatch.setattr(axes, "plot", note)
+    # As of EnMAP: the second detector begins below the end of the first.
+    waves = np.array([900.0, 940, 980, 1020, 910, 950, 990, 1030, 1070])
+    report.draw(holed_comparison(waves))
+    spectra = [line for line in drawn if len(line[0]) > 1]
+    assert len(spectra) >= 4 and all((np.diff(x) > 0).all() for x, _, _ in spectra)
+    assert {tuple(x) for x, _, _ in spectra} == {(900, 940, 980, 1020), (910, 950, 990, 1030, 1070)}
+    errors = [(x, y) for x, y, label in drawn[-4:]]
+    assert [np.isnan(y).tolist() for _, y in errors[:2]] == [[False] * 2 + [True, False], [False] * 3 + [True, False]]
+    assert [label for _, _, label in drawn[-4:]][1::2] == [None, None]
+    assert all("over the 7 bands with data" in drawn[k][2] for k in (-4, -2))
+
+
+def test_a_scene_without_any_data_has_a_report():
+    pytest.importorskip("matplotlib")
+    empty = np.full((6, 5, 4), np.nan, np.float32)
+    result = empty.repeat(2, axis=0).repeat(2, axis=1)
+    comparison = Comparison(rasters.from_array(empty), result, Calibration("f4", 1.0), 2)
+    assert report.draw(comparison).startswith(b"\x89PNG")

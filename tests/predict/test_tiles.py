@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import build_model
+from predict import super_resolve
 from predict.tiles import Blender, make_plan, spans, tiles_of
 
 
@@ -95,3 +98,12 @@ def test_between_tiles_that_disagree_the_passage_is_smooth():
     # The tiles 0..32 and 16..48: their first and last 4 shared pixels count for one alone.
     assert (out[:, :20] == 0).all() and (out[:, 28:] == 1).all()
     np.testing.assert_allclose(out[0, 20:28], 0.5 - 0.5 * np.cos(np.pi * (np.arange(8) + 0.5) / 8), atol=1e-6)
+
+
+def test_tiles_of_3dfcnn_equal_the_whole_scene():
+    torch.manual_seed(0)
+    model = build_model("3DFCNN", 5, 2)
+    image = np.random.default_rng(0).random((70, 52, 5)).astype(np.float32)
+    whole = super_resolve(image, model, cuda="0")
+    tiled = super_resolve(image, model, cuda="0", tile_size=40, tile_overlap=16)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5 * np.abs(whole).max())

@@ -59,6 +59,17 @@ def test_what_is_not_finite_is_a_gap_and_a_lone_point_a_dot():
     assert pieces[1][0] == pieces[1][1]
 
 
+def test_lines_are_broken_where_the_next_detector_begins():
+    pieces = points(chart([900, 940, 980, 1020, 910, 950, 990], range(7)))
+    assert [len(piece) for piece in pieces] == [4, 3]
+    assert all((np.diff([x for x, _ in piece]) > 0).all() for piece in pieces)
+    # Descending wavelengths are one line, and bands in no order are sorted.
+    (piece,) = points(chart([700, 600, 500, 400], [1, 2, 3, 4]))
+    assert len(piece) == 4
+    (piece,) = points(chart([640, 550, 700, 460, 500, 420], [5, 4, 6, 2, 3, 1]))
+    assert (np.diff([x for x, _ in piece]) > 0).all() and (np.diff([y for _, y in piece]) < 0).all()
+
+
 @pytest.mark.parametrize("y", [[np.nan, np.nan], [2, 2], [0, -1]])
 def test_charts_of_nothing_or_of_a_constant_are_drawn(y):
     for logarithmic in (False, True):

@@ -1,6 +1,14 @@
 import re
 
-from helpers import write_finished_run, write_unfinished_run
+from helpers import FULL, write_finished_run, write_results_file, write_unfinished_run
+
+# Of LaTeX itself, article, geometry and booktabs.
+CONTROL_WORDS = {
+    *("addlinespace", "begin", "bottomrule", "caption", "centering", "circ", "clearpage", "documentclass", "end"),
+    *("footnotesize", "midrule", "pm", "quad", "setlength", "tabcolsep", "textasciicircum", "textasciitilde"),
+    *("textbackslash", "toprule", "usepackage"),
+}
+CONTROL_SYMBOLS = set("\\&%$#_{}")
 
 
 def test_latex_lines_have_as_many_cells_as_their_tables_columns(tabulate, tmp_path):
@@ -13,3 +21,42 @@ def test_latex_lines_have_as_many_cells_as_their_tables_columns(tabulate, tmp_pa
         lines = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
     assert r"50\%\_stopped" in tex
+
+
+def check_latex(tex):
+    """Control sequences known, braces, groups and formulas closed; rules and spaces on lines of their own."""
+    for word, symbol in re.findall(r"\\(?:([A-Za-z]+)|(.))", tex, re.DOTALL):
+        assert word in CONTROL_WORDS if word else symbol in CONTROL_SYMBOLS, word or symbol
+    depth = 0
+    for brace in re.findall(r"[{}]", re.sub(r"\\[^A-Za-z]", "", tex)):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    open_environments = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", tex):
+        if kind == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert not open_environments
+    for line in tex.splitlines():
+        bare = re.sub(r"\\[^A-Za-z]", "", line)
+        assert bare.count("$") % 2 == 0 and not re.search(r"[#^_~%]", bare.replace("$^\\circ$", "")), line
+        assert not re.search(r"^\s*(\\(quad|addlinespace)\s*)*[\[*]", line), line
+        if "rule" in line or "addlinespace" in line:
+            assert re.fullmatch(r"\\(top|mid|bottom)rule|\\addlinespace|\\usepackage\{booktabs\}", line), line
+    assert all(c.isprintable() or c == "\n" for c in tex) and not set(tex) & set("«»ÐðÞþ")
+
+
+def test_a_document_of_all_kinds_of_lines_is_valid_latex(tabulate, tmp_path):
+    runs = tmp_path / "runs"
+    write_finished_run(runs / "plain")
+    write_finished_run(runs / "full", changes={**FULL, "device": "GPU ^_~<>|\\ [a]* °±"})
+    write_finished_run(runs / "reduced", changes={"theta_rgb": 1, "n_feats": 32})
+    write_results_file(runs / "bicubic" / "Bicubic_x4_results.json", {}, model="Bicubic", RMSE=0.0186)
+    write_finished_run(runs / "own", changes={"weights": "[x]*{y}$1 «ð» \x07\x85好\n\n2.pth"})
+    write_unfinished_run(runs / "*50%_ {stopped}")
+    tabulate()
+    tex = (runs / "tables" / "tables.tex").read_text(encoding="utf-8")
+    assert tex.count("\n\\addlinespace\n") >= 2
+    check_latex(tex)

@@ -170,7 +170,9 @@ def test_resuming_with_other_settings_or_data_is_refused(run, refused, tiny_flag
     assert "'rgb': 18" in refused("train", **{**tiny_flags, "train_dir_rgb": other}, resume="last")
     run_dir = tiny_flags["save_dir"] / TITLE
     weights = next(run_dir.glob("*_epoch_*.pth"))
-    assert "not a checkpoint of a run" in refused("train", **tiny_flags, resume=weights)
+    sentence = refused("train", **tiny_flags, resume=weights)
+    assert "not a checkpoint of a run" in sentence
+    assert "--weights" in sentence and "--model_dir" not in sentence
     assert "no such file" in refused("train", **tiny_flags, resume=run_dir / "none.pth")
 
 
@@ -315,6 +317,35 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(run, refused, 
     assert "--learning_rate" in sentence
     for path in run_dir.glob("*.pth"):
         assert all(torch.isfinite(t).all() for t in checkpoint.load_state(path).values())
+
+
+def test_a_run_that_diverges_at_once_names_no_checkpoint(refused, tiny_flags):
+    sentence = refused("train", **tiny_flags, max_iterations=40, learning_rate=1e30)
+    assert "is not finite" in sentence and "has no checkpoint yet" in sentence
+    assert "last.pth" not in sentence and "--resume" not in sentence
+    assert not list(tiny_flags["save_dir"].rglob("*.pth"))
+
+
+@pytest.mark.parametrize("name", ["MCNet", "GDRRN", "3DFCNN"])
+def test_few_bands_train_networks_without_groups(run, tmp_path, name):
+    for k in range(2):
+        fixtures.write_own(tmp_path / "cubes", "npy", fixtures.smooth_cube(k, 24, 20, 3), f"cube{k}")
+    data = {"dataset_name": "Few", "n_scale": 2}
+    assert run("prepare", **data, raw_dir=tmp_path / "cubes", out_dir=tmp_path, fractions="1,0,0")[0] == 0
+    flags = {**data, "train_dir_mslabel": tmp_path / "labelled.h5", "save_dir": tmp_path / "runs", "cuda": 0}
+    flags |= {"n_feats": 4, "patch_size": 16, "patch_stride": 16, "batch_size": 2, "max_iterations": 1}
+    code, _, err = run("train", **flags, model_title=name)
+    assert code == 0, err
+
+
+def test_too_few_bands_for_a_group_name_flags_that_work(run, refused, tmp_path):
+    fixtures.write_own(tmp_path / "cubes", "npy", fixtures.smooth_cube(0, 24, 20, 2), "cube")
+    data = {"dataset_name": "Few", "n_scale": 2}
+    assert run("prepare", **data, raw_dir=tmp_path / "cubes", out_dir=tmp_path, fractions="1,0,0")[0] == 0
+    flags = {**data, "train_dir_mslabel": tmp_path / "labelled.h5", "save_dir": tmp_path / "runs", "cuda": 0}
+    flags |= {"n_feats": 4, "patch_size": 16, "patch_stride": 16, "batch_size": 2, "max_iterations": 1}
+    assert "give --n_subs 2 --n_ovls 1" in refused("train", **flags)
+    assert run("train", **flags, n_subs=2, n_ovls=1)[0] == 0
 
 
 def test_a_full_disk_during_a_checkpoint_keeps_the_one_before(run, refused, tiny_flags, monkeypatch):
