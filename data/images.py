@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import tifffile
+from PIL import Image, UnidentifiedImageError
 
 from data.errors import DataError
+from data.kinds import unreadable_as
 from utils import free_memory, refuse_irregular
 
 # Scenes from the air are larger than what Pillow takes for an attack.
@@ -65,10 +67,9 @@ def read_bands(paths: Sequence[Path]) -> np.ndarray:
     return np.stack(bands, axis=-1)
 
 
-def _refuse_bomb(path: Path, image: Image.Image, together: int) -> None:
+def _refuse_bomb(path: Path, width: int, height: int, size: int, together: int) -> None:
     """Refuse a picture that says to be larger, unpacked, than it can be or than there is room for."""
-    size = image.width * image.height * len(image.getbands()) * (2 if "16" in image.mode else 1)
-    says = f"says to have {image.width} x {image.height} pixels, {size / 1e9:.1f} GB"
+    says = f"says to have {width} x {height} pixels, {size / 1e9:.1f} GB"
     if size > max(LARGE, MOST_PACKED * path.stat().st_size):
         raise DataError(path, f"{says}, in {path.stat().st_size / 1e6:.1f} MB: no photograph", "take it away")
     free = free_memory()
@@ -78,23 +79,19 @@ def _refuse_bomb(path: Path, image: Image.Image, together: int) -> None:
 
 
 def _read_image(path: Path, together: int = 1) -> np.ndarray:
+    refuse_irregular(path)
     try:
-        refuse_irregular(path)
-        with Image.open(path) as opened:
-            _refuse_bomb(path, opened, together)
-            # Reading does not look at the checksums of PNG's pieces.
-            if opened.format == "PNG":
-                opened.verify()
-        with Image.open(path) as opened:
-            image: Image.Image = opened
-            if image.mode in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV"):
-                image = image.convert("RGB")
-            pixels = np.array(image)
+        pixels = _read_with_pillow(path, together)
     except MemoryError as error:
         raise DataError(path, "the memory is too small to read it", "close other programs") from error
-    # Pillow meets damaged files with these, depending on where they break.
+    except PermissionError as error:
+        raise DataError(path, "may not be read", "ask its owner for the permission") from error
+    # Pillow raises these for damaged files, depending on where they break.
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
-        raise DataError(path, "not a readable picture (truncated or damaged)", "copy it again") from error
+        remedies = "copy it again, or save it as PNG, or take it away", "save it as PNG, or take it away"
+        raise unreadable_as(path, "a PNG, JPEG, TIFF or BMP picture", "picture", remedies, error) from error
+    if pixels.dtype.kind == "f":
+        pixels = _to_16_bits(path, pixels)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
         # Older Pillow reads 16-bit PNG as 32-bit integers.
         pixels = pixels.astype(np.uint16)
@@ -102,3 +99,42 @@ def _read_image(path: Path, together: int = 1) -> np.ndarray:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(path, f"pixels of type {pixels.dtype}, where 8 or 16 bits are needed", "convert it to PNG")
     return pixels
+
+
+def _read_with_pillow(path: Path, together: int) -> np.ndarray:
+    try:
+        with Image.open(path) as opened:
+            size = opened.width * opened.height * len(opened.getbands()) * (2 if "16" in opened.mode else 1)
+            _refuse_bomb(path, opened.width, opened.height, size, together)
+            # Reading does not look at the checksums of PNG's pieces.
+            if opened.format == "PNG":
+                opened.verify()
+        with Image.open(path) as opened:
+            image: Image.Image = opened
+            if image.mode in ("P", "PA", "1", "CMYK", "YCbCr", "LAB", "HSV"):
+                image = image.convert("RGB")
+            return np.array(image)
+    except UnidentifiedImageError:
+        with open(path, "rb") as f:
+            if f.read(2) not in (b"II", b"MM"):
+                raise
+        return _read_with_tifffile(path, together)
+
+
+def _read_with_tifffile(path: Path, together: int) -> np.ndarray:
+    """Read the first page of a TIFF that Pillow does not know, such as one of floating point: H x W or H x W x C."""
+    with tifffile.TiffFile(path) as f:
+        page = f.pages.first
+        _refuse_bomb(path, page.imagewidth, page.imagelength, page.nbytes, together)
+        pixels = page.asarray()
+        return pixels.transpose(1, 2, 0) if page.axes == "SYX" else pixels
+
+
+def _to_16_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """Floating point in 0..1 as uint16, in which stores hold pictures."""
+    low, high = pixels.min(), pixels.max()
+    # False for NaN too.
+    if not (low >= 0 and high <= 1):
+        what = f"floating-point pixels from {low:g} to {high:g}, where 0..1 is needed"
+        raise DataError(path, what, "divide them by their full-scale value and clip them, or save it as 16-bit PNG")
+    return np.rint(pixels * np.float64(65535)).astype(np.uint16)

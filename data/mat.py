@@ -12,11 +12,13 @@ import scipy.io
 
 from data.errors import DataError
 from data.hdf5_structure import check_structure as check_hdf5_structure
+from data.kinds import unreadable_as
 from data.mat_structure import check_structure
 from utils import refuse_irregular, refuse_small_memory
 
 # Harvard's values times 20 may be above 1; values above this are in another unit.
 LARGEST_VALUE = 100
+REMEDIES = "copy or export it again", "give a MATLAB .mat file"
 
 
 def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
@@ -47,7 +49,7 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
         refuse_small_memory(path, error)
-        raise DataError(path, "not a readable .mat file (truncated or damaged)", "copy it again") from error
+        raise unreadable_as(path, "a .mat file", "mat", REMEDIES, error) from error
 
 
 def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -82,7 +84,7 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
         refuse_small_memory(path, error)
-        raise DataError(path, "not a readable .mat file (truncated or damaged)", "copy it again") from error
+        raise unreadable_as(path, "a .mat file", "mat", REMEDIES, error) from error
     for key, array in arrays.items():
         if array.ndim != 3 or array.dtype.kind not in "fiu":
             raise DataError(

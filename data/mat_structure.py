@@ -39,7 +39,7 @@ def check_structure(path: Path) -> None:
             else:
                 _check_matrix(kind, data, order, 0)
     except (_Broken, zlib.error, struct.error) as error:
-        raise DataError(path, f"truncated or damaged .mat file ({error})", "copy or export it again") from error
+        raise DataError(path, f"cannot be read as a .mat file ({error})", "copy or export it again") from error
 
 
 def _unpacked(data: memoryview, order: str, path: Path) -> bytes:

@@ -8,6 +8,7 @@ import torch
 
 from data.errors import DataError
 from data.facts import VISIBLE
+from data.kinds import unreadable_as
 from utils import refuse_small_memory
 
 # Weights of the red, green and blue sensor in each of the 8 channels of the shared branches.
@@ -141,7 +142,8 @@ def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
         refuse_small_memory(file, error)
-        raise DataError(file, "not a readable matrix", "give a .csv of numbers or a .mat (v5)") from error
+        remedy = "give a .csv of numbers or a .mat (v5)"
+        raise unreadable_as(file, "a matrix", "matrix", (remedy, remedy), error) from error
     if matrix.shape != (n_colors, n_subs) or not np.isfinite(matrix).all():
         raise DataError(
             file,

@@ -20,6 +20,7 @@ import numpy as np
 from data.errors import DataError
 from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES
 from data.hdf5_structure import check_structure
+from data.kinds import unreadable_as
 from utils import refuse_small_memory, replacing
 
 FORMAT = "hsi-scenes-1"
@@ -158,7 +159,8 @@ class Store:
         # What HDF5 says of a damaged file depends on where it is damaged.
         except Exception as error:
             refuse_small_memory(path, error)
-            raise DataError(path, "not a scene store, or damaged", "make it with the command prepare") from error
+            remedies = "copy it again, or make it with the command prepare", "make one with the command prepare"
+            raise unreadable_as(path, "a scene store", "store", remedies, error) from error
         self.names = list(self._held)
         self.nbytes = sum(d.nbytes for d in self._held.values())
         first = next(iter(self._held.values()), None)
@@ -185,7 +187,7 @@ class Store:
         try:
             cube = _native(dataset[:])
         except (OSError, RuntimeError, ValueError) as error:
-            raise self._damaged(name) from error
+            raise self._unreadable(name, error) from error
         _refuse_gaps(self.path, name, cube)
         attributes = dataset.attrs
         return Scene(
@@ -201,7 +203,11 @@ class Store:
 
     def cube(self, name: str) -> "ChunkedCube":
         """A scene that stays on disk; it needs the store to stay open."""
-        return ChunkedCube(self._held[name], self._damaged(name), lambda pixels: _refuse_gaps(self.path, name, pixels))
+        return ChunkedCube(
+            self._held[name],
+            lambda error: self._unreadable(name, error),
+            lambda pixels: _refuse_gaps(self.path, name, pixels),
+        )
 
     def scale_and_kind(self, name: str, protocol: str) -> tuple[float, int]:
         """(what a scene's values are divided by under a protocol, its lr_scale), without reading it."""
@@ -228,8 +234,8 @@ class Store:
         if cube.min() == cube.max():
             raise DataError(self.path, f"scene {name} holds no image any more", "prepare it again")
 
-    def _damaged(self, name: str) -> DataError:
-        return DataError(self.path, f"scene {name} cannot be read, the file is damaged", "prepare it again")
+    def _unreadable(self, name: str, error: Exception) -> DataError:
+        return DataError(self.path, f"scene {name} cannot be read ({error})", "copy the store or prepare it again")
 
 
 class ChunkedCube:
@@ -237,15 +243,20 @@ class ChunkedCube:
 
     Args:
         dataset: of an open store.
-        damaged: the error for a chunk that cannot be read.
+        unreadable: makes the error for a chunk that cannot be read of the library's.
         check: takes what was read, and raises an error where it cannot be used.
 
     Attributes:
         shape, dtype, nbytes: of the whole H x W x C array.
     """
 
-    def __init__(self, dataset: h5py.Dataset, damaged: DataError, check: Callable[[np.ndarray], None]) -> None:
-        self._dataset, self._damaged, self._check = dataset, damaged, check
+    def __init__(
+        self,
+        dataset: h5py.Dataset,
+        unreadable: Callable[[Exception], DataError],
+        check: Callable[[np.ndarray], None],
+    ) -> None:
+        self._dataset, self._unreadable, self._check = dataset, unreadable, check
         self.shape, self.dtype, self.nbytes = dataset.shape, dataset.dtype.newbyteorder("="), dataset.nbytes
 
     def __getitem__(self, window: Any) -> np.ndarray:
@@ -253,7 +264,7 @@ class ChunkedCube:
         try:
             pixels = _native(self._dataset[window])
         except (OSError, RuntimeError, ValueError) as error:
-            raise self._damaged from error
+            raise self._unreadable(error) from error
         self._check(pixels)
         return pixels
 

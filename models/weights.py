@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from data import facts
+from data.kinds import unreadable_as
 from models import registry
 from models.network import Network, State
 from utils import UserError, refuse_small_memory, replacing, say
@@ -33,6 +34,8 @@ CONTAINERS = (
 )
 # What wrappers put before every name: torch.compile, (Distributed)DataParallel, a module that holds the network.
 PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "netG.", "generator.")
+WANTED = "a checkpoint of torch.save or safetensors"
+REMEDIES = "download or copy it again", "give a .pth of network weights"
 # torch packs nothing; weights that others packed do not become much smaller.
 MOST_PACKED = 20
 # What profilers leave among the buffers.
@@ -218,7 +221,7 @@ def load_strictly(model: Network, state: State, path: str | Path) -> None:
         # Types of eight bits know no such question.
         if not torch.isfinite(tensor.float()).all():
             raise UserError(
-                f"{path}: {name} has values that are not finite; the file is damaged or its training diverged"
+                f"{path}: {name} has values that are not finite (did its training diverge?); give an earlier checkpoint"
             )
     model.load_state_dict(state, strict=True)
 
@@ -260,7 +263,7 @@ def _content_of(path: Path) -> tuple[Any, str]:
         raise UserError(f"{path}: the file is empty (0 bytes); copy or download it again")
     is_safetensors = _is_safetensors(content)
     if not is_safetensors and not _is_of_torch(content):
-        raise UserError(f"{path}: neither a checkpoint of torch.save nor safetensors; give a .pth of network weights")
+        raise unreadable_as(path, WANTED, "weights", REMEDIES, f"it begins with the bytes {content[:8].hex(' ')}")
     held = _safetensors_in(content, path) if is_safetensors else _saved_by_torch(content, path)
     return held, hashlib.sha256(content).hexdigest()
 
@@ -276,15 +279,18 @@ def _saved_by_torch(content: bytes, path: Path) -> Any:
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(io.BytesIO(content), "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)|(an array of bytes|Unsupported operand \d+)", str(error))
+        objects = found and (found[1] or found[2])
+        if objects is None or objects.startswith("Unsupported"):
+            raise unreadable_as(path, WANTED, "weights", REMEDIES, objects or error) from error
         raise UserError(
-            f"{path}: holds Python objects (a whole pickled module?) or is damaged, and is not run for safety; "
+            f"{path}: holds Python objects ({objects}), which are not loaded for safety; "
             "save its state_dict() with torch.save instead"
         ) from error
-    # torch and zipfile meet what is not whole with errors of nearly any type.
+    # torch and zipfile raise errors of nearly any type for incomplete files.
     except Exception as error:
         refuse_small_memory(path, error)
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
-        raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); copy or download it again") from error
+        raise unreadable_as(path, WANTED, "weights", REMEDIES, error) from error
 
 
 def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
@@ -321,10 +327,10 @@ def _safetensors_in(content: bytes, path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: a safetensors file needs the package safetensors; pip install safetensors") from error
     try:
         return load_safetensors(content)
-    # The library meets damaged files with an error type of its own.
+    # The library has an error type of its own.
     except Exception as error:
         refuse_small_memory(path, error)
-        raise UserError(f"{path}: cannot be read as a checkpoint (safetensors: {error}); copy it again") from error
+        raise unreadable_as(path, WANTED, "weights", REMEDIES, error) from error
 
 
 def _numpy_scalars() -> list[Any]:
@@ -375,7 +381,7 @@ def _checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
     Raises:
         UserError: naming what cannot be.
     """
-    remedy = "the file is damaged or was edited: copy it again, or save its state_dict() alone"
+    remedy = "copy it again, or save its state_dict() alone"
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: what it says of its network is {metadata!r:.40}, not names with values; {remedy}")
     for name, is_possible in RECORDED.items():

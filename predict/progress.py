@@ -103,7 +103,7 @@ class Progress:
                 raise ValueError("values are missing")
             plan = content["tile_size"], content["overlap"], content.get("strips", False), content.get("peak", 1.0)
             return SceneState(*plan, content["done"], content["clipped"], below, right)
-        # A damaged file of whatever kind.
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
-            say(f"{work}: the tiles that were kept are damaged; starting from the beginning")
+        # Incomplete files of any kind.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            say(f"{work}: the kept tiles cannot be read ({error}); starting from the beginning")
             return None

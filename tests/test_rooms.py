@@ -11,7 +11,7 @@ ROOMS = {
     **dict.fromkeys(LEAVES, {"utils"}),
     "data": {"utils"},
     "objectives": {"utils", "losses", "data.spectral"},
-    "models": {"utils", "data.facts"},
+    "models": {"utils", "data.facts", "data.kinds"},
     "config": {"utils", "losses", "objectives", "models.registry", "data.facts"},
     "training": {"config", "data", "models", "objectives", "losses", "utils", "metrics"},
     "evaluation": {

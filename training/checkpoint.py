@@ -213,9 +213,7 @@ def refuse_other_run(
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    return UserError(
-        f"{path}: {what}; the file is damaged or was edited: copy it again, or start anew without --resume"
-    )
+    return UserError(f"{path}: {what}; copy it again, or start anew without --resume")
 
 
 def _wrong_of_counts(run: Mapping[str, Any]) -> str:

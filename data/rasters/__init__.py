@@ -14,8 +14,9 @@ import numpy as np
 
 from data.errors import DataError
 from data.folders import folders_below
+from data.kinds import NPZ, describe_kind
 from data.rasters import arrays, bands, envi, envi_header, hdf5, netcdf, position, tiff
-from data.rasters.base import DEFAULTS, CubeOptions, Georeference, Raster, from_array, unreadable
+from data.rasters.base import DEFAULTS, NAMES_OF_KINDS, CubeOptions, Georeference, Raster, from_array, unreadable
 from data.rasters.gaps import mark_in
 from data.rasters.raw import AXES, RawCube
 from data.rasters.values import Understanding, described
@@ -47,19 +48,9 @@ KIND_OF_EXTENSION = {
 }
 # Extensions by which an input is known for a scene; of ENVI's files, its header.
 EXTENSIONS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5", ".nc", ".nc4", ".hdr", ".tif", ".tiff")
-# What files of other kinds begin with, and what they are.
-OTHER_KINDS = {
-    b"CDF": ("a netCDF file of the old format, netCDF-3", "convert it by: nccopy -k nc4 IN OUT"),
-    b"#?RADIANCE": ("a picture of high dynamic range (Radiance)", "give a scene of many bands"),
-    b"#?RGBE": ("a picture of high dynamic range (Radiance)", "give a scene of many bands"),
-    b"\x0e\x03\x13\x01": ("HDF4, which is not read here", "convert it to HDF5 or GeoTIFF"),
-    b"\x89PNG": ("one picture", "give a folder of one picture a band, or a scene of many bands"),
-    b"\xff\xd8\xff": ("a JPEG picture", "give a scene of many bands"),
-    b"PK\x03\x04": ("a ZIP archive", "unpack it first"),
-    b"\x1f\x8b": ("packed with gzip", "unpack it first"),
-}
-# The first words of an ESRI header, which lies beside .bil, .bip, .bsq and .flt files.
-ESRI_WORDS = ("nrows", "ncols", "nbands", "byteorder", "layout", "nbits", "ulxmap", "ulymap", "xdim", "ydim")
+FORMATS_READ = (
+    "MATLAB .mat, NumPy .npy and .npz, HDF5, netCDF-4, ENVI (.hdr with its data), TIFF, folders of one PNG a band"
+)
 
 
 def format_of(path: str | Path) -> str | None:
@@ -80,12 +71,15 @@ def format_of(path: str | Path) -> str | None:
         return "mat5"
     if head.startswith(b"\x93NUMPY"):
         return "npy"
-    if head.startswith(b"PK\x03\x04") and Path(path).suffix.lower() == ".npz":
+    if head.startswith(b"PK\x03\x04") and describe_kind(path) == NPZ:
         return "npz"
     if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
         return "tiff"
     if envi_header.is_header(head):
         return "envi"
+    # A v4 file begins with a number of at most 4052: one of its bytes is zero.
+    if Path(path).suffix.lower() == ".mat" and 0 in head[:4] and not describe_kind(path):
+        return "mat5"
     # An HDF5 file may begin with a block of its user's.
     return "hdf5" if h5py.is_hdf5(path) else None
 
@@ -133,17 +127,22 @@ def _guarded(georeference, path, kind):
     return guarded
 
 
-def _of_no_kind(path):
-    """The error for a file in no known format, which names what it is where that can be told."""
-    with open(path, "rb") as f:
-        head = f.read(512)
-    for start, (what, remedy) in OTHER_KINDS.items():
-        if head.startswith(start):
-            return DataError(path, what, remedy)
-    words = head.decode("latin-1").lower().split()
-    if path.suffix.lower() == ".hdr" and len(set(words) & set(ESRI_WORDS)) >= 2:
-        return DataError(path, "an ESRI header, not an ENVI one", "convert its image to ENVI or GeoTIFF")
-    return DataError(path, "not in the format of its name (nor in another known one)", "copy or export it again")
+def _of_no_kind(path: Path) -> DataError:
+    """The error for a file in a format that is not read: its kind, else the formats that are."""
+    if kind := describe_kind(path):
+        return DataError(path, f"{kind.name}, not a scene", kind.remedy or f"give one that is read: {FORMATS_READ}")
+    headers = envi.header_candidates(path)
+    if header := next((h for h in headers if h.is_file() and h != path and h.suffix.lower() == ".hdr"), None):
+        kind = describe_kind(header)
+        remedy = kind.remedy if kind and kind.remedy else "give an ENVI header, whose first line is ENVI"
+        return DataError(header, f"{kind.name if kind else 'binary data'}, not the ENVI header of {path.name}", remedy)
+    named = KIND_OF_EXTENSION.get(path.suffix.lower(), "")
+    if named and (named != "envi" or path.suffix.lower() == ".hdr"):
+        with open(path, "rb") as f:
+            what = f"not {NAMES_OF_KINDS[named]} by its first bytes ({f.read(8).hex(' ')})"
+        return DataError(path, what, f"copy it again, or give another format that is read: {FORMATS_READ}")
+    what = f"not in a format that is read ({FORMATS_READ}), and without an ENVI header {headers[0].name} beside it"
+    return DataError(path, what, "convert it to one of these, or put its header there")
 
 
 class Output:

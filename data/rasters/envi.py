@@ -1,14 +1,19 @@
 """ENVI: a text header beside a file of bare values."""
 
 import glob
+import gzip
 import re
+import shutil
+import tempfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from data.errors import DataError
 from data.facts import LARGEST_SCALE
+from data.kinds import describe_kind, unreadable_as
 from data.rasters import envi_header, position
 from data.rasters.base import (
     WAVELENGTH_NAMES,
@@ -22,7 +27,7 @@ from data.rasters.base import (
 )
 from data.rasters.grid import finer_map_info
 from data.rasters.raw import AXES, RawCube, RawWindows
-from utils import say
+from utils import say, writing
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
 # ENVI's numbers of the types that its files hold.
@@ -33,6 +38,9 @@ BYTE_ORDERS = {
     **dict.fromkeys(("1", "big", "big endian", "big-endian", "network", "msf", "network (ieee)", "ieee-be"), 1),
 }
 GAINS, OFFSETS = "data gain values", "data offset values"
+COMPRESSION = "file compression"
+# DEFLATE makes nothing smaller than a 1032th.
+MOST_PACKED = 1100
 SCALE_FACTOR, IGNORED = "reflectance scale factor", "data ignore value"
 # Fields that are about the pixel grid.
 FIELDS_OF_PIXELS = ("map info", "pixel size", "x start", "y start", "geo points")
@@ -44,15 +52,18 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 def header_of(path: str | Path) -> Path | None:
     """The header of an ENVI file that may be named by its header or by its data; None without one."""
     path = Path(path)
-    beside = [path.with_name(path.name + e) for e in HEADER_EXTENSIONS] + [
-        path.with_suffix(e) for e in HEADER_EXTENSIONS
-    ]
-    for candidate in [path, *beside]:
+    for candidate in [path, *header_candidates(path)]:
         if candidate.is_file() and candidate.suffix.lower() == ".hdr":
             with open(candidate, "rb") as f:
                 if envi_header.is_header(f.read(64)):
                     return candidate
     return None
+
+
+def header_candidates(path: Path) -> list[Path]:
+    """Paths at which the header of an ENVI data file is looked for."""
+    stems = (path.name, path.stem)
+    return [path.with_name(stem + extension) for stem in stems for extension in HEADER_EXTENSIONS]
 
 
 def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> Raster:
@@ -118,13 +129,49 @@ def _opened(path, header, data, shape, dtype):
     offset = _whole_number(path, header, "header offset", 0)
     data = data if data is not None and data != path else _data_of(path, shape, dtype, offset)
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + offset
-    held = data.stat().st_size
+    held, interleave = data.stat().st_size, _text(header, "interleave").lower()
+    if _text(header, COMPRESSION) == "1" and held != needed:
+        return data, RawWindows(_unpacked(data, held, needed), shape, dtype, interleave, offset)
     # A file too long has other lines or samples than the header says: its image would be sheared.
     if held != needed:
-        raise DataError(
-            data, f"{held} bytes, its header speaks of {needed}", "copy the data again or correct the header"
-        )
-    return data, RawWindows(data, shape, dtype, _text(header, "interleave").lower(), offset)
+        kind = describe_kind(data)
+        found = f" (it is {kind.name})" if kind and kind.remedy else ""
+        remedy = kind.remedy if kind and kind.remedy else "copy the data again or correct the header"
+        raise DataError(data, f"{held} bytes{found}, its header speaks of {needed}", remedy)
+    return data, RawWindows(data, shape, dtype, interleave, offset)
+
+
+def _unpacked(data: Path, held: int, needed: int) -> IO[bytes]:
+    """The values of gzip data as a nameless file in the temporary folder, which goes when it is closed.
+
+    Raises:
+        DataError: for data that do not unpack to exactly the bytes needed, or a temporary folder without room.
+    """
+    wanted = "gzip data (file compression = 1)"
+    remedies = "copy the data again", "give its gzip data, or set file compression = 0"
+    with open(data, "rb") as f:
+        if (start := f.read(2)) != b"\x1f\x8b":
+            raise unreadable_as(data, wanted, "gzip", remedies, f"it begins with the bytes {start.hex(' ')}")
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > MOST_PACKED * held:
+        what = f"{held} packed bytes cannot contain the {needed} of its header"
+        raise DataError(data, what, "copy the data again or correct the header")
+    if needed > free:
+        what = f"{needed / 1e9:.1f} GB when unpacked, the temporary folder has {free / 1e9:.1f} GB free"
+        raise DataError(data, what, "set TMPDIR to a larger folder, or unpack the data and set file compression = 0")
+    unpacked = tempfile.TemporaryFile()
+    try:
+        with gzip.open(data) as packed:
+            while block := packed.read(min(2**24, needed + 1 - unpacked.tell())):
+                with writing(tempfile.gettempdir()):
+                    unpacked.write(block)
+                    unpacked.flush()
+    except (OSError, EOFError, zlib.error) as error:
+        raise unreadable_as(data, wanted, "gzip", remedies, error) from error
+    if unpacked.tell() != needed:
+        size = "more" if unpacked.tell() > needed else unpacked.tell()
+        raise DataError(data, f"{size} bytes when unpacked, its header speaks of {needed}", "correct the header")
+    return unpacked
 
 
 def _data_of(path, shape, dtype, offset):
@@ -328,8 +375,9 @@ def _finer(header, scale):
             f"{(float(v) - 1) * scale + 1:.15g}" if k % 4 < 2 else v
             for k, v in enumerate(_listed(header["geo points"]))
         ]
-    # The sensor model's own pixel grid.
+    # The sensor model's own pixel grid, and the input's compression.
     header.pop("rpc info", None)
+    header.pop(COMPRESSION, None)
     return header
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class RawWindows:
     word.
 
     Args:
-        path: the file, which is opened now.
+        path: the file, which is opened now, or an open one.
         shape: (rows, columns, bands).
         dtype: of the values, in the file's byte order.
         interleave: bip, bil or bsq.
@@ -81,9 +82,9 @@ class RawWindows:
     """
 
     def __init__(
-        self, path: Path, shape: tuple[int, ...], dtype: np.dtype, interleave: str = "bip", offset: int = 0
+        self, path: Path | IO[bytes], shape: tuple[int, ...], dtype: np.dtype, interleave: str = "bip", offset: int = 0
     ) -> None:
-        self._file = open(path, "rb", buffering=0)
+        self._file = open(path, "rb", buffering=0) if isinstance(path, Path) else path
         self._shape, self._dtype, self._interleave, self._offset = shape, np.dtype(dtype), interleave, offset
 
     def read(self, rows: slice, cols: slice) -> np.ndarray:

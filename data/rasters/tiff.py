@@ -45,7 +45,7 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
         pages = [page for page in f.pages if not _kind_of(page) & (REDUCED | MASK)]
         first = f.pages.first
         if complaints.heard:
-            raise DataError(path, f"truncated or damaged tiff file ({complaints.heard})", "copy or export it again")
+            raise DataError(path, f"cannot be read as TIFF ({complaints.heard})", "copy or export it again")
         is_for_gdal = any(tag in first.tags for tag in GDAL_TAGS)
         is_geographic = any(tag in first.tags for tag in GDAL_TAGS[:4])
         series = f.series[0]

@@ -58,7 +58,7 @@ def _maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
         for band in progress_bar(f["chikusei"], desc="global maximum", unit="band", leave=False):
             highest = max(highest, float(band[left:right, top:bottom].max()))
     if not np.isfinite(highest) or highest <= 0:
-        raise DataError(path, f"the largest value of chikusei is {highest}", "the file is damaged, download it again")
+        raise DataError(path, f"the largest value of chikusei is {highest}", "check its values, or download it again")
     return highest
 
 

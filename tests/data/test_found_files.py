@@ -1,5 +1,6 @@
 """Files as people have them: what their libraries and portals write, and what their owners typed."""
 
+import gzip
 import sys
 import warnings
 
@@ -473,3 +474,53 @@ def test_gains_and_offsets_give_the_network_physical_values(tmp_path):
     # The user's number takes the place of the gain, and the zero stays where the file has it.
     half = understand(raster, 20000).calibration.to_unit(counts)[0]
     np.testing.assert_allclose(half, reflectance / 2, atol=6e-5)
+
+
+def test_compressed_envi_is_read_as_gdal_reads_it(tmp_path):
+    path = header(tmp_path / "a.hdr", file_compression=1, map_info="{UTM, 1, 1, 5e5, 5.4e6, 30, 30, 33, North, WGS-84}")
+    (tmp_path / "a.img").write_bytes(gzip.compress(CUBE.tobytes()))
+    with rasterio.open(tmp_path / "a.img") as f:
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), CUBE)
+    raster, out = write_larger(path, tmp_path / "b.hdr")
+    np.testing.assert_array_equal(raster.read(slice(3, 20), slice(5, 9)), CUBE[3:20, 5:9])
+    assert "compression" not in out.read_text()
+    with rasterio.open(tmp_path / "b.img") as f:
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(CUBE))
+        assert (f.transform.a, f.transform.c) == (15, 5e5)
+
+
+PACKED_SO = {
+    "short": (gzip.compress(CUBE.tobytes())[:-100], r"cannot be read as gzip data .*ended before"),
+    "more": (gzip.compress(CUBE.tobytes() + b"1"), "more bytes when unpacked"),
+    "less": (gzip.compress(CUBE.tobytes()[:-1]), r"17279 bytes when unpacked, its header speaks of 17280"),
+    "another sum": (gzip.compress(CUBE.tobytes())[:-8] + bytes(8), "CRC check failed"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.* git lfs pull"),
+    "not packed": (b"words", "not gzip data"),
+}
+
+
+@pytest.mark.parametrize("case", PACKED_SO)
+def test_compressed_envi_with_other_data_is_refused(tmp_path, case):
+    content, words = PACKED_SO[case]
+    (tmp_path / "a.img").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        open_raster(header(tmp_path / "a.hdr", file_compression=1))
+
+
+def test_compressed_envi_too_small_for_its_header_is_refused(tmp_path):
+    (tmp_path / "a.img").write_bytes(gzip.compress(bytes(10**6)))
+    with pytest.raises(DataError, match="packed bytes cannot contain the 17280000000 of its header"):
+        open_raster(header(tmp_path / "a.hdr", file_compression=1, lines=36000000))
+
+
+def test_compressed_envi_needs_room_in_the_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / "a.img").write_bytes(gzip.compress(CUBE.tobytes()))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(DataError, match="set TMPDIR to a larger folder"):
+        open_raster(header(tmp_path / "a.hdr", file_compression=1))
+
+
+def test_packed_envi_data_without_the_field_are_named(tmp_path):
+    (tmp_path / "a.img").write_bytes(gzip.compress(CUBE.tobytes()))
+    with pytest.raises(DataError, match="packed with gzip.*unpack it first"):
+        open_raster(header(tmp_path / "a.hdr"))

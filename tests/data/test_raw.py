@@ -174,7 +174,7 @@ WORDS = b"not a cube, just words " * 20
 OWN_DAMAGE = {
     **{f"truncated {kind}": (cut(kind, 300), "scene") for kind in FORMATS},
     **{f"zero bytes {e}": (raw_bytes(f"scene.{e}", b""), "0 bytes") for e in ("mat", "npy", "npz", "h5", "tif", "hdr")},
-    **{f"text as {e}": (raw_bytes(f"a.{e}", WORDS), "not in the format") for e in ("mat", "npy", "h5", "tif", "hdr")},
+    **{f"text as {e}": (raw_bytes(f"a.{e}", WORDS), "a text that") for e in ("mat", "npy", "h5", "tif", "hdr")},
     "NaN": (own("npy", marked(np.nan)), "1 values are NaN or infinite"),
     "infinite": (own("mat5", marked(np.inf)), "NaN or infinite"),
     "no-data mark": (own("npy", marked(-9999)), "the value -9999 may mark missing data"),
@@ -262,7 +262,7 @@ def test_a_declared_nodata_value_is_interpolated(run, tmp_path):
         ),
         ("Chikusei", lambda d: fixtures.write_mat(d / "c.mat", {"chikusei": CUBE[:8, :8]}, "7.3"), "too small"),
         ("DIV2K", lambda d: fixtures.write_own(d, "npy", CUBE), "no pictures"),
-        ("DIV2K", lambda d: (d / "0001.png").write_bytes(b"\x89PNG"), "not a readable picture"),
+        ("DIV2K", lambda d: (d / "0001.png").write_bytes(b"\x89PNG"), "cannot be read as a PNG"),
     ],
 )
 def test_wrong_downloads_are_refused(refused, tmp_path, dataset, write, words):

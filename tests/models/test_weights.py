@@ -112,7 +112,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path, write):
 
 def test_a_text_is_not_accused_of_holding_objects(tmp_path):
     text(tmp_path / "README.md")
-    with pytest.raises(UserError, match="neither a checkpoint of torch.save nor safetensors"):
+    with pytest.raises(UserError, match="a text that begins with: weights, not a checkpoint"):
         checkpoint.load(tmp_path / "README.md")
 
 

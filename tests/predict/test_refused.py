@@ -90,7 +90,7 @@ WRONG = {
         {},
         "wavelength = nan",
     ),
-    "GeoTIFF without its end": (tiff_without_end, {}, "truncated or damaged tiff"),
+    "GeoTIFF without its end": (tiff_without_end, {}, "cannot be read as TIFF"),
     "nothing in it": (own("npy", OWN_CUBE[:0]), {"band_axis": 2}, "0 x 28 x 31 values, none at all"),
     "a name too long": (own("npy", OWN_CUBE), {"output": "n" * 300 + ".npy"}, "the name is too long"),
     "wavelengths the wrong way round": (
@@ -110,7 +110,7 @@ WRONG = {
         "--nodata",
     ),
     "no such file": (lambda d: d / "none.npy", {}, "no such file"),
-    "words": (lambda d: (d / "a.npy").write_text("words " * 99) and d / "a.npy", {}, "not in the format of its name"),
+    "words": (lambda d: (d / "a.npy").write_text("words " * 99) and d / "a.npy", {}, "a text that begins with: words"),
     "empty folder": (lambda d: d, {}, "no scene below it"),
     "bands": (own("npy", OWN_CUBE[:, :, :9]), {"wavelengths": "450,800"}, "450, 493.75, 537.5"),
     "unknown bands": (own("npy", OWN_CUBE[:, :, :9]), {"resample_bands": 1}, "9 bands of unknown wavelengths"),
