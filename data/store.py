@@ -19,10 +19,11 @@ import numpy as np
 
 from data.errors import DataError
 from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES
+from data.folders import STORE_FORMAT
 from data.hdf5_structure import check_structure
-from utils import refuse_small_memory, replacing
+from utils import refuse_small_memory, replacing, scene_name
 
-FORMAT = "hsi-scenes-1"
+FORMAT = STORE_FORMAT
 # Rows and columns of the pieces in which a scene is packed.
 CHUNK = 64
 # DEFLATE makes nothing smaller than a 1032th: a scene of more values than its file can hold was never written.
@@ -83,11 +84,11 @@ def write_part(path: Path, scene: Scene) -> None:
             # Each chunk carries a checksum, so that damage is found on reading.
             fletcher32=True,
         )
-        dataset.attrs["name"] = scene.name
+        dataset.attrs["name"] = scene_name(scene.name)
         dataset.attrs["value_scale_corrected"] = float(scene.value_scale)
         dataset.attrs["value_scale_published"] = float(scene.scale_under("published"))
         dataset.attrs["lr_scale"] = scene.lr_scale
-        dataset.attrs["source"] = scene.source
+        dataset.attrs["source"] = scene_name(scene.source)
         dataset.attrs["source_sha256"] = scene.source_sha256
         if scene.wavelengths is not None:
             dataset.attrs["wavelengths"] = np.asarray(scene.wavelengths, dtype=np.float64)

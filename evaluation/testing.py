@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from config import TestConfig
+from data.folders import unique_by_name
 from data.imresize import back_project
 from evaluation import results, scoring
 from evaluation.samples import Samples
@@ -22,7 +23,7 @@ from models.network import Network
 from models.precision import DEVIATIONS, InPrecision
 from training.checkpoint import RUN_FILES
 from training.processes import World
-from utils import UserError, file_name, only_here, say, select_device, warn_of_slow_bf16, writing
+from utils import UserError, as_utf8, file_name, only_here, say, select_device, warn_of_slow_bf16, writing
 
 # Weights that are called alike in every run's folder; results are called after the folder.
 RUN_WEIGHTS = (*RUN_FILES, results.BEST_WEIGHTS)
@@ -75,6 +76,8 @@ def test(config: TestConfig) -> list[Path]:
     result_path = Path(config.result_path).expanduser()
     with writing(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
+    if config.save_images:
+        unique_by_name(scenes.path, [(file_name(name), name) for name in scenes.names], str)
     scenes.check(method.n_colors or None)
     model, title = _as_asked(method, config, device)
     images_dir = result_path / f"{file_name(title)}_images" if config.save_images else None
@@ -154,9 +157,9 @@ def _method_of(config: TestConfig) -> Method:
     architecture = loaded.architecture
     _refuse_contradictions(config, architecture)
     path = loaded.path.absolute()
-    title = path.stem
+    title = as_utf8(path.stem)
     if path.name in RUN_WEIGHTS:
-        title = path.parent.name if path.name == RUN_FILES[0] else f"{path.parent.name}_{path.stem}"
+        title = as_utf8(path.parent.name if path.name == RUN_FILES[0] else f"{path.parent.name}_{path.stem}")
     return Method(loaded.model, architecture["name"], title, architecture["n_scale"], architecture["n_colors"])
 
 
