@@ -13,7 +13,7 @@ from data.folders import find_mats, unique_by_name
 from data.imresize import degrade, enlarge
 from data.mat import read_mat
 from data.sources import to_bands_first
-from data.store import Store, is_store
+from data.store import Contents, Store, folder_contents, is_store
 from utils import given_by, progress_bar, say, scene_name
 
 # SSIM needs a window of 7 x 7 pixels.
@@ -73,6 +73,16 @@ class SceneSet:
         if limit and limit < len(self.entries):
             say(f"{path}: the first {limit} of {len(self.entries)} scenes are used, as asked")
             self.entries = self.entries[:limit]
+
+    @property
+    def contents(self) -> Contents:
+        """Bands (of a store) and sources of the scenes that are used."""
+        if self._store is None:
+            return folder_contents(self.path, self.entries)
+        store = self._store
+        return Contents(
+            self.path, {n: store.bands[n] for n in self.entries}, {n: store.hashes[n] for n in self.entries}
+        )
 
     def __len__(self) -> int:
         return len(self.entries)
