@@ -32,6 +32,7 @@ from utils import (
     Interrupted,
     Terminated,
     UserError,
+    as_utf8,
     close_progress_bars,
     is_main_process,
     is_out_of_memory,
@@ -200,7 +201,7 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
 
 def _name_files(files: list | None) -> None:
     if files is not None and is_main_process():
-        print("\n".join(["wrote:", *(f"  {path}" for path in files)] if files else ["nothing to write"]))
+        print("\n".join(["wrote:", *(f"  {as_utf8(str(path))}" for path in files)] if files else ["nothing to write"]))
 
 
 def _end(sentence: str, exit_code: int) -> int:

@@ -64,6 +64,8 @@ class Trainer(Steps):
         self.total = min(config.epochs * self.per_epoch, config.max_iterations or config.epochs * self.per_epoch)
         self.eval_scenes = self._open_scenes("eval_dir_ms", config.data_eval_num)
         self.test_scenes = self._open_scenes("test_dir", config.data_test_num)
+        if self.inputs.bands.remark:
+            say(self.inputs.bands.remark)
         self.model, self.started = build_network(self.inputs, self.device)
         # The weights' running mean, where one is kept, is what is scored and saved.
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
@@ -152,6 +154,7 @@ class Trainer(Steps):
         if not path:
             return None
         scenes = SceneSet(path, flag, self.config.n_scale, self.config.protocol, limit)
+        self.inputs.check_scored(flag, scenes.contents)
         scenes.check(self.n_colors)
         return scenes
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def progress_bar(iterable: Iterable | None = None, **options: Any) -> tqdm:
     """
     interval = 0.1 if sys.stderr.isatty() else 10
     options.setdefault("disable", not is_main_process())
+    options["desc"] = shown(options.get("desc") or "")
     return tqdm(iterable, dynamic_ncols=True, mininterval=interval, **options)
 
 
@@ -360,8 +362,24 @@ def _locked(lock):
 
 
 def listed(text: str) -> list[str]:
-    """A comma-separated list of names as a list, without blanks at the ends."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Scene names with commas between as a list; a name that contains a comma stands in double quotes: '"a,b",c'."""
+    names = [
+        scene_name(quoted or plain.strip()) for quoted, plain in re.findall(r'\s*(?:"([^"]+)"\s*(?=,|$)|([^,]+))', text)
+    ]
+    return [name for name in names if name]
+
+
+def as_utf8(text: str) -> str:
+    """A text that every file can contain: bytes of file names that are not UTF-8 are read as Latin-1."""
+    return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), text)
+
+
+def scene_name(text: str) -> str:
+    """A scene's name as valid text in composed Unicode (NFC), which is equal however it was typed or stored.
+
+    A Mac's file names are decomposed, text from a keyboard is not.
+    """
+    return unicodedata.normalize("NFC", as_utf8(text))
 
 
 def file_name(name: str) -> str:

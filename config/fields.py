@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from data.facts import LARGEST_SCALE, published_patch
-from utils import UserError
+from utils import UserError, as_utf8
 
 Choices = tuple | Callable[[], tuple] | None
 AnyConfig = TypeVar("AnyConfig", bound="Config")
@@ -79,7 +79,8 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, for config.json and checkpoints."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {name: as_utf8(value) if isinstance(value, str) else value for name, value in values}
 
 
 def asked_or_published_patch(dataset_name: str, n_scale: int, size: int, stride: int) -> tuple[int, int]:

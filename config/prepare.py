@@ -46,7 +46,11 @@ class PrepareConfig(Config):
         choices=PROTOCOLS,
         affects="row",
     )
-    labelled: str = flag("", "names of the labelled scenes, A,B,...; if not given, the published split")
+    labelled: str = flag(
+        "",
+        "names of the labelled scenes, A,B,..., with double quotes around one that contains a comma; if not given, the "
+        "published split",
+    )
     unlabelled: str = flag("", "names of the unlabelled scenes; if not given, the published split")
     test: str = flag("", "names of the test scenes; if not given, the published split")
     unlabelled_lr_dir: str = flag(

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.io
 
 from data import sources
+from data.folders import ORIGIN, unique_by_name
 from data.imresize import degrade
 from data.spectral import lift_matrix
 from data.store import Store
@@ -37,8 +38,9 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
         folder = path.with_name(f"{split}_x{n_scale}")
         with Store(path) as store:
             hashes = store.hashes
+        unique_by_name(path, [(file_name(name), name) for name in hashes], str)
         origin = {"scenes": hashes, "n_scale": n_scale, "size": size, "stride": stride, "protocol": protocol}
-        about = folder / "origin.json"
+        about = folder / ORIGIN
         if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == origin:
             continue
         unfinished, before = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "before"))
@@ -49,7 +51,7 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
             for name, arrays in _files(split, path, n_scale, size, stride, protocol):
                 # Compressed, as MATLAB's own save does by default.
                 scipy.io.savemat(unfinished / f"{file_name(name)}.mat", arrays, do_compression=True)
-            (unfinished / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+            (unfinished / ORIGIN).write_text(json.dumps(origin), encoding="utf-8")
             if folder.exists():
                 os.replace(folder, before)
             os.replace(unfinished, folder)

@@ -1,18 +1,29 @@
 """Raw download to scene stores: find the scenes of each split, read each once, write one store a split."""
 
+import contextlib
 import multiprocessing
 import os
 import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from data import raw, store
+from data.bands import SameBands
 from data.errors import DataError
 from data.facts import SPLITS, published_split
+from data.folders import few_of
 from data.rasters import CubeOptions
 from data.raw.cave import SIZE as CAVE_SIZE
-from utils import listed, only_here, progress_bar, random_generator, say
+from data.raw.scene import RawScene
+from utils import listed, only_here, progress_bar, random_generator, say, shown, writing
+
+# {split: path of its store}, {split: {scene name: RawScene}}.
+Stores = Mapping[str, Path]
+Plan = Mapping[str, Mapping[str, RawScene]]
 
 PROGRAM = "hsi-super-resolution 1"
 # Starting processes takes seconds: fewer scenes than this are read in this one.
@@ -24,28 +35,86 @@ MOST_WORKERS = 4
 def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
     """Write the stores of a PrepareConfig.
 
-    What is already there and unchanged is not read again; what is interrupted goes on from the last
-    whole scene. A store appears under its name only when it is whole.
+    Stores that are unchanged are not made again; an interrupted call continues after the last whole scene. The stores
+    of all splits appear together when all are whole, and those of an older split are removed.
 
     Returns:
         (stores, written): {split: path} of all, and the paths of those that were not up to date.
     """
     options = CubeOptions.of(config)
-    plan = _plan(config, options)
+    plan = {split: scenes for split, scenes in _plan(config, options).items() if scenes}
     out_dir = Path(config.out_dir).expanduser()
+    stores = {split: out_dir / f"{split}.h5" for split in plan}
+    _refuse_inputs(stores, plan)
     attributes = {"dataset": config.dataset_name, "protocol": config.protocol, "program": PROGRAM}
     # Which scenes are LR images depends on the scale.
     if config.crop:
         attributes["crop"] = config.n_scale
     extra = {"unlabelled": {"n_scale": config.n_scale, "lr_dir": bool(config.unlabelled_lr_dir)}}
-    stores, written = {}, []
-    with progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene") as progress:
-        for split, scenes in plan.items():
-            if scenes:
-                stores[split] = out_dir / f"{split}.h5"
-                if _write_split(stores[split], scenes, {**attributes, **extra.get(split, {})}, config, progress):
-                    written.append(stores[split])
-    return stores, written
+    bands = SameBands(
+        "prepare the scenes of each sensor by themselves: name them with {labelled}, {unlabelled}, {test}"
+    )
+    staged = {}
+    with contextlib.ExitStack() as held:
+        for path in stores.values():
+            held.enter_context(only_here(path))
+        progress = held.enter_context(progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene"))
+        hashes = {split: {name: scene.sha256() for name, scene in scenes.items()} for split, scenes in plan.items()}
+        for split, path in stores.items():
+            about = {**attributes, **extra.get(split, {})}
+            new = _stage_split(path, plan[split], hashes[split], about, config, bands, progress)
+            if new:
+                staged[path] = new
+        _put_in_place(staged, _stores_of_older_splits(config, out_dir, stores))
+    for remark in (bands.remark, *_remarks_on_copies(hashes)):
+        if remark:
+            say(remark)
+    return stores, list(staged)
+
+
+def _refuse_inputs(stores: Stores, plan: Plan) -> None:
+    """Refuse to write a store over a raw file."""
+    files = {file.resolve() for scenes in plan.values() for scene in scenes.values() for file in scene.files}
+    for path in stores.values():
+        if path.resolve() in files:
+            raise DataError(path, "a raw scene, in whose place the store would be written", "choose another {out_dir}")
+
+
+def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[Path]:
+    """Stores of the same data set in the folder, of splits that have no scenes now."""
+    # LR images of a camera are another source: neither a reason to remove the splits of HR scenes nor part of them.
+    if not config.raw_dir:
+        return []
+    older = []
+    for path in (out_dir / f"{split}.h5" for split in SPLITS if split not in stores):
+        with contextlib.suppress(DataError):
+            if path.is_file():
+                with store.Store(path) as held:
+                    if held.dataset == config.dataset_name and not held.attributes.get("lr_dir"):
+                        older.append(path)
+    return older
+
+
+def _put_in_place(staged: Mapping[Path, Path], older: Sequence[Path]) -> None:
+    """Replace stores by the new ones, and remove those of an older split."""
+    for path in older:
+        say(f"{path}: removed, it is of an older split, and this one has no scenes for it")
+    # All of the old go before the first new one appears, so that no two splits are ever side by side.
+    for path in (*older, *staged):
+        with writing(path):
+            path.unlink(missing_ok=True)
+    for path, new in staged.items():
+        with writing(path):
+            os.replace(new, path)
+
+
+def _remarks_on_copies(hashes: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Name test scenes whose content is that of another split's scene."""
+    tested = {source: name for name, source in hashes.get("test", {}).items()}
+    for split in ("labelled", "unlabelled"):
+        copies = [f"{name} = {tested[its]}" for name, its in hashes.get(split, {}).items() if its in tested]
+        if copies:
+            yield f"{split} scenes have the same content as test scenes: {few_of(copies)}"
 
 
 def _plan(config, options):
@@ -93,10 +162,12 @@ def _refuse_missing(config, lists, sources):
         return
     listed = "; ".join(f"{split}: {', '.join(absent)}" for split, absent in missing.items() if absent)
     if not config.allow_missing:
+        has_comma = any("," in name for found in sources.values() for name in found)
+        quote = ", put names that contain a comma in double quotes" if has_comma else ""
         raise DataError(
             config.raw_dir or config.unlabelled_lr_dir,
             f"scenes are missing ({listed})",
-            "add them, or go on without them by {allow_missing} 1",
+            f"add them{quote}, or go on without them by {{allow_missing}} 1",
         )
     say(f"going on without the missing scenes ({listed})")
 
@@ -114,57 +185,71 @@ def _drawn_split(config, found):
     order = [rest[k] for k in random_generator(config.seed, "split").permutation(len(rest))]
     first = round(len(order) * parts[0] / sum(parts))
     second = first + round(len(order) * parts[1] / sum(parts))
-    return {
+    drawn = {
         "labelled": sorted(order[:first]),
         "unlabelled": sorted(order[first:second]),
         "test": fixed or sorted(order[second:]),
     }
+    if empty := [split for split, part in zip(SPLITS, parts, strict=True) if part and not drawn[split]]:
+        say(f"--fractions {config.fractions} of {len(rest)} scenes gives none to: {', '.join(empty)}")
+    return drawn
 
 
-def _write_split(path, scenes, attributes, config, progress):
-    """Write one store; returns whether it was not up to date."""
-    with only_here(path):
-        return _write_held_split(path, scenes, attributes, config, progress)
-
-
-def _write_held_split(path, scenes, attributes, config, progress):
-    hashes = {name: scene.sha256() for name, scene in scenes.items()}
-    if _is_current(path, attributes, hashes):
-        progress.update(len(scenes))
-        progress.write(f"{path}: up to date")
-        return False
+def _stage_split(
+    path: Path,
+    scenes: Mapping[str, RawScene],
+    hashes: Mapping[str, str],
+    attributes: Mapping[str, Any],
+    config: Any,
+    bands: SameBands,
+    progress: tqdm,
+) -> Path | None:
+    """Write the new store of a split beside its place; None if the one in place is up to date."""
+    staged = path.with_name(f".{path.name}.new")
+    for made in (path, staged):
+        if contents := _contents_if_current(made, attributes, hashes):
+            contents.add_to(bands)
+            progress.update(len(scenes))
+            if made == staged:
+                return staged
+            progress.write(shown(f"{path}: up to date"))
+            staged.unlink(missing_ok=True)
+            return None
     kind = "lr" if config.unlabelled_lr_dir else "hr"
     parts_dir = path.with_name(f".{path.stem}_{kind}_x{config.n_scale}{'_cropped' if config.crop else ''}.parts")
     parts = {name: parts_dir / f"{k:04d}_{hashes[name][:16]}.h5" for k, name in enumerate(scenes)}
     todo = [name for name in scenes if store.part_sha256(parts[name]) != hashes[name]]
-    progress.update(len(scenes) - len(todo))
-    calls = [(parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo]
-    _write_parts(calls, config.workers or min(MOST_WORKERS, os.cpu_count() or 1), progress)
-    store.join_parts(path, list(parts.values()), attributes)
+
+    def done(name: str, remark: str = "") -> None:
+        if remark:
+            progress.write(shown(remark))
+        bands.add(str(scenes[name].files[0]), store.part_bands(parts[name]))
+        progress.update()
+
+    for name in scenes:
+        if name not in todo:
+            done(name)
+    calls = {name: (parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo}
+    _write_parts(calls, config.workers or min(MOST_WORKERS, os.cpu_count() or 1), done)
+    store.join_parts(staged, list(parts.values()), attributes)
     shutil.rmtree(parts_dir)
-    return True
+    return staged
 
 
-def _write_parts(calls, workers, progress):
+def _write_parts(calls: Mapping[str, tuple], workers: int, done: Callable[[str, str], None]) -> None:
     """Make these calls of `_write_part`, in several processes where there are enough of them."""
     if workers == 1 or len(calls) < FEWEST_FOR_WORKERS:
-        for call in calls:
-            _done(_write_part(*call), progress)
+        for name, call in calls.items():
+            done(name, _write_part(*call))
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_write_part, *call) for call in calls]
+        futures = {pool.submit(_write_part, *call): name for name, call in calls.items()}
         try:
             for future in as_completed(futures):
-                _done(future.result(), progress)
+                done(futures[future], future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _done(remark, progress):
-    if remark:
-        progress.write(remark)
-    progress.update()
 
 
 def _write_part(part, name, raw, sha256, split, config):
@@ -188,15 +273,18 @@ def _write_part(part, name, raw, sha256, split, config):
     return remark
 
 
-def _is_current(path, attributes, hashes):
-    """Whether a store was made from the same files in the same way."""
+def _contents_if_current(path: Path, attributes: Mapping[str, Any], hashes: Mapping[str, str]) -> store.Contents | None:
+    """What a store contains that was made from the same files in the same way; None for any other."""
+    if not path.is_file():
+        return None
     try:
         with store.Store(path) as held:
-            same_scenes = list(held.hashes.items()) == list(hashes.items())
-            same_crop = held.attributes.get("crop", 0) == attributes.get("crop", 0)
-            return same_scenes and same_crop and all(held.attributes.get(k) == v for k, v in attributes.items())
+            wanted = {"crop": 0, **attributes}
+            same = list(held.hashes.items()) == list(hashes.items())
+            same = same and all(held.attributes.get(name, 0) == value for name, value in wanted.items())
+            return held.contents if same else None
     except DataError:
-        return False
+        return None
 
 
 def _lr_scale(scene, split, config):

@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.bands import SameBands
 from data.errors import DataError
-from data.folders import find_mats, find_pictures
+from data.folders import few_of, find_mats, find_pictures
 from data.images import read_picture
 from data.imresize import degrade, enlarge
 from data.mat import mat_shapes, read_mat
 from data.rasters.values import UnitCube
 from data.spectral import lift_rgb
-from data.store import ChunkedCube, Store, is_store
+from data.store import ChunkedCube, Contents, Store, folder_contents, is_store
 from data.stream import Batch, PatchSource, augment
 from utils import free_memory, progress_bar, say, sent_to
 
+# Remedy for scenes whose bands differ.
+ONE_SENSOR = "use scenes of one sensor together: prepare those of each by themselves"
 Cube = np.ndarray | ChunkedCube | UnitCube
 
 
@@ -35,7 +38,7 @@ class ScenePatches:
         lift: 3 x K matrix that turns RGB into one band group, or None.
         origin: file or folder, for messages.
         limit: use only so many patches, scene by scene, row by row; 0 for all.
-        wavelengths: band centres in nm, or None.
+        contents: of the store that they come from, or None.
 
     Raises:
         DataError: for scenes that do not fit each other or the scale, or are all smaller than a patch.
@@ -51,16 +54,17 @@ class ScenePatches:
         labelled: bool = True,
         lift: torch.Tensor | None = None,
         limit: int = 0,
-        wavelengths: np.ndarray | None = None,
+        contents: Contents | None = None,
     ) -> None:
         self.n_scale, self.labelled, self.lift, self.origin = n_scale, labelled, lift, origin
         self.size, self.resize_dtype, self.device = size, torch.float32, torch.device("cpu")
-        self.wavelengths = wavelengths
+        self.contents = contents or Contents(Path(origin), {}, {})
         self.cubes: list[Any] = []
         self.scales: list[float] = []
         self.divisors: list[torch.Tensor] = []
         self.sizes: list[tuple[int, int]] = []
         positions: list[tuple[int, int, int]] = []
+        small: list[str] = []
         for number, (name, cube, scale, lr_scale) in enumerate(scenes):
             self._check_scene(name, cube, lr_scale)
             step = 1 if lr_scale == 1 else n_scale
@@ -68,12 +72,18 @@ class ScenePatches:
             rows = range(0, cube.shape[0] - edge + 1, gap)
             cols = range(0, cube.shape[1] - edge + 1, gap)
             positions += [(number, i, j) for i in rows for j in cols]
+            small += [] if rows and cols else [name]
             self.cubes.append(cube)
             self.scales.append(float(scale))
             self.divisors.append(torch.full((), float(scale)))
             self.sizes.append((edge, lr_scale))
         if not positions:
             raise DataError(origin, f"no image is as large as a patch of {size} pixels", "set a smaller {patch_size}")
+        if small:
+            say(
+                f"{origin}: {len(small)} of {len(self.cubes)} images are smaller than a patch of {size} pixels and not "
+                f"used ({few_of(small)}); a smaller --patch_size would use them"
+            )
         self.positions = _first(positions, limit, origin)
         self.n_colors = self.cubes[0].shape[2] if lift is None else lift.shape[1]
         self.reads_files = not all(isinstance(cube, np.ndarray) for cube in self.cubes)
@@ -97,12 +107,11 @@ class ScenePatches:
             raise DataError(
                 self.origin, f"{name} is an LR image without HR", "it can only be unlabelled ({train_dir_msunlabel})"
             )
-        if self.cubes and cube.shape[2] != self.cubes[0].shape[2]:
-            raise DataError(
-                self.origin,
-                f"{name} has {cube.shape[2]} bands, the scenes before it {self.cubes[0].shape[2]}",
-                "keep one sensor to a store",
-            )
+
+    @property
+    def wavelengths(self) -> np.ndarray | None:
+        """Band centres in nm, or None if they are not known."""
+        return self.contents.wavelengths
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -163,7 +172,7 @@ class MatPatches:
     """A folder of released-style .mat patches: gt, ms, ms_bicubic, H x W x C; unlabelled ones need no gt.
 
     All are checked first. They are held in memory where a quarter of the free memory is enough, else
-    read at need. They tell no wavelengths.
+    read at need. Their wavelengths are not known.
 
     Args:
         folder: for messages.
@@ -197,6 +206,7 @@ class MatPatches:
                 )
         height, width, self.n_colors = shapes[0]
         self.size = height
+        self.contents = folder_contents(folder, files, self.n_colors)
         if height != width:
             raise DataError(
                 folder, f"patches of {_size(shapes[0])}", "they must be square to be rotated, cut them again"
@@ -297,6 +307,7 @@ def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.
         store = Store(path)
         if store.n_colors != 3:
             raise DataError(path, f"scenes of {store.n_colors} bands, where RGB is needed", "give rgb.h5 or pictures")
+        store.contents.add_to(SameBands(ONE_SENSOR))
         return ScenePatches(_scenes_of(store), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
     pictures, mats = find_pictures(path), find_mats(path)
     if pictures and mats:
@@ -333,8 +344,9 @@ def _spectral_source(
 ) -> Source:
     if is_store(path):
         store = Store(path)
+        store.contents.add_to(SameBands(ONE_SENSOR))
         scenes = _scenes_of(store, protocol)
-        return ScenePatches(scenes, size, stride, n_scale, path, labelled, limit=limit, wavelengths=store.wavelengths)
+        return ScenePatches(scenes, size, stride, n_scale, path, labelled, limit=limit, contents=store.contents)
     mats = find_mats(path)
     if not mats:
         raise DataError(

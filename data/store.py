@@ -7,7 +7,10 @@
                         where known), source, source_sha256
 """
 
+import contextlib
+import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +20,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from data.bands import BandList, SameBands
 from data.errors import DataError
 from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES
+from data.folders import ORIGIN, STORE_FORMAT
 from data.hdf5_structure import check_structure
 from data.kinds import unreadable_as
-from utils import refuse_small_memory, replacing
+from utils import refuse_small_memory, replacing, scene_name
 
-FORMAT = "hsi-scenes-1"
+FORMAT = STORE_FORMAT
 # Rows and columns of the pieces in which a scene is packed.
 CHUNK = 64
 # DEFLATE makes nothing smaller than a 1032th: a scene of more values than its file can hold was never written.
@@ -86,13 +91,13 @@ def write_part(path: Path, scene: Scene) -> None:
             # Each chunk carries a checksum, so that damage is found on reading.
             fletcher32=True,
         )
-        dataset.attrs["name"] = scene.name
+        dataset.attrs["name"] = scene_name(scene.name)
         dataset.attrs["value_scale_corrected"] = float(scene.value_scale)
         dataset.attrs["value_scale_published"] = float(scene.scale_under("published"))
         dataset.attrs["lr_scale"] = scene.lr_scale
         if scene.is_scale_assumed:
             dataset.attrs["assumed_scale_highest"] = float(scene.cube.max())
-        dataset.attrs["source"] = scene.source
+        dataset.attrs["source"] = scene_name(scene.source)
         dataset.attrs["source_sha256"] = scene.source_sha256
         if scene.wavelengths is not None:
             dataset.attrs["wavelengths"] = np.asarray(scene.wavelengths, dtype=np.float64)
@@ -110,6 +115,12 @@ def part_sha256(path: Path) -> str | None:
     except (OSError, RuntimeError, KeyError, TypeError, ValueError):
         return None
     return sha256 if isinstance(sha256, str) else None
+
+
+def part_bands(path: Path) -> BandList:
+    """The bands of a part that `write_part` has written."""
+    with h5py.File(path, "r") as f:
+        return _bands_of(f["scene"])
 
 
 def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any]) -> None:
@@ -138,7 +149,8 @@ class Store:
         attributes: all that it says of itself.
         names: of its scenes, in its order.
         hashes: {scene: source hash}.
-        wavelengths: centres in nm of the first scene's bands, or None where they are not known.
+        bands: {scene: its BandList}.
+        wavelengths: centres in nm of the bands, of the first scene that knows them, else None.
         n_colors: bands of the first scene; 0 for a store without scenes.
         nbytes: that all scenes take in memory.
 
@@ -164,7 +176,8 @@ class Store:
         self.names = list(self._held)
         self.nbytes = sum(d.nbytes for d in self._held.values())
         first = next(iter(self._held.values()), None)
-        self.wavelengths = None if first is None else first.attrs.get("wavelengths")
+        self.bands = {name: _bands_of(dataset) for name, dataset in self._held.items()}
+        self.wavelengths = self.contents.wavelengths
         self.n_colors = 0 if first is None else first.shape[2]
 
     def __enter__(self) -> "Store":
@@ -176,6 +189,11 @@ class Store:
     def close(self) -> None:
         """Close the file; cubes of it can then no longer be read."""
         self._file.close()
+
+    @property
+    def contents(self) -> "Contents":
+        """Bands and hashes of the scenes."""
+        return Contents(self.path, self.bands, self.hashes)
 
     def read(self, name: str) -> Scene:
         """Read one scene.
@@ -236,6 +254,50 @@ class Store:
 
     def _unreadable(self, name: str, error: Exception) -> DataError:
         return DataError(self.path, f"scene {name} cannot be read ({error})", "copy the store or prepare it again")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The scenes of a store, or the files of a folder, as far as they are compared with those of other sets.
+
+    Attributes:
+        path: the store or folder.
+        bands: {scene: its BandList}.
+        hashes: {scene: source hash}; of a folder without hashes, {file name: its path}.
+    """
+
+    path: Path
+    bands: Mapping[str, BandList]
+    hashes: Mapping[str, str]
+
+    @property
+    def wavelengths(self) -> np.ndarray | None:
+        """Band centres in nm of the first scene that knows them, else None."""
+        return next((b.centres for b in self.bands.values() if b.centres is not None), None)
+
+    def add_to(self, bands: SameBands) -> None:
+        """Compare the scenes with those of other sets; see `SameBands.add`."""
+        for name, its in self.bands.items():
+            bands.add(f"{self.path}: scene {name}", its)
+
+    def shared_with(self, others: "Contents") -> list[tuple[str, str]]:
+        """(name here, name there) of the scenes that come from the same source."""
+        names = {source: name for name, source in self.hashes.items() if source}
+        return [(names[source], name) for name, source in others.hashes.items() if source in names]
+
+
+def folder_contents(folder: str | Path, files: Sequence[Path], n_colors: int = 0) -> Contents:
+    """The Contents of a folder of .mat files; of exported patches, with the hashes of the scenes.
+
+    Args:
+        folder, files: the folder and its .mat files.
+        n_colors: their bands; 0 if these are checked elsewhere.
+    """
+    folder = Path(folder).expanduser()
+    hashes: dict[str, str] = {path.name: os.path.realpath(path) for path in files}
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        hashes = dict(json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["scenes"])
+    return Contents(folder, {path.name: BandList(n_colors, None) for path in files[:1] if n_colors}, hashes)
 
 
 class ChunkedCube:
@@ -341,6 +403,10 @@ def _checked_scenes(path, f):
             raise DataError(path, f"scene {shown} {wrong}", "prepare it again")
         names.add(item.attrs["name"])
         yield item.attrs["name"], item
+
+
+def _bands_of(dataset: h5py.Dataset) -> BandList:
+    return BandList(dataset.shape[2], dataset.attrs.get("wavelengths"))
 
 
 def _held_by(group, key):

@@ -1,6 +1,5 @@
 """The demo: the whole method, briefly, on scenes made of built-in photographs."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def run_demo(config: DemoConfig) -> list[Path]:
     methods = {"bicubic": build_model("Bicubic", trainer.n_colors, scenes.n_scale), "DeepShare": model}
     rows = {name: scoring.evaluate(network, scenes, trainer.device)[0] for name, network in methods.items()}
     _show(rows, f"x{scenes.n_scale}", trainer.iteration)
-    description = {**dataclasses.asdict(config), "iterations": trainer.iteration}
+    description = {**config.as_dict(), "iterations": trainer.iteration}
     files += [results.write(out_dir / f"{name}_results.json", name, scenes, rows[name], description) for name in rows]
     return [*data, *files, _draw(model, scenes, trainer.device, out_dir / "comparison.png")]
 

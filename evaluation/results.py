@@ -13,7 +13,7 @@ from data.facts import PROTOCOLS
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
 from metrics import METRICS
-from utils import replacing
+from utils import as_utf8, replacing, scene_name
 
 # The columns of the printed table.
 PRINTED = ("MPSNR", "MSSIM", "MSSIM_gaussian", "SAM", "ERGAS", "CrossCorrelation", "RMSE")
@@ -101,7 +101,8 @@ def read(path: str | Path) -> SceneResults:
     mean = _an_object(content["mean"], "mean")
     if missing := [metric for metric in METRICS if metric not in mean]:
         raise ValueError(f"{missing[0]!r} is missing")
-    scenes = {name: _an_object(row, f"scene {name}") for name, row in _an_object(content["scenes"], "scenes").items()}
+    rows = _an_object(content["scenes"], "scenes")
+    scenes = {scene_name(name): _an_object(row, f"scene {name}") for name, row in rows.items()}
     if not scenes:
         raise ValueError("no scenes were scored")
     for name, row in scenes.items():
@@ -131,7 +132,10 @@ def content_of(path: str | Path) -> Any:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         # JSON can name halves of characters (\ud800), which no file takes.
-        json.dumps(content, ensure_ascii=False).encode()
+        text = json.dumps(content, ensure_ascii=False)
+        text.encode("utf-8", "surrogateescape")
+        # Earlier versions recorded names that are not UTF-8.
+        content = content if text.isascii() else json.loads(as_utf8(text))
     except UnicodeError as error:
         raise ValueError("it is no text in UTF-8") from error
     except RecursionError as error:
@@ -206,7 +210,7 @@ def _protocol(value):
 def _spectra(content):
     """(bands, wavelengths) as SceneResults has them."""
     bands = {
-        name: _numbers(values, f"bands of {name}")
+        scene_name(name): _numbers(values, f"bands of {name}")
         for name, values in _an_object(content.get("bands") or {}, "bands").items()
     }
     if empty := [name for name, values in bands.items() if not values]:

@@ -13,7 +13,7 @@ import numpy as np
 import pictures
 from evaluation.scenes import TestScene
 from metrics import band_mse, psnr
-from utils import UserError, refuse_small_memory, replacing
+from utils import UserError, refuse_small_memory, replacing, scene_name
 
 # HR pixels along a crop's edge, and how many scenes of 31 bands leave one: together some 4 MB.
 EDGE, SCENES, BANDS = 96, 3, 31
@@ -118,7 +118,7 @@ def read(path: str | Path) -> list[Sample]:
             wavelengths = f["wavelengths"] if f["wavelengths"].size else None
             crops = [
                 Sample(
-                    scene,
+                    scene_name(scene) if isinstance(scene, str) else scene,
                     tuple(corners[k]),
                     shown,
                     wavelengths,

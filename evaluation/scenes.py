@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from data.errors import DataError
-from data.folders import find_mats
+from data.folders import find_mats, unique_by_name
 from data.imresize import degrade, enlarge
 from data.mat import read_mat
 from data.sources import to_bands_first
-from data.store import Store, is_store
-from utils import given_by, progress_bar, say
+from data.store import Contents, Store, folder_contents, is_store
+from utils import given_by, progress_bar, say, scene_name
 
 # SSIM needs a window of 7 x 7 pixels.
 SMALLEST = 7
@@ -65,6 +65,7 @@ class SceneSet:
                 self.protocol = protocol or self._store.protocol
             else:
                 self.entries, self.dataset, self.protocol = find_mats(path), "", protocol or "corrected"
+                unique_by_name(self.path, [(p.stem, p) for p in self.entries], lambda p: p.name)
             if not self.entries:
                 raise DataError(
                     path, "neither a scene store nor a folder of .mat files", "make a store with the command prepare"
@@ -73,11 +74,26 @@ class SceneSet:
             say(f"{path}: the first {limit} of {len(self.entries)} scenes are used, as asked")
             self.entries = self.entries[:limit]
 
+    @property
+    def contents(self) -> Contents:
+        """Bands (of a store) and sources of the scenes that are used."""
+        if self._store is None:
+            return folder_contents(self.path, self.entries)
+        store = self._store
+        return Contents(
+            self.path, {n: store.bands[n] for n in self.entries}, {n: store.hashes[n] for n in self.entries}
+        )
+
     def __len__(self) -> int:
         return len(self.entries)
 
     def __iter__(self) -> Iterator[TestScene]:
         return map(self.load, self.entries)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the scenes that are used."""
+        return [scene_name(entry.stem) if isinstance(entry, Path) else entry for entry in self.entries]
 
     @property
     def ergas_ratio(self) -> int:
@@ -111,7 +127,8 @@ class SceneSet:
             gt, name, given = to_bands_first(scene.values(self.protocol)), scene.name, {}
             band_names, wavelengths = scene.band_names, scene.wavelengths
         else:
-            given, name, wavelengths = read_mat(entry, ("gt",), ("ms", "ms_bicubic")), entry.stem, None
+            given, wavelengths = read_mat(entry, ("gt",), ("ms", "ms_bicubic")), None
+            name = scene_name(entry.stem)
             gt = to_bands_first(given["gt"])
             band_names = [f"band {k + 1}" for k in range(gt.shape[1])]
         self._check_size(name, gt)

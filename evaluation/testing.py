@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from config import TestConfig
+from data.bands import BandList
+from data.folders import few_of, unique_by_name
 from data.imresize import back_project
 from evaluation import results, scoring
 from evaluation.samples import Samples
@@ -22,7 +25,7 @@ from models.network import Network
 from models.precision import DEVIATIONS, InPrecision
 from training.checkpoint import RUN_FILES
 from training.processes import World
-from utils import UserError, file_name, only_here, say, select_device, warn_of_slow_bf16, writing
+from utils import UserError, as_utf8, file_name, only_here, say, select_device, warn_of_slow_bf16, writing
 
 # Weights that are called alike in every run's folder; results are called after the folder.
 RUN_WEIGHTS = (*RUN_FILES, results.BEST_WEIGHTS)
@@ -39,6 +42,7 @@ class Method:
     title: str
     n_scale: int
     n_colors: int
+    wavelengths: np.ndarray | None = None
 
 
 class BackProjected(nn.Module):
@@ -75,7 +79,11 @@ def test(config: TestConfig) -> list[Path]:
     result_path = Path(config.result_path).expanduser()
     with writing(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
+    if config.save_images:
+        unique_by_name(scenes.path, [(file_name(name), name) for name in scenes.names], str)
     scenes.check(method.n_colors or None)
+    if method.n_colors:
+        _remark_on_bands(scenes, BandList(method.n_colors, method.wavelengths))
     model, title = _as_asked(method, config, device)
     images_dir = result_path / f"{file_name(title)}_images" if config.save_images else None
     started = time.monotonic()
@@ -91,6 +99,20 @@ def test(config: TestConfig) -> list[Path]:
     # What is on the disk is not lost where nobody reads the table.
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
     return written
+
+
+def _remark_on_bands(scenes: SceneSet, network: BandList) -> None:
+    """Name scenes of other wavelengths than those that the weights were trained on, or note that these are unknown."""
+    bands = scenes.contents.bands
+    if others := [name for name, its in bands.items() if not its.is_same(network)]:
+        first = bands[others[0]]
+        say(
+            f"{scenes.path}: {few_of(others)} {'have' if len(others) > 1 else 'has'} {first}, but the weights were "
+            f"trained on {network}{first.differs_from(network)}: the scores are of bands that they were not trained for"
+        )
+    elif network.centres is None or not bands or any(its.centres is None for its in bands.values()):
+        whose = "weights'" if network.centres is None else "scenes'"
+        say(f"{scenes.path}: the {whose} wavelengths are not known; assuming the {network.count} bands of the weights")
 
 
 def _as_asked(method: Method, config: TestConfig, device: torch.device) -> tuple[nn.Module, str]:
@@ -154,10 +176,11 @@ def _method_of(config: TestConfig) -> Method:
     architecture = loaded.architecture
     _refuse_contradictions(config, architecture)
     path = loaded.path.absolute()
-    title = path.stem
+    title = as_utf8(path.stem)
     if path.name in RUN_WEIGHTS:
-        title = path.parent.name if path.name == RUN_FILES[0] else f"{path.parent.name}_{path.stem}"
-    return Method(loaded.model, architecture["name"], title, architecture["n_scale"], architecture["n_colors"])
+        title = as_utf8(path.parent.name if path.name == RUN_FILES[0] else f"{path.parent.name}_{path.stem}")
+    n_scale, n_colors = architecture["n_scale"], architecture["n_colors"]
+    return Method(loaded.model, architecture["name"], title, n_scale, n_colors, loaded.wavelengths)
 
 
 def _refuse_contradictions(config: TestConfig, architecture: dict[str, Any]) -> None:

@@ -6,26 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.facts import SAME_BAND, are_same_bands
+from data.bands import BandList
+from data.facts import SAME_BAND
 from utils import UserError
-
-
-@dataclass(frozen=True)
-class BandList:
-    """The bands of a scene or of a network.
-
-    Attributes:
-        count: how many.
-        centres: in nm, one each, or None where nobody knows them.
-    """
-
-    count: int
-    centres: np.ndarray | None
-
-    def __str__(self) -> str:
-        if self.centres is None:
-            return f"{self.count} bands of unknown wavelengths"
-        return f"{self.count} bands ({', '.join(f'{w:g}' for w in self.centres)} nm)"
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,7 @@ def match_bands(
         taper: nm beyond the network's range over which the detail of its last band fades out.
 
     Raises:
-        UserError: with both lists, for bands that are others.
+        UserError: for bands that differ, with the number and range of both.
     """
     if scene.centres is None or network.centres is None:
         if scene.count == network.count:
@@ -66,11 +49,11 @@ def match_bands(
             return None
         remedy = "--wavelengths first,last with --resample_bands 1 interpolates, or give other weights"
         raise UserError(f"{path}: {scene}, the network was trained on {network}; {remedy}")
-    if are_same_bands(scene.count, scene.centres, network.count, network.centres):
+    if scene.is_same(network):
         return None
     if not resample:
         remedy = "--resample_bands 1 interpolates, or give other weights"
-        raise UserError(f"{path}: {scene}, the network was trained on {network}; {remedy}")
+        raise UserError(f"{path}: {scene}, the network was trained on {network}{scene.differs_from(network)}; {remedy}")
     return _interpolated(path, scene.centres, network.centres, tell, taper)
 
 

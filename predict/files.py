@@ -50,7 +50,7 @@ def predict(config: PredictConfig) -> list[Path]:
     if source.is_file() or rasters.is_band_folder(source):
         target = _target(config.output, source)
         return _predict_scene(source, target, _picture_of(target, config), network, config, world)
-    scenes = rasters.scenes_below(source)
+    scenes = rasters.scenes_below(source, rasters.CubeOptions.of(config))
     if not scenes:
         raise UserError(f"--input {source}: no scene below it (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs)")
     return _predict_scenes(scenes, source, Path(config.output), network, config, world)

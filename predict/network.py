@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from config import PredictConfig
+from data.bands import BandList
 from models import weights
 from models.ensemble import SelfEnsemble
 from models.precision import DEVIATIONS, InPrecision
 from predict import tiles
-from predict.bands import BandList
 from utils import free_memory, select_device, warn_of_slow_bf16
 
 

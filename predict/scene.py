@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from config import PredictConfig
+from data.bands import BandList
 from data.imresize import back_project, enlarge
 from data.rasters import Raster
 from data.rasters.values import peak_of, read_unit, understand
 from data.spectral import apply_along_bands
 from predict import tiles
-from predict.bands import BandList, match_bands
+from predict.bands import match_bands
 from predict.network import DeviceNetwork
 from training.processes import World
 from utils import UserError, is_out_of_memory, progress_bar

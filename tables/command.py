@@ -8,7 +8,7 @@ from tables.gather import gather
 from tables.latex import latex
 from tables.markdown import markdown
 from tables.page import page
-from utils import only_here, replacing
+from utils import as_utf8, only_here, replacing
 
 
 def make_tables(config: TablesConfig) -> list[Path]:
@@ -31,6 +31,7 @@ def make_tables(config: TablesConfig) -> list[Path]:
         "tables.tex": latex(report),
         "index.html": html,
     }
+    texts = {name: as_utf8(text) for name, text in texts.items()}
     with only_here(out_dir):
         for name, text in texts.items():
             with replacing(out_dir / name) as temporary:

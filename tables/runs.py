@@ -15,6 +15,7 @@ from evaluation import results
 from evaluation.results import SceneResults
 from models.registry import PRETRAINED
 from tables.differences import iterations_an_epoch
+from utils import as_utf8
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
     if not named:
         return None
     weights = Path(named)
-    moved = [p for p in sorted(runs_dir.rglob("*.pth")) if p.parts[-2:] == weights.absolute().parts[-2:]]
+    # The name was recorded as UTF-8.
+    wanted = weights.absolute().parts[-2:]
+    moved = [p for p in sorted(runs_dir.rglob("*.pth")) if tuple(map(as_utf8, p.parts[-2:])) == wanted]
     for candidate in [weights, *moved]:
         if not candidate.is_file():
             continue

@@ -16,7 +16,7 @@ from torch import nn
 from data.facts import VISIBLE, published_split
 from data.rasters import CubeOptions, Output, open_raster
 from data.rasters.values import understand
-from data.store import Store
+from data.store import Scene, Store, join_parts, write_part
 from data.stream import Batch
 from models import build_model
 from models import weights as checkpoint
@@ -276,3 +276,19 @@ def write_larger(path, out, options=None, value_scale=0.0, nodata=None):
     output.describe(understand(raster, value_scale, nodata))
     output.finish(larger(raster.read()))
     return raster, output.path
+
+
+def write_store(path, wavelengths, size=(32, 32), hashes=None):
+    """A store of random scenes {name: wavelengths or None}, of 16 bands where these are not known."""
+    parts = []
+    for seed, (name, waves) in enumerate(wavelengths.items()):
+        bands = 16 if waves is None else len(waves)
+        cube = fixtures.smooth_cube(seed, *size, bands).astype(np.float32)
+        source = (hashes or {}).get(name, f"{path.name} {name}")
+        scene = Scene(name, cube, 1.0, wavelengths=waves, source=f"{name}.npz", source_sha256=source)
+        parts.append(path.with_name(f"{path.name}.{name}.part"))
+        write_part(parts[-1], scene)
+    join_parts(path, parts, {"dataset": "Mine", "protocol": "corrected", "program": "test"})
+    for part in parts:
+        part.unlink()
+    return path

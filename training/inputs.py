@@ -11,9 +11,12 @@ import torch
 import objectives
 from config import FOLDERS, TrainConfig
 from data import sources
+from data.bands import SameBands
 from data.facts import DATASETS, wavelengths_of
+from data.folders import few_of
 from data.sources import Source
 from data.spectral import conversion_for, lift_matrix, read_conversion
+from data.store import Contents
 from data.stream import PatchStream
 from training.processes import World
 from utils import UserError, given_by, say
@@ -30,6 +33,8 @@ class Inputs:
         wavelengths: their centres in nm, or None.
         conversion: bands x n_subs matrix of the consistency loss on the device; None where nobody needs it.
         rgb_is_halved: whether RGB images were halved first, as in the paper; None without them.
+        bands: those of the spectral images, to which scored scenes are added.
+        contents: of the labelled and unlabelled images.
     """
 
     config: TrainConfig
@@ -38,6 +43,8 @@ class Inputs:
     wavelengths: np.ndarray | None
     conversion: torch.Tensor | None
     rgb_is_halved: bool | None
+    bands: SameBands
+    contents: dict[str, Contents]
 
     @property
     def patch_counts(self) -> dict[str, int]:
@@ -49,6 +56,31 @@ class Inputs:
         """Hash of the conversion's values, which may stand in a file; None without one."""
         matrix = self.conversion
         return None if matrix is None else hashlib.sha256(matrix.cpu().numpy().tobytes()).hexdigest()
+
+    def check_scored(self, flag: str, scenes: Contents) -> None:
+        """Compare scenes that are scored with those that are trained on.
+
+        Args:
+            flag: that the scenes came by.
+            scenes: the scenes.
+
+        Raises:
+            UserError: naming a scored scene that is labelled too, or one of other bands.
+        """
+        scenes.add_to(self.bands)
+        labelled, unlabelled = self.contents["labelled"], self.contents.get("unlabelled")
+        if shared := labelled.shared_with(scenes):
+            same = few_of([there if here == there else f"{there} (labelled as {here})" for here, there in shared])
+            raise UserError(
+                f"--{flag} {scenes.path}: {same} {'are' if len(shared) > 1 else 'is'} among the labelled scenes of "
+                f"{labelled.path}, and a network is not scored on what it was trained on; prepare the splits again, or "
+                "give other scenes"
+            )
+        if unlabelled and (shared := unlabelled.shared_with(scenes)):
+            say(
+                f"--{flag} {scenes.path}: {few_of([there for _, there in shared])} among the unlabelled images of "
+                f"{unlabelled.path} too: the network is trained on their LR images, without HR"
+            )
 
     def close(self) -> None:
         """End what reads ahead."""
@@ -75,7 +107,11 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
     opened: dict[str, Source] = {"labelled": labelled}
     for objective, _ in objectives.active(config):
         if objective.stream not in opened:
-            opened[objective.stream] = _open(objective.stream, config, labelled.n_colors)
+            opened[objective.stream] = _open(objective.stream, config)
+    bands = SameBands(sources.ONE_SENSOR)
+    contents = {name: source.contents for name, source in opened.items() if name != "rgb"}
+    for images in contents.values():
+        images.add_to(bands)
     _say_unused(given, opened)
     streams = {
         name: PatchStream(
@@ -91,7 +127,7 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
         for name, source in opened.items()
     }
     rgb_is_halved = not sources.are_whole_pictures(config.train_dir_rgb) if "rgb" in opened else None
-    return Inputs(config, streams, labelled.n_colors, labelled.wavelengths, conversion, rgb_is_halved)
+    return Inputs(config, streams, labelled.n_colors, labelled.wavelengths, conversion, rgb_is_halved, bands, contents)
 
 
 def remark_on_pictures(path: str) -> None:
@@ -103,7 +139,7 @@ def remark_on_pictures(path: str) -> None:
         )
 
 
-def _open(stream: str, config: TrainConfig, n_colors: int) -> Source:
+def _open(stream: str, config: TrainConfig) -> Source:
     """The source of the RGB or unlabelled stream."""
     size, stride = config.patch
     flag = FOLDERS[stream]
@@ -111,12 +147,7 @@ def _open(stream: str, config: TrainConfig, n_colors: int) -> Source:
     with given_by(flag, path):
         if stream == "rgb":
             return sources.rgb_source(path, size, stride, config.n_scale, lift_matrix(config.n_subs))
-        source = sources.unlabelled_source(path, size, stride, config.n_scale, config.protocol)
-    if source.n_colors != n_colors:
-        raise UserError(
-            f"{path}: {source.n_colors} bands, the labelled images have {n_colors}; give images of one sensor"
-        )
-    return source
+        return sources.unlabelled_source(path, size, stride, config.n_scale, config.protocol)
 
 
 def _check_labelled(source: Source, config: TrainConfig) -> None:

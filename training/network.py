@@ -12,7 +12,7 @@ from models import build_model, registry, weights
 from models.blocks import keep_fewer_activations
 from models.network import Network
 from training.inputs import Inputs
-from utils import UserError, say
+from utils import UserError, as_utf8, say
 
 
 def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[str, Any]]:
@@ -109,7 +109,7 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
     else:
         say(f"{given.path}: was trained on {bands} bands too, not all known by their wavelengths: all of it is taken")
     weights.load_strictly(model, state, given.path)
-    return {"started_from": {"file": given.path.name, "sha256": given.fingerprint, "taken": taken}}
+    return {"started_from": {"file": as_utf8(given.path.name), "sha256": given.fingerprint, "taken": taken}}
 
 
 def freeze(model: Network) -> None:

@@ -6,6 +6,7 @@ GeoTIFF, folders of one PNG a band.
 
 import dataclasses
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 
 from data.errors import DataError
-from data.folders import folders_below
+from data.folders import few_of, folders_below, is_output
 from data.kinds import NPZ, describe_kind
 from data.rasters import arrays, bands, envi, envi_header, hdf5, netcdf, position, tiff
 from data.rasters.base import DEFAULTS, NAMES_OF_KINDS, CubeOptions, Georeference, Raster, from_array, unreadable
@@ -51,6 +52,11 @@ EXTENSIONS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".he5", ".nc", ".nc4", ".h
 FORMATS_READ = (
     "MATLAB .mat, NumPy .npy and .npz, HDF5, netCDF-4, ENVI (.hdr with its data), TIFF, folders of one PNG a band"
 )
+# Names of label images, as they are kept beside scenes, and the bands of a coloured one.
+LABEL_NAME = re.compile(
+    r"(^|[\W_\d])(gt|ground_?truth|labels?|mask|class(es|map)?|annotations?)([\W_]?\d*)$|_?gt$", re.I
+)
+MOST_LABEL_BANDS = 4
 
 
 def format_of(path: str | Path) -> str | None:
@@ -374,20 +380,37 @@ def holds_only_pictures(folder: str | Path) -> bool:
     return all(p.is_file() and p.suffix.lower() == ".png" for p in Path(folder).iterdir())
 
 
-def scene_files(root: Path) -> list[Path]:
-    """Files below a folder, at most three levels down, that are scenes by content or extension, sorted."""
-    found = []
+def scene_files(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
+    """Files below a folder that are scenes by content or extension, sorted; see `folders_below`.
+
+    Passed over are this program's stores and crops and, with a remark, label images beside the scenes.
+    """
+    found: list[Path] = []
+    labels: list[Path] = []
     for folder, names in folders_below(root):
-        for path in (folder / name for name in names):
-            if not path.name.startswith(".") and path.is_file():
-                if path.suffix.lower() in EXTENSIONS or (os.access(path, os.R_OK) and format_of(path)):
-                    found.append(path)
+        for path in (folder / name for name in names if (folder / name).is_file()):
+            is_known = path.suffix.lower() in EXTENSIONS or (os.access(path, os.R_OK) and format_of(path))
+            if is_known and not is_output(path):
+                (labels if _is_label_image(path, options) else found).append(path)
+    if labels:
+        say(f"{root}: passed over as label images, not cubes: {few_of([path.name for path in labels])}")
     return found
 
 
-def scenes_below(root: Path) -> list[Path]:
+def _is_label_image(path: Path, options: CubeOptions) -> bool:
+    """True for a file that is named as labels are (PaviaU_gt.mat) and contains no cube of many bands."""
+    if not LABEL_NAME.search(path.stem):
+        return False
+    try:
+        return open_raster(path, options).shape[2] <= MOST_LABEL_BANDS
+    except DataError:
+        return True
+
+
+def scenes_below(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
     """`scene_files`, and folders of band pictures."""
-    return sorted([*scene_files(root), *(folder for folder, _ in folders_below(root) if is_band_folder(folder))])
+    folders = [folder for folder, _ in folders_below(root) if is_band_folder(folder)]
+    return sorted([*scene_files(root, options), *folders])
 
 
 def _sync(path):

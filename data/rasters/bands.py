@@ -9,6 +9,7 @@ from PIL import Image
 
 from data.errors import DataError
 from data.facts import VISIBLE
+from data.folders import refuse_dangling
 from data.images import read_bands
 from data.rasters.base import CubeOptions, Raster, given_wavelengths
 
@@ -19,6 +20,7 @@ FEWEST_BANDS = 4
 
 def band_files(folder: str | Path) -> dict[int, Path]:
     """The band pictures of a folder by their number: {number: path}; empty where it is no such folder."""
+    refuse_dangling(path for path in Path(folder).iterdir() if _BAND_FILE.fullmatch(path.name))
     stems: dict[str, dict[int, Path]] = {}
     for path in sorted(Path(folder).iterdir()):
         if path.is_file() and (match := _BAND_FILE.fullmatch(path.name)):

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.errors import DataError
 from data.facts import VISIBLE
-from data.folders import files_below, folders_below
+from data.folders import LEVELS, files_below, folders_below, unique_by_name
 from data.images import read_bands
 from data.raw.scene import RawScene
 from data.store import Scene
@@ -29,24 +29,24 @@ def find(folder: str | Path) -> dict[str, RawScene]:
 def band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
     """Band files of the scenes of a raw CAVE download: {name: {number: path}}.
 
-    A scene is any folder, at most three levels down, with files `<scene>_ms_01.png`, ...; Thumbs.db,
-    `*_RGB.bmp` and whatever else lies about is passed over.
+    A scene is any folder, at most LEVELS down, with files `<scene>_ms_01.png`, ...; Thumbs.db, `*_RGB.bmp` and other
+    files are passed over.
     """
     files_below(raw_dir)
     root = Path(raw_dir).expanduser()
-    scenes: dict[str, dict[int, Path]] = {}
+    scenes: list[tuple[str, dict[int, Path]]] = []
     for folder, files in folders_below(root):
         bands: dict[str, dict[int, Path]] = {}
         for match in filter(None, map(_BAND_FILE.fullmatch, files)):
             bands.setdefault(match[1], {})[int(match[2])] = folder / match[0]
-        for name, files_of_scene in bands.items():
-            if name in scenes:
-                first = scenes[name][min(scenes[name])].parent
-                raise DataError(root, f"scene {name} is there twice, in {first} and {folder}", "remove one of them")
-            scenes[name] = files_of_scene
+        scenes += bands.items()
     if not scenes:
-        raise DataError(root, "no CAVE scene below it", "expected folders like balloons_ms with balloons_ms_01.png")
-    return scenes
+        raise DataError(
+            root,
+            f"no CAVE scene below it, up to {LEVELS} folders down",
+            "expected folders like balloons_ms with balloons_ms_01.png",
+        )
+    return unique_by_name(root, scenes, lambda files_of_scene: str(files_of_scene[min(files_of_scene)].parent))
 
 
 def read_scene(name: str, files: dict[int, Path]) -> Scene:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
-from data.folders import find_pictures
+from data.folders import find_pictures, unique_by_name
 from data.images import read_picture
 from data.imresize import imresize
 from data.raw.scene import RawScene
@@ -18,15 +18,10 @@ def find(folder: str | Path) -> dict[str, RawScene]:
     pictures = find_pictures(folder)
     if not pictures:
         raise DataError(folder, "no pictures in it", "give the folder of DIV2K's PNG files")
-    found: dict[str, RawScene] = {}
-    for path in pictures:
-        if path.stem in found:
-            others = found[path.stem].files[0]
-            raise DataError(
-                folder, f"picture {path.stem} is there twice, as {others.name} and {path.name}", "rename one"
-            )
-        found[path.stem] = RawScene((path,), functools.partial(read_halved_picture, path), "halved")
-    return found
+    found = unique_by_name(Path(folder), [(path.stem, path) for path in pictures], lambda path: path.name)
+    return {
+        name: RawScene((path,), functools.partial(read_halved_picture, path), "halved") for name, path in found.items()
+    }
 
 
 def read_halved_picture(path: Path) -> Scene:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
-from data.folders import files_below
+from data.folders import LEVELS, files_below, folders_below, unique_by_name
 from data.mat import read_mat
 from data.raw.scene import RawScene
 from data.store import Scene
@@ -17,15 +17,15 @@ def find_mat_scenes(folder: str | Path, dataset_name: str, read: Callable[[Path]
     """One scene a .mat file; the subfolders of the downloads are looked through too."""
     files_below(folder)
     root = Path(folder).expanduser()
-    scenes: dict[str, RawScene] = {}
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() == ".mat" and p.is_file()):
-        if path.stem in scenes:
-            first = scenes[path.stem].files[0]
-            raise DataError(root, f"scene {path.stem} is there twice, in {first} and {path}", "remove one of them")
-        scenes[path.stem] = RawScene((path,), functools.partial(read, path))
-    if not scenes:
-        raise DataError(root, f"no .mat file below it, as {dataset_name} has", "check the path")
-    return scenes
+    mats = sorted(
+        place / name for place, names in folders_below(root) for name in names if Path(name).suffix.lower() == ".mat"
+    )
+    found = unique_by_name(root, [(path.stem, path) for path in mats if path.is_file()], str)
+    if not found:
+        raise DataError(
+            root, f"no .mat file below it, up to {LEVELS} folders down, as {dataset_name} has", "check the path"
+        )
+    return {name: RawScene((path,), functools.partial(read, path)) for name, path in found.items()}
 
 
 def mat_cube(path: Path, key: str, bands: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
-from data.folders import files_below
+from data.folders import LEVELS, files_below, unique_by_name
 from data.rasters import CubeOptions, open_raster, scene_files
 from data.rasters.base import DEFAULTS, Raster, wavelengths_file
 from data.rasters.gaps import filled, mark_in
@@ -31,24 +31,21 @@ def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawSc
         detail += held.read_text(encoding="utf-8", errors="replace")
     return {
         name: RawScene(_with_data_file(path), functools.partial(read_cube, path, options), detail)
-        for name, path in find_cubes(folder).items()
+        for name, path in find_cubes(folder, options).items()
     }
 
 
-def find_cubes(folder: str | Path) -> dict[str, Path]:
-    """Files below a folder, at most three levels down, that hold cubes: {name: path}, sorted.
+def find_cubes(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, Path]:
+    """Files below a folder that hold cubes: {scene name: path}, sorted; see `scene_files`.
 
     What has neither the content nor the extension of a known format is passed over.
     """
     files_below(folder)
     root = Path(folder).expanduser()
-    found: dict[str, Path] = {}
-    for path in scene_files(root):
-        if path.stem in found:
-            raise DataError(root, f"scene {path.stem} is there twice, in {found[path.stem]} and {path}", "rename one")
-        found[path.stem] = path
+    found = unique_by_name(root, [(path.stem, path) for path in scene_files(root, options)], str)
     if not found:
-        raise DataError(root, "no cube below it (.mat, .npy, .npz, HDF5, ENVI .hdr or TIFF)", "check the path")
+        formats = ".mat, .npy, .npz, HDF5, ENVI .hdr or TIFF"
+        raise DataError(root, f"no cube below it, up to {LEVELS} folders down ({formats})", "check the path")
     return found
 
 

@@ -238,5 +238,5 @@ def test_a_published_name_in_other_letters_is_meant_so(tmp_path):
 def test_pictures_of_one_name_are_refused(tmp_path):
     for name in ("a.png", "a.jpg", "b.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    with pytest.raises(DataError, match=r"picture a is there twice, as a\.\w+ and a\.\w+"):
+    with pytest.raises(DataError, match=r"scene a is there twice, in a\.\w+ and a\.\w+"):
         raw.find_scenes("DIV2K", tmp_path)

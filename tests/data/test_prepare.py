@@ -6,6 +6,7 @@ import pytest
 import rasterio
 from PIL import Image
 
+from data import prepare
 from data.facts import VISIBLE
 from data.raw import cave
 from data.store import Store
@@ -262,3 +263,95 @@ def test_own_scenes_are_prepared_as_predict_understands_them(run, tmp_path):
     values = Store(tmp_path / "test.h5").read("a").values()
     np.testing.assert_allclose(values[4:], cube[4:], atol=6e-5)
     np.testing.assert_allclose(values[0], cube[4], atol=6e-5)
+
+
+def own_raw(folder, names="abcde"):
+    for name in names:
+        cube = fixtures.smooth_cube(ord(name), 24, 28, 5).astype(np.float32)
+        fixtures.write_own(folder, "npy", cube, name)
+    return {"dataset_name": "Mine", "raw_dir": folder, "n_scale": 2}
+
+
+def stores_in(folder):
+    return {path.stem: Store(path).names for path in sorted(folder.glob("[a-z]*.h5"))}
+
+
+def test_stores_of_an_older_split_are_removed(run, tmp_path):
+    flags = {**own_raw(tmp_path / "raw"), "out_dir": tmp_path / "out"}
+    assert run("prepare", **flags, labelled="a,b", unlabelled="c", test="d")[0] == 0
+    code, out, err = run("prepare", **flags, labelled="c,d")
+    assert code == 0
+    assert stores_in(tmp_path / "out") == {"labelled": ["c", "d"]}
+    for split in ("unlabelled", "test"):
+        assert f"{split}.h5: removed" in out + err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["labelled.h5"]
+
+
+def test_stores_of_other_origin_stay(run, raw, tmp_path):
+    flags = {**own_raw(tmp_path / "raw"), "out_dir": tmp_path / "out"}
+    assert run("prepare", **{**flags, "dataset_name": "Other"}, test="d")[0] == 0
+    assert run("prepare", unlabelled_lr_dir=raw / "cave_lr_x4", out_dir=tmp_path / "out")[0] == 0
+    (tmp_path / "out" / "rgb.h5").write_bytes(b"of somebody")
+    assert run("prepare", **flags, labelled="a")[0] == 0
+    assert run("prepare", raw_dir=raw / "cave", out_dir=tmp_path / "out", labelled="balloons")[0] == 0
+    # LR images come by a call of their own, and are of another data set than the other stores here.
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["labelled.h5", "rgb.h5", "test.h5", "unlabelled.h5"]
+
+
+def test_lr_images_alone_leave_the_other_splits(run, raw, tmp_path):
+    assert run("prepare", raw_dir=raw / "cave", out_dir=tmp_path, labelled="balloons", test="hairs")[0] == 0
+    assert run("prepare", unlabelled_lr_dir=raw / "cave_lr_x4", out_dir=tmp_path)[0] == 0
+    assert set(stores_in(tmp_path)) == {"labelled", "unlabelled", "test"}
+
+
+def test_splits_appear_together_or_not_at_all(run, refused, tmp_path):
+    flags = {**own_raw(tmp_path / "raw"), "out_dir": tmp_path / "out"}
+    assert run("prepare", **flags, labelled="a,b", test="c")[0] == 0
+    before = stores_in(tmp_path / "out")
+    np.save(tmp_path / "raw" / "e.npy", np.full((24, 28, 5), np.nan, np.float32))
+    refused("prepare", **flags, labelled="c,d", test="e")
+    assert stores_in(tmp_path / "out") == before == {"labelled": ["a", "b"], "test": ["c"]}
+    # The finished split is not made again.
+    (tmp_path / "raw" / "e.npy").unlink()
+    own_raw(tmp_path / "raw", "e")
+    assert run("prepare", **flags, labelled="c,d", test="e")[0] == 0
+    assert stores_in(tmp_path / "out") == {"labelled": ["c", "d"], "test": ["e"]}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labelled.h5", "test.h5"]
+
+
+def test_a_stop_between_two_stores_leaves_no_mixed_splits(run, tmp_path, monkeypatch):
+    flags = {**own_raw(tmp_path / "raw"), "out_dir": tmp_path / "out"}
+    assert run("prepare", **flags, labelled="a,b", test="c")[0] == 0
+    replace, moved = prepare.os.replace, []
+
+    def stopped(source, target):
+        if str(source).endswith(".new") and moved:
+            raise KeyboardInterrupt
+        moved.append(target) if str(source).endswith(".new") else None
+        return replace(source, target)
+
+    monkeypatch.setattr(prepare.os, "replace", stopped)
+    assert run("prepare", **flags, labelled="c,d", test="e")[0] == 130
+    assert stores_in(tmp_path / "out") == {"labelled": ["c", "d"]}
+    monkeypatch.undo()
+    assert run("prepare", **flags, labelled="c,d", test="e")[0] == 0
+    assert stores_in(tmp_path / "out") == {"labelled": ["c", "d"], "test": ["e"]}
+
+
+def test_a_store_is_not_written_over_a_raw_scene(refused, tmp_path):
+    path = fixtures.write_own(tmp_path, "hdf5", fixtures.smooth_cube(0, 24, 28, 5).astype(np.float32), "labelled")
+    before = path.read_bytes()
+    flags = {"dataset_name": "Mine", "raw_dir": tmp_path, "out_dir": tmp_path, "n_scale": 2, "labelled": "labelled"}
+    assert "choose another --out_dir" in refused("prepare", **flags)
+    assert path.read_bytes() == before
+
+
+def test_copies_in_two_splits_and_empty_splits_are_noted(run, tmp_path):
+    flags = {**own_raw(tmp_path / "raw", "abc"), "out_dir": tmp_path / "out"}
+    code, out, err = run("prepare", **flags)
+    assert code == 0
+    assert "of 3 scenes gives none to: test" in out + err
+    shutil.copy(tmp_path / "raw" / "a.npy", tmp_path / "raw" / "copy.npy")
+    code, out, err = run("prepare", **flags, labelled="a,b", test="copy")
+    assert code == 0
+    assert "labelled scenes have the same content as test scenes: a = copy" in out + err

@@ -157,3 +157,13 @@ def test_messages_name_parameters_bare_and_on_the_command_line_as_flags(stores):
     assert caught.value.path == stores / "labelled.h5"
     assert "set a smaller patch_size" in str(caught.value)
     assert "set a smaller --patch_size" in caught.value.on_command_line()
+
+
+def test_images_smaller_than_a_patch_are_named(capsys):
+    sizes = {"big": (16, 16), "low": (15, 40), "narrow": (40, 15)}
+    scenes = [(name, np.ones((*size, 5), np.float32), 1.0, 1) for name, size in sizes.items()]
+    assert len(ScenePatches(scenes, 16, 16, 4, "st/labelled.h5")) == 1
+    said = capsys.readouterr().out
+    assert "st/labelled.h5: 2 of 3 images are smaller than a patch of 16 pixels and not used (low, narrow)" in said
+    ScenePatches(scenes[:1], 16, 16, 4, "st/labelled.h5")
+    assert "smaller" not in capsys.readouterr().out

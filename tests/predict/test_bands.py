@@ -13,14 +13,15 @@ from utils import UserError
 @pytest.mark.parametrize(
     ("scene", "network", "words"),
     [
-        (VISIBLE[:30], VISIBLE, "30 bands (400, 410"),
-        (VISIBLE + 5, VISIBLE, "31 bands (405, 415"),
-        (VISIBLE[::-1], VISIBLE, "31 bands (700, 690"),
-        (np.linspace(400, 700, 30), VISIBLE, "network was trained on 31 bands (400, 410"),
+        (VISIBLE[:30], VISIBLE, "30 bands, 400..690 nm"),
+        (VISIBLE + 5, VISIBLE, "31 bands, 405..705 nm"),
+        (VISIBLE[::-1], VISIBLE, "31 bands, 700..400 nm"),
+        (np.linspace(400, 700, 30), VISIBLE, "network was trained on 31 bands, 400..700 nm"),
         (None, VISIBLE, "5 bands of unknown wavelengths"),
+        (np.r_[400:450:10, 447:457:10, 460:701:10], VISIBLE, "(band 6: 447 and 450 nm)"),
     ],
 )
-def test_other_bands_are_refused_with_both_lists(scene, network, words):
+def test_other_bands_are_refused_with_both_ranges(scene, network, words):
     image = np.zeros((8, 8, 5 if scene is None else len(scene)), np.float32)
     model = bicubic_network(31)
     model.wavelengths = network
