@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from data import raw, store
 from data.bands import SameBands
-from data.errors import DataError
+from data.errors import DataError, as_flags
 from data.facts import SPLITS, published_split
 from data.folders import few_of
 from data.rasters import CubeOptions
 from data.raw.cave import SIZE as CAVE_SIZE
 from data.raw.scene import RawScene
+from data.scales import SameScale
 from utils import listed, only_here, progress_bar, random_generator, say, shown, writing
 
 # {split: path of its store}, {split: {scene name: RawScene}}.
@@ -54,6 +55,7 @@ def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
     bands = SameBands(
         "prepare the scenes of each sensor by themselves: name them with {labelled}, {unlabelled}, {test}"
     )
+    scales = SameScale()
     staged = {}
     with contextlib.ExitStack() as held:
         for path in stores.values():
@@ -62,11 +64,11 @@ def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
         hashes = {split: {name: scene.sha256() for name, scene in scenes.items()} for split, scenes in plan.items()}
         for split, path in stores.items():
             about = {**attributes, **extra.get(split, {})}
-            new = _stage_split(path, plan[split], hashes[split], about, config, bands, progress)
+            new = _stage_split(path, plan[split], hashes[split], about, config, (bands, scales), progress)
             if new:
                 staged[path] = new
         _put_in_place(staged, _stores_of_older_splits(config, out_dir, stores))
-    for remark in (bands.remark, *_remarks_on_copies(hashes)):
+    for remark in (bands.remark, as_flags(scales.remark) if staged else "", *_remarks_on_copies(hashes)):
         if remark:
             say(remark)
     return stores, list(staged)
@@ -201,14 +203,17 @@ def _stage_split(
     hashes: Mapping[str, str],
     attributes: Mapping[str, Any],
     config: Any,
-    bands: SameBands,
+    checks: tuple[SameBands, SameScale],
     progress: tqdm,
 ) -> Path | None:
     """Write the new store of a split beside its place; None if the one in place is up to date."""
+    bands, scales = checks
     staged = path.with_name(f".{path.name}.new")
     for made in (path, staged):
         if contents := _contents_if_current(made, attributes, hashes):
             contents.add_to(bands)
+            for name, scale in contents.scales.items():
+                scales.add(f"{path}: scene {name}", scale)
             progress.update(len(scenes))
             if made == staged:
                 return staged
@@ -223,7 +228,9 @@ def _stage_split(
     def done(name: str, remark: str = "") -> None:
         if remark:
             progress.write(shown(remark))
-        bands.add(str(scenes[name].files[0]), store.part_bands(parts[name]))
+        its_bands, its_scale = store.describe_part(parts[name])
+        bands.add(str(scenes[name].files[0]), its_bands)
+        scales.add(str(scenes[name].files[0]), its_scale)
         progress.update()
 
     for name in scenes:

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES
 from data.folders import ORIGIN, STORE_FORMAT
 from data.hdf5_structure import check_structure
 from data.kinds import unreadable_as
+from data.scales import FullScale
 from utils import refuse_small_memory, replacing, scene_name
 
 FORMAT = STORE_FORMAT
@@ -117,10 +118,10 @@ def part_sha256(path: Path) -> str | None:
     return sha256 if isinstance(sha256, str) else None
 
 
-def part_bands(path: Path) -> BandList:
-    """The bands of a part that `write_part` has written."""
+def describe_part(path: Path) -> tuple[BandList, FullScale]:
+    """The bands and the full-scale value of a part that `write_part` has written."""
     with h5py.File(path, "r") as f:
-        return _bands_of(f["scene"])
+        return _bands_of(f["scene"]), _full_scale_of(f["scene"])
 
 
 def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any]) -> None:
@@ -193,7 +194,8 @@ class Store:
     @property
     def contents(self) -> "Contents":
         """Bands and hashes of the scenes."""
-        return Contents(self.path, self.bands, self.hashes)
+        scales = {name: _full_scale_of(dataset) for name, dataset in self._held.items()}
+        return Contents(self.path, self.bands, self.hashes, scales)
 
     def read(self, name: str) -> Scene:
         """Read one scene.
@@ -264,11 +266,13 @@ class Contents:
         path: the store or folder.
         bands: {scene: its BandList}.
         hashes: {scene: source hash}; of a folder without hashes, {file name: its path}.
+        scales: {scene: its FullScale}; empty for a folder.
     """
 
     path: Path
     bands: Mapping[str, BandList]
     hashes: Mapping[str, str]
+    scales: Mapping[str, FullScale] = field(default_factory=dict)
 
     @property
     def wavelengths(self) -> np.ndarray | None:
@@ -403,6 +407,13 @@ def _checked_scenes(path, f):
             raise DataError(path, f"scene {shown} {wrong}", "prepare it again")
         names.add(item.attrs["name"])
         yield item.attrs["name"], item
+
+
+def _full_scale_of(dataset: h5py.Dataset) -> FullScale:
+    """The full-scale value of a store's scene; stores of earlier versions do not record that it is assumed."""
+    highest = dataset.attrs.get("assumed_scale_highest")
+    highest = float(highest) if _is_number(highest) else None
+    return FullScale(float(dataset.attrs["value_scale_corrected"]), dataset.dtype, highest)
 
 
 def _bands_of(dataset: h5py.Dataset) -> BandList:

@@ -73,8 +73,8 @@ def save_weights(
     """Save a plain state_dict that the released code can load too.
 
     The state_dict's metadata contains what the tensors do not determine: the network's settings, the overlap of the
-    band groups (it is in the file's name too), the wavelengths of the bands in nm, the scale and the number of bands, the
-    sensor's full-scale value (unless it is 0).
+    band groups (it is in the file's name too), the wavelengths of the bands in nm, the scale, the number of bands,
+    the sensor's full-scale value (unless it is 0).
 
     Raises:
         UserError: where the disk is full or the folder may not be written.
