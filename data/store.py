@@ -151,6 +151,7 @@ class Store:
         names: of its scenes, in its order.
         hashes: {scene: source hash}.
         bands: {scene: its BandList}.
+        scales: {scene: its FullScale}.
         wavelengths: centres in nm of the bands, of the first scene that knows them, else None.
         n_colors: bands of the first scene; 0 for a store without scenes.
         nbytes: that all scenes take in memory.
@@ -178,6 +179,7 @@ class Store:
         self.nbytes = sum(d.nbytes for d in self._held.values())
         first = next(iter(self._held.values()), None)
         self.bands = {name: _bands_of(dataset) for name, dataset in self._held.items()}
+        self.scales = {name: _full_scale_of(d) for name, d in self._held.items()}
         self.wavelengths = self.contents.wavelengths
         self.n_colors = 0 if first is None else first.shape[2]
 
@@ -194,8 +196,7 @@ class Store:
     @property
     def contents(self) -> "Contents":
         """Bands and hashes of the scenes."""
-        scales = {name: _full_scale_of(dataset) for name, dataset in self._held.items()}
-        return Contents(self.path, self.bands, self.hashes, scales)
+        return Contents(self.path, self.bands, self.hashes, self.scales)
 
     def read(self, name: str) -> Scene:
         """Read one scene.
