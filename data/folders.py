@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from data.errors import DataError
-from utils import scene_name
+from utils import say, scene_name
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # Folders below the one that is given, in which scenes are looked for.
@@ -68,7 +68,7 @@ def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
         DataError: naming links to nothing: files or folders that would be missing without a remark.
     """
     visited = set()
-    for place, subfolders, files in os.walk(root, followlinks=True):
+    for place, subfolders, files in os.walk(root, followlinks=True, onerror=_note_unreadable):
         subfolders[:] = sorted(n for n in subfolders if n[0] != "." and not _is_written_here(Path(place, n)))
         if len(Path(place).relative_to(root).parts) >= LEVELS or os.path.realpath(place) in visited:
             subfolders.clear()
@@ -77,6 +77,10 @@ def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
             names = sorted(name for name in files if name[0] != ".")
             refuse_dangling(Path(place, name) for name in names)
             yield Path(place), names
+
+
+def _note_unreadable(error: OSError) -> None:
+    say(f"{error.filename}: passed over, the folder cannot be read ({error.strerror})")
 
 
 def refuse_dangling(paths: Iterable[Path]) -> None:

@@ -20,7 +20,7 @@ from data.rasters import CubeOptions
 from data.raw.cave import SIZE as CAVE_SIZE
 from data.raw.scene import RawScene
 from data.scales import SameScale
-from utils import listed, only_here, progress_bar, random_generator, say, shown, writing
+from utils import is_held, listed, only_here, progress_bar, random_generator, say, shown, writing
 
 # {split: path of its store}, {split: {scene name: RawScene}}.
 Stores = Mapping[str, Path]
@@ -89,6 +89,8 @@ def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[
         return []
     older = []
     for path in (out_dir / f"{split}.h5" for split in SPLITS if split not in stores):
+        if not is_held(path):
+            _staged(path).unlink(missing_ok=True)
         with contextlib.suppress(DataError):
             if path.is_file():
                 with store.Store(path) as held:
@@ -208,7 +210,7 @@ def _stage_split(
 ) -> Path | None:
     """Write the new store of a split beside its place; None if the one in place is up to date."""
     bands, scales = checks
-    staged = path.with_name(f".{path.name}.new")
+    staged = _staged(path)
     for made in (path, staged):
         if contents := _contents_if_current(made, attributes, hashes):
             contents.add_to(bands)
@@ -241,6 +243,11 @@ def _stage_split(
     store.join_parts(staged, list(parts.values()), attributes)
     shutil.rmtree(parts_dir)
     return staged
+
+
+def _staged(path: Path) -> Path:
+    """Where a new store waits until those of all splits are whole."""
+    return path.with_name(f".{path.name}.new")
 
 
 def _write_parts(calls: Mapping[str, tuple], workers: int, done: Callable[[str, str], None]) -> None:

@@ -25,7 +25,7 @@ from predict.network import DeviceNetwork
 from predict.progress import Progress
 from predict.scene import SceneUpscaling
 from training.processes import World, naming_lost_peers
-from utils import Interrupted, UserError, only_here, replacing, say, signal_of, writing
+from utils import Interrupted, UserError, as_utf8, only_here, replacing, say, shown, signal_of, writing
 
 
 def predict(config: PredictConfig) -> list[Path]:
@@ -86,17 +86,19 @@ def _predict_scenes(scenes, source, folder, network, config, world):
     for path in scenes[world.rank :: world.size]:
         target = targets[path]
         if target.exists() and not config.overwrite:
-            tqdm.write(f"{target}: is there already; --overwrite 1 makes it anew")
+            tqdm.write(shown(f"{target}: is there already; --overwrite 1 makes it anew"))
             continue
         try:
             picture = _picture_of(target, config, is_stem_shared=alike[target.with_suffix("")] > 1)
             written += _predict_scene(path, target, picture, network, config, World.alone())
         except UserError as error:
             failed.append(path.name)
-            tqdm.write(f"failed: {error.on_command_line()}")
+            tqdm.write(shown(f"failed: {error.on_command_line()}"))
     written, failed = (sum(world.gather(share), []) for share in (written, failed))
     if failed and world.is_main:
-        print("\n".join(["wrote:", *(f"  {path}" for path in written)] if written else ["nothing to write"]))
+        print(
+            "\n".join(["wrote:", *(f"  {as_utf8(str(path))}" for path in written)] if written else ["nothing to write"])
+        )
     if failed:
         raise UserError(
             f"{len(failed)} of {len(scenes)} scenes failed ({', '.join(failed)}), for the reasons above; "

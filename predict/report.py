@@ -7,7 +7,7 @@ import numpy as np
 import pictures
 from predict import findings
 from predict.findings import Comparison
-from utils import UserError
+from utils import UserError, as_utf8
 
 # Edge of the detail that is shown pixel for pixel.
 DETAIL = 48
@@ -59,10 +59,12 @@ class _Page:
         self.colours = [colormaps["tab10"](k) for k in range(findings.SPOTS)]
         self.figure = Figure(figsize=PAGE, layout="constrained")
         self.grid = self.figure.add_gridspec(4, 12, height_ratios=(4, 4, 3, 3))
-        self.heading = f"{raster.path.name}: {width} x {height} x {bands} to {width * scale} x {height * scale}"
+        self.heading = (
+            f"{as_utf8(raster.path.name)}: {width} x {height} x {bands} to {width * scale} x {height * scale}"
+        )
         shown = ", ".join(f"{self.x[k]:g}" for k in self.found.shown) + (" nm" if known else "")
         grey = "; grey: no data" if np.isnan(self.found.overview[0]).any() else ""
-        self.figure.suptitle(f"{self.heading}, false colour {shown}{grey}", fontsize=14)
+        self.figure.suptitle(f"{self.heading}, false colour {shown}{grey}", fontsize=14, parse_math=False)
 
     def draw_overview(self):
         """The whole scene three times: LR, bicubic, SR, with the places of the spectra."""

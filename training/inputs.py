@@ -76,6 +76,11 @@ class Inputs:
                 f"{labelled.path}, and a network is not scored on what it was trained on; prepare the splits again, or "
                 "give other scenes"
             )
+        if alike := sorted(set(labelled.bands) & set(scenes.bands)):
+            say(
+                f"--{flag} {scenes.path}: {few_of(alike)} in {labelled.path} too, of another content or prepared in "
+                "another way; a network is not scored on what it was trained on, so check that the images differ"
+            )
         if unlabelled and (shared := unlabelled.shared_with(scenes)):
             say(
                 f"--{flag} {scenes.path}: {few_of([there for _, there in shared])} among the unlabelled images of "

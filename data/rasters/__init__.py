@@ -21,7 +21,7 @@ from data.rasters.base import DEFAULTS, NAMES_OF_KINDS, CubeOptions, Georeferenc
 from data.rasters.gaps import mark_in
 from data.rasters.raw import AXES, RawCube
 from data.rasters.values import Understanding, described
-from utils import refuse_irregular, say
+from utils import as_utf8, refuse_irregular, say
 
 __all__ = ["CubeOptions", "Output", "Raster", "from_array", "open_raster"]
 
@@ -355,6 +355,12 @@ class Output:
         }
         if not supported.get(self.kind, True):
             raise DataError(self.path, f"this format has no values of type {number}", "write to .npy or .h5")
+        name = str(self.path)
+        by_gdal = self.kind == "tiff" or (
+            (self.kind == "envi" or netcdf.is_named_so(self.path)) and self.like.georeference() is not None
+        )
+        if by_gdal and as_utf8(name) != name:
+            raise DataError(self.path, "this path is not UTF-8, and GDAL writes no other", "give another {output}")
         if self.kind == "mat5" and self.nbytes > arrays.LARGEST_MAT5:
             raise DataError(
                 self.path,

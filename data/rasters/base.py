@@ -268,6 +268,8 @@ def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
         return DataError(path, "the memory is too small to read it", "close other programs, or cut the scene up")
     if isinstance(error, PermissionError):
         return DataError(path, "may not be read", "ask its owner for the permission")
+    if isinstance(error, UnicodeEncodeError):
+        return DataError(path, "its path is not UTF-8, and GDAL opens no other", "rename the file or folder")
     for words, package in MISSING_CODECS.items():
         if words in reason.lower():
             return DataError(path, f"packed in a way that is not known here ({reason[:150]})", package)

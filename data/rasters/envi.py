@@ -27,7 +27,7 @@ from data.rasters.base import (
 )
 from data.rasters.grid import finer_map_info
 from data.rasters.raw import AXES, RawCube, RawWindows
-from utils import say, writing
+from utils import as_utf8, say, writing
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
 # ENVI's numbers of the types that its files hold.
@@ -418,7 +418,7 @@ def _fields_of_scaling(like) -> envi_header.Header:
 
 def _described(path, like, scale):
     """Header fields of a scene that came from another format."""
-    fields: envi_header.Header = {"description": [f"{like.path.name}, {scale} times as large"]}
+    fields: envi_header.Header = {"description": [f"{as_utf8(like.path.name)}, {scale} times as large"]}
     if like.wavelengths is not None:
         fields |= _fields_of_wavelengths(like)
     if like.band_names:

@@ -203,3 +203,57 @@ def test_pictures_that_would_have_one_name_are_refused(refused, tmp_path):
         scipy.io.savemat(tmp_path / name, {"gt": fixtures.smooth_cube(0, 24, 28, 12)})
     flags = {"model_title": "Bicubic", "n_scale": 2, "test_dir": tmp_path, "result_path": tmp_path / "results"}
     assert "a:b and a?b" in refused("test", **flags, save_images=1)
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch, capsys):
+    own_scene(tmp_path / "a.npz")
+    own_scene(tmp_path / "closed" / "b.npz")
+    scandir = os.scandir
+
+    def closed(path):
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert list(raw.find_scenes("Mine", tmp_path)) == ["a"]
+    assert "closed: passed over, the folder cannot be read (Permission denied)" in capsys.readouterr().out
+
+
+def test_folders_of_scenes_of_any_name_are_predicted(run, tmp_path):
+    for name in (OLD, b"good", b"bad"):
+        path = own_scene(tmp_path / "raw" / "x.npz", size=(24, 28))
+        os.rename(path, os.fsencode(path.parent) + b"/" + name + b".npz")
+    (tmp_path / "raw" / os.fsdecode(OLD + b"2.npz")).write_bytes(b"damaged")
+    save_weights(build_model("DeepShare", 12, 2, n_feats=4, n_blocks=1), tmp_path / "w.pth", 2)
+    flags = {"input": tmp_path / "raw", "output": tmp_path / "out", "model_dir": tmp_path / "w.pth", "report": 1}
+    # One is damaged; the message names it.
+    assert run("predict", **flags)[0] == 2
+    results = sorted(os.listdir(os.fsencode(tmp_path / "out")))
+    assert results == sorted(
+        [
+            b"bad.npz",
+            b"bad_report.png",
+            b"good.npz",
+            b"good_report.png",
+            *(OLD + end for end in (b".npz", b"_report.png")),
+        ]
+    )
+    assert run("predict", **flags)[0] == 2
+    assert run("tables", runs_dir=tmp_path / "out")[0] == 0
+
+
+def test_names_that_gdal_cannot_open_are_refused_before_work(refused, tmp_path):
+    cube = fixtures.smooth_cube(0, 24, 28, 12).astype(np.float32)
+    path = fixtures.write_own(tmp_path / "raw", "tiff", cube, "x")
+    name = os.fsdecode(OLD + b".tif")
+    os.rename(path, path.with_name(name))
+    own_scene(tmp_path / "a.npz")
+    save_weights(build_model("DeepShare", 12, 2, n_feats=4, n_blocks=1), tmp_path / "w.pth", 2)
+    flags = {"model_dir": tmp_path / "w.pth"}
+    for wrong in (
+        {"input": path.with_name(name), "output": tmp_path / "out.tif"},
+        {"input": tmp_path / "a.npz", "output": tmp_path / name},
+    ):
+        assert "path is not UTF-8" in refused("predict", **flags, **wrong)
+    assert "path is not UTF-8" in refused("prepare", **flags_of(tmp_path, test=OLD_TEXT))

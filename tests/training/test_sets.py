@@ -42,6 +42,13 @@ def test_scored_scenes_among_the_unlabelled_are_named(run, tmp_path, flags):
     assert "f among the unlabelled images" in out + err
 
 
+def test_scenes_of_one_name_but_another_content_are_noted(run, tmp_path, flags):
+    write_store(tmp_path / "again.h5", {"a": WAVES})
+    code, out, err = run("train", **flags, test_dir=tmp_path / "again.h5")
+    assert code == 0
+    assert "check that the images differ" in out + err
+
+
 def test_exported_patches_know_their_scenes(run, refused, tmp_path):
     (tmp_path / "raw").mkdir()
     for seed, name in enumerate("ab"):
