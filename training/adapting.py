@@ -129,7 +129,7 @@ class Adaptation(Steps):
                 "give weights of DeepShare"
             )
         with given_by("input", config.input):
-            raster, cube, split = _open_scene(config, given.architecture["n_scale"])
+            raster, cube, split = _open_scene(config, given.architecture["n_scale"], given.architecture["n_colors"])
         self.split, self._wavelengths = split, raster.wavelengths
         self.config = _settings(config, given, raster, split)
         self.streams = self._open_streams(raster, cube)
@@ -322,12 +322,12 @@ class Adaptation(Steps):
         return files_of(self._output)
 
 
-def _open_scene(config: AdaptConfig, n_scale: int) -> tuple[rasters.Raster, Any, Split]:
+def _open_scene(config: AdaptConfig, n_scale: int, n_colors: int) -> tuple[rasters.Raster, Any, Split]:
     """(the scene, its values in 0..1: in memory where a tenth of what is free is enough, how it is shared out)."""
     path = Path(config.input).expanduser()
     if not path.exists():
         raise UserError(f"--input {path}: no such file or folder; check the path")
-    raster = rasters.open_raster(path, rasters.CubeOptions.of(config))
+    raster = rasters.open_raster(path, rasters.CubeOptions.of(config, n_colors))
     understood = understand(raster, config.value_scale, float(config.nodata) if config.nodata else None)
     if understood.high is None:
         raise UserError(f"--input {path}: nothing but missing data; give another scene")
