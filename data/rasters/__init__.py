@@ -387,8 +387,10 @@ def scene_files(root: Path) -> list[Path]:
 
 
 def scenes_below(root: Path) -> list[Path]:
-    """`scene_files`, and folders of band pictures."""
-    return sorted([*scene_files(root), *(folder for folder, _ in folders_below(root) if is_band_folder(folder))])
+    """`scene_files`, and folders of band pictures; numbered pictures beside a scene's file are previews."""
+    files = scene_files(root)
+    beside = {path.parent for path in files}
+    return sorted([*files, *(f for f, _ in folders_below(root) if f not in beside and is_band_folder(f))])
 
 
 def _sync(path):

@@ -1,7 +1,7 @@
 """Any folder of hyperspectral cubes: the format told by the content, the band axis found or named.
 
 Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, ENVI (.hdr with its data file), multi-band
-TIFF and GeoTIFF.
+TIFF and GeoTIFF, folders of one PNG a band.
 """
 
 import functools
@@ -12,7 +12,8 @@ import numpy as np
 
 from data.errors import DataError
 from data.folders import files_below
-from data.rasters import CubeOptions, open_raster, scene_files
+from data.rasters import CubeOptions, open_raster, scenes_below
+from data.rasters.bands import band_files
 from data.rasters.base import DEFAULTS, wavelengths_file
 from data.rasters.gaps import filled, mark_in
 from data.rasters.values import LARGEST_FLOAT, refuse_marks, scale_of, scaling_under
@@ -21,7 +22,7 @@ from data.store import Scene
 from utils import say
 
 # Of how values are understood; another number makes stores of own cubes anew.
-RULES = 2
+RULES = 3
 
 
 def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawScene]:
@@ -36,19 +37,22 @@ def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawSc
 
 
 def find_cubes(folder: str | Path) -> dict[str, Path]:
-    """Files below a folder, at most three levels down, that hold cubes: {name: path}, sorted.
+    """Files and folders of band pictures below a folder, at most three levels down, that hold cubes: {name: path}.
 
     What has neither the content nor the extension of a known format is passed over.
     """
     files_below(folder)
     root = Path(folder).expanduser()
     found: dict[str, Path] = {}
-    for path in scene_files(root):
-        if path.stem in found:
-            raise DataError(root, f"scene {path.stem} is there twice, in {found[path.stem]} and {path}", "rename one")
-        found[path.stem] = path
+    for path in scenes_below(root):
+        name = path.name if path.is_dir() else path.stem
+        if name in found:
+            raise DataError(root, f"scene {name} is there twice, in {found[name]} and {path}", "rename one")
+        found[name] = path
     if not found:
-        raise DataError(root, "no cube below it (.mat, .npy, .npz, HDF5, ENVI .hdr or TIFF)", "check the path")
+        raise DataError(
+            root, "no cube below it (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF or band PNGs)", "check the path"
+        )
     return found
 
 
@@ -119,7 +123,9 @@ def checked_scene(
 
 
 def _with_data_file(path: Path) -> tuple[Path, ...]:
-    """A cube's file, the data beside an ENVI header, and what GDAL reads beside either: a mask and metadata."""
+    """A cube's files: its band pictures, or its file, the data beside an ENVI header, a mask and metadata for GDAL."""
+    if path.is_dir():
+        return tuple(file for _, file in sorted(band_files(path).items()))
     beside = [p for p in sorted(path.parent.glob(f"{glob.escape(path.stem)}*")) if p != path and p.is_file()]
     rasters = [path]
     if path.suffix.lower() == ".hdr":

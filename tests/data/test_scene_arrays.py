@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from PIL import Image
 
 from data.errors import DataError
 from data.mat import mat_shapes, read_mat
@@ -260,3 +261,54 @@ def test_doubles_stay_doubles_in_mat_files(tmp_path):
     assert scipy.io.loadmat(tmp_path / "a.mat")["nRow"].dtype == np.uint8
     found = enlarged(tmp_path / "a.mat", 16)
     assert found["nRow"].dtype == np.float64 and found["nRow"].item() == 320
+
+
+def write_pictures(folder, names):
+    """One 16-bit picture a name, the k-th of value 1000 (k + 1) with one brighter pixel."""
+    folder.mkdir(parents=True)
+    for k, name in enumerate(names):
+        band = np.full((8, 9), 1000 * (k + 1), np.uint16)
+        band[0, 0] += 500
+        Image.fromarray(band).save(folder / name)
+    return folder
+
+
+CENTRES = (400, 410, 425, 1000)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["teapot_{}.png", "teapot-{}nm.png", "{}nm.png", "{}.png", "t {} NM.png", "teapot_{}.0.png", "b2_{}.5nm.png"],
+)
+def test_band_pictures_are_named_by_wavelength(tmp_path, form):
+    folder = write_pictures(tmp_path / "teapot", [form.format(w) for w in CENTRES])
+    raster = open_raster(folder)
+    assert raster.wavelengths.tolist() == [w + (0.5 if ".5" in form else 0) for w in CENTRES]
+    assert raster.read()[1, 1].tolist() == [1000, 2000, 3000, 4000]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 4, 5), (101, 102, 104, 105), (10, 20, 30, 40)])
+def test_missing_numbered_pictures_are_refused(tmp_path, numbers):
+    with pytest.raises(DataError, match=r"band \d+ of \d+..\d+ is missing"):
+        open_raster(write_pictures(tmp_path / "a", [f"a_{n:02d}.png" for n in numbers]))
+
+
+def test_numbered_pictures_have_no_wavelengths(tmp_path):
+    raster = open_raster(write_pictures(tmp_path / "a", [f"a_{n}.png" for n in (400, 401, 402, 403)]))
+    assert raster.wavelengths is None and raster.shape == (8, 9, 4)
+
+
+def test_folders_of_band_pictures_are_own_scenes(tmp_path):
+    for name in ("teapot.v1", "cup"):
+        write_pictures(tmp_path / name, [f"x_{w}.png" for w in CENTRES])
+    (tmp_path / "cube").mkdir()
+    write(tmp_path / "cube" / "c.npz", {"X": CUBE})
+    for k in range(4):
+        Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "cube" / f"preview_{k}.png")
+    scenes = find_scenes("Mine", tmp_path)
+    assert sorted(scenes) == ["c", "cup", "teapot.v1"]
+    scene = scenes["cup"].read()
+    assert (scene.cube.shape, scene.wavelengths.tolist()) == ((8, 9, 4), list(CENTRES))
+    before = scenes["cup"].sha256()
+    Image.fromarray(np.ones((8, 9), np.uint16)).save(tmp_path / "cup" / "x_410.png")
+    assert find_scenes("Mine", tmp_path)["cup"].sha256() != before
