@@ -302,6 +302,9 @@ class Output:
     def _say_what_is_lost(self):
         """Name what the format has no place for."""
         like, name = self.like, self.path.name
+        extra = list(like.details.get("only_in_tiff", ())) if self.kind != like.kind else []
+        if self.kind not in ("envi", like.kind):
+            extra += like.details.get("band_fields", ())
         if self.kind in ("npy", "png"):
             lost = {
                 "position": like.georeference() is not None,
@@ -309,9 +312,9 @@ class Output:
                 "scale of its values": bool(like.value_scale or like.scaling),
                 "mark for no data": like.nodata is not None,
             }
-            if words := [word for word, is_lost in lost.items() if is_lost]:
+            if words := [*(word for word, is_lost in lost.items() if is_lost), *extra]:
                 say(f"{name}: without the {', '.join(words)}, for which this format has no place")
-        elif self.kind != like.kind and (extra := like.details.get("only_in_tiff")):
+        elif extra:
             say(f"{name}: without its {', '.join(extra)}, for which this format has no place")
 
     def _check_position(self):

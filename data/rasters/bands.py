@@ -10,7 +10,7 @@ from PIL import Image
 from data.errors import DataError
 from data.facts import VISIBLE
 from data.images import read_bands
-from data.rasters.base import SHORTEST, CubeOptions, Raster, given_wavelengths
+from data.rasters.base import LONGEST, SHORTEST, CubeOptions, Raster, given_wavelengths
 
 # A point is part of a wavelength only: of three digits or more, or with its unit.
 _BAND_FILE = re.compile(
@@ -34,14 +34,15 @@ def _band_files(folder: str | Path) -> tuple[dict[float, Path], bool]:
     for path in sorted(Path(folder).iterdir()):
         if path.is_file() and (match := _BAND_FILE.fullmatch(path.name)):
             stem, has_unit = match[1], bool(match[3])
-            number = float(match[2] or match[4] or match[5])
+            digits = match[2] or match[4] or match[5]
+            number = float(digits) if "." in digits else int(digits)
             stems.setdefault((stem, has_unit), {})[number] = path
     whole = [(files, has_unit) for (_, has_unit), files in stems.items() if len(files) >= FEWEST_BANDS]
     if len(whole) != 1:
         return {}, False
     files, has_unit = whole[0]
     steps = np.diff(sorted(files))
-    return files, has_unit or (min(files) >= SHORTEST and bool(steps.min() > 1))
+    return files, has_unit or (min(files) >= SHORTEST and max(files) <= LONGEST and bool(steps.min() > 1))
 
 
 def open_raster(path: Path, options: CubeOptions) -> Raster:
@@ -54,10 +55,10 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     numbers = sorted(files)
     gap = next((before + 1 for before, n in itertools.pairwise(numbers) if n != before + 1), None)
     if gap and not are_wavelengths:
-        words = f"band {gap:g} of {numbers[0]:g}..{numbers[-1]:g} is missing"
+        words = f"band {gap} of {numbers[0]}..{numbers[-1]} is missing"
         raise DataError(path, words, "copy the scene again, or name the pictures by wavelength, such as x_400nm.png")
     cube = read_bands([files[n] for n in numbers])
-    wavelengths = np.array(numbers) if are_wavelengths else None
+    wavelengths = np.array(numbers, dtype=np.float64) if are_wavelengths else None
     is_given = wavelengths is None and bool(options.wavelengths)
     if is_given:
         wavelengths = given_wavelengths(options.wavelengths, len(numbers))

@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import spectral.io.envi as envi
 from PIL import Image
 
 from data.errors import DataError
@@ -312,3 +313,39 @@ def test_folders_of_band_pictures_are_own_scenes(tmp_path):
     before = scenes["cup"].sha256()
     Image.fromarray(np.ones((8, 9), np.uint16)).save(tmp_path / "cup" / "x_410.png")
     assert find_scenes("Mine", tmp_path)["cup"].sha256() != before
+
+
+def test_added_wavelengths_are_visible_to_matlab(tmp_path):
+    path = fixtures.write_mat(tmp_path / "a.mat", {"X": CUBE}, "7.3")
+    with h5py.File(path, "r+") as f:
+        f["X"].attrs["MATLAB_class"] = np.bytes_("single")
+    enlarged(path, 2, CubeOptions(wavelengths="400,700"))
+    with h5py.File(tmp_path / "out.mat") as f:
+        added = f["wavelength"]
+        # 1 x 7 in MATLAB.
+        assert (added.attrs["MATLAB_class"], added.dtype, added.shape) == (b"double", np.float64, (BANDS, 1))
+        np.testing.assert_allclose(added[:, 0], np.linspace(400, 700, BANDS))
+    np.testing.assert_allclose(open_raster(tmp_path / "out.mat").wavelengths, np.linspace(400, 700, BANDS))
+
+
+@pytest.mark.parametrize(("unit", "fwhm"), [("Nanometers", 6.5), ("Micrometers", 0.0065)])
+def test_fwhm_and_bad_bands_reach_envi(tmp_path, capsys, unit, fwhm):
+    rasterio = pytest.importorskip("rasterio")
+    wavelengths = np.linspace(400, 700, BANDS) / (1 if unit == "Nanometers" else 1000)
+    profile = {"driver": "GTiff", "height": HEIGHT, "width": WIDTH, "count": BANDS, "dtype": "float32"}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, transform=rasterio.Affine(1, 0, 0, 0, -1, 0)) as f:
+        f.write(CUBE.transpose(2, 0, 1))
+        f.update_tags(start_time="2022")
+        for k, wavelength in enumerate(wavelengths):
+            tags = {"wavelength": f"{wavelength:.12g}", "wavelength_units": unit, "fwhm": f"{fwhm}", "bbl": k % 2}
+            f.update_tags(k + 1, **tags)
+    raster = open_raster(tmp_path / "a.tif")
+    Output(tmp_path / "b.hdr", raster, 1).finish(CUBE)
+    metadata = envi.open(str(tmp_path / "b.hdr")).metadata
+    assert [float(v) for v in metadata["fwhm"]] == pytest.approx([6.5] * BANDS)
+    assert [float(v) for v in metadata["bbl"]] == [0, 1, 0, 1, 0, 1, 0]
+    assert metadata["wavelength units"] == "Nanometers"
+    said = "".join(capsys.readouterr())
+    assert "start_time" in said and "bbl" not in said
+    Output(tmp_path / "b.npz", raster, 1).finish(CUBE)
+    assert "start_time, fwhm, bbl" in "".join(capsys.readouterr())
