@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import scipy.io
 
+from data.axes import mat_axes
 from data.errors import DataError
 from data.hdf5_structure import check_structure as check_hdf5_structure
 from data.kinds import unreadable_as
@@ -22,7 +23,7 @@ REMEDIES = "copy or export it again", "give a MATLAB .mat file"
 
 
 def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes (as MATLAB sees them) of a .mat file's arrays, without reading their values.
+    """Names and shapes (H x W x bands) of a .mat file's arrays, without reading their values.
 
     Also finds out whether the file is cut off.
 
@@ -41,7 +42,7 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
                 if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
                     remedy = "give the file that holds the values themselves"
                     raise DataError(path, f"the values of {elsewhere[0]} stand in another file", remedy)
-                return {k: v.shape[::-1] for k, v in held.items()}
+                return {k: tuple(held[k].shape[n] for n in axes) for k, axes in mat_axes(path, f).items()}
         check_whole_mat(path)
         return {name: shape for name, shape, _ in scipy.io.whosmat(path)}
     except DataError:
@@ -61,7 +62,7 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
         optional: names that are read where they are there.
 
     Returns:
-        {name: array as MATLAB sees it}, float32, H x W x C.
+        {name: array}, float32, H x W x C.
 
     Raises:
         DataError: for a missing key (naming those that are there), a damaged file, values not finite.
@@ -77,7 +78,8 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as f:
-                arrays = {k: f[k][()].T for k in wanted}
+                axes = mat_axes(Path(path), f)
+                arrays = {k: f[k][()].transpose(axes[k]) for k in wanted}
         else:
             loaded = scipy.io.loadmat(path, variable_names=wanted)
             arrays = {k: loaded[k] for k in wanted}

@@ -158,7 +158,7 @@ def _predict_held(path, target, picture, network, config, world, held):
 
     state = world.on_main(start)
     if not world.is_main:
-        scene = SceneUpscaling(_open(path, config), network, config, lambda text: None, state, world)
+        scene = SceneUpscaling(_open(path, network, config), network, config, lambda text: None, state, world)
         scene.done = state.done
         with naming_lost_peers(world, lambda: "; its own message says why"):
             scene.help()
@@ -180,13 +180,15 @@ def _predict_held(path, target, picture, network, config, world, held):
             raise
 
 
-def _open(path, config):
-    return rasters.open_raster(path, rasters.CubeOptions.of(config))
+def _open(path, network, config):
+    # Bands that are resampled may be of any number.
+    n_colors = 0 if config.resample_bands else network.bands.count
+    return rasters.open_raster(path, rasters.CubeOptions.of(config, n_colors))
 
 
 def _start(path, target, picture, network, config, world, held):
     """Open a scene and its result, and plan the work; nothing is written."""
-    raster = _open(path, config)
+    raster = _open(path, network, config)
     output = rasters.Output(target, raster, network.n_scale)
     made = held.enter_context(only_here(output.path))
     _refuse_standing(raster, output, picture, config.overwrite)

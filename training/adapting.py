@@ -337,7 +337,7 @@ def _open_scene(config: AdaptConfig, given: Weights) -> tuple[rasters.Raster, An
     path = Path(config.input).expanduser()
     if not path.exists():
         raise UserError(f"--input {path}: no such file or folder; check the path")
-    raster = rasters.open_raster(path, rasters.CubeOptions.of(config))
+    raster = rasters.open_raster(path, rasters.CubeOptions.of(config, given.architecture["n_colors"]))
     nodata = float(config.nodata) if config.nodata else None
     understood = understand(raster, config.value_scale, nodata, given.value_scale)
     if understood.high is None:

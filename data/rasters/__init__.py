@@ -307,6 +307,9 @@ class Output:
     def _say_what_is_lost(self):
         """Name what the format has no place for."""
         like, name = self.like, self.path.name
+        extra = list(like.details.get("only_in_tiff", ())) if self.kind != like.kind else []
+        if self.kind not in ("envi", like.kind):
+            extra += like.details.get("band_fields", ())
         if self.kind in ("npy", "png"):
             lost = {
                 "position": like.georeference() is not None,
@@ -314,9 +317,9 @@ class Output:
                 "scale of its values": bool(like.value_scale or like.scaling),
                 "mark for no data": like.nodata is not None,
             }
-            if words := [word for word, is_lost in lost.items() if is_lost]:
+            if words := [*(word for word, is_lost in lost.items() if is_lost), *extra]:
                 say(f"{name}: without the {', '.join(words)}, for which this format has no place")
-        elif self.kind != like.kind and (extra := like.details.get("only_in_tiff")):
+        elif extra:
             say(f"{name}: without its {', '.join(extra)}, for which this format has no place")
 
     def _check_position(self):
@@ -414,9 +417,10 @@ def _is_label_image(path: Path, options: CubeOptions) -> bool:
 
 
 def scenes_below(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
-    """`scene_files`, and folders of band pictures."""
-    folders = [folder for folder, _ in folders_below(root) if is_band_folder(folder)]
-    return sorted([*scene_files(root, options), *folders])
+    """`scene_files`, and folders of band pictures; numbered pictures beside a scene's file are previews."""
+    files = scene_files(root, options)
+    beside = {path.parent for path in files}
+    return sorted([*files, *(f for f, _ in folders_below(root) if f not in beside and is_band_folder(f))])
 
 
 def _sync(path):

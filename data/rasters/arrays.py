@@ -1,6 +1,7 @@
 """NumPy's .npy and .npz, and MATLAB's .mat up to v7."""
 
 import copy
+import dataclasses
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,6 @@ from data.rasters.base import (
     checked_numbers,
     interleave_of,
     layout,
-    only_cube,
     say_left_out,
     scaling_named,
     text_of,
@@ -34,7 +34,7 @@ from data.rasters.base import (
     windows_of,
 )
 from data.rasters.grid import Grid, finer_axis, is_of_axis, is_per_pixel
-from data.rasters.pixel_list import PixelList, pixel_list_of
+from data.rasters.pixel_list import choose_scene, is_size_name, pixel_list
 from data.rasters.raw import AXES, RawWindows
 
 # A smaller scale_factor beside an array is rather an enlargement than what stands for 1.
@@ -68,18 +68,18 @@ def open_npz(path: Path, options: CubeOptions) -> Raster:
         compressed = any(entry.compress_type for entry in f.infolist())
     with np.load(path, allow_pickle=False) as held:
         arrays = {name: held[name] for name in held.files}
-    key = only_cube(path, {n: a.shape for n, a in arrays.items()}, options.key)
-    array = arrays.pop(key)
-    details = {"key": key, "others": arrays, "compressed": compressed}
-    return _raster(path, "npz", array, options, arrays, details)
+    return _chosen(path, "npz", arrays, options, {"others": arrays, "compressed": compressed})
 
 
 def open_mat5(path: Path, options: CubeOptions) -> Raster:
     """Read a .mat (v4 to v7) whole; its other variables are kept for `write_mat5`."""
     check_whole_mat(path)
     held = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
+    for name, shape, matlab_class in scipy.io.whosmat(path):
+        # MATLAB packs whole numbers of class double as small integers; for one that is multiplied, the class matters.
+        if matlab_class == "double" and min(shape, default=0) == 1 and held[name].dtype.kind in "iu":
+            held[name] = held[name].astype(np.float64)
     fields = dict(_fields(held))
-    shapes = {name: np.shape(value) for name, value in fields.items()}
     # People write hsi.Data and hsi/Data.
     key = options.key.replace("/", ".")
     structs = sorted(held.keys() - fields.keys())
@@ -88,14 +88,23 @@ def open_mat5(path: Path, options: CubeOptions) -> Raster:
         raise DataError(path, f"{key} is a struct", f"name one of its fields by {{key}}: {', '.join(inside) or 'none'}")
     if key and scipy.sparse.issparse(fields.get(key)):
         raise DataError(path, f"{key} is a sparse matrix", "save it full, as rows x columns x bands")
-    pixels = pixel_list_of(path, fields, key)
-    key = pixels.key if pixels else only_cube(path, shapes, key)
-    array = fields.pop(key)
-    details = {"key": key, "others": held, "pixels": pixels}
-    by_name = {name.rsplit(".", 1)[-1]: value for name, value in fields.items()}
+    return _chosen(path, "mat5", fields, dataclasses.replace(options, key=key), {"others": held})
+
+
+def _chosen(path: Path, kind: str, fields: dict[str, Any], options: CubeOptions, details: dict[str, Any]) -> Raster:
+    """The Raster of the array that is a file's scene; `fields` are all of its arrays by name."""
+    numbers = {n: v for n, v in fields.items() if getattr(v, "dtype", np.dtype(object)).kind in "fiuc"}
+    numbers |= {n: v for n, v in fields.items() if n == options.key}
+    single = {n: v for n, v in numbers.items() if is_size_name(n) and np.size(v) == 1}
+    sizes = {n: np.ravel(v)[0] for n, v in single.items() if v.dtype.kind in "fiu"}
+    key, size = choose_scene(path, {n: np.shape(v) for n, v in numbers.items()}, sizes, options)
+    array = fields[key]
+    others = {name.rsplit(".", 1)[-1]: value for name, value in fields.items() if name != key}
+    pixels = pixel_list(key, array, size) if size else None
+    details = {**details, "key": key, "pixels": pixels}
     if pixels:
-        return _raster(path, "mat5", pixels.cube(array), options, by_name, details, band_axis=2)
-    return _raster(path, "mat5", array, options, by_name, details)
+        return _raster(path, kind, pixels.cube(array), options, others, details, band_axis=2)
+    return _raster(path, kind, array, options, others, details)
 
 
 def _fields(held, above=""):
@@ -162,14 +171,16 @@ def _georeference(others):
     return Georeference("" if crs is None else text_of(np.asarray(crs)), tuple(map(float, np.ravel(transform)[:6])))
 
 
-def _in_own_axes(cube, like):
-    """The array with its axes as its owner's file has them."""
+def _as_held(cube: np.ndarray, like: Raster, kind: str) -> np.ndarray:
+    """The array with its axes as its owner's file has them; a matrix of pixels only in a file of the same kind."""
+    if like.kind == kind and (pixels := like.details.get("pixels")):
+        return pixels.matrix(cube)
     return cube.transpose(np.argsort(like.details.get("axes", (0, 1, 2))))
 
 
 def write_npy(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a .npy piece by piece."""
-    array = _in_own_axes(cube, like)
+    array = _as_held(cube, like, "npy")
     with open(path, "wb") as f:
         _write_npy(f, array)
 
@@ -186,12 +197,12 @@ def write_npz(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a .npz with the arrays that stood beside the cube, but for those of the old pixel grid."""
     is_alike = like.kind == "npz"
     key = like.details["key"] if is_alike else "image"
-    others = _kept(path, like, scale, like.details["others"] if is_alike else {})
+    others = _kept(path, like, scale, like.details["others"] if is_alike else {}, key)
     others |= {name: np.asarray(value) for name, value in _said(like, scale, others, is_alike).items()}
     compression = zipfile.ZIP_DEFLATED if is_alike and like.details["compressed"] else zipfile.ZIP_STORED
     # Other than np.savez, piece by piece.
     with zipfile.ZipFile(path, "w", compression, allowZip64=True) as archive:
-        for name, array in {key: _in_own_axes(cube, like), **others}.items():
+        for name, array in {key: _as_held(cube, like, "npz"), **others}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
                 if array.ndim and array.size:
                     _write_npy(f, array)
@@ -202,12 +213,9 @@ def write_npz(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
 def write_mat5(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a v5 .mat with the variables that stood beside the cube, but for those of the old pixel grid."""
     is_alike = like.kind == "mat5"
-    pixels: PixelList | None = like.details["pixels"] if is_alike else None
-    array = pixels.matrix(cube) if pixels else _in_own_axes(cube, like)
+    array = _as_held(cube, like, "mat5")
     key = like.details["key"] if is_alike else "image"
     others = _kept(path, like, scale, like.details["others"] if is_alike else {}, key)
-    if pixels:
-        others |= pixels.sizes(cube.shape)
     others |= _said(like, scale, others, is_alike)
     *structs, name = key.split(".")
     if structs:
@@ -259,7 +267,8 @@ def _said(like, scale, others, is_alike):
 def _kept(path: Path, like: Raster, scale: int, others: Mapping[str, Any], key: str = "") -> dict[str, Any]:
     """What stood beside the cube, without what belongs to the old pixel grid or with that renewed."""
     height, width, bands = like.shape
-    grid, left_out = Grid(height, width, scale), []
+    pixels = like.details.get("pixels")
+    grid, left_out = Grid(height, width, bands, scale, pixels.size_names if pixels else ()), []
 
     def kept(held, above):
         result = {}

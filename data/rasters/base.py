@@ -6,15 +6,17 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.axes import axes_with_bands_at, find_band_axis
 from data.errors import DataError
 from data.facts import LARGEST_SCALE
 from data.rasters.grid import finer_transform
+from data.rasters.wavelength_list import numbers_in, read_wavelengths
 from utils import is_out_of_memory, say
 
 # Writers pass a cube on in blocks of about this many bytes.
@@ -67,6 +69,7 @@ class CubeOptions:
         value_scale: full-scale value; 0: see `values.understand`.
         wavelengths: see `given_wavelengths`; "" where the file knows or nobody does.
         nodata: nodata value as text; "" for the file's.
+        n_colors: number of bands of the network that is to see the scene; 0: any.
     """
 
     key: str = ""
@@ -74,11 +77,14 @@ class CubeOptions:
     value_scale: float = 0.0
     wavelengths: str = ""
     nodata: str = ""
+    # Stores keep the text of the options that they were made with.
+    n_colors: int = field(default=0, repr=False)
 
     @classmethod
-    def of(cls, settings: Any) -> "CubeOptions":
+    def of(cls, settings: Any, n_colors: int = 0) -> "CubeOptions":
         """Those of a command's settings, which have them by these names."""
-        return cls(*(getattr(settings, field.name) for field in fields(cls)))
+        names = ("key", "band_axis", "value_scale", "wavelengths", "nodata")
+        return cls(*(getattr(settings, name) for name in names), n_colors=n_colors)
 
 
 DEFAULTS = CubeOptions()
@@ -309,11 +315,6 @@ def windows_of(array: Any, axes: tuple[int, ...]) -> Callable[[slice, slice], np
     return read
 
 
-def axes_with_bands_at(band_axis: int) -> tuple[int, ...]:
-    """(rows, columns, bands) of an array whose bands are at that axis."""
-    return (*(k for k in range(3) if k != band_axis), band_axis)
-
-
 def interleave_of(axes: tuple[int, ...]) -> str:
     """bip, bil or bsq for an array whose rows, columns and bands are at these axes."""
     return ("bsq", "bil", "bip")[axes[2]]
@@ -345,7 +346,9 @@ def layout(
         )
     axis = options.band_axis if options.band_axis >= 0 else band_axis
     if axis is None:
-        axis = find_band_axis(path, shape, wavelengths)
+        n_wavelengths = _number_given(options.wavelengths) if wavelengths is None else len(wavelengths)
+        axis = find_band_axis(path, shape, n_wavelengths, options.n_colors)
+        _say_if_weights_decided(path, shape, n_wavelengths, axis)
     if wavelengths is None and options.wavelengths:
         wavelengths = given_wavelengths(options.wavelengths, shape[axis])
     if wavelengths is not None and len(wavelengths) != shape[axis]:
@@ -355,37 +358,21 @@ def layout(
     return axes_with_bands_at(axis), wavelengths
 
 
-def find_band_axis(path: Path, shape: tuple[int, ...], wavelengths: np.ndarray | None) -> int:
-    """Which axis holds the bands: as long as the wavelengths, or unlike two equal ones, or much the shortest."""
-    if wavelengths is not None and sum(n == len(wavelengths) for n in shape) == 1:
-        return shape.index(len(wavelengths))
-    unlike = [k for k in range(3) if shape.count(shape[k]) == 1]
-    if len(unlike) == 1:
-        return unlike[0]
-    order = sorted(range(3), key=lambda k: shape[k])
-    if 2 * shape[order[0]] <= shape[order[1]]:
-        return order[0]
-    raise DataError(
-        path,
-        f"cannot tell which of {' x '.join(map(str, shape))} are the bands",
-        "name the axis by {band_axis} 0, 1 or 2",
-    )
+def _number_given(text: str) -> int:
+    """The number of wavelengths that a user lists; 0 for none, or for the first and last only."""
+    values = _given_numbers(text) if text else []
+    return 0 if len(numbers_in(text)) == 2 else len(values)
 
 
-def only_cube(path: Path, shapes: Mapping[str, tuple[int, ...]], key: str) -> str:
-    """The name of the array to read among {name: shape}."""
-    if key:
-        if key not in shapes:
-            raise DataError(path, f"has no array {key}, only {', '.join(shapes) or 'none'}", "correct {key}")
-        return key
-    cubes = [name for name, shape in shapes.items() if len(shape) >= 3 and sum(n > 1 for n in shape) == 3]
-    if not cubes:
-        # A stack of cubes is refused in its own words.
-        cubes = [name for name, shape in shapes.items() if sum(n > 1 for n in shape) > 3]
-    if len(cubes) != 1:
-        held = ", ".join(f"{n} {' x '.join(map(str, s))}" for n, s in shapes.items()) or "nothing"
-        raise DataError(path, f"{len(cubes) or 'no'} cubes in it (it holds {held})", "name the array by {key}")
-    return cubes[0]
+def _say_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths: int, axis: int) -> None:
+    """Name the band axis if the file's own shape and wavelengths do not tell it."""
+    try:
+        is_told = find_band_axis(path, shape, n_wavelengths) == axis
+    except DataError:
+        is_told = False
+    if not is_told:
+        words = " x ".join(map(str, shape))
+        say(f"{path}: axis {axis} of {words} is taken for the bands, as many as the network has; see --band_axis")
 
 
 def text_of(value: Any) -> str:
@@ -441,8 +428,8 @@ def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
     """Band centres in nm as a user gives them.
 
     Args:
-        text: "first,last" of evenly spaced bands; all of them, with commas between; or the path of a text file that
-            holds all of them, with commas, blanks or new lines between.
+        text: "first,last" of evenly spaced bands; all of them, with commas between; or the path of a text file, see
+            `read_wavelengths`.
         bands: how many there are; None to look only whether the text can be understood.
 
     Returns:
@@ -451,10 +438,8 @@ def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
     Raises:
         DataError: for a text that is none of these, and for another number of wavelengths.
     """
-    values = _numbers_in(text)
-    is_span = len(values) == 2
-    if not values and (path := wavelengths_file(text)):
-        values = _numbers_in(path.read_text(encoding="utf-8", errors="replace"))
+    values = _given_numbers(text)
+    is_span = len(numbers_in(text)) == 2
     found = np.array(values)
     if len(values) < 2 or found.min() < SHORTEST or (is_span and found[0] >= found[1]):
         raise DataError(
@@ -477,13 +462,11 @@ def wavelengths_file(text: str) -> Path | None:
     return Path(path) if os.path.isfile(path := os.path.expanduser(text)) else None
 
 
-def _numbers_in(text):
-    """The finite numbers that a text consists of; [] where it has anything else."""
-    try:
-        values = [float(word) for word in re.split(r"[\s,;]+", text.strip())]
-    except ValueError:
-        return []
-    return values if np.isfinite(values).all() else []
+def _given_numbers(text: str) -> list[float]:
+    """The numbers of a user's wavelengths, or of the file that these are in."""
+    values = numbers_in(text)
+    path = None if values else wavelengths_file(text)
+    return read_wavelengths(path, SHORTEST) if path else values
 
 
 def row_blocks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> list[slice]:

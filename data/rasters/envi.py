@@ -421,6 +421,7 @@ def _described(path, like, scale):
     fields: envi_header.Header = {"description": [f"{as_utf8(like.path.name)}, {scale} times as large"]}
     if like.wavelengths is not None:
         fields |= _fields_of_wavelengths(like)
+    fields |= like.details.get("band_fields", {})
     if like.band_names:
         fields["band names"] = [str(name).replace(",", ";") for name in like.band_names]
     if like.nodata is not None:

@@ -1,7 +1,8 @@
 """What belongs to a raster's pixel grid, told by its name and meaning, and its like for finer pixels."""
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ _RESOLUTIONS = (
     *("spatial_resolution_x_y", "ground_sampling_distance", "geospatial_lat_resolution", "geospatial_lon_resolution"),
     *("xres", "yres", "cell_size", "cellsize"),
 )
-_SIZES = (
-    *("lines", "samples", "rows", "cols", "columns", "height", "width", "nrow", "ncol", "nrows", "ncols", "xdim"),
-    *("ydim", "xsize", "ysize", "image_height", "image_width", "h", "w"),
-)
-_SHAPES = ("dimensions", "shape")
+# Names of variables that hold the number of rows, of columns or of pixels: nRow, image_height, n_lines, ...
+_COUNT = r"(?:n|nb|no|num|number_of|image|img|im)?_?"
+_ROWS = re.compile(_COUNT + r"(?:rows?|lines?|height|h|ydim|y_?size)|nl")
+_COLS = re.compile(_COUNT + r"(?:cols?|columns?|samples?|width|w|xdim|x_?size)|ns")
+_PIXELS = re.compile(_COUNT + r"(?:pixels?|pix)|n")
+# Names of variables that hold the sizes of all axes, or of rows and columns.
+_SHAPES = ("dimensions", "shape", "size", "sz", "dim", "dims", "imsize", "im_size", "image_size", "img_size")
 # Steps of an axis that differ by less than this part of one are even.
 EVEN = 1e-3
 
@@ -123,16 +126,38 @@ def is_per_pixel(shape: tuple[int, ...], height: int, width: int) -> bool:
     )
 
 
+def is_rows_name(name: str) -> bool:
+    """True if a variable of that name can hold the number of rows."""
+    return bool(_ROWS.fullmatch(name.lower()))
+
+
+def is_cols_name(name: str) -> bool:
+    """True if a variable of that name can hold the number of columns."""
+    return bool(_COLS.fullmatch(name.lower()))
+
+
+def held_in(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers in a number type, or in the smallest larger one of its kind that holds them."""
+    for size in (s for s in (1, 2, 4, 8) if s >= dtype.itemsize):
+        with np.errstate(over="ignore"):
+            converted = values.astype(np.dtype(f"{dtype.kind}{size}").newbyteorder(dtype.byteorder))
+        if np.array_equal(converted, values):
+            return converted
+    return values
+
+
 class Grid:
     """The pixel grid of a scene that becomes `scale` times as fine.
 
     Args:
-        height, width: rows and columns of the old one.
-        scale: how many of the new pixels are in one of the old.
+        height, width, bands: of the scene, before.
+        scale: upsampling factor.
+        size_names: further names, in small letters, of variables that hold the number of rows or columns.
     """
 
-    def __init__(self, height: int, width: int, scale: int) -> None:
-        self.height, self.width, self.scale = height, width, scale
+    def __init__(self, height: int, width: int, bands: int, scale: int, size_names: Collection[str] = ()) -> None:
+        self.height, self.width, self.bands, self.scale = height, width, bands, scale
+        self._size_names = size_names
 
     def renewed(self, name: str, value: Any) -> tuple[bool, Any]:
         """What stands under a name beside a cube, for the finer grid.
@@ -155,17 +180,40 @@ class Grid:
                 return True, None
         if key in LOOKUP_NAMES:
             return True, None
-        if key in _SIZES or key in _SHAPES:
-            return self._renewed_size(key, value)
-        return False, value
+        return self._renewed_size(key, value)
 
-    def _renewed_size(self, key, value):
+    def _renewed_size(self, key: str, value: Any) -> tuple[bool, Any]:
+        """`renewed` for the numbers of rows, columns and pixels, whose type becomes a larger one where it must."""
+        if isinstance(value, (str, bytes)):
+            text = value.decode("latin-1") if isinstance(value, bytes) else value
+            belongs, renewed = (
+                self._renewed_size(key, np.array(int(text))) if text.strip().isdecimal() else (False, None)
+            )
+            return belongs, f"{renewed}" if belongs else value
         numbers = np.asarray(value)
-        if numbers.dtype.kind not in "iuf" or numbers.size != (1 if key in _SIZES else 3):
+        if numbers.dtype.kind not in "iuf" or numbers.size not in (1, 2, 3):
             return False, value
-        sides = (self.height, self.width)
-        if key in _SHAPES and not all(side in numbers for side in sides):
+        outcomes = self._finer_sizes(key, tuple(int(n) if n == n // 1 else 0 for n in numbers.ravel().tolist()))
+        if not outcomes:
             return False, value
-        if not np.isin(numbers, sides).any():
-            return False, value
-        return True, np.where(np.isin(numbers, sides), numbers * self.scale, numbers).astype(numbers.dtype)
+        if len(outcomes) > 1:
+            return True, None
+        return True, held_in(np.reshape(outcomes.pop(), numbers.shape), numbers.dtype)
+
+    def _finer_sizes(self, key: str, numbers: tuple[int, ...]) -> set[tuple[int, ...]]:
+        """The sizes that may take the place of these: none where they are no sizes of this grid."""
+        rows, cols = (self.height, self.scale), (self.width, self.scale)
+        if len(numbers) > 1:
+            named = key in _SHAPES
+            sides: tuple[tuple[int, int], ...] = (rows, cols, (self.bands, 1))[: len(numbers)]
+            orders = itertools.permutations(sides) if named else ()
+            return {
+                tuple(size * factor for size, factor in order)
+                for order in orders
+                if numbers == tuple(size for size, _ in order)
+            }
+        if (is_rows_name(key) or is_cols_name(key) or key in self._size_names) and numbers[0] in (rows[0], cols[0]):
+            return {(numbers[0] * self.scale,)}
+        if _PIXELS.fullmatch(key) and numbers[0] == self.height * self.width != self.bands:
+            return {(numbers[0] * self.scale**2,)}
+        return set()

@@ -1,13 +1,14 @@
 """HDF5, netCDF-4 and MATLAB's .mat v7.3, which are HDF5; MATLAB's has its axes in reverse."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from data.axes import has_matlab_header, in_matlab_order, unmarked_axes
 from data.errors import DataError
 from data.hdf5_structure import check_structure
 from data.rasters import netcdf, position
@@ -19,13 +20,13 @@ from data.rasters.base import (
     NODATA_NAMES,
     SCALE_NAMES,
     TRANSFORM,
+    WAVELENGTH_NAMES,
     CubeOptions,
     Georeference,
     Raster,
     checked_numbers,
     interleave_of,
     layout,
-    only_cube,
     only_number,
     say_left_out,
     scaling_named,
@@ -33,12 +34,12 @@ from data.rasters.base import (
     wavelengths_among,
     windows_of,
 )
-from data.rasters.grid import Grid, finer_axis, is_of_axis, is_per_pixel
+from data.rasters.grid import Grid, finer_axis, held_in, is_of_axis, is_per_pixel
+from data.rasters.pixel_list import ImageSize, choose_scene, is_size_name, pixel_list
 from utils import say
 
 # Bytes of chunks kept unpacked, so that bands stored one by one are not unpacked for every window.
 CACHE_BYTES = 2**28
-MAT_HEADER_BYTES = 512
 
 
 def open_raster(path: Path, options: CubeOptions) -> Raster:
@@ -47,11 +48,10 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     f = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     arrays: dict[str, h5py.Dataset] = {}
     f.visititems(lambda name, item: arrays.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
-    # MATLAB writes its axes in reverse, and marks what it wrote.
-    reverse = any("MATLAB_class" in a.attrs for a in arrays.values())
-    shapes = {n: a.shape[::-1] if reverse else a.shape for n, a in arrays.items() if a.shape is not None}
-    key = only_cube(path, shapes, options.key)
-    dataset = arrays[key]
+    of_matlab = in_matlab_order(f, arrays)
+    key, size = _chosen(path, arrays, of_matlab, options)
+    dataset, reverse = arrays[key], key in of_matlab
+    shape = dataset.shape[:: -1 if reverse else 1]
     if elsewhere := netcdf.points_elsewhere(dataset):
         raise DataError(path, f"{key} is {elsewhere}", "give the file that holds the values themselves")
     checked_numbers(path, dataset.dtype)
@@ -59,37 +59,57 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     numbers = {n: a[()] for n, a in others.items() if a.dtype.kind in "fiu"}
     numbers |= {n: v for n, v in dataset.attrs.items() if isinstance(v, np.ndarray)}
     array: Any = dataset
-    shape, unfolded = shapes[key], {}
-    if len(shape) > 3:
+    unfolded: dict[str, Any] = {}
+    pixels = None
+    if size:
+        matrix = dataset[()].T if reverse else dataset[()]
+        pixels = pixel_list(key, matrix, size)
+        array, unfolded = pixels.cube(matrix), {"pixels": pixels, "turned": reverse}
+    elif len(shape) > 3:
         # One cube among axes of one entry each, which its result gets back.
         unfolded = {"single": tuple(k for k, n in enumerate(shape) if n == 1), "turned": reverse}
         array = _Unfolded(dataset, shape, reverse)
+    if unfolded:
         shape, reverse = array.shape, False
     known = wavelengths_among(numbers, shape)
-    axes, wavelengths = layout(path, shape, options, known)
+    axes, wavelengths = layout(path, shape, options, known, 2 if pixels else None)
+    if not reverse and not unfolded:
+        axes = unmarked_axes(path, axes[2])
     stored = tuple(2 - k for k in axes) if reverse else axes
-    size = tuple(shape[k] for k in axes)
-    value_scale, scaling = _scaling(path, dataset, size[2])
+    rows, cols, bands = (shape[k] for k in axes)
+    value_scale, scaling = _scaling(path, dataset, bands)
     return Raster(
         path=path,
         kind="hdf5",
-        shape=size,
+        shape=(rows, cols, bands),
         dtype=dataset.dtype,
         source=windows_of(array, stored),
         files=(path,),
         wavelengths=wavelengths,
         wavelengths_given=known is None and wavelengths is not None,
-        band_names=_band_names(others, size[2]),
+        band_names=_band_names(others, bands),
         nodata=_attribute(dataset, NODATA_NAMES),
         value_scale=value_scale,
         scaling=scaling,
-        georeference=lambda: _georeference(f, arrays, dataset, stored, size),
+        georeference=lambda: _georeference(f, arrays, dataset, stored, (rows, cols, bands)),
         interleave=interleave_of(stored),
         details={
-            **{"key": key, "axes": stored, **unfolded, "matlab": reverse or f.userblock_size == MAT_HEADER_BYTES},
+            **{"key": key, "axes": stored, **unfolded, "matlab": bool(of_matlab) or has_matlab_header(f)},
             "netcdf": netcdf.is_named_so(path) or "_NCProperties" in f.attrs,
         },
     )
+
+
+def _chosen(
+    path: Path, arrays: Mapping[str, h5py.Dataset], of_matlab: set[str], options: CubeOptions
+) -> tuple[str, ImageSize | None]:
+    """The name of the dataset that is a file's scene, and the size of its image if that is a matrix of pixels."""
+    # References, and MATLAB's cells that they lead to, are no scenes.
+    numbers = {n: a for n, a in arrays.items() if a.shape is not None and a.dtype.kind in "fiuc"}
+    numbers |= {n: a for n, a in arrays.items() if n == options.key and a.shape is not None}
+    shapes = {n: a.shape[:: -1 if n in of_matlab else 1] for n, a in numbers.items()}
+    single = {n: a for n, a in numbers.items() if is_size_name(n) and a.size == 1 and a.dtype.kind in "fiu"}
+    return choose_scene(path, shapes, {n: np.ravel(a[()])[0] for n, a in single.items()}, options)
 
 
 class _Unfolded:
@@ -180,6 +200,8 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
 
 def _as_stored(cube, like):
     """A rows x columns x bands array with the axes that the cube has in its file."""
+    if pixels := like.details.get("pixels"):
+        return pixels.matrix(cube).T if like.details["turned"] else pixels.matrix(cube)
     array = cube.transpose(np.argsort(like.details["axes"]))
     for axis in like.details.get("single", ()):
         array = np.expand_dims(array, axis)
@@ -245,9 +267,13 @@ def _write_new(path, cube, like, scale):
             dataset.attrs["transform"] = georeference.finer(scale).transform
 
 
-def _add_wavelengths(group, like):
-    group["wavelength"] = np.asarray(like.wavelengths)
-    group["wavelength"].attrs["units"] = "nm"
+def _add_wavelengths(group: h5py.Group, like: Raster, name: str = "wavelength", is_matlab: bool = False) -> None:
+    """Add the wavelengths; for MATLAB, whose axes come in reverse, as a row of 1 x C."""
+    values = np.asarray(like.wavelengths, dtype=np.float64)
+    group[name] = values[:, None] if is_matlab else values
+    group[name].attrs["units"] = "nm"
+    if is_matlab:
+        _set_matlab_class(group[name])
 
 
 def _write_alike(path, cube, like, scale):
@@ -278,8 +304,9 @@ class _Copy:
 
     def __init__(self, source: h5py.File, target: h5py.File, cube: np.ndarray, like: Raster, scale: int) -> None:
         self._source, self._target, self._cube, self._like = source, target, cube, like
-        height, width, _ = like.shape
-        self._grid = Grid(height, width, scale)
+        height, width, bands = like.shape
+        pixels = like.details.get("pixels")
+        self._grid = Grid(height, width, bands, scale, pixels.size_names if pixels else ())
         self.left_out: list[str] = []
         self.left_elsewhere: list[str] = []
         dataset = source[like.details["key"]]
@@ -343,7 +370,10 @@ class _Copy:
         if belongs and renewed is None:
             self.left_out.append(path)
         elif belongs:
-            self._copy_attributes(item, target.create_dataset(name, data=_as_type_of(item, renewed)))
+            made = target.create_dataset(name, data=_as_type_of(item, renewed))
+            self._copy_attributes(item, made)
+            if "MATLAB_class" in made.attrs and made.dtype != item.dtype:
+                _set_matlab_class(made)
         elif item.is_scale or "DIMENSION_LIST" in item.attrs:
             _copy_values(item, target, name)
             self._copy_attributes(item, target[name])
@@ -413,13 +443,22 @@ class _Copy:
                         self._target[item.name].dims[axis].attach_scale(own)
 
 
-def _as_type_of(item, values):
-    """Values in a dataset's number type, where it holds them; else in float64, as finer coordinates need it."""
-    if item.dtype.kind not in "fiu" or np.asarray(values).dtype.kind not in "fiu":
+def _as_type_of(item: h5py.Dataset, values: Any) -> Any:
+    """Values in a dataset's number type if it holds them, else in a larger one: float64 for finer coordinates."""
+    values = np.asarray(values) if item.dtype.kind in "fiu" else values
+    if item.dtype.kind not in "fiu" or values.dtype.kind not in "fiu":
         return values
-    values = np.asarray(values)
-    is_held = item.dtype.kind == "f" or np.array_equal(values.astype(item.dtype), values)
-    return values.astype(item.dtype if is_held else np.float64)
+    if item.dtype.kind == "f":
+        # Sizes are already in the type that holds them.
+        return values if values.dtype.itemsize < 8 else values.astype(item.dtype)
+    held = held_in(values, item.dtype)
+    return held if held.dtype.kind in "iu" else values.astype(np.float64)
+
+
+def _set_matlab_class(dataset: h5py.Dataset) -> None:
+    """Name a dataset's number type as MATLAB does; its readers convert the values to that type."""
+    classes = {"float32": "single", "float64": "double"}
+    dataset.attrs["MATLAB_class"] = np.bytes_(classes.get(dataset.dtype.name, dataset.dtype.name))
 
 
 def _copy_values(item, target, name):
@@ -443,8 +482,10 @@ def _say_what_is_new(target, source, root, like):
         for name in [n for n in target.attrs if n.lower() in NAMES_OF_SCALING]:
             del target.attrs[name]
         netcdf.say_scaling(target, like)
-    if like.wavelengths_given and "wavelength" not in root:
-        _add_wavelengths(root, like)
+    # A dataset of that name that holds no wavelengths stays, and readers look for the next name.
+    name = next((n for n in WAVELENGTH_NAMES if n not in root), None)
+    if like.wavelengths_given and name:
+        _add_wavelengths(root, like, name, "MATLAB_class" in target.attrs)
 
 
 def _address(item):

@@ -8,6 +8,7 @@ import re
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -24,6 +25,7 @@ from data.rasters.base import (
     scaling_said,
     wavelengths_in_names,
 )
+from data.rasters.wavelength_list import numbers_in
 from utils import say
 
 # Tags that hold coordinates, or what GDAL says of a file: GeoKeys, pixel scale, tie points, metadata, no data.
@@ -176,10 +178,27 @@ def _with_rasterio(path, options, rasterio):
     raster.interleave = "bsq" if f.profile.get("interleave") == "band" else "bip"
     raster.files = tuple(dict.fromkeys([path, *map(Path, f.files)]))
     raster.details = {"rasterio": f, "indexes": indexes, "alpha": bool(alphas)}
+    raster.details["band_fields"], others = _fields_of_bands(f, indexes)
     raster.details["only_in_tiff"] = [
-        words for words, held in (("control points", f.gcps[0]), ("RPCs", f.rpcs)) if held
+        *(words for words, held in (("control points", f.gcps[0]), ("RPCs", f.rpcs)) if held),
+        *others,
     ]
     return raster
+
+
+def _fields_of_bands(f: Any, indexes: list[int]) -> tuple[dict[str, list[str]], list[str]]:
+    """(fwhm in nm and bbl, one value a band, as ENVI's headers have them; the names of all other tags)."""
+    tags = [{k.lower(): v for k, v in f.tags(k).items()} for k in indexes]
+    unit = tags[0].get("wavelength_units", tags[0].get("wavelength_unit", "")).lower()
+    is_micro = unit.startswith("micro") or unit in ("um", "µm")
+    fields = {}
+    for name in ("fwhm", "bbl"):
+        values = numbers_in(" ".join(t.get(name, "nan") for t in tags))
+        if len(values) == len(indexes):
+            fields[name] = [f"{v * (1000 if is_micro and name == 'fwhm' else 1):.15g}" for v in values]
+    known = {"wavelength", "wavelength_units", "wavelength_unit", "area_or_point", *fields}
+    names = dict.fromkeys(n for t in [f.tags(), *tags] for n in t if n.lower() not in known)
+    return fields, [n for n in names if not n.lower().startswith(("statistics_", "tifftag_"))]
 
 
 def _window(f, rows, cols):

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data.axes import mat_axes
 from data.errors import DataError
 from data.facts import wavelengths_of
 from data.folders import find_mats
@@ -55,8 +56,11 @@ def _maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
     top, bottom, left, right = crop
     highest = -np.inf
     with h5py.File(path, "r") as f:
-        for band in progress_bar(f["chikusei"], desc="global maximum", unit="band", leave=False):
-            highest = max(highest, float(band[left:right, top:bottom].max()))
+        dataset = f["chikusei"]
+        axes = mat_axes(path, f)["chikusei"]
+        for k in progress_bar(range(dataset.shape[axes[2]]), desc="global maximum", unit="band", leave=False):
+            window = (slice(top, bottom), slice(left, right), k)
+            highest = max(highest, float(dataset[tuple(window[n] for n in np.argsort(axes))].max()))
     if not np.isfinite(highest) or highest <= 0:
         raise DataError(path, f"the largest value of chikusei is {highest}", "check its values, or download it again")
     return highest
@@ -68,9 +72,12 @@ def read_window(path: Path, name: str, window: tuple[int, int, int, int], maximu
     # Bands lie one after the other in the file, chunked or not: a large cache keeps a chunk from being unpacked twice.
     with h5py.File(path, "r", rdcc_nbytes=2**28) as f:
         dataset = f["chikusei"]
-        cube = np.empty((rows, cols, dataset.shape[0]), dtype=dataset.dtype)
-        for k in range(dataset.shape[0]):
-            cube[:, :, k] = dataset[k, col : col + cols, row : row + rows].T
+        axes = mat_axes(path, f)["chikusei"]
+        cube = np.empty((rows, cols, dataset.shape[axes[2]]), dtype=dataset.dtype)
+        for k in range(cube.shape[2]):
+            place = (slice(row, row + rows), slice(col, col + cols), k)
+            band = dataset[tuple(place[n] for n in np.argsort(axes))]
+            cube[:, :, k] = band.T if axes[0] > axes[1] else band
     scene = checked_scene(path, name, cube, maximum)
     scene.wavelengths = wavelengths_of("Chikusei", cube.shape[2])
     return scene

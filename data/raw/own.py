@@ -1,7 +1,7 @@
 """Any folder of hyperspectral cubes: the format told by the content, the band axis found or named.
 
 Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, ENVI (.hdr with its data file), multi-band
-TIFF and GeoTIFF.
+TIFF and GeoTIFF, folders of one PNG a band.
 """
 
 import functools
@@ -12,7 +12,8 @@ import numpy as np
 
 from data.errors import DataError
 from data.folders import LEVELS, files_below, unique_by_name
-from data.rasters import CubeOptions, open_raster, scene_files
+from data.rasters import CubeOptions, open_raster, scenes_below
+from data.rasters.bands import band_files
 from data.rasters.base import DEFAULTS, Raster, wavelengths_file
 from data.rasters.gaps import filled, mark_in
 from data.rasters.values import LARGEST_FLOAT, understand
@@ -36,15 +37,16 @@ def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawSc
 
 
 def find_cubes(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, Path]:
-    """Files below a folder that hold cubes: {scene name: path}, sorted; see `scene_files`.
+    """Files and folders of band pictures below a folder that hold cubes: {name: path}, sorted; see `scenes_below`.
 
     What has neither the content nor the extension of a known format is passed over.
     """
     files_below(folder)
     root = Path(folder).expanduser()
-    found = unique_by_name(root, [(path.stem, path) for path in scene_files(root, options)], str)
+    named = [(path.name if path.is_dir() else path.stem, path) for path in scenes_below(root, options)]
+    found = unique_by_name(root, named, str)
     if not found:
-        formats = ".mat, .npy, .npz, HDF5, ENVI .hdr or TIFF"
+        formats = ".mat, .npy, .npz, HDF5, ENVI .hdr, TIFF or band PNGs"
         raise DataError(root, f"no cube below it, up to {LEVELS} folders down ({formats})", "check the path")
     return found
 
@@ -120,7 +122,9 @@ def checked_scene(
 
 
 def _with_data_file(path: Path) -> tuple[Path, ...]:
-    """A cube's file, the data beside an ENVI header, and what GDAL reads beside either: a mask and metadata."""
+    """A cube's files: its band pictures, or its file, the data beside an ENVI header, a mask and metadata for GDAL."""
+    if path.is_dir():
+        return tuple(file for _, file in sorted(band_files(path).items()))
     beside = [p for p in sorted(path.parent.glob(f"{glob.escape(path.stem)}*")) if p != path and p.is_file()]
     rasters = [path]
     if path.suffix.lower() == ".hdr":

@@ -447,7 +447,7 @@ def test_a_matrix_of_pixels_whose_rows_and_columns_are_given(tmp_path, bands_fir
     ("array", "words"),
     [
         (np.stack([CUBE, CUBE]), r"a stack of cubes, of shape \(2, 36, 40, 6\)"),
-        (CUBE.reshape(-1, BANDS), "1440 x 6, and the rows and columns of its image are not said"),
+        (CUBE.reshape(-1, BANDS), "1440 x 6, and the rows and columns of its image are not known"),
         (scipy.sparse.csr_matrix(CUBE[:, :, 0]), "a sparse matrix"),
     ],
 )
