@@ -65,7 +65,7 @@ def super_resolve(
     Raises:
         UserError: for bands that do not fit the network, values that cannot be understood, unusable weights.
     """
-    image = np.asanyarray(image) if np.ma.isMaskedArray(image) else np.asarray(image)
+    image = image if np.ma.isMaskedArray(image) else np.asarray(image)
     if image.ndim != 3 or image.size == 0 or image.dtype.kind not in "fiu":
         raise UserError(f"an image is rows x columns x bands of real numbers, got {image.dtype} of {image.shape}")
     settings: dict[str, Any] = {
@@ -86,9 +86,14 @@ def super_resolve(
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
     result = scene.to_array(image.dtype, verbose)
+    return _masked_like(image, result, scene.scale)
+
+
+def _masked_like(image: np.ndarray, result: np.ndarray, scale: int) -> np.ndarray:
+    """The result with the enlarged mask of a masked image; as it is for any other."""
     if not isinstance(image, np.ma.MaskedArray):
         return result
-    mask = np.ma.getmaskarray(image).repeat(scene.scale, axis=0).repeat(scene.scale, axis=1)
+    mask = np.ma.getmaskarray(image).repeat(scale, axis=0).repeat(scale, axis=1)
     return np.ma.masked_array(result, mask, fill_value=image.fill_value)
 
 

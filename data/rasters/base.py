@@ -84,7 +84,7 @@ class CubeOptions:
     def of(cls, settings: Any, n_colors: int = 0) -> "CubeOptions":
         """Those of a command's settings, which have them by these names."""
         names = ("key", "band_axis", "value_scale", "wavelengths", "nodata")
-        return cls(*(getattr(settings, name) for name in names), n_colors=n_colors)
+        return cls(**{name: getattr(settings, name) for name in names}, n_colors=n_colors)
 
 
 DEFAULTS = CubeOptions()

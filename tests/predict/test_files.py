@@ -64,8 +64,8 @@ def test_reflectance_is_recognised_from_the_header_or_asked_for(run, weights, tm
         code, out, _ = run("predict", input=source, output=target, model_dir=weights, **flags)
         assert code == 0
         results.append(np.array(envi.open(str(target)).open_memmap()))
-        assert ("10000 stands for 1" in out) == (source is recognised)
-    assert "values reach 9" not in out and (results[0] == results[1]).all()
+        assert ("full-scale value 10000, as the file specifies" in out) == (source is recognised)
+    assert "brightest value is 9" not in out and (results[0] == results[1]).all()
     hole = np.zeros((112, 112), bool)
     hole[12:20, 16:24] = True
     assert (results[0][hole] == -9999).all() and (results[0][~hole] > -1000).all()
