@@ -39,35 +39,30 @@ def super_resolve(
     """Super-resolve one image as the command `predict` does, with the same defaults.
 
     Args:
-        image: rows x columns x bands, any integer or floating-point type. Values below a mask of a masked array are
-            missing data.
-        model: name or path of weights, or a network as `models.weights.load` gives it (with n_colors, n_scale).
+        image: rows x columns x bands of integers or floating point; masked values are missing data.
+        model: name or path of weights, or a network as `models.weights.load` returns it.
         wavelengths: band centres in nm; None if they are unknown.
-        value_scale: full-scale value; 0: what the weights record, else the maximum of integers of at most 16 bits, 1
-            for floating point. Required for wider integers and for floating-point values above 2.
+        value_scale: full-scale value, required for integers of 32 and 64 bits and for floating point above 2; 0: what
+            the weights record, else the maximum of the integer type, 1 for floating point.
         nodata: value that marks missing data; NaN always does.
         resample_bands: interpolate the bands to the network's, and its detail back to them.
         taper: nm beyond the network's range over which that detail fades out.
         self_ensemble: the mean over 8 flips and rotations.
         back_projection: number of iterative back-projection steps.
         precision: "fp32", "tf32" or "bf16".
-        normalise: "scene": the network sees the image divided by its largest value; "auto": that where it is below 0.5
-            or above 2 of full scale; "none".
+        normalise: "scene": divide by the largest value; "auto": if it is below 0.5 or above 2 of full scale; "none".
         tile_size, tile_overlap: in pixels of the image; 0: the whole image, or tiles as the memory wants them.
         memory_limit: GB that may be used; 0: what is free.
         cuda: "auto", "1" or "0".
-        verbose: print remarks and show a progress bar. Otherwise remarks are issued by `warnings.warn`.
+        verbose: print remarks and show a progress bar, in place of `warnings.warn`.
 
     Returns:
-        s*rows x s*columns x bands in the image's type and range; integers are rounded and clipped to their type. A
-        masked array for a masked array.
+        s*rows x s*columns x bands in the image's type and range, masked if the image is; integers are rounded, clipped.
 
     Raises:
         UserError: for bands that do not fit the network, values that cannot be understood, unusable weights.
     """
-    image = image if np.ma.isMaskedArray(image) else np.asarray(image)
-    if image.ndim != 3 or image.size == 0 or image.dtype.kind not in "fiu":
-        raise UserError(f"an image is rows x columns x bands of real numbers, got {image.dtype} of {image.shape}")
+    image = _checked_image(image)
     settings: dict[str, Any] = {
         **{"value_scale": value_scale, "nodata": "" if nodata is None else str(nodata), "cuda": cuda},
         **{"resample_bands": resample_bands, "self_ensemble": self_ensemble, "back_projection": back_projection},
@@ -78,15 +73,18 @@ def super_resolve(
     config.check_given()
     raster = rasters.from_array(image, _centres(wavelengths, image.shape[2]))
     remarks: list[str] = []
+    scene = SceneUpscaling(raster, DeviceNetwork(model, config, remarks.append), config, remarks.append)
+    for remark in map(as_parameters, remarks):
+        say(remark) if verbose else warnings.warn(remark, stacklevel=2)
+    return _masked_like(image, scene.to_array(image.dtype, verbose), scene.scale)
 
-    def tell(remark: str) -> None:
-        (say if verbose else remarks.append)(as_parameters(remark))
 
-    scene = SceneUpscaling(raster, DeviceNetwork(model, config, tell), config, tell)
-    for remark in remarks:
-        warnings.warn(remark, stacklevel=2)
-    result = scene.to_array(image.dtype, verbose)
-    return _masked_like(image, result, scene.scale)
+def _checked_image(image: np.ndarray) -> np.ndarray:
+    """An image as an array, also a masked one, of three axes and real numbers."""
+    image = image if np.ma.isMaskedArray(image) else np.asarray(image)
+    if image.ndim != 3 or image.size == 0 or image.dtype.kind not in "fiu":
+        raise UserError(f"an image is rows x columns x bands of real numbers, got {image.dtype} of {image.shape}")
+    return image
 
 
 def _masked_like(image: np.ndarray, result: np.ndarray, scale: int) -> np.ndarray:
