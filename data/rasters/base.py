@@ -2,9 +2,6 @@
 
 import os
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,15 +37,7 @@ TRANSFORM = "transform"
 
 
 NAMES_OF_KINDS = {"mat5": "a .mat", "hdf5": "HDF5", "npy": ".npy", "npz": ".npz", "tiff": "TIFF", "envi": "ENVI"}
-# What the formats' libraries raise where bytes are missing or cannot be unpacked.
-DAMAGE = (zlib.error, zipfile.BadZipFile, EOFError, struct.error)
-WORDS_OF_DAMAGE = (
-    *("truncated", "corrupt", "damaged", "unexpected end", "end of file", "checksum", "not enough bytes"),
-    *("failed to read all data", "mmap length is greater", "could not read bytes", "cannot reshape array"),
-    *("buffer is smaller", "tiffreadencoded", "tiffreaddirectory", "inflate", "bad chunk", "fletcher32"),
-    *("premature", "invalid stored block", "ireadblock failed"),
-)
-# What they say of a packing that is not installed, and the remedy.
+# Words of the formats' libraries for a compression that is not installed, and the remedy.
 MISSING_CODECS = {
     "imagecodecs": "pip install imagecodecs, or export it without compression",
     "required filter": "pip install hdf5plugin, or write it anew with gzip",
@@ -279,10 +268,8 @@ def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
     for words, package in MISSING_CODECS.items():
         if words in reason.lower():
             return DataError(path, f"packed in a way that is not known here ({reason[:150]})", package)
-    if isinstance(error, DAMAGE) or any(words in reason.lower() for words in WORDS_OF_DAMAGE):
-        return DataError(path, f"truncated or damaged {kind} file ({reason[:150]})", "copy or export it again")
     what = f"cannot be read as {NAMES_OF_KINDS.get(kind, kind)} ({type(error).__name__}: {reason[:150]})"
-    return DataError(path, what, "export it again, or convert it to another format")
+    return DataError(path, what, "copy or export it again, or convert it to another format")
 
 
 def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata: float | None = None) -> Raster:

@@ -229,3 +229,11 @@ def test_an_archive_with_weights_inside_is_named(tmp_path):
     (tmp_path / "w.npz").rename(tmp_path / "v.pth")
     with pytest.raises(UserError, match="a ZIP archive"):
         weights.load(tmp_path / "v.pth")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("npz", ".npz"), ("hdf5", "HDF5"), ("tiff", "TIFF")])
+def test_incomplete_scenes_give_their_library_s_reason(tmp_path, kind, name):
+    path = fixtures.write_own(tmp_path, kind, OWN_CUBE)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DataError, match=rf"cannot be read as {name} \(.+\); copy or|truncated \(2000 bytes"):
+        open_raster(path)
