@@ -388,7 +388,7 @@ WRONG_DATA = {
     "large batch": (lambda d: {"batch_size": 1000}, "batch_size 1000"),
     "unlabelled bands": (
         lambda d: {"train_dir_msunlabel": fixtures.write_patches(d / "p", bands=8)},
-        "8 bands, the labelled images have 31",
+        "8 bands of unknown wavelengths, but",
     ),
     "rgb channels": (lambda d: {"train_dir_rgb": fixtures.write_patches(d / "p", bands=3)}, "3 channels"),
     "rgb folder": (lambda d: {"train_dir_rgb": (d / "e").mkdir() or d / "e"}, "empty"),
