@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
-from data.folders import LEVELS, files_below, unique_by_name
+from data.folders import LEVELS, few_of, files_below, unique_by_name
 from data.rasters import CubeOptions, open_raster, scenes_below
 from data.rasters.bands import band_files
 from data.rasters.base import DEFAULTS, Raster, wavelengths_file
@@ -93,6 +93,8 @@ def _without_gaps(raster: Raster, nodata: float | None) -> np.ndarray:
         say(f"{raster.path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
     if marked.any():
         say(f"{raster.path}: {marked.mean():.1%} of its values are {mark:g}, the nodata value; they are interpolated")
+    if empty := [str(k + 1) for k in np.flatnonzero(missing.all(axis=(0, 1)))]:
+        say(f"{raster.path}: bands without any data become copies of their neighbours: {few_of(empty)}")
     return filled(cube, missing)
 
 
