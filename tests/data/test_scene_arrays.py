@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 import spectral.io.envi as envi
+import tifffile
 from PIL import Image
 
 from data.errors import DataError
@@ -349,3 +350,16 @@ def test_fwhm_and_bad_bands_reach_envi(tmp_path, capsys, unit, fwhm):
     assert "start_time" in said and "bbl" not in said
     Output(tmp_path / "b.npz", raster, 1).finish(CUBE)
     assert "start_time, fwhm, bbl" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 16), (40, 1, 16)])
+@pytest.mark.parametrize("form", ["pages", "separate", "contig"])
+def test_line_tiffs_are_read(tmp_path, shape, form):
+    pytest.importorskip("rasterio")
+    line = np.random.default_rng(3).random(shape, np.float32)
+    if form == "pages" and shape[1] == 1:
+        pytest.skip("tifffile makes one page of these")
+    array = line if form == "contig" else line.transpose(2, 0, 1)
+    options = {} if form == "pages" else {"planarconfig": form}
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", **options)
+    np.testing.assert_array_equal(open_raster(tmp_path / "a.tif").read(), line)
