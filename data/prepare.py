@@ -1,7 +1,6 @@
 """Raw download to scene stores: find the scenes of each split, read each once, write one store a split."""
 
 import multiprocessing
-import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -12,6 +11,7 @@ from data.errors import DataError
 from data.facts import SPLITS, published_split
 from data.rasters import CubeOptions
 from data.raw.cave import SIZE as CAVE_SIZE
+from machine import usable_cores
 from utils import listed, only_here, progress_bar, random_generator, say
 
 PROGRAM = "hsi-super-resolution 1"
@@ -139,7 +139,7 @@ def _write_held_split(path, scenes, attributes, config, progress):
     todo = [name for name in scenes if store.part_sha256(parts[name]) != hashes[name]]
     progress.update(len(scenes) - len(todo))
     calls = [(parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo]
-    _write_parts(calls, config.workers or min(MOST_WORKERS, os.cpu_count() or 1), progress)
+    _write_parts(calls, config.workers or min(MOST_WORKERS, usable_cores()), progress)
     store.join_parts(path, list(parts.values()), attributes)
     shutil.rmtree(parts_dir)
     return True
