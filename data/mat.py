@@ -12,6 +12,7 @@ import scipy.io
 
 from data.errors import DataError
 from data.hdf5_structure import check_structure as check_hdf5_structure
+from data.hdf5_structure import open_hdf5
 from data.mat_structure import check_structure
 from utils import refuse_irregular, refuse_small_memory
 
@@ -34,7 +35,7 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     try:
         if h5py.is_hdf5(path):
             check_hdf5_structure(path)
-            with h5py.File(path, "r") as f:
+            with open_hdf5(path) as f:
                 held = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
                 if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
                     remedy = "give the file that holds the values themselves"
@@ -74,7 +75,7 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
     wanted = [*keys, *(k for k in optional if k in shapes)]
     try:
         if h5py.is_hdf5(path):
-            with h5py.File(path, "r") as f:
+            with open_hdf5(path) as f:
                 arrays = {k: f[k][()].T for k in wanted}
         else:
             loaded = scipy.io.loadmat(path, variable_names=wanted)

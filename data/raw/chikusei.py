@@ -9,6 +9,7 @@ import numpy as np
 from data.errors import DataError
 from data.facts import wavelengths_of
 from data.folders import find_mats
+from data.hdf5_structure import open_hdf5
 from data.mat import mat_shapes
 from data.raw.own import checked_scene
 from data.raw.scene import RawScene
@@ -54,7 +55,7 @@ def _maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
     """The largest value of the crop, found band by band."""
     top, bottom, left, right = crop
     highest = -np.inf
-    with h5py.File(path, "r") as f:
+    with open_hdf5(path) as f:
         for band in progress_bar(f["chikusei"], desc="global maximum", unit="band", leave=False):
             highest = max(highest, float(band[left:right, top:bottom].max()))
     if not np.isfinite(highest) or highest <= 0:
@@ -66,7 +67,7 @@ def read_window(path: Path, name: str, window: tuple[int, int, int, int], maximu
     """Read a window (row, column, rows, columns) of Chikusei, 363..1018 nm, to be divided by the maximum."""
     row, col, rows, cols = window
     # Bands lie one after the other in the file, chunked or not: a large cache keeps a chunk from being unpacked twice.
-    with h5py.File(path, "r", rdcc_nbytes=2**28) as f:
+    with open_hdf5(path, rdcc_nbytes=2**28) as f:
         dataset = f["chikusei"]
         cube = np.empty((rows, cols, dataset.shape[0]), dtype=dataset.dtype)
         for k in range(dataset.shape[0]):
