@@ -25,9 +25,14 @@ import fire
 from fire.helptext import HelpText
 from fire.trace import FireTrace
 
-import config
-from training import processes
-from utils import (
+from machine import set_thread_defaults
+
+# Before torch is imported, which the modules below do.
+set_thread_defaults()
+
+import config  # noqa: E402
+from training import processes  # noqa: E402
+from utils import (  # noqa: E402
     ForgivingStream,
     Interrupted,
     Terminated,

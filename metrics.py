@@ -3,7 +3,6 @@
 One function per metric; `quality_assessment` gathers them under the names of the published tables.
 """
 
-import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from machine import usable_cores
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
                 total += sum_of_similarities(smoothed)
         return total / (height * width)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return np.array(list(pool.map(one_band, gt, pred)))
 
 

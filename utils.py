@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from machine import free_memory as free_memory
+
 try:
     import fcntl
 except ImportError:
@@ -87,7 +89,7 @@ def select_device(cuda: str, gpus: str) -> torch.device:
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     if torch.cuda.is_available():
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        local_rank = int(os.environ.get("LOCAL_RANK", "0")) if process_count() > 1 else 0
         if local_rank >= torch.cuda.device_count():
             raise UserError(
                 f"process {local_rank} of this machine has no CUDA device ({torch.cuda.device_count()} found); "
@@ -185,26 +187,23 @@ class ForgivingStream:
 
 
 def is_main_process() -> bool:
-    """Whether this is the only process, or the first of those that torchrun has started."""
-    return os.environ.get("RANK", "0") == "0"
+    """Return True for the only process, and for rank 0 of those that torchrun has started."""
+    return process_count() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def process_count() -> int:
+    """Return the number of processes of this run: torchrun's WORLD_SIZE, 1 without it.
+
+    RANK or LOCAL_RANK without a WORLD_SIZE above 1, as job scripts leave them, mean nothing.
+    """
+    count = os.environ.get("WORLD_SIZE", "")
+    return max(1, int(count)) if count.isdecimal() else 1
 
 
 def close_progress_bars() -> None:
     """End what bars stand open, so that a message gets a line of its own."""
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
-
-
-def free_memory() -> int:
-    """Bytes of main memory that can still be taken without swapping (0 where the system does not say)."""
-    try:
-        with open("/proc/meminfo") as f:
-            for line in f:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
 
 
 def without_tf32() -> contextlib.AbstractContextManager[None]:
@@ -287,14 +286,29 @@ def replacing(path: str | Path, aside: Path | None = None) -> Iterator[Path]:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            with open(temporary, "rb") as f:
-                os.fsync(f.fileno())
+            sync_file(temporary)
             if aside and path.exists():
                 os.replace(path, aside)
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file to the disk, as far as its file system can.
+
+    Raises:
+        OSError: if the disk is full or fails.
+    """
+    # Windows syncs only files opened for writing; a copy of a read-only file cannot be opened so.
+    with open(path, "r+b" if os.access(path, os.W_OK) else "rb") as f:
+        try:
+            os.fsync(f.fileno())
+        except OSError as error:
+            # Any other error: a mount, for example of FUSE, that does not implement fsync.
+            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                raise
 
 
 @contextlib.contextmanager

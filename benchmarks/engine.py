@@ -18,6 +18,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
+from machine import set_thread_defaults
+
+# Before torch is imported, as mains.py does.
+set_thread_defaults()
+
 import fire
 import numpy as np
 import plain

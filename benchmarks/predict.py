@@ -15,11 +15,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+
+from machine import set_thread_defaults
+
+# Before torch is imported, as mains.py does.
+set_thread_defaults()
+
+import numpy as np
+import torch
 
 from data import store
 from data.imresize import degrade

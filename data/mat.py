@@ -13,6 +13,7 @@ import scipy.io
 from data.axes import mat_axes
 from data.errors import DataError
 from data.hdf5_structure import check_structure as check_hdf5_structure
+from data.hdf5_structure import open_hdf5
 from data.kinds import unreadable_as
 from data.mat_structure import check_structure
 from utils import refuse_irregular, refuse_small_memory
@@ -37,7 +38,7 @@ def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     try:
         if h5py.is_hdf5(path):
             check_hdf5_structure(path)
-            with h5py.File(path, "r") as f:
+            with open_hdf5(path) as f:
                 held = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
                 if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
                     remedy = "give the file that holds the values themselves"
@@ -77,7 +78,7 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
     wanted = [*keys, *(k for k in optional if k in shapes)]
     try:
         if h5py.is_hdf5(path):
-            with h5py.File(path, "r") as f:
+            with open_hdf5(path) as f:
                 axes = mat_axes(Path(path), f)
                 arrays = {k: f[k][()].transpose(axes[k]) for k in wanted}
         else:

@@ -20,6 +20,7 @@ from data.rasters import CubeOptions
 from data.raw.cave import SIZE as CAVE_SIZE
 from data.raw.scene import RawScene
 from data.scales import SameScale
+from machine import usable_cores
 from utils import is_held, listed, only_here, progress_bar, random_generator, say, shown, writing
 
 # {split: path of its store}, {split: {scene name: RawScene}}.
@@ -239,7 +240,7 @@ def _stage_split(
         if name not in todo:
             done(name)
     calls = {name: (parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo}
-    _write_parts(calls, config.workers or min(MOST_WORKERS, os.cpu_count() or 1), done)
+    _write_parts(calls, config.workers or min(MOST_WORKERS, usable_cores()), done)
     store.join_parts(staged, list(parts.values()), attributes)
     shutil.rmtree(parts_dir)
     return staged

@@ -24,7 +24,8 @@ from data.bands import BandList, SameBands
 from data.errors import DataError
 from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES
 from data.folders import ORIGIN, STORE_FORMAT
-from data.hdf5_structure import check_structure
+from data.guarded import Progress, call_guarded
+from data.hdf5_structure import open_hdf5, read_attributes, read_ends
 from data.kinds import unreadable_as
 from data.scales import FullScale
 from utils import refuse_small_memory, replacing, scene_name
@@ -111,7 +112,7 @@ def write_part(path: Path, scene: Scene) -> None:
 def part_sha256(path: Path) -> str | None:
     """The source hash of a part, or None where there is no readable part."""
     try:
-        with h5py.File(path, "r") as f:
+        with open_hdf5(path) as f:
             sha256 = f["scene"].attrs["source_sha256"]
     except (OSError, RuntimeError, KeyError, TypeError, ValueError):
         return None
@@ -121,7 +122,8 @@ def part_sha256(path: Path) -> str | None:
 def describe_part(path: Path) -> tuple[BandList, FullScale]:
     """The bands and the full-scale value of a part that `write_part` has written."""
     with h5py.File(path, "r") as f:
-        return _bands_of(f["scene"]), _full_scale_of(f["scene"])
+        scene = f["scene"]
+        return _bands_of(scene.shape, scene.attrs), _full_scale_of(scene.dtype, scene.attrs)
 
 
 def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any]) -> None:
@@ -133,16 +135,34 @@ def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any])
     needed = sum(Path(part).stat().st_size for part in parts) * 1.02 + 2**20
     if shutil.disk_usage(Path(path).parent).free < needed:
         raise DataError(path, "the disk is full", f"free {needed / 1e6:.0f} MB and run the same command again")
-    with replacing(path) as temporary, h5py.File(temporary, "w") as store:
+    with replacing(path) as temporary, open_hdf5(temporary, "w") as store:
         store.attrs.update({"format": FORMAT, **attributes})
         group = store.create_group("scenes", track_order=True)
         for part in parts:
-            with h5py.File(part, "r") as f:
+            with open_hdf5(part) as f:
                 f.copy("scene", group, name=_safe(f["scene"].attrs["name"]))
+
+
+@dataclass
+class _Held:
+    """A store's scene as long as it is not read: its name in the file, and what describes it."""
+
+    key: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    attributes: dict[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Store:
     """A scene store, opened once; closed by `close` or a with statement.
+
+    Args:
+        path: of the file.
+        with_pixels: whether pixels are going to be read, so that they are checked too.
 
     Attributes:
         path: of the file.
@@ -157,17 +177,17 @@ class Store:
         nbytes: that all scenes take in memory.
 
     Raises:
-        DataError: for a file that is no store, or damaged.
+        DataError: for a file that is not a store, is damaged, or is locked by another program.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, with_pixels: bool = True) -> None:
         self.path = Path(path)
+        place = self.path.expanduser()
         try:
-            self._file = _opened(path)
-            self.attributes = dict(self._file.attrs)
-            self.dataset, self.protocol = self.attributes["dataset"], self.attributes["protocol"]
-            self._held = dict(_checked_scenes(self.path, self._file))
-            self.hashes = {name: d.attrs["source_sha256"] for name, d in self._held.items()}
+            self.attributes, self._held = call_guarded(
+                place, lambda progress: _read_structure(self.path, with_pixels, progress)
+            )
+            self._file = open_hdf5(place)
         except DataError:
             raise
         # What HDF5 says of a damaged file depends on where it is damaged.
@@ -175,11 +195,13 @@ class Store:
             refuse_small_memory(path, error)
             remedies = "copy it again, or make it with the command prepare", "make one with the command prepare"
             raise unreadable_as(path, "a scene store", "store", remedies, error) from error
+        self.dataset, self.protocol = self.attributes["dataset"], self.attributes["protocol"]
         self.names = list(self._held)
+        self.hashes = {name: held.attributes["source_sha256"] for name, held in self._held.items()}
         self.nbytes = sum(d.nbytes for d in self._held.values())
         first = next(iter(self._held.values()), None)
-        self.bands = {name: _bands_of(dataset) for name, dataset in self._held.items()}
-        self.scales = {name: _full_scale_of(d) for name, d in self._held.items()}
+        self.bands = {name: _bands_of(held.shape, held.attributes) for name, held in self._held.items()}
+        self.scales = {name: _full_scale_of(held.dtype, held.attributes) for name, held in self._held.items()}
         self.wavelengths = self.contents.wavelengths
         self.n_colors = 0 if first is None else first.shape[2]
 
@@ -204,13 +226,12 @@ class Store:
         Raises:
             DataError: where the file is damaged there.
         """
-        dataset = self._held[name]
         try:
-            cube = _native(dataset[:])
+            cube = _native(self._dataset(name)[:])
         except (OSError, RuntimeError, ValueError) as error:
             raise self._unreadable(name, error) from error
         _refuse_gaps(self.path, name, cube)
-        attributes = dataset.attrs
+        attributes = self._held[name].attributes
         return Scene(
             name=attributes["name"],
             cube=cube,
@@ -225,21 +246,20 @@ class Store:
     def cube(self, name: str) -> "ChunkedCube":
         """A scene that stays on disk; it needs the store to stay open."""
         return ChunkedCube(
-            self._held[name],
+            self._dataset(name),
             lambda error: self._unreadable(name, error),
             lambda pixels: _refuse_gaps(self.path, name, pixels),
         )
 
     def scale_and_kind(self, name: str, protocol: str) -> tuple[float, int]:
         """(what a scene's values are divided by under a protocol, its lr_scale), without reading it."""
-        attributes = self._held[name].attrs
+        attributes = self._held[name].attributes
         return attributes[f"value_scale_{protocol}"], int(attributes["lr_scale"])
 
     def line_about(self, name: str) -> str:
         """A scene's size, type, scale and origin as text."""
-        dataset = self._held[name]
-        rows, cols, bands = dataset.shape
-        a = dataset.attrs
+        held = self._held[name]
+        (rows, cols, bands), a = held.shape, held.attributes
         kind = "HR" if a["lr_scale"] == 1 else f"LR of a x{a['lr_scale']} camera"
         scale = f"/ {a['value_scale_corrected']:g}"
         if a["value_scale_published"] != a["value_scale_corrected"]:
@@ -247,13 +267,16 @@ class Store:
         waves = a.get("wavelengths")
         spectrum = "wavelengths unknown" if waves is None else f"{waves[0]:g}..{waves[-1]:g} nm"
         origin = f"from {a['source']} (hash of the source files and options {a['source_sha256'][:12]})"
-        return f"  {name}: {cols} x {rows} x {bands} {dataset.dtype} {scale}, {kind}, {spectrum}, {origin}"
+        return f"  {name}: {cols} x {rows} x {bands} {held.dtype} {scale}, {kind}, {spectrum}, {origin}"
 
     def verify(self, name: str) -> None:
         """Read a scene and check that its values are not all the same."""
         cube = self.read(name).cube
         if cube.min() == cube.max():
             raise DataError(self.path, f"scene {name} holds no image any more", "prepare it again")
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        return self._file["scenes"][self._held[name].key]
 
     def _unreadable(self, name: str, error: Exception) -> DataError:
         return DataError(self.path, f"scene {name} cannot be read ({error})", "copy the store or prepare it again")
@@ -354,7 +377,7 @@ def describe(path: str | Path, verify: bool = False) -> str:
     path = Path(path).expanduser()
     if not path.is_file():
         raise DataError(path, "no such file", "give the path of a store")
-    with Store(path) as store:
+    with Store(path, with_pixels=verify) as store:
         about = ", ".join(f"{k} {v}" for k, v in sorted(store.attributes.items()) if k != "format")
         lines = [f"{path}: {len(store.names)} scenes, {path.stat().st_size / 1e6:.1f} MB, {about}"]
         for name in store.names:
@@ -385,40 +408,50 @@ def _native(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _checked_scenes(path, f):
-    """(name, dataset) of every scene, each as `write_part` makes them.
+def _read_structure(path: Path, with_pixels: bool, progress: Progress) -> tuple[dict[str, Any], dict[str, _Held]]:
+    """(attributes, {name: scene}) of a store, checked as `write_part` and `join_parts` make them.
 
     Raises:
         DataError: naming the scene and what is wrong with it.
     """
-    if not isinstance(f.attrs["dataset"], str) or f.attrs["protocol"] not in PROTOCOLS:
-        raise DataError(path, "a store without its data set and protocol", "prepare it again")
-    if not all(_is_text(value) for value in f.attrs.values() if isinstance(value, str)):
-        raise DataError(path, "a store with attributes that are no UTF-8", "prepare it again")
-    scenes, names = _held_by(f, "scenes"), set()
-    if not isinstance(scenes, h5py.Group):
-        raise DataError(path, "its scenes are in no group of its own", "prepare it again")
-    for key in scenes:
-        item = _held_by(scenes, key)
-        wrong = _wrong_of_scene(item)
-        if not wrong and item.attrs["name"] in names:
-            wrong = f"is called {item.attrs['name']}, as another"
-        if wrong:
-            shown = key.encode(errors="backslashreplace").decode()
-            raise DataError(path, f"scene {shown} {wrong}", "prepare it again")
-        names.add(item.attrs["name"])
-        yield item.attrs["name"], item
+    with open_hdf5(path.expanduser()) as f:
+        attributes = read_attributes(f)
+        if attributes.get("format") != FORMAT:
+            raise DataError(path, "an HDF5 file, but no scene store", "make one with the command prepare")
+        if not isinstance(attributes["dataset"], str) or attributes["protocol"] not in PROTOCOLS:
+            raise DataError(path, "a store without its data set and protocol", "prepare it again")
+        if not all(_is_text(value) for value in attributes.values() if isinstance(value, str)):
+            raise DataError(path, "a store with attributes that are no UTF-8", "prepare it again")
+        group, scenes = _held_by(f, "scenes"), {}
+        if not isinstance(group, h5py.Group):
+            raise DataError(path, "its scenes are in no group of its own", "prepare it again")
+        for key in group:
+            progress()
+            item = _held_by(group, key)
+            of_scene = read_attributes(item) if isinstance(item, h5py.Dataset) else {}
+            wrong = _wrong_of_scene(item, of_scene)
+            if not wrong and of_scene["name"] in scenes:
+                wrong = f"is called {of_scene['name']}, as another"
+            if wrong:
+                shown = key.encode(errors="backslashreplace").decode()
+                raise DataError(path, f"scene {shown} {wrong}", "prepare it again")
+            if with_pixels:
+                # Pixels that cannot be read are reported when they are asked for.
+                with contextlib.suppress(Exception):
+                    read_ends(item)
+            scenes[of_scene["name"]] = _Held(key, item.shape, item.dtype, of_scene)
+    return attributes, scenes
 
 
-def _full_scale_of(dataset: h5py.Dataset) -> FullScale:
+def _full_scale_of(dtype: np.dtype, attributes: Mapping[str, Any]) -> FullScale:
     """The full-scale value of a store's scene; stores of earlier versions do not record that it is assumed."""
-    highest = dataset.attrs.get("assumed_scale_highest")
-    highest = float(highest) if _is_number(highest) else None
-    return FullScale(float(dataset.attrs["value_scale_corrected"]), dataset.dtype, highest)
+    highest: Any = attributes.get("assumed_scale_highest")
+    is_assumed = _is_number(highest)
+    return FullScale(float(attributes["value_scale_corrected"]), dtype, float(highest) if is_assumed else None)
 
 
-def _bands_of(dataset: h5py.Dataset) -> BandList:
-    return BandList(dataset.shape[2], dataset.attrs.get("wavelengths"))
+def _bands_of(shape: tuple[int, ...], attributes: Mapping[str, Any]) -> BandList:
+    return BandList(shape[2], attributes.get("wavelengths"))
 
 
 def _held_by(group, key):
@@ -436,7 +469,7 @@ def _is_text(value):
     return isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
 
 
-def _wrong_of_scene(item):
+def _wrong_of_scene(item: Any, attributes: dict[str, Any]) -> str:
     """What is not as it should be in a store's scene, in words; "" for nothing."""
     if not isinstance(item, h5py.Dataset):
         return "is no array of the store's own"
@@ -448,12 +481,11 @@ def _wrong_of_scene(item):
         return f"is {item.dtype} of shape {item.shape}, not numbers of rows x columns x bands"
     if math.prod(shape) * dtype.itemsize > MOST_PACKED * item.id.get_storage_size():
         return "has not all its values in the file"
-    attributes = dict(item.attrs)
     for name in ("name", "source", "source_sha256"):
         if not _is_text(attributes.get(name)):
             return f"has no {name} that can be read"
     for name in ("value_scale_corrected", "value_scale_published"):
-        value = attributes.get(name)
+        value: Any = attributes.get(name)
         if not _is_number(value) or not 1 / LARGEST_SCALE <= value <= LARGEST_SCALE:
             return f"has the {name} {value}"
     lr_scale = attributes.get("lr_scale")
@@ -470,15 +502,6 @@ def _wrong_of_scene(item):
 
 def _is_number(value):
     return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu" and bool(np.isfinite(value))
-
-
-def _opened(path: str | Path) -> h5py.File:
-    check_structure(path)
-    f = h5py.File(Path(path).expanduser(), "r")
-    if f.attrs.get("format") != FORMAT:
-        f.close()
-        raise DataError(path, "an HDF5 file, but no scene store", "make one with the command prepare")
-    return f
 
 
 def _safe(name: str) -> str:

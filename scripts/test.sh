@@ -5,4 +5,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 install installed-dev requirements-dev.txt
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+# As mains.py does before it imports torch.
+[ -n "${OMP_WAIT_POLICY:-}" ] || export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-10000}
 exec "$python" -m pytest -q -n 2 --dist worksteal "$@"

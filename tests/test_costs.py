@@ -1,10 +1,7 @@
 """What files only say that they hold costs neither time nor memory; what memory is short of is not called damage."""
 
-import os
 import pickle
-import signal
 import struct
-import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -20,9 +17,9 @@ from PIL.PngImagePlugin import PngImageFile
 
 import data.images
 import data.mat_structure
-from data import hdf5_walk
+from data import hdf5_structure
 from data.errors import DataError
-from data.hdf5_structure import Walker, check_structure
+from data.hdf5_structure import check_structure
 from data.images import read_picture
 from data.mat import read_mat
 from data.rasters import open_raster
@@ -171,27 +168,12 @@ def test_a_memory_that_is_too_small_is_no_damage(tmp_path, monkeypatch, what):
     elif what == "store":
         (tmp_path / "a.pth").touch()
         monkeypatch.setattr(h5py, "File", short)
-        monkeypatch.setattr("data.store.check_structure", lambda path: None)
         read = Store
     else:
         monkeypatch.setattr(np, "load", short)
         read = samples.read
     with pytest.raises(UserError, match=r"a.pth: the memory is too small to read it"):
         read(tmp_path / "a.pth")
-
-
-def test_hdf5_that_its_library_hangs_on_or_dies_of_is_refused(tmp_path, monkeypatch):
-    with h5py.File(tmp_path / "a.h5", "w") as f:
-        f["image"] = OWN_CUBE
-    walker = Walker()
-    assert walker.gets_through(tmp_path / "a.h5", 30)
-    process = walker.process
-    # One that does not answer is ended, and another one takes its place.
-    os.kill(process.pid, signal.SIGSTOP)
-    assert not walker.gets_through(tmp_path / "a.h5", 0.2)
-    assert walker.gets_through(tmp_path / "a.h5", 30)
-    assert walker.process is not process
-    walker.end()
 
 
 def test_an_array_that_cannot_be_read_does_not_hide_what_stands_behind_it(tmp_path, monkeypatch):
@@ -203,16 +185,10 @@ def test_an_array_that_cannot_be_read_does_not_hide_what_stands_behind_it(tmp_pa
     content[place] ^= 1
     (tmp_path / "a.h5").write_bytes(content)
     seen = []
-    read = hdf5_walk.read_item
-    monkeypatch.setattr(hdf5_walk, "read_item", lambda item: (seen.append(item.name), read(item)))
-    hdf5_walk.walk(str(tmp_path / "a.h5"))
+    read = hdf5_structure.read_ends
+    monkeypatch.setattr(hdf5_structure, "read_ends", lambda item: (seen.append(item.name), read(item)))
+    hdf5_structure.walk(tmp_path / "a.h5", lambda: None)
     assert seen == ["/a", "/b", "/c"]
-
-
-@pytest.mark.parametrize("words", [("nowhere/python",), (sys.executable, "-c", "raise SystemExit(1)")])
-def test_where_no_other_process_can_be_started_files_are_read_all_the_same(tmp_path, words):
-    (tmp_path / "a.h5").touch()
-    assert Walker(words).gets_through(tmp_path / "a.h5", 30)
 
 
 def deep(path, levels):

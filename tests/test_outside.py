@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -24,11 +25,12 @@ from PIL import Image
 from data.errors import DataError
 from data.images import read_picture
 from data.rasters import CubeOptions, Output, open_raster
+from data.rasters.raw import RawWindows
 from data.store import Store
 from models import weights as checkpoint
 from models.weights import save_weights
 from training import checkpoint as runs
-from utils import UserError, file_name, is_held, only_here, refuse_irregular, shown
+from utils import UserError, file_name, is_held, only_here, refuse_irregular, replacing, shown
 
 PROGRAM = [sys.executable, str(ROOT / "mains.py")]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -57,6 +59,38 @@ def told_to_stop(process, has_begun):
     _, err = process.communicate()
     assert process.returncode == 143, err
     return err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL, errno.EBADF])
+def test_files_are_written_where_fsync_is_missing(tmp_path, monkeypatch, number):
+    def fsync(handle):
+        # As on Windows: a file opened for reading cannot be synced.
+        if number != errno.EBADF or fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(tmp_path / "a") as temporary:
+        temporary.write_text("content")
+    assert (tmp_path / "a").read_text() == "content"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_is_not_passed_over(tmp_path, monkeypatch, number):
+    def fsync(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises((OSError, UserError)), replacing(tmp_path / "a") as temporary:
+        temporary.write_text("content")
+    assert not (tmp_path / "a").exists()
+
+
+def test_raw_cubes_are_read_without_preadv(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "preadv")
+    np.arange(60, dtype=np.uint16).tofile(tmp_path / "a.raw")
+    windows = RawWindows(tmp_path / "a.raw", (4, 5, 3), np.dtype(np.uint16), "bil")
+    # Line 2 begins at value 2 * 5 * 3, its second column one value later; bands are five values apart.
+    np.testing.assert_array_equal(windows.read(slice(2, 3), slice(1, 3)), [[[31, 36, 41], [32, 37, 42]]])
 
 
 def test_a_lock_is_held_until_its_end_and_no_longer(tmp_path):

@@ -8,8 +8,9 @@ from helpers import ROOT
 # What each room may import of the program, beside itself; docs/design.md shows this table.
 LEAVES = {"utils", "losses", "metrics", "pictures"}
 ROOMS = {
-    **dict.fromkeys(LEAVES, {"utils"}),
-    "data": {"utils"},
+    "machine": set(),
+    **dict.fromkeys(LEAVES, {"utils", "machine"}),
+    "data": {"utils", "machine"},
     "objectives": {"utils", "losses", "data.spectral"},
     "models": {"utils", "data.facts", "data.kinds"},
     "config": {"utils", "losses", "objectives", "models.registry", "data.facts"},

@@ -9,7 +9,6 @@ import copy
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +45,7 @@ from utils import (
     given_by,
     only_here,
     prepare_arithmetic,
+    process_count,
     progress_bar,
     replacing,
     say,
@@ -86,7 +86,7 @@ def adapt(config: AdaptConfig) -> list[Path]:
         UserError: for what cannot be read, shared out or written, and where nothing was gained on the held-out windows.
         Interrupted: after Ctrl-C or SIGTERM, when the best so far is safe.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise UserError("adapt runs in one process; start it without torchrun")
     output = Path(config.output).expanduser()
     with only_here(output):

@@ -1,6 +1,7 @@
 """What an objective's loss asks of the network in training; see `objectives.Learner`."""
 
 import copy
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from models.blocks import SSB
 from models.network import Network
 from models.precision import in_bf16
 from training.graphs import GraphedSteps
+from utils import UserError
 
 
 class Learner:
@@ -33,6 +35,7 @@ class Learner:
         self._twin = Bf16Twin(model) if config.precision == "bf16" else None
         self._network = self._twin.network if self._twin else model
         if config.compile:
+            check_compiler(next(model.parameters()).device)
             compile_blocks(self._network)
         # Graphs leave their gradients in a place of their own, so they cannot add to others.
         is_whole = config.accumulate == 1 and not config.joint_loss
@@ -81,6 +84,25 @@ class Learner:
 
     def _precision(self, batch):
         return torch.autocast(batch.ms.device.type, torch.bfloat16, enabled=self._twin is not None)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Find the compiler of torch.compile and compile a small function, before a run depends on it.
+
+    Raises:
+        UserError: if torch.compile does not work here.
+    """
+    try:
+        if device.type == "cpu":
+            # The caches can hold the function below from a time when there was a compiler.
+            importlib.import_module("torch._inductor.cpp_builder").get_cpp_compiler()
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(
+            f"--compile 1: torch.compile does not work here ({reason[:200]}); install a C++ compiler such as g++, or "
+            "use --compile 0"
+        ) from error
 
 
 def compile_blocks(network: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from utils import UserError
+from utils import UserError, process_count
 
 CPU = torch.device("cpu")
 # What the main process says to the others where it fails for all.
@@ -31,10 +31,11 @@ class World:
     """
 
     def __init__(self, device: torch.device = CPU) -> None:
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0")) if self.size > 1 else 0
+        self.size = process_count()
         if self.size > 1 and not dist.is_initialized():
+            _check_launcher()
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        self.rank = int(os.environ["RANK"]) if self.size > 1 else 0
 
     @classmethod
     def alone(cls) -> "World":
@@ -116,6 +117,25 @@ class World:
         return values
 
 
+def _check_launcher() -> None:
+    """Refuse a WORLD_SIZE above 1 without the other variables that torchrun sets, as job scripts leave it.
+
+    Raises:
+        UserError: naming the variables that are missing or contradict each other.
+    """
+    count, rank = os.environ["WORLD_SIZE"], os.environ.get("RANK", "")
+    problem = ""
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        problem = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+    elif not rank.isdecimal() or int(rank) >= int(count):
+        problem = f"RANK is {rank}"
+    if problem:
+        raise UserError(
+            f"WORLD_SIZE is {count} in the environment, but {problem}; start several processes with torchrun, "
+            "or unset WORLD_SIZE to run a single one"
+        )
+
+
 def leave(failed: bool = False) -> None:
     """Close the process group, where there is one.
 
@@ -139,7 +159,7 @@ def end_at_once(exit_code: int) -> None:
     Nothing then waits for the others, and no thread of a backend is met by the interpreter's own ending, which can
     abort the process after its work is done.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)

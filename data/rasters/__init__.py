@@ -21,7 +21,7 @@ from data.rasters.base import DEFAULTS, NAMES_OF_KINDS, CubeOptions, Georeferenc
 from data.rasters.gaps import mark_in
 from data.rasters.raw import AXES, RawCube
 from data.rasters.values import Understanding, described
-from utils import as_utf8, refuse_irregular, say
+from utils import as_utf8, refuse_irregular, say, sync_file
 
 __all__ = ["CubeOptions", "Output", "Raster", "from_array", "open_raster"]
 
@@ -426,8 +426,7 @@ def scenes_below(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
 def _sync(path):
     """Have a file, or all files of a folder, safely on the disk."""
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        with open(file, "rb") as f:
-            os.fsync(f.fileno())
+        sync_file(file)
 
 
 def _replace(made, final):

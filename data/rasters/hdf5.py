@@ -10,7 +10,7 @@ import numpy as np
 
 from data.axes import has_matlab_header, in_matlab_order, unmarked_axes
 from data.errors import DataError
-from data.hdf5_structure import check_structure
+from data.hdf5_structure import check_structure, open_hdf5
 from data.rasters import netcdf, position
 from data.rasters.base import (
     BAND_NAMES,
@@ -45,7 +45,7 @@ CACHE_BYTES = 2**28
 def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Open the cube of an HDF5 file, which stays on disk."""
     check_structure(path)
-    f = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
+    f = open_hdf5(path, rdcc_nbytes=CACHE_BYTES)
     arrays: dict[str, h5py.Dataset] = {}
     f.visititems(lambda name, item: arrays.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
     of_matlab = in_matlab_order(f, arrays)
@@ -215,7 +215,7 @@ def _read_back(path, key, array):
         OSError: as for a full disk, where it does not.
     """
     try:
-        with h5py.File(path, "r") as f:
+        with open_hdf5(path) as f:
             dataset = f[key]
             is_whole = all(
                 dataset[w].tobytes() == np.ascontiguousarray(array[w]).tobytes() for w in windows_in(dataset)
@@ -245,7 +245,7 @@ def windows_in(dataset: h5py.Dataset) -> Iterator[Any]:
 
 
 def _write_new(path, cube, like, scale):
-    with h5py.File(path, "w") as f:
+    with open_hdf5(path, "w") as f:
         dataset = f.create_dataset(
             "image",
             cube.shape,
@@ -278,9 +278,9 @@ def _add_wavelengths(group: h5py.Group, like: Raster, name: str = "wavelength", 
 
 def _write_alike(path, cube, like, scale):
     header = b""
-    with h5py.File(like.path, "r") as source:
+    with open_hdf5(like.path) as source:
         ordered = bool(source.id.get_create_plist().get_link_creation_order())
-        with h5py.File(path, "w", userblock_size=source.userblock_size, track_order=ordered) as target:
+        with open_hdf5(path, "w", userblock_size=source.userblock_size, track_order=ordered) as target:
             copy = _Copy(source, target, cube, like, scale)
             copy.run()
         if source.userblock_size:

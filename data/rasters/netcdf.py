@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from data.hdf5_structure import open_hdf5
 from data.rasters import position
 from data.rasters.base import CRS_NAMES, VALUE_SCALE_NAME, Georeference, Raster, only_number, row_blocks, text_of
 from data.rasters.grid import X_NAMES, Y_NAMES, even_step, geotransform_numbers
@@ -177,7 +178,7 @@ def say_scaling(dataset: h5py.Dataset, like: Raster) -> None:
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as a new netCDF file: image(wavelength, y, x), or image(band, y, x)."""
     height, width, bands = cube.shape
-    with h5py.File(path, "w", track_order=True) as f:
+    with open_hdf5(path, "w", track_order=True) as f:
         f.attrs["Conventions"] = "CF-1.10"
         spectral = "band" if like.wavelengths is None else "wavelength"
         f[spectral] = np.arange(1, bands + 1) if like.wavelengths is None else np.asarray(like.wavelengths)
@@ -253,7 +254,7 @@ def _parameters_by_gdal(finer):
         # A GDAL without netCDF, or a system that CF has no words for.
         except Exception:
             return {}
-        with h5py.File(path) as g:
+        with open_hdf5(path) as g:
             mappings = [item for item in g.values() if "grid_mapping_name" in item.attrs]
             names = [n for n in mappings[0].attrs if n.lower() != "geotransform"] if mappings else []
             return {n: mappings[0].attrs[n] for n in names if n not in POINTERS and not n.startswith("_")}

@@ -1,7 +1,6 @@
 """A cube as bare values in a file, written and read by windows in any order."""
 
 import contextlib
-import os
 from pathlib import Path
 from typing import IO
 
@@ -111,8 +110,9 @@ class RawWindows:
         size, start = self._dtype.itemsize, self._offset + first * self._dtype.itemsize
         content = bytearray(count * size)
         view, done = memoryview(content), 0
+        self._file.seek(start)
         while done < len(content):
-            got = os.preadv(self._file.fileno(), [view[done : done + 2**30]], start + done)
+            got = self._file.readinto(view[done : done + 2**30])
             if not got:
                 raise EOFError("the file has become shorter")
             done += got

@@ -10,6 +10,7 @@ from data.axes import mat_axes
 from data.errors import DataError
 from data.facts import wavelengths_of
 from data.folders import find_mats
+from data.hdf5_structure import open_hdf5
 from data.mat import mat_shapes
 from data.raw.own import checked_scene
 from data.raw.scene import RawScene
@@ -55,7 +56,7 @@ def _maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
     """The largest value of the crop, found band by band."""
     top, bottom, left, right = crop
     highest = -np.inf
-    with h5py.File(path, "r") as f:
+    with open_hdf5(path) as f:
         dataset = f["chikusei"]
         axes = mat_axes(path, f)["chikusei"]
         for k in progress_bar(range(dataset.shape[axes[2]]), desc="global maximum", unit="band", leave=False):
@@ -70,7 +71,7 @@ def read_window(path: Path, name: str, window: tuple[int, int, int, int], maximu
     """Read a window (row, column, rows, columns) of Chikusei, 363..1018 nm, to be divided by the maximum."""
     row, col, rows, cols = window
     # Bands lie one after the other in the file, chunked or not: a large cache keeps a chunk from being unpacked twice.
-    with h5py.File(path, "r", rdcc_nbytes=2**28) as f:
+    with open_hdf5(path, rdcc_nbytes=2**28) as f:
         dataset = f["chikusei"]
         axes = mat_axes(path, f)["chikusei"]
         cube = np.empty((rows, cols, dataset.shape[axes[2]]), dtype=dataset.dtype)

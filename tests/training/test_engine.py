@@ -324,7 +324,14 @@ def test_another_conversion_of_bands_is_another_run(run, refused, logged, tmp_pa
     assert "another conversion of bands" in refused("train", **moved, max_iterations=3, resume="last")
 
 
+def test_compiling_without_a_compiler_is_refused(refused, tiny_flags, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "No working C++ compiler found" in refused("train", **{**tiny_flags, "compile": 1})
+    assert not (tmp_path / "runs").exists()
+
+
 def test_compiled_steps_have_the_same_losses(tiny_flags, monkeypatch):
+    monkeypatch.setattr("training.learner.check_compiler", lambda device: None)
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda part, dynamic: compiled.append(type(part).__name__))
     flags = {k: str(v) for k, v in tiny_flags.items()}
