@@ -26,7 +26,7 @@ T = TypeVar("T")
 # Tells that the reader gets on, which extends its CPU time.
 Progress = Callable[[], None]
 # CPU time that a reader may take without progress, and bytes for each further second of it.
-CPU_SECONDS, BYTES_PER_SECOND = 12, 10_000_000
+CPU_SECONDS, BYTES_PER_SECOND = 6, 10_000_000
 # Memory that a reader may take; absurd sizes fail in the child and not in the program.
 MEMORY = 2**33
 # Seconds without an answer after which the user is told what the program waits for.
