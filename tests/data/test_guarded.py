@@ -103,9 +103,12 @@ def test_ctrl_c_ends_the_wait_and_the_child(path):
         children.append(int(os.read(read, 20)))
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         call_guarded(path, lambda progress: stop_and_tell(write))
+    signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
         os.kill(children[0], 0)
 
