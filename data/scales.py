@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.errors import DataError
-from data.rasters.values import assumption
+
+
+def assumption(dtype: np.dtype) -> str:
+    """The remark on a full-scale value that is assumed from an integer type, with the remedy."""
+    return (
+        f"assuming a full-scale value of {np.iinfo(dtype).max} (the maximum of {dtype.name}); set {{value_scale}}, "
+        "e.g. 10000 for most reflectance products"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from data.errors import DataError
 from data.rasters.base import Raster, Scaling
 from data.rasters.gaps import filled, mark_in, missing_values
+from data.scales import assumption
 
 # Undeclared values below this share of full scale may be a nodata value: sensor noise and over-corrected water vapour
 # bands are mostly above it.
@@ -149,14 +150,6 @@ class Understanding:
                 "missing data"
             )
         return found
-
-
-def assumption(dtype: np.dtype) -> str:
-    """The remark on a full-scale value that is assumed from an integer type, with the remedy."""
-    return (
-        f"assuming a full-scale value of {np.iinfo(dtype).max} (the maximum of {dtype.name}); set {{value_scale}}, "
-        "e.g. 10000 for most reflectance products"
-    )
 
 
 def understand(
