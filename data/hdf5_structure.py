@@ -18,9 +18,10 @@ SMALL = 2**20
 # Groups in groups, deeper than programs nest them.
 DEEPEST = 100
 # Types of texts of variable length in memory, by their character set.
+_TEXT = h5py.string_dtype("utf-8")
 _TEXTS = {
     h5t.CSET_ASCII: h5t.py_create(h5py.string_dtype("ascii")),
-    h5t.CSET_UTF8: h5t.py_create(h5py.string_dtype("utf-8")),
+    h5t.CSET_UTF8: h5t.py_create(_TEXT),
 }
 
 
@@ -118,7 +119,7 @@ def _attribute(item: h5py.Group | h5py.Dataset, index: int) -> tuple[str, Any]:
         attribute.read(array, mtype=kind)
         return name, array if array.ndim else array[()]
     if shape == () and isinstance(kind, h5t.TypeStringID) and kind.is_variable_str():
-        text: Any = np.empty((), kind.dtype)
+        text: Any = np.empty((), _TEXT)
         attribute.read(text, mtype=_TEXTS[kind.get_cset()])
         return name, text[()].decode("utf-8", "surrogateescape")
     return name, item.attrs[name]
