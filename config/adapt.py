@@ -28,14 +28,18 @@ class AdaptConfig(Config):
         "", "the weights to start from: a .pth file, or the name of some that come with the program", affects="row"
     )
     output: str = flag("", "the .pth file of the new weights", affects="place")
-    minutes: float = flag(
-        10.0, "the longest that it may take; it ends before where nothing gets better", above=0, high=1e5
-    )
+    minutes: float = flag(3.0, "time limit; early stopping may end it before", above=0, high=1e5)
     train_dir_rgb: str = flag(
         "", "RGB images to learn from beside the scene: a folder of pictures, or rgb.h5", affects="place"
     )
     overwrite: bool = flag(
         False, "1: replace weights that are there already, and the .json beside them", affects="place"
+    )
+    bands: str = flag(
+        "auto",
+        "auto: as trained if the scene has the bands of the weights, else windows; exact: refuse other bands; windows: "
+        "overlapping windows of neighbouring bands",
+        choices=("auto", "exact", "windows"),
     )
     value_scale: float = value_scale_flag()
     nodata: str = nodata_flag()

@@ -123,6 +123,27 @@ def precision_flag() -> str:
     )
 
 
+def bands_flag() -> str:
+    """--bands of commands that apply a network to scenes of any bands."""
+    return flag(
+        "auto",
+        "auto: as trained if the scene has the network's bands, else windows; exact: refuse other bands; windows: "
+        "overlapping windows of neighbouring bands, of any sensor; resample: interpolate the spectra to the network's "
+        "wavelengths, fast, but without detail beyond their range",
+        choices=("auto", "exact", "windows", "resample"),
+    )
+
+
+def taper_flag() -> float:
+    """--taper, which goes with --bands resample."""
+    return flag(
+        50.0,
+        "with --bands resample, nm beyond the network's range over which its detail fades out; 0: at once",
+        low=0,
+        high=1e4,
+    )
+
+
 def value_scale_flag(of: str = "") -> Any:
     """--value_scale of what reads scenes of one's own."""
     return flag(

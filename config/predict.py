@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from config.fields import (
     Config,
     band_axis_flag,
+    bands_flag,
     check_gpus,
     check_nodata,
     check_value_scale,
@@ -14,6 +15,7 @@ from config.fields import (
     key_flag,
     nodata_flag,
     precision_flag,
+    taper_flag,
     value_scale_flag,
     wavelengths_flag,
 )
@@ -43,22 +45,18 @@ class PredictConfig(Config):
     wavelengths: str = wavelengths_flag()
     key: str = key_flag()
     band_axis: int = band_axis_flag()
-    resample_bands: bool = flag(False, "1: interpolate other bands to the network's, and its detail back to them")
-    taper: float = flag(
-        50.0,
-        "with --resample_bands 1, nm beyond the network's range over which its detail fades out; 0: it ends there in a "
-        "step",
-        low=0,
-        high=1e4,
-    )
+    bands: str = bands_flag()
+    resample_bands: bool = flag(False, "1: the same as --bands resample")
+    taper: float = taper_flag()
     self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; 8 times as long")
     back_projection: int = flag(0, "times that what the result lacks of the input is added to it", low=0)
     precision: str = precision_flag()
     normalise: str = flag(
         "auto",
-        "scene: the network sees the scene divided by its largest value; none: as it is; auto: scene where that value "
-        "is below 0.5 or above 2 of what stands for 1",
-        choices=("auto", "scene", "none"),
+        "divisor of the scene before the network: scene, its largest value; bands, 3 times the largest value of each "
+        "band; none, no division; auto: bands with spectral windows, else scene if its largest value is below 0.5 or "
+        "above 2 of full scale",
+        choices=("auto", "scene", "bands", "none"),
     )
     report: bool = flag(
         False,
@@ -88,6 +86,8 @@ class PredictConfig(Config):
     def check_given(self) -> None:
         """Check what needs no files, also where it came by no command line."""
         self.check_limits()
+        if self.resample_bands and self.bands not in ("auto", "resample"):
+            raise UserError(f"--bands {self.bands} contradicts --resample_bands 1; leave one of them out")
         self.check_tiles()
         check_value_scale(self.value_scale)
         check_nodata(self.nodata)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag, precision_flag
+from config.fields import Config, bands_flag, check_gpus, cuda_flag, flag, gpus_flag, precision_flag, taper_flag
 from data.facts import PROTOCOLS, SCALES
 from models import registry
 from utils import UserError
@@ -46,10 +46,13 @@ class TestConfig(Config):
     )
     self_ensemble: bool = flag(False, "1: the mean over 8 flips and rotations; better, and 8 times as long")
     precision: str = precision_flag()
+    bands: str = bands_flag()
+    taper: float = taper_flag()
     normalise: str = flag(
-        "none",
-        "scene: the network sees each scene divided by its largest LR value; none: as published",
-        choices=("none", "scene"),
+        "auto",
+        "divisor of each scene before the network: scene, its largest LR value; bands, 3 times that of each band; "
+        "none, no division, as published; auto: bands with spectral windows, else none",
+        choices=("auto", "none", "scene", "bands"),
     )
     back_projection: int = flag(0, "times that what the result lacks of the input is added to it", low=0)
     save_images: bool = flag(

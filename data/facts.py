@@ -14,6 +14,9 @@ SPLITS = ("labelled", "unlabelled", "test")
 AUGMENTATIONS = 8
 # What stands for 1 in a camera's numbers is no larger, nor smaller than its inverse; gains and offsets likewise.
 LARGEST_SCALE = 2.0**64
+# Normalised by bands, the largest LR value of each band becomes 1 / HEADROOM: most pixels of the training scenes are
+# that dark. Zero-shot gains on other sensors are 0.1 to 0.2 dB larger than at 1 (docs/own_sensor.md).
+HEADROOM = 3.0
 # Band centres that differ by no more than this, in nm, are the same.
 SAME_BAND = 2.0
 # Band centres in nm of the data sets of visible light.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.bands import BandList
 from data.errors import DataError
 from data.folders import find_mats, unique_by_name
 from data.imresize import degrade, enlarge
@@ -83,6 +84,14 @@ class SceneSet:
         return Contents(
             self.path, {n: store.bands[n] for n in self.entries}, {n: store.hashes[n] for n in self.entries}
         )
+
+    @property
+    def bands(self) -> BandList:
+        """Bands of the scenes: of the first one that knows its wavelengths, else of the first."""
+        if self._store is None:
+            return BandList(self.load(self.entries[0]).gt.shape[1], None)
+        bands = list(self.contents.bands.values())
+        return next((its for its in bands if its.centres is not None), bands[0])
 
     def __len__(self) -> int:
         return len(self.entries)

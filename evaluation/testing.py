@@ -13,16 +13,16 @@ from torch import nn
 
 from config import TestConfig
 from data.bands import BandList
-from data.folders import few_of, unique_by_name
-from data.imresize import back_project
+from data.errors import as_flags
+from data.folders import unique_by_name
 from evaluation import results, scoring
 from evaluation.samples import Samples
 from evaluation.scenes import SceneSet
 from models import build_model, weights
-from models.brightness import Normalised
-from models.ensemble import SelfEnsemble
+from models.any_bands import BandPlan, plan_bands
 from models.network import Network
-from models.precision import DEVIATIONS, InPrecision
+from models.precision import DEVIATIONS
+from models.predictor import Predictor, with_arithmetic
 from training.checkpoint import RUN_FILES
 from training.processes import World
 from utils import UserError, as_utf8, file_name, only_here, say, select_device, warn_of_slow_bf16, writing
@@ -43,24 +43,7 @@ class Method:
     n_scale: int
     n_colors: int
     wavelengths: np.ndarray | None = None
-
-
-class BackProjected(nn.Module):
-    """A network to whose output is added, a number of times, what it lacks of the input; called as the network is.
-
-    Args:
-        network: called as network(ms, lms).
-        n_scale: its enlargement.
-        times: see `data.imresize.back_project`.
-    """
-
-    def __init__(self, network: nn.Module, n_scale: int, times: int) -> None:
-        super().__init__()
-        self.network, self.n_scale, self.times = network, n_scale, times
-
-    def forward(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
-        """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
-        return back_project(self.network(ms, lms), ms, self.n_scale, self.times)
+    sensor: BandList | None = None
 
 
 def test(config: TestConfig) -> list[Path]:
@@ -81,10 +64,7 @@ def test(config: TestConfig) -> list[Path]:
         result_path.mkdir(parents=True, exist_ok=True)
     if config.save_images:
         unique_by_name(scenes.path, [(file_name(name), name) for name in scenes.names], str)
-    scenes.check(method.n_colors or None)
-    if method.n_colors:
-        _remark_on_bands(scenes, BandList(method.n_colors, method.wavelengths))
-    model, title = _as_asked(method, config, device)
+    model, title, chosen = _as_asked(method, _planned(scenes, method, config), config, device)
     images_dir = result_path / f"{file_name(title)}_images" if config.save_images else None
     started = time.monotonic()
     keep = Samples(scenes.n_scale)
@@ -93,7 +73,7 @@ def test(config: TestConfig) -> list[Path]:
         rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
         if not world.is_main:
             return []
-        about = {**config.as_dict(), "seconds": round(time.monotonic() - started, 1)}
+        about = {**config.as_dict(), **chosen, "seconds": round(time.monotonic() - started, 1)}
         results.write(path, method.name, scenes, rows, about, keep)
         written = [path, *keep.write(path), *files]
     # What is on the disk is not lost where nobody reads the table.
@@ -101,36 +81,41 @@ def test(config: TestConfig) -> list[Path]:
     return written
 
 
-def _remark_on_bands(scenes: SceneSet, network: BandList) -> None:
-    """Name scenes of other wavelengths than those that the weights were trained on, or note that these are unknown."""
-    bands = scenes.contents.bands
-    if others := [name for name, its in bands.items() if not its.is_same(network)]:
-        first = bands[others[0]]
-        say(
-            f"{scenes.path}: {few_of(others)} {'have' if len(others) > 1 else 'has'} {first}, but the weights were "
-            f"trained on {network}{first.differs_from(network)}: the scores are of bands that they were not trained for"
-        )
-    elif network.centres is None or not bands or any(its.centres is None for its in bands.values()):
-        whose = "weights'" if network.centres is None else "scenes'"
-        say(f"{scenes.path}: the {whose} wavelengths are not known; assuming the {network.count} bands of the weights")
+def _planned(scenes: SceneSet, method: Method, config: TestConfig) -> BandPlan:
+    """The way in which the network is applied to the scenes' bands; checks every scene."""
+    bands = scenes.bands
+    network = BandList(method.n_colors, method.wavelengths)
+    plan = plan_bands(scenes.path, bands, network, config.bands, config.taper, method.sensor)
+    scenes.check(bands.count)
+    if plan.remark:
+        say(as_flags(plan.remark))
+    return plan
 
 
-def _as_asked(method: Method, config: TestConfig, device: torch.device) -> tuple[nn.Module, str]:
-    """The method's network as the flags want it used, and what its results are called after."""
-    model: nn.Module = method.model.placed_on(device)
+def _as_asked(
+    method: Method, plan: BandPlan, config: TestConfig, device: torch.device
+) -> tuple[nn.Module, str, dict[str, Any]]:
+    """The network with the options of the flags, the title of its results, and the options that were chosen."""
     title = method.title
+    normalise = config.normalise
+    if normalise == "auto":
+        normalise = "bands" if plan.mode == "windows" else "none"
     if config.precision != "fp32":
         warn_of_slow_bf16(config.precision, device)
-        model, title = InPrecision(model, config.precision), f"{title}_{config.precision}"
         say(DEVIATIONS[config.precision])
-    if config.self_ensemble:
-        model, title = SelfEnsemble(model), f"{title}_ensemble"
-    if config.normalise == "scene":
-        model, title = Normalised(model), f"{title}_normalised"
-    if config.back_projection:
-        times = config.back_projection
-        model, title = BackProjected(model, method.n_scale, times), f"{title}_projected{times}"
-    return model, title
+    network = with_arithmetic(method.model.placed_on(device), config.precision, config.self_ensemble)
+    model = Predictor(network, method.n_scale, plan, normalise, config.back_projection)
+    for is_on, suffix in (
+        (config.precision != "fp32", config.precision),
+        (config.self_ensemble, "ensemble"),
+        (plan.mode != "exact", plan.mode),
+        (normalise == "scene", "normalised"),
+        (normalise == "bands" and plan.mode != "windows", "normalised_bands"),
+        (normalise != "bands" and plan.mode == "windows", f"by_{normalise}"),
+        (config.back_projection > 0, f"projected{config.back_projection}"),
+    ):
+        title += f"_{suffix}" if is_on else ""
+    return model, title, {"bands": plan.mode, "normalise": normalise}
 
 
 def score_run(
@@ -180,7 +165,7 @@ def _method_of(config: TestConfig) -> Method:
     if path.name in RUN_WEIGHTS:
         title = as_utf8(path.parent.name if path.name == RUN_FILES[0] else f"{path.parent.name}_{path.stem}")
     n_scale, n_colors = architecture["n_scale"], architecture["n_colors"]
-    return Method(loaded.model, architecture["name"], title, n_scale, n_colors, loaded.wavelengths)
+    return Method(loaded.model, architecture["name"], title, n_scale, n_colors, loaded.wavelengths, loaded.sensor)
 
 
 def _refuse_contradictions(config: TestConfig, architecture: dict[str, Any]) -> None:

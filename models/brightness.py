@@ -1,23 +1,32 @@
-"""Scenes brought to one brightness: the task is linear in brightness, networks are not."""
+"""Normalisation of brightness: the task is linear in brightness, networks are not. Not in the paper."""
 
 import torch
 from torch import nn
 
+from data.facts import HEADROOM
+
 
 class Normalised(nn.Module):
-    """A network asked about an image divided by its largest LR value, which its output is multiplied by again.
+    """A network that sees images divided by their largest LR value; its output is multiplied again.
 
     Args:
-        network: called as model(ms, lms, modality).
+        network: called as network(ms, lms, modality).
+        by: "scene": one value for each image; "bands": one for each band, times HEADROOM.
+        peaks: the divisors, 1 or C positive numbers; None: those of each image.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, by: str = "scene", peaks: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.by, self.peaks = network, by, peaks
 
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
-        """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w; each image of the batch has its own brightness."""
-        peak = ms.amax((1, 2, 3), keepdim=True)
-        # An image without light is left as it is.
+        """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
+        if self.peaks is not None:
+            peak = self.peaks.to(ms)[:, None, None]
+        elif self.by == "bands":
+            peak = HEADROOM * ms.amax((2, 3), keepdim=True)
+        else:
+            peak = ms.amax((1, 2, 3), keepdim=True)
+        # An image or a band without light stays as it is.
         peak = torch.where(peak > 0, peak, 1)
         return self.network(ms / peak, lms / peak, modality) * peak

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from data import facts
+from data.bands import BandList
 from data.kinds import unreadable_as
 from models import registry
 from models.network import Network, State
@@ -53,6 +54,7 @@ class Weights:
         wavelengths: centres in nm of the bands that it was trained on, or None where nothing tells them.
         fingerprint: the file's SHA-256.
         value_scale: full-scale value of the sensor that they were adapted to; 0 if they record none.
+        sensor: bands of the sensor whose spectral windows they were adapted to; None if they were not.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Weights:
     wavelengths: np.ndarray | None
     fingerprint: str
     value_scale: float = 0.0
+    sensor: BandList | None = None
 
 
 def save_weights(
@@ -69,12 +72,13 @@ def save_weights(
     n_ovls: int,
     wavelengths: Iterable[float] | None = None,
     value_scale: float = 0.0,
+    sensor: BandList | None = None,
 ) -> None:
     """Save a plain state_dict that the released code can load too.
 
     The state_dict's metadata contains what the tensors do not determine: the network's settings, the overlap of the
     band groups (it is in the file's name too), the wavelengths of the bands in nm, the scale, the number of bands,
-    the sensor's full-scale value (unless it is 0).
+    the sensor's full-scale value (unless it is 0) and, of weights adapted to spectral windows, its bands.
 
     Raises:
         UserError: where the disk is full or the folder may not be written.
@@ -88,6 +92,9 @@ def save_weights(
         metadata["wavelengths"] = [float(w) for w in wavelengths]
     if value_scale:
         metadata["value_scale"] = float(value_scale)
+    if sensor is not None:
+        metadata["sensor_bands"] = sensor.count
+        metadata["sensor_wavelengths"] = [] if sensor.centres is None else [float(w) for w in sensor.centres]
     state._metadata[METADATA_KEY] = metadata
     with replacing(path) as temporary:
         torch.save(state, temporary)
@@ -121,7 +128,8 @@ def load(
     load_strictly(model, state, path)
     wavelengths = _wavelengths(metadata, path, architecture["n_colors"])
     value_scale = float(metadata.get("value_scale") or 0)
-    return Weights(path, model.eval(), architecture, wavelengths, fingerprint, value_scale)
+    sensor = _sensor(metadata)
+    return Weights(path, model.eval(), architecture, wavelengths, fingerprint, value_scale, sensor)
 
 
 def load_state(path: str | Path) -> dict[str, torch.Tensor]:
@@ -387,9 +395,10 @@ def _checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
     for name, is_possible in RECORDED.items():
         if name in metadata and not is_possible(metadata[name]):
             raise UserError(f"{path}: it says that its network has the {name} {metadata[name]!r:.40}; {remedy}")
-    waves, n_colors = metadata.get("wavelengths"), metadata.get("n_colors")
-    if waves and n_colors and len(waves) != n_colors:
-        raise UserError(f"{path}: it has {len(waves)} wavelengths for {n_colors} bands; {remedy}")
+    for centres, bands in (("wavelengths", "n_colors"), ("sensor_wavelengths", "sensor_bands")):
+        found, count = metadata.get(centres), metadata.get(bands)
+        if found and count and len(found) != count:
+            raise UserError(f"{path}: it has {len(found)} {centres} for {count} bands; {remedy}")
     return metadata
 
 
@@ -414,6 +423,8 @@ RECORDED: dict[str, Callable[[Any], bool]] = {
     "n_scale": lambda value: _is_whole(value) and 0 < value < MOST_BANDS,
     "n_colors": lambda value: _is_whole(value) and 0 <= value <= MOST_BANDS,
     "wavelengths": _are_wavelengths,
+    "sensor_bands": lambda value: _is_whole(value) and 0 < value <= MOST_BANDS,
+    "sensor_wavelengths": _are_wavelengths,
     "value_scale": lambda value: value == 0 or _is_scale(value),
     "dataset_name": lambda value: isinstance(value, str),
 }
@@ -444,6 +455,14 @@ def _wavelengths(metadata: dict[str, Any], path: Path, n_colors: int) -> np.ndar
     if isinstance(recorded, list) and len(recorded) == n_colors:
         return np.array(recorded)
     return facts.wavelengths_of(metadata.get("dataset_name", path.name.split("_")[0]), n_colors)
+
+
+def _sensor(metadata: dict[str, Any]) -> BandList | None:
+    """Bands of the sensor whose spectral windows the weights were adapted to, or None."""
+    if not metadata.get("sensor_bands"):
+        return None
+    centres = metadata.get("sensor_wavelengths")
+    return BandList(metadata["sensor_bands"], np.array(centres, dtype=np.float64) if centres else None)
 
 
 def _told(name: str, recorded: int | None, given: int | None, path: Path) -> int | None:

@@ -24,6 +24,7 @@ def super_resolve(
     *,
     value_scale: float = 0.0,
     nodata: float | None = None,
+    bands: str = "auto",
     resample_bands: bool = False,
     taper: float = 50.0,
     self_ensemble: bool = False,
@@ -45,12 +46,14 @@ def super_resolve(
         value_scale: full-scale value, required for integers of 32 and 64 bits and for floating point above 2; 0: what
             the weights record, else the maximum of the integer type, 1 for floating point.
         nodata: value that marks missing data; NaN always does.
-        resample_bands: interpolate the bands to the network's, and its detail back to them.
+        bands: "auto": as trained if the bands are the network's, else "windows"; or "exact", "windows", "resample".
+        resample_bands: the same as bands="resample".
         taper: nm beyond the network's range over which that detail fades out.
         self_ensemble: the mean over 8 flips and rotations.
         back_projection: number of iterative back-projection steps.
         precision: "fp32", "tf32" or "bf16".
-        normalise: "scene": divide by the largest value; "auto": if it is below 0.5 or above 2 of full scale; "none".
+        normalise: "scene": divide by the largest value; "bands": by 3 times that of each band; "none"; "auto": "bands"
+            with windows, else "scene" if the largest value is below 0.5 or above 2 of full scale.
         tile_size, tile_overlap: in pixels of the image; 0: the whole image, or tiles as the memory wants them.
         memory_limit: GB that may be used; 0: what is free.
         cuda: "auto", "1" or "0".
@@ -60,12 +63,17 @@ def super_resolve(
         s*rows x s*columns x bands in the image's type and range, masked if the image is; integers are rounded, clipped.
 
     Raises:
-        UserError: for bands that do not fit the network, values that cannot be understood, unusable weights.
+        UserError: for one band, bands that `bands` excludes, values that cannot be understood, unusable weights.
     """
     image = _checked_image(image)
     settings: dict[str, Any] = {
         **{"value_scale": value_scale, "nodata": "" if nodata is None else str(nodata), "cuda": cuda},
-        **{"resample_bands": resample_bands, "self_ensemble": self_ensemble, "back_projection": back_projection},
+        **{
+            "bands": bands,
+            "resample_bands": resample_bands,
+            "self_ensemble": self_ensemble,
+            "back_projection": back_projection,
+        },
         **{"precision": precision, "normalise": normalise, "taper": taper},
         **{"tile_size": tile_size, "tile_overlap": tile_overlap, "memory_limit": memory_limit},
     }

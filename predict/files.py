@@ -61,10 +61,10 @@ def settings_of_result(config: PredictConfig) -> dict[str, Any]:
     names = affecting(PredictConfig, "result")
     result = {name: value for name, value in config.as_dict().items() if name in names}
     # These came later: tiles of a program without them are gone on with.
-    for name in ("precision", "normalise"):
+    for name in ("precision", "normalise", "bands"):
         if result[name] == getattr(PredictConfig, name):
             del result[name]
-    if not result["resample_bands"]:
+    if not (result["resample_bands"] or config.bands == "resample"):
         del result["taper"]
     return result
 
@@ -181,9 +181,7 @@ def _predict_held(path, target, picture, network, config, world, held):
 
 
 def _open(path, network, config):
-    # Bands that are resampled may be of any number.
-    n_colors = 0 if config.resample_bands else network.bands.count
-    return rasters.open_raster(path, rasters.CubeOptions.of(config, n_colors))
+    return rasters.open_raster(path, rasters.CubeOptions.of(config, network.bands.count))
 
 
 def _start(path, target, picture, network, config, world, held):
@@ -216,7 +214,7 @@ def _finished(work, cube):
     scene = work.scene
     if work.picture is None:
         return work.output.finish(cube)
-    drawn = report.draw(Comparison(scene.raster, cube, scene.calibration, scene.scale, scene.detail_shares))
+    drawn = report.draw(Comparison(scene.raster, cube, scene.calibration, scene.scale, scene.bands, scene.has_data))
     # The picture is on the disk before the result appears, and appears after it.
     with replacing(work.picture) as temporary:
         temporary.write_bytes(drawn)

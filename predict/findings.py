@@ -10,6 +10,7 @@ import pictures
 from data.imresize import enlarge, resize_batch
 from data.rasters import Raster
 from data.rasters.values import Calibration
+from models.any_bands import BandPlan
 from predict.scene import HALO
 
 # The widest overview, in pixels; larger scenes are shown by every n-th.
@@ -53,14 +54,16 @@ class Comparison:
         result: s*rows x s*columns x C, as written.
         calibration: between the values of both and 0..1.
         scale: the enlargement.
-        detail_shares: how much of the network's detail each band got, 0..1; None: all of it.
+        bands: the BandPlan by which the network was applied; None: all bands at once.
+        has_data: C of bool; False for bands that spectral windows left out; None: all have.
     """
 
     raster: Raster
     result: np.ndarray
     calibration: Calibration
     scale: int
-    detail_shares: np.ndarray | None = None
+    bands: BandPlan | None = None
+    has_data: np.ndarray | None = None
 
     def strip(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Strip | None:
         """The LR rows top..bottom and columns left..right of both; None where there is no data at all."""

@@ -11,8 +11,8 @@ from torch import nn
 from config import PredictConfig
 from data.bands import BandList
 from models import weights
-from models.ensemble import SelfEnsemble
-from models.precision import DEVIATIONS, InPrecision
+from models.precision import DEVIATIONS
+from models.predictor import with_arithmetic
 from predict import tiles
 from utils import free_memory, select_device, warn_of_slow_bf16
 
@@ -29,6 +29,7 @@ class DeviceNetwork:
         device: the torch device.
         n_scale: enlargement.
         bands: those that it was trained on.
+        sensor: bands of the sensor whose windows it was adapted to; None if it was not.
         architecture: see `tiles.bytes_needed`.
         fingerprint: tells these weights from others; "" for a network that was given as such.
         value_scale: full-scale value of the sensor that the weights were adapted to; 0 if they record none.
@@ -46,7 +47,7 @@ class DeviceNetwork:
         self.architecture: dict[str, Any]
         self.device = select_device(config.cuda, config.gpus)
         if isinstance(model, nn.Module):
-            network, self.fingerprint, self.value_scale = model, "", 0.0
+            network, self.fingerprint, self.value_scale, self.sensor = model, "", 0.0, None
             # A network of somebody's own need not say how wide it is, nor for which wavelengths.
             width = getattr(model, "n_feats", 0)
             self.architecture = {"n_colors": model.n_colors, "n_scale": model.n_scale, "n_feats": width}
@@ -55,7 +56,7 @@ class DeviceNetwork:
             loaded = weights.load(model)
             network, self.fingerprint = loaded.model, loaded.fingerprint
             self.architecture, wavelengths = loaded.architecture, loaded.wavelengths
-            self.value_scale = loaded.value_scale
+            self.value_scale, self.sensor = loaded.value_scale, loaded.sensor
         self.n_scale: int = self.architecture["n_scale"]
         self.bands = BandList(self.architecture["n_colors"], wavelengths)
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -65,14 +66,7 @@ class DeviceNetwork:
         if config.precision == "bf16" and isinstance(model, nn.Module):
             # A caller's network stays as it is.
             network = copy.deepcopy(network)
-        used: nn.Module = InPrecision(network, config.precision)
-        self._model = SelfEnsemble(used) if config.self_ensemble else used
-
-    @torch.inference_mode()
-    def __call__(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
-        """B x C x h x w and B x C x s*h x s*w in 0..1 -> B x C x s*h x s*w float32."""
-        ms, lms = (x.contiguous(memory_format=torch.channels_last) for x in (ms, lms))
-        return self._model(ms, lms)
+        self.model = with_arithmetic(network, config.precision, config.self_ensemble)
 
     def free_memory(self, limit_gb: float) -> int:
         """Bytes at hand on the device: what a limit in GB comes to, or what is free (0 where nobody knows)."""

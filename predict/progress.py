@@ -67,8 +67,10 @@ class Progress:
         }
         if state.strips:
             content["strips"] = True
-        if state.peak != 1:
-            content["peak"] = state.peak
+        if len(state.peaks) > 1:
+            content["peaks"] = state.peaks.tolist()
+        elif state.peaks[0] != 1:
+            content["peak"] = float(state.peaks[0])
         with replacing(self._path) as temporary:
             temporary.write_text(json.dumps(content))
         if self._kept:
@@ -101,8 +103,9 @@ class Progress:
                 below, right = seams["below"], seams["right"]
             if self._output.raw_path.stat().st_size != self._output.nbytes:
                 raise ValueError("values are missing")
-            plan = content["tile_size"], content["overlap"], content.get("strips", False), content.get("peak", 1.0)
-            return SceneState(*plan, content["done"], content["clipped"], below, right)
+            plan = content["tile_size"], content["overlap"], content.get("strips", False)
+            peaks = np.array(content.get("peaks", [content.get("peak", 1.0)]), dtype=np.float64)
+            return SceneState(*plan, peaks, content["done"], content["clipped"], below, right)
         # Incomplete files of any kind.
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             say(f"{work}: the kept tiles cannot be read ({error}); starting from the beginning")

@@ -123,7 +123,18 @@ class _Page:
         panel.set_title("degraded again against the LR input: RMSE per band, in parts of what stands for 1")
         panel.set(xlabel=self.x_label, ylim=(0, None))
         self._mark_detail(panel)
+        self._mark_windows(panel)
         panel.legend()
+
+    def _mark_windows(self, panel):
+        """Draw the spectral windows as lines above the axis, overlapping ones at two heights."""
+        plan = self.comparison.bands
+        windows = plan.windows(self.comparison.has_data) if plan is not None else []
+        for k, window in enumerate(windows):
+            ends = self.x[window].min(), self.x[window].max()
+            label = f"spectral windows of {plan.width} bands" if k == 0 else None
+            height = 0.03 + 0.03 * (k % 2)
+            panel.plot(ends, (height, height), color="0.4", lw=3, transform=panel.get_xaxis_transform(), label=label)
 
     def _plot(self, panel, values, label, **style):
         """A line over the bands, broken where a band has no data and where the next detector begins."""
@@ -134,9 +145,10 @@ class _Page:
 
     def _mark_detail(self, panel):
         """Shade the bands that got detail from the network, and lighter those over which it fades out."""
-        shares = self.comparison.detail_shares
-        if shares is None:
+        plan = self.comparison.bands
+        if plan is None or (plan.shares == 1).all():
             return
+        shares = plan.shares
         order = np.argsort(self.x)
         for chosen, strength, label in (
             (shares > 0, 0.12, "the network's detail fades out"),

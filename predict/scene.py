@@ -9,12 +9,12 @@ import torch
 
 from config import PredictConfig
 from data.bands import BandList
-from data.imresize import back_project, enlarge
+from data.imresize import enlarge
 from data.rasters import Raster
-from data.rasters.values import peak_of, read_unit, understand
-from data.spectral import apply_along_bands
+from data.rasters.values import peaks_of, read_unit, understand
+from models.any_bands import plan_bands
+from models.predictor import Predictor
 from predict import tiles
-from predict.bands import match_bands
 from predict.network import DeviceNetwork
 from training.processes import World
 from utils import UserError, is_out_of_memory, progress_bar
@@ -29,7 +29,7 @@ class SceneState:
 
     Attributes:
         tile_size, overlap, strips: of its plan.
-        peak: what its values in 0..1 are divided by for the network; 1 for none.
+        peaks: divisors of its values in 0..1 for the network, one or one for each band; 0 for bands without data.
         done: tiles.
         clipped: values clipped in them.
         below, right: the seams to the tiles that follow, see `tiles.Blender`.
@@ -38,7 +38,7 @@ class SceneState:
     tile_size: int
     overlap: int
     strips: bool
-    peak: float
+    peaks: np.ndarray
     done: int
     clipped: int
     below: np.ndarray
@@ -75,8 +75,9 @@ class SceneUpscaling:
         raster, scale: the scene and its enlargement.
         shape: of the result.
         understood, calibration: how its values are understood, and between these and 0..1.
-        peak: what its values in 0..1 are divided by for the network, and its output multiplied by; 1 for none.
-        detail_shares: how much of the network's detail each band gets, see `bands.BandMatrices`; None: all of it.
+        bands: the BandPlan.
+        peaks: divisors of its values in 0..1 for the network, see `peaks_of`.
+        has_data: C of bool; False for bands that spectral windows leave out.
         plan: the tiles.Plan.
         done, clipped: tiles done, and values clipped in them.
 
@@ -95,16 +96,24 @@ class SceneUpscaling:
     ) -> None:
         self._world = world or World.alone()
         self.raster, self.scale = raster, network.n_scale
-        self._network, self._back_projection = network, config.back_projection
+        self._network = network
         height, width, bands = raster.shape
         self.shape = (height * self.scale, width * self.scale, bands)
         own_bands = BandList(bands, raster.wavelengths)
-        self._matrices = match_bands(raster.path, own_bands, network.bands, config.resample_bands, tell, config.taper)
-        self.detail_shares = None if self._matrices is None else self._matrices.shares
+        mode = "resample" if config.resample_bands else config.bands
+        self.bands = plan_bands(raster.path, own_bands, network.bands, mode, config.taper, network.sensor)
         nodata = float(config.nodata) if config.nodata else None
         understood = understand(raster, config.value_scale, nodata, network.value_scale)
         self.understood, self.calibration = understood, understood.calibration
-        self.peak = state.peak if state else peak_of(raster, understood, config.normalise)
+        normalise = "bands" if config.normalise == "auto" and self.bands.mode == "windows" else config.normalise
+        self.peaks = state.peaks if state else peaks_of(raster, understood, normalise)
+        self.has_data = self.peaks.repeat(bands // len(self.peaks)) > 0
+        divisors = torch.from_numpy(np.where(self.peaks > 0, self.peaks, 1).astype(np.float32))
+        self._predictor = Predictor(
+            *(network.model, self.scale, self.bands, normalise, config.back_projection),
+            peaks=divisors,
+            has_data=self.has_data,
+        )
         architecture = {**network.architecture, "n_colors": max(bands, network.bands.count)}
         asked = (config.tile_size, config.tile_overlap, False)
         if state:
@@ -115,15 +124,15 @@ class SceneUpscaling:
         self.plan = tiles.make_plan(architecture, height, width, free, *asked, processes=self._world.size)
         self._blender = tiles.Blender(width, bands, self.scale)
         self.done = self.clipped = 0
-        remarks = (*understood.remarks(raster.path), *_remarks_on_peak(raster, self.peak))
-        for remark in (*remarks, *_remarks_on_plan(self.plan)):
+        remarks = (self.bands.remark, *understood.remarks(raster.path), *_remarks_on_peaks(raster, self.peaks))
+        for remark in filter(None, (*remarks, *_remarks_on_plan(self.plan))):
             tell(remark)
 
     def state(self) -> SceneState:
         """What is needed to go on from here; its arrays are the scene's own, and change when it goes on."""
         plan, seams = self.plan, self._blender
         return SceneState(
-            *(plan.tile_size, plan.overlap, plan.strips, self.peak, self.done, self.clipped),
+            *(plan.tile_size, plan.overlap, plan.strips, self.peaks, self.done, self.clipped),
             *(seams.below, seams.right),
         )
 
@@ -200,7 +209,7 @@ class SceneUpscaling:
             return np.zeros(shape, dtype=np.float32), missing
         x = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))[None].to(self._network.device)
         try:
-            y = self._through_network(x / self.peak, window) * self.peak
+            y = self._predictor(*map(_channels_last, (window.of(x), window.of(enlarge(x, self.scale), self.scale))))
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise UserError(
@@ -214,18 +223,6 @@ class SceneUpscaling:
                 f"{self.raster.path}: the network's output is not finite; its weights have diverged, give others"
             )
         return result, missing
-
-    def _through_network(self, x, window):
-        """1 x C x h x w with its halo -> 1 x C x s*h x s*w of the window."""
-        s = self.scale
-        if self._matrices is None:
-            y = self._network(window.of(x), window.of(enlarge(x, s), s))
-        else:
-            ms = apply_along_bands(x, self._matrices.to_network)
-            lms = window.of(enlarge(ms, s), s)
-            detail = self._network(window.of(ms), lms) - lms
-            y = window.of(enlarge(x, s), s) + apply_along_bands(detail, self._matrices.to_scene)
-        return back_project(y, window.of(x), s, self._back_projection)
 
     def _finished(self, tile, missing):
         """Where a tile's input is missing -> where the result that is finished with it has no data; None for None."""
@@ -243,11 +240,15 @@ def _with_halo(span, size):
     return span.start - start, slice(start, stop)
 
 
-def _remarks_on_peak(raster: Raster, peak: float) -> list[str]:
-    if peak == 1:
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _remarks_on_peaks(raster: Raster, peaks: np.ndarray) -> list[str]:
+    if len(peaks) > 1 or peaks[0] == 1:
         return []
     return [
-        f"{raster.path}: brightest value is {peak:.3g} of full scale; the scene is normalised before inference "
+        f"{raster.path}: brightest value is {peaks[0]:.3g} of full scale; the scene is normalised before inference "
         "(disable with {normalise} none)"
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import DataError
+from data.facts import HEADROOM
 from data.rasters.base import Raster, Scaling
 from data.rasters.gaps import filled, mark_in, missing_values
 from data.scales import assumption
@@ -294,29 +295,40 @@ def sample_range(raster: Raster, nodata: float | None = None, scaling: Scaling |
     return functools.reduce(SampledRange.merge, found) if found else None
 
 
-def largest_value(raster: Raster, calibration: Calibration) -> float:
-    """The largest value of a whole scene in parts of what stands for 1, missing data apart; 0 where all is missing."""
+def largest_values(raster: Raster, calibration: Calibration) -> np.ndarray:
+    """Return the largest value of each band in parts of full scale, without missing data; 0 if all is missing."""
     height, width, bands = raster.shape
-    rows = max(1, SAMPLE_VALUES // (width * bands))
-    blocks = [slice(top, min(height, top + rows)) for top in range(0, height, rows)]
-    ranges = [_range_of_rows(raster, block, calibration.nodata, calibration.scaling) for block in blocks]
-    return max([0.0, *(r.high / calibration.scale for r in ranges if r)])
+    rows, cols = max(1, SAMPLE_VALUES // (width * bands)), slice(0, width)
+    largest = np.zeros(bands)
+    for top in range(0, height, rows):
+        block = slice(top, min(height, top + rows))
+        values = raster.read(block, cols)
+        missing = missing_values(values, calibration.nodata, raster.there(block, cols))
+        physical = calibration.scaling.physical(values) if calibration.scaling else values
+        valid = physical if missing is None else np.where(missing, physical.dtype.type(0), physical)
+        np.maximum(largest, valid.max(axis=(0, 1)).astype(np.float64), out=largest)
+    return largest / calibration.scale
 
 
-def peak_of(raster: Raster, understood: Understanding, normalise: str) -> float:
-    """What a scene's values in 0..1 are divided by for a network; 1 for none.
+def peaks_of(raster: Raster, understood: Understanding, normalise: str) -> np.ndarray:
+    """Return the divisors of a scene's values in 0..1 for a network, one number or one for each band.
 
     Args:
-        raster, understood: the scene, and how its values are understood.
-        normalise: "scene": its largest value; "auto": that where it is dark or bright; "none".
+        raster, understood: the scene, and the interpretation of its values.
+        normalise: "bands": the largest value of each band times `HEADROOM`, 0 for bands without data; "scene": the
+            largest value; "auto": the same, if the scene is dark or bright; "none": 1.
     """
+    ones = np.ones(1)
     if normalise == "none" or understood.high is None:
-        return 1.0
+        return ones
     if normalise == "auto" and DARK <= understood.high / understood.calibration.scale <= BRIGHT:
-        return 1.0
-    peak = largest_value(raster, understood.calibration)
+        return ones
+    largest = largest_values(raster, understood.calibration)
+    if normalise == "bands":
+        return HEADROOM * largest if largest.any() else ones
+    peak = largest.max()
     is_left = peak <= 0 or (normalise == "auto" and DARK <= peak <= BRIGHT)
-    return 1.0 if is_left else peak
+    return ones if is_left else np.array([peak])
 
 
 def read_unit(
@@ -339,14 +351,15 @@ class UnitCube:
     Args:
         raster: the scene.
         calibration: between its values and 0..1.
-        peak: what these are divided by, see `peak_of`.
+        peaks: divisors of these, see `peaks_of`.
 
     Attributes:
         shape, dtype, nbytes: of the whole array.
     """
 
-    def __init__(self, raster: Raster, calibration: Calibration, peak: float = 1.0) -> None:
-        self._raster, self._calibration, self._peak = raster, calibration, peak
+    def __init__(self, raster: Raster, calibration: Calibration, peaks: np.ndarray | float = 1.0) -> None:
+        self._raster, self._calibration = raster, calibration
+        self._divisors = np.where(np.asarray(peaks) > 0, peaks, 1).astype(np.float32)
         self.shape, self.dtype = raster.shape, np.dtype(np.float32)
         self.nbytes = math.prod(raster.shape) * self.dtype.itemsize
 
@@ -356,7 +369,7 @@ class UnitCube:
         if unit is None:
             assert missing is not None, "where nothing is there, that is known"
             return np.zeros(missing.shape, dtype=np.float32)
-        return unit / np.float32(self._peak)
+        return unit / self._divisors
 
     def there(self) -> np.ndarray:
         """Where pixels have data, rows x columns of bool, read by strips.

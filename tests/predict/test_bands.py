@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import VISIBLE, StubNetwork, bicubic_network
+from predict.bands import interpolation
 
 from data.imresize import imresize
 from predict import super_resolve
-from predict.bands import interpolation
 from utils import UserError
 
 

@@ -1,0 +1,49 @@
+"""A network with the options of `test` and `predict`, in the order in which they are applied."""
+
+import torch
+from torch import nn
+
+from data.imresize import back_project
+from models.any_bands import BandPlan
+from models.brightness import Normalised
+from models.ensemble import SelfEnsemble
+from models.precision import InPrecision
+
+
+def with_arithmetic(network: nn.Module, precision: str, self_ensemble: bool) -> nn.Module:
+    """Return a network, on its device, in a precision and with the geometric self-ensemble if asked for."""
+    inner = InPrecision(network, precision)
+    return SelfEnsemble(inner) if self_ensemble else inner
+
+
+class Predictor(nn.Module):
+    """A network applied to a scene's bands, with normalisation and iterative back-projection.
+
+    Args:
+        network: called as network(ms, lms, modality); see `with_arithmetic`.
+        n_scale: its upsampling factor.
+        plan: for the scene's bands.
+        normalise: "none", "scene" or "bands", see `Normalised`.
+        back_projection: number of iterations.
+        peaks: see `Normalised`.
+        has_data: see `BandPlan.apply`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        n_scale: int,
+        plan: BandPlan,
+        normalise: str = "none",
+        back_projection: int = 0,
+        peaks: torch.Tensor | None = None,
+        has_data: object = None,
+    ) -> None:
+        super().__init__()
+        inner = plan.apply(network, has_data)
+        self.inner = inner if normalise == "none" else Normalised(inner, normalise, peaks)
+        self.n_scale, self.back_projection = n_scale, back_projection
+
+    def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
+        """B x C x h x w and B x C x s*h x s*w in 0..1 -> B x C x s*h x s*w."""
+        return back_project(self.inner(ms, lms, modality), ms, self.n_scale, self.back_projection)
