@@ -12,7 +12,7 @@ from utils import random_generator
 # Edges of windows and patches in LR pixels: published patches have 16; what is smaller is all border.
 SMALLEST, LARGEST = 5, 16
 # A scene is cut into at least about so many windows where it is too small for the largest ones.
-FEWEST = 9
+FEWEST = 24
 # One in so many windows is held out, of at least and at most so many.
 SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 5, 2, 48
 # Windows ranked by their detail for each that is held out.
