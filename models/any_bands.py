@@ -106,10 +106,11 @@ def plan_bands(
         order = np.argsort(scene.centres, kind="stable")
     count = len(spectral_windows(scene.count, network.count))
     applied = f"super-resolved in {count} overlapping windows of {network.count} bands"
-    if scene.count <= network.count:
-        applied = f"super-resolved together, as the {network.count} bands of the network"
-    trained = f"the weights were {f'adapted to {sensor}' if sensor else f'trained on {network}'}"
-    return BandPlan("windows", network.count, order, everything, f"{path}: {scene}, {applied} ({trained})")
+    if count == 1:
+        applied = "super-resolved together"
+    trained = f"adapted to {sensor}" if sensor else f"trained on {network}{scene.differs_from(network)}"
+    remark = f"{path}: {scene}, {applied}; the weights were {trained}"
+    return BandPlan("windows", network.count, order, everything, remark)
 
 
 def spectral_windows(count: int, width: int) -> list[np.ndarray]:

@@ -149,7 +149,8 @@ def test_scenes_that_cannot_be_scored_are_refused(refused, stores, weights, tmp_
         n_scale=16,
         test_dir=fixtures.write_patches(tmp_path / "a", edge=24, keys=("gt",)),
     )
-    assert "30 bands" in refused("test", model_dir=weights, test_dir=fixtures.write_patches(tmp_path / "b", bands=30))
+    folder = fixtures.write_patches(tmp_path / "b", bands=30)
+    assert "30 bands" in refused("test", model_dir=weights, test_dir=folder, bands="exact")
     assert "LR image" in refused("test", model_title="Bicubic", test_dir=stores / "unlabelled.h5")
     assert "too few" in refused(
         "test", model_title="Bicubic", test_dir=fixtures.write_patches(tmp_path / "c", edge=4, keys=("gt",))

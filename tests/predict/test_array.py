@@ -219,6 +219,8 @@ def test_a_dark_scene_is_brought_to_the_brightness_that_networks_know():
     np.testing.assert_allclose(super_resolve(image, model, normalise="auto"), bicubic + bicubic**2 / 0.2, atol=1e-5)
     np.testing.assert_allclose(super_resolve(image, model), bicubic + bicubic**2 / 0.2, atol=1e-5)
     np.testing.assert_allclose(super_resolve(image, model, normalise="none"), bicubic + bicubic**2, atol=1e-5)
+    by_band = bicubic + bicubic**2 / (3 * image.max((0, 1)))
+    np.testing.assert_allclose(super_resolve(image, model, normalise="bands"), by_band, atol=1e-5)
     # What marks missing data is no brightness; a bright scene is left as it is, unless that is asked for.
     holed = image.copy()
     holed[5, 5] = 7
@@ -236,7 +238,7 @@ def test_a_dark_scene_is_brought_to_the_brightness_that_networks_know():
     # Tiles are divided by the whole scene's.
     tiled = super_resolve(image, model, tile_size=8, tile_overlap=4, normalise="auto")
     np.testing.assert_allclose(tiled, bicubic + bicubic**2 / 0.2, atol=1e-5)
-    with pytest.raises(UserError, match="normalise is one of auto, scene, none"):
+    with pytest.raises(UserError, match="normalise is one of auto, scene, bands, none"):
         super_resolve(image, model, normalise="bright")
 
 

@@ -112,7 +112,7 @@ WRONG = {
     "no such file": (lambda d: d / "none.npy", {}, "no such file"),
     "words": (lambda d: (d / "a.npy").write_text("words " * 99) and d / "a.npy", {}, "a text that begins with: words"),
     "empty folder": (lambda d: d, {}, "no scene below it"),
-    "bands": (own("npy", OWN_CUBE[:, :, :9]), {"wavelengths": "450,800"}, "9 bands, 450..800 nm"),
+    "bands": (own("npy", OWN_CUBE[:, :, :9]), {"bands": "exact", "wavelengths": "450,800"}, "9 bands, 450..800 nm"),
     "unknown bands": (own("npy", OWN_CUBE[:, :, :9]), {"resample_bands": 1}, "9 bands of unknown wavelengths"),
     "wavelengths": (own("npy", OWN_CUBE), {"wavelengths": "blue"}, "--wavelengths as first,last"),
     "odd overlap": (own("npy", OWN_CUBE), {"tile_overlap": 6}, "multiple of 4"),

@@ -18,12 +18,12 @@ from config import AdaptConfig
 from data.imresize import imresize
 from models import build_model, weights
 from models.weights import load_state, save_weights
+from objectives import LABELLED, MIXUP
 from predict import super_resolve
 from training import adapting
 from utils import UserError
 
 WAVES = np.linspace(450, 850, 12)
-SHARED = ("branch1.", "branch2.", "trunk_RGB.", "skip_conv_RGB.", "final_RGB.")
 
 
 def blocks_of_pixels(height=48, width=56, bands=12):
@@ -40,7 +40,9 @@ def scene(tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    save_weights(tiny_network(n_scale=2), tmp_path / "start.pth", 2, VISIBLE)
+    network = tiny_network(n_scale=2)
+    network.init_identity()
+    save_weights(network, tmp_path / "start.pth", 2, VISIBLE)
     return tmp_path / "start.pth"
 
 
@@ -53,20 +55,25 @@ def test_a_scene_makes_weights_that_predict_takes(run, flags, start, tmp_path):
     code, out, err = run("adapt", **flags)
     assert code == 0, out + err
     own = weights.load(tmp_path / "own.pth")
-    assert (own.architecture["n_colors"], own.architecture["n_scale"]) == (12, 2)
-    np.testing.assert_allclose(own.wavelengths, WAVES)
+    assert (own.architecture["n_colors"], own.architecture["n_scale"]) == (31, 2)
+    assert own.wavelengths is None and own.sensor.count == 12
+    np.testing.assert_allclose(own.sensor.centres, WAVES)
+    assert "12 bands, 450..850 nm, super-resolved together; the weights were trained on 31 bands" in out
     about = json.loads((tmp_path / "own.json").read_text())
     gains = about["adapted"]["gains"]
     assert about["adapted"]["gain"] > 0 and len(gains) == len(about["adapted"]["held_out"]) >= 2
     words = f"{about['adapted']['gain']:+.2f} dB over bicubic on {len(gains)} held-out windows together"
     assert f"{words} (one by one {min(gains):+.2f} to {max(gains):+.2f})" in out
-    assert about["global_residual"] is own.architecture["global_residual"] is True
-    assert about["started_from"]["taken"] == "branch1, branch2, trunk_RGB, skip_conv_RGB, final_RGB"
+    # The weights to start from give the bicubic image.
+    assert about["adapted"]["zero_shot"] == pytest.approx(0, abs=1e-3)
+    assert f"{about['adapted']['gain']:+.2f} dB over start without adaptation" in out
+    assert about["started_from"]["taken"] == "all" and about["adapted"]["bands"] == "windows"
     assert [line.strip() for line in out.splitlines()[-2:]] == [str(tmp_path / n) for n in ("own.pth", "own.json")]
     small = imresize(blocks_of_pixels().astype(np.float64), 0.5)
     np.save(tmp_path / "small.npy", np.clip(small, 0, 65535).astype(np.uint16))
     predicted = {"input": tmp_path / "small.npy", "output": tmp_path / "large.npy", "model_dir": tmp_path / "own.pth"}
-    assert run("predict", **predicted, band_axis=2, cuda=0)[0] == 0
+    code, out, _ = run("predict", **predicted, band_axis=2, cuda=0)
+    assert code == 0 and "the weights were adapted to 12 bands, 450..850 nm" in out
     error = {}
     for name, image in (("own", np.load(tmp_path / "large.npy")), ("bicubic", imresize(small, 2))):
         error[name] = np.sqrt(np.mean((image.astype(np.float64) - blocks_of_pixels()) ** 2))
@@ -93,6 +100,8 @@ def test_windows_scores_are_those_of_the_weights_that_were_kept(run, flags, tmp_
     assert run("adapt", **flags)[0] == 0
     about = json.loads((tmp_path / "own.json").read_text())["adapted"]
     edge, cube = about["edge"], blocks_of_pixels() / 65535
+    # Each band is divided by 3 times its largest value.
+    cube /= 3 * cube.max((0, 1))
     errors = {"own": [], "bicubic": []}
     for i, j in about["held_out"]:
         truth = cube[i : i + edge, j : j + edge]
@@ -133,21 +142,30 @@ def test_a_scene_larger_than_the_memory_is_read_by_windows(flags, monkeypatch):
     parts.streams["labelled"].close()
 
 
-def test_weights_of_the_same_bands_start_with_all_they_know(flags, tmp_path, capsys):
-    save_weights(tiny_network(12, n_scale=2), tmp_path / "same.pth", 2, WAVES + 1)
-    asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "same.pth"})
+@pytest.mark.parametrize(("bands", "waves", "mode"), [(12, WAVES + 1, "exact"), (31, VISIBLE, "windows")])
+def test_adaptation_starts_at_the_result_of_the_weights(flags, tmp_path, bands, waves, mode):
+    save_weights(tiny_network(bands, n_scale=2), tmp_path / "given.pth", 2, waves)
+    asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "given.pth"})
     adaptation = adapting.Adaptation(asked, flags["output"])
-    given = load_state(tmp_path / "same.pth")
+    assert adaptation.bands.mode == mode
+    given = load_state(tmp_path / "given.pth")
     assert all(torch.equal(tensor, given[name]) for name, tensor in adaptation.model.state_dict().items())
-    assert "all of it is taken" in capsys.readouterr().out
-    # Other bands start as the bicubic image, from published weights too.
-    model = build_model("DeepShare", 31, 2, n_feats=4, n_blocks=1)
-    save_weights(model, tmp_path / "published.pth", 2, VISIBLE)
-    asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "published.pth"})
-    other = adapting.Adaptation(asked, flags["output"])
-    assert other.best == pytest.approx(0, abs=1e-5) and other.model.has_global_residual
-    state = other.model.state_dict()
-    assert all(torch.equal(state[n], t) for n, t in model.state_dict().items() if n.startswith(SHARED))
+    assert adaptation.best == adaptation.zero_shot < 0
+
+
+def test_each_iteration_takes_one_window_of_neighbouring_bands(flags, tmp_path):
+    save_weights(tiny_network(8, n_scale=2), tmp_path / "narrow.pth", 2, np.linspace(400, 700, 8))
+    asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "narrow.pth"})
+    adaptation = adapting.Adaptation(asked, flags["output"])
+    seen = set()
+    for adaptation.iteration in range(20):
+        whole = adaptation.streams["labelled"].batch(adaptation.iteration)
+        labelled, mixed = (adaptation._batch(objective, 0, 1) for objective in (LABELLED, MIXUP))
+        (first,) = (k for k in range(5) if torch.equal(labelled.gt, whole.gt[:, k : k + 8]))
+        assert torch.equal(labelled.ms, whole.ms[:, first : first + 8])
+        assert torch.equal(mixed.gt, labelled.gt)
+        seen.add(first)
+    assert seen == set(range(5))
 
 
 def test_rgb_images_are_learnt_from_where_they_are_given(run, flags, raw, tmp_path):
@@ -165,7 +183,7 @@ def test_it_ends_where_nothing_gets_better_and_says_that_nothing_was_gained(refu
     began = time.monotonic()
     before = sorted(p.name for p in tmp_path.iterdir())
     sentence = refused("adapt", **{**flags, "minutes": 10})
-    assert "nothing was gained in" in sentence and "no weights were written" in sentence
+    assert "gained nothing over the weights without adaptation" in sentence and "no weights were written" in sentence
     assert time.monotonic() - began < 300
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
@@ -182,7 +200,7 @@ def test_stopped_half_way_the_best_so_far_is_safe(flags, tmp_path, number):
     _, err = process.communicate()
     assert process.returncode == 128 + number, err
     assert "the best so far (+" in err and "own.pth" in err
-    assert weights.load(tmp_path / "own.pth").architecture["n_colors"] == 12
+    assert weights.load(tmp_path / "own.pth").sensor.count == 12
     assert not list(tmp_path.glob(".*"))
 
 
@@ -195,7 +213,7 @@ def small(tmp_path, **changes):
     ("changes", "words"),
     [
         (lambda t: small(t, height=16, width=16), "at least 3 are needed"),
-        (lambda t: small(t, bands=5), "5 bands, fewer than the 8 that the weights see at once"),
+        (lambda t: {"bands": "exact"}, "12 bands, 450..850 nm, but the weights were trained on 31 bands, 400..700 nm"),
         (lambda t: {"input": t / "nowhere.npy"}, "nowhere.npy: no such file or folder"),
         (lambda t: {"output": t / "own.npy"}, "weights are .pth files"),
         (lambda t: {"output": t / "start.pth"}, "is there already"),
@@ -216,8 +234,8 @@ def test_wrong_inputs_are_refused_and_leave_nothing(refused, flags, tmp_path, ch
 def test_bands_without_wavelengths_are_adapted_to_all_the_same(flags, tmp_path, capsys):
     given = {**flags, **small(tmp_path)}
     adaptation = adapting.Adaptation(AdaptConfig.from_flags(given), flags["output"])
-    assert adaptation.model.n_colors == 12
-    assert "was trained on 31 other bands" in capsys.readouterr().out
+    assert adaptation.model.n_colors == 31
+    assert "12 bands of unknown wavelengths, super-resolved together" in capsys.readouterr().out
 
 
 def test_holes_are_neither_learnt_from_nor_judged_by(flags, tmp_path):
@@ -256,13 +274,8 @@ def test_bands_without_detail_change_no_gain(flags, tmp_path):
         np.save(tmp_path / "dead.npy", cube)
         asked = AdaptConfig.from_flags({**flags, "input": tmp_path / "dead.npy", "band_axis": 2})
         adaptation = adapting.Adaptation(asked, flags["output"])
-        n_colors = cube.shape[2]
         with torch.no_grad():
-            # 0.05 more in every band of light; a thousandth in those that bicubic makes exactly.
-            shift = torch.full((n_colors,), 0.05)
-            shift[12:] = 1e-3
-            for network in (adaptation.model, adaptation.averaged):
-                network.final.bias.copy_(shift)
+            adaptation.averaged.final.bias.fill_(0.05)
         gain, windows = adaptation.gain()
         gains.append([gain, *windows])
     np.testing.assert_allclose(*gains, atol=1e-4)
@@ -293,19 +306,17 @@ def test_networks_without_a_path_for_rgb_are_refused_rgb(refused, flags, raw, tm
 
 
 @pytest.mark.parametrize("name", ["SSPSR", "GDRRN", "3DFCNN", "MCNet"])
-def test_other_networks_start_as_bicubic_or_with_all_they_know(flags, tmp_path, name):
-    model = build_model(name, 31, 2, n_feats=4, n_blocks=1)
+def test_other_networks_are_adapted_from_all_of_their_weights(run, flags, tmp_path, name):
+    model = build_model(name, 31, 2, n_feats=4, n_blocks=1, global_residual=True)
+    if name != "3DFCNN":
+        model.init_identity()
     save_weights(model, tmp_path / "peer.pth", 2, VISIBLE)
     asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "peer.pth"})
     adaptation = adapting.Adaptation(asked, flags["output"])
-    if name in ("SSPSR", "GDRRN"):
-        assert adaptation.best == pytest.approx(0, abs=1e-4)
-        return
     state, given = adaptation.model.state_dict(), model.state_dict()
-    assert all(torch.equal(state[n], given[n]) for n in given if n != "band_means") and state.keys() == given.keys()
-    if name == "MCNet":
-        mean = blocks_of_pixels().mean((0, 1)) / 65535
-        np.testing.assert_allclose(adaptation.averaged.band_means.numpy(), mean, rtol=0.15)
+    assert all(torch.equal(state[n], given[n]) for n in given) and state.keys() == given.keys()
+    adaptation.iterate(epoch=1)
+    assert np.isfinite(adaptation.gain()[0])
 
 
 def test_a_loss_that_is_not_finite_does_not_take_what_was_gained(run, flags, tmp_path, monkeypatch):
@@ -322,4 +333,4 @@ def test_a_loss_that_is_not_finite_does_not_take_what_was_gained(run, flags, tmp
     code, out, err = run("adapt", **{**flags, "minutes": 5})
     assert code == 0, out + err
     assert "it ends here: the" in out and "is not finite" in out
-    assert weights.load(tmp_path / "own.pth").architecture["n_colors"] == 12
+    assert weights.load(tmp_path / "own.pth").sensor.count == 12

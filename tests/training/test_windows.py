@@ -39,8 +39,8 @@ def test_patches_touch_no_window_and_no_gap(height, width, n_scale, seed, has_ga
 
 def test_the_parts_of_a_scene_worked_by_hand():
     split = split_scene("a", np.ones((100, 100), dtype=bool), 4, 3000)
-    # 100 / sqrt(9) = 33.3, of which 32 is a multiple of 4: nine windows, of which a fifth is held out.
-    assert (split.edge, split.stride, len(split.held_out)) == (32, 4, 2)
+    # 100 / sqrt(24) = 20.4, of which 20 is a multiple of 4: 25 windows, of which a fifth is held out.
+    assert (split.edge, split.stride, len(split.held_out)) == (20, 4, 5)
     large = split_scene("a", np.ones((1000, 2000), dtype=bool), 4, 3000)
     assert (large.edge, len(large.held_out)) == (64, 48)
     # 2,000,000 pixels in at most 20,000 patches are 10 pixels apart, 12 as a multiple of 4.
@@ -74,6 +74,6 @@ def test_windows_of_little_and_of_much_detail_are_held_out():
     there = np.ones((200, 200), dtype=bool)
     for seed in range(20):
         split = split_scene("a", there, 4, seed, lambda top, left, edge: top)
-        # Nine windows of 64 pixels, of which the rows 0, 64, 128 are ranked: one of the lower half, one of the upper.
-        assert (split.edge, len(split.held_out)) == (64, 2)
-        assert split.held_out[0][0] <= 64 <= split.held_out[1][0]
+        # 25 windows of 40 pixels, five in each of the rows 0, 40, ... 160: one of each row.
+        assert (split.edge, len(split.held_out)) == (40, 5)
+        assert [top for top, _ in split.held_out] == [0, 40, 80, 120, 160]
