@@ -14,6 +14,7 @@ from evaluation.scenes import TestScene
 from metrics import quality_assessment
 from models import build_model
 from models import weights as checkpoint
+from predict import super_resolve
 from training import checkpoint as runs
 
 
@@ -156,6 +157,20 @@ def test_scenes_that_cannot_be_scored_are_refused(refused, stores, weights, tmp_
         "test", model_title="Bicubic", test_dir=fixtures.write_patches(tmp_path / "c", edge=4, keys=("gt",))
     )
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("count", "words"), [(40, "in 2 overlapping windows of 31 bands"), (9, "together")])
+def test_scenes_of_other_bands_are_scored_by_windows(run, weights, tmp_path, count, words):
+    folder = fixtures.write_patches(tmp_path / "other", bands=count, keys=("gt",))
+    code, out, _ = run("test", model_dir=weights, test_dir=folder, result_path=tmp_path / "results", cuda=0)
+    assert code == 0 and f"{count} bands of unknown wavelengths, super-resolved {words}" in out
+    results = read(tmp_path / "results" / f"{weights.stem}_windows_results.json")
+    assert (results["config"]["bands"], results["config"]["normalise"]) == ("windows", "bands")
+    truth = scipy.io.loadmat(folder / "block_1.mat")["gt"]
+    with pytest.warns(UserWarning, match="super-resolved"):
+        result = super_resolve(imresize(truth, 1 / 4).astype(np.float32), weights, value_scale=1.0, cuda="0")
+    error = np.mean((result - truth) ** 2, axis=(0, 1))
+    assert results["scenes"]["block_1"]["MPSNR"] == pytest.approx(np.mean(-10 * np.log10(error)), abs=1e-3)
 
 
 def test_an_unusable_result_path_is_refused_before_the_work(refused, stores, tmp_path, monkeypatch):

@@ -30,8 +30,9 @@ def scene(tmp_path):
     return tmp_path / "scene.npy"
 
 
-def test_two_processes_share_the_strips_of_a_scene(run, scene, weights, tmp_path):
-    flags = {"input": scene, "model_dir": weights, "cuda": 0}
+@pytest.mark.parametrize("waves", ["400,700", "900,1700"])
+def test_two_processes_share_the_strips_of_a_scene(run, scene, weights, tmp_path, waves):
+    flags = {"input": scene, "model_dir": weights, "cuda": 0, "wavelengths": waves}
     code, _, err = run("predict", **flags, output=tmp_path / "one.npy")
     assert code == 0, err
     process = predict(**flags, output=tmp_path / "two.npy")

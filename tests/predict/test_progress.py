@@ -61,6 +61,22 @@ def test_a_stopped_run_goes_on_with_the_tiles_that_are_done(run, unlabelled_weig
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_windows_of_bands_resume_with_the_same_normalisation(run, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SAVING_SHARE", 0)
+    cube = fixtures.smooth_cube(0, 40, 40, 50) * np.linspace(0.1, 1, 40)[:, None, None]
+    np.save(tmp_path / "in.npy", (cube * 60000).astype(np.uint16))
+    flags = {"input": tmp_path / "in.npy", "model_dir": weights, "wavelengths": "900,1700", **TILES}
+    assert run("predict", **flags, output=tmp_path / "undisturbed.npy")[0] == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, KeyboardInterrupt())
+        assert run("predict", **flags, output=tmp_path / "out.npy")[0] == 130
+    kept = json.loads((tmp_path / ".out.npy.partial" / "progress.json").read_text())
+    assert len(kept["peaks"]) == 50
+    code, out, _ = run("predict", **flags, output=tmp_path / "out.npy")
+    assert code == 0 and "in 2 overlapping windows of 31 bands" in out and "going on after 4 of" in out
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(tmp_path / "undisturbed.npy"))
+
+
 @pytest.mark.parametrize("harm", ["values", "seams", "state"])
 def test_kept_tiles_that_are_damaged_are_made_again(run, unlabelled_weights, tmp_path, monkeypatch, harm):
     monkeypatch.setattr(progress, "SAVING_SHARE", 0)

@@ -71,6 +71,25 @@ def test_the_report_shades_the_bands_that_got_detail(run, weights, tmp_path, mon
     assert all(where == [False, False, True, True, True, False, False, False] for where in inside)
 
 
+def test_the_report_marks_the_spectral_windows(run, weights, tmp_path, monkeypatch):
+    cube = fixtures.smooth_cube(0, 20, 24, 40).astype(np.float32)
+    cube[:, :, 35:] = 0
+    np.save(tmp_path / "a.npy", cube)
+    axes = pytest.importorskip("matplotlib.axes").Axes
+    drawn, plot = [], axes.plot
+
+    def recording(self, *points, **how):
+        if how.get("lw") == 3:
+            drawn.append(points[0])
+        return plot(self, *points, **how)
+
+    monkeypatch.setattr(axes, "plot", recording)
+    flags = {"input": tmp_path / "a.npy", "output": tmp_path / "o.npy", "model_dir": weights, "report": 1}
+    assert run("predict", **flags, wavelengths="401,440", bands="windows", band_axis=2)[0] == 0
+    # 35 bands with data, two windows of 31.
+    np.testing.assert_allclose(drawn, [(401, 431), (405, 435)])
+
+
 def test_places_are_looked_for_where_data_are(tmp_path):
     image = fixtures.smooth_cube(8, 40, 30, 5).astype(np.float32)
     result = imresize(image, 2).astype(np.float32)
