@@ -46,17 +46,13 @@ def super_resolve(
         value_scale: full-scale value, required for integers of 32 and 64 bits and for floating point above 2; 0: what
             the weights record, else the maximum of the integer type, 1 for floating point.
         nodata: value that marks missing data; NaN always does.
-        bands: "auto": as trained if the bands are the network's, else "windows"; or "exact", "windows", "resample".
+        bands: "auto" (as trained if the bands are the network's, else "windows"), "exact", "windows" or "resample".
         resample_bands: the same as bands="resample".
-        taper: nm beyond the network's range over which that detail fades out.
-        self_ensemble: the mean over 8 flips and rotations.
-        back_projection: number of iterative back-projection steps.
-        precision: "fp32", "tf32" or "bf16".
+        taper, self_ensemble, back_projection, precision: see the flags of the command.
         normalise: "scene": divide by the largest value; "bands": by 3 times that of each band; "none"; "auto": "bands"
             with windows, else "scene" if the largest value is below 0.5 or above 2 of full scale.
-        tile_size, tile_overlap: in pixels of the image; 0: the whole image, or tiles as the memory wants them.
-        memory_limit: GB that may be used; 0: what is free.
-        cuda: "auto", "1" or "0".
+        tile_size, tile_overlap: in pixels of the image; 0: the whole image, or tiles if memory is short.
+        memory_limit, cuda: GB that may be used, 0 for what is free; "auto", "1" or "0".
         verbose: print remarks and show a progress bar, in place of `warnings.warn`.
 
     Returns:
@@ -68,13 +64,8 @@ def super_resolve(
     image = _checked_image(image)
     settings: dict[str, Any] = {
         **{"value_scale": value_scale, "nodata": "" if nodata is None else str(nodata), "cuda": cuda},
-        **{
-            "bands": bands,
-            "resample_bands": resample_bands,
-            "self_ensemble": self_ensemble,
-            "back_projection": back_projection,
-        },
-        **{"precision": precision, "normalise": normalise, "taper": taper},
+        **{"bands": bands, "resample_bands": resample_bands, "taper": taper, "self_ensemble": self_ensemble},
+        **{"back_projection": back_projection, "precision": precision, "normalise": normalise},
         **{"tile_size": tile_size, "tile_overlap": tile_overlap, "memory_limit": memory_limit},
     }
     config = PredictConfig(**settings)

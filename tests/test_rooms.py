@@ -12,7 +12,9 @@ ROOMS = {
     **dict.fromkeys(LEAVES, {"utils", "machine"}),
     "data": {"utils", "machine"},
     "objectives": {"utils", "losses", "data.spectral"},
-    "models": {"utils", "data.facts", "data.kinds"},
+    "models": {
+        *("utils", "data.facts", "data.kinds", "data.bands", "data.errors", "data.imresize", "data.spectral"),
+    },
     "config": {"utils", "losses", "objectives", "models.registry", "data.facts"},
     "training": {"config", "data", "models", "objectives", "losses", "utils", "metrics"},
     "evaluation": {

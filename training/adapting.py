@@ -178,9 +178,9 @@ class Adaptation(Steps):
         batch_size, seed = self.config.batch_size, self.config.seed
         return {name: PatchStream(s, batch_size, seed, name, self.device) for name, s in opened.items()}
 
-    def _batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
+    def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
         """A mini-batch of a random window of neighbouring bands, which a labelled and a mixed one share."""
-        batch = super()._batch(objective, repeat, repeats)
+        batch = super().batch(objective, repeat, repeats)
         if not self._windows or objective.stream != "labelled":
             return batch
         generator = random_generator(self.config.seed, "window of bands", self.iteration)

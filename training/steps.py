@@ -56,13 +56,14 @@ class Steps:
         self.optimizer.zero_grad(set_to_none=True)
         for objective, repeats in objectives.active(self.config, epoch):
             for repeat in range(repeats):
-                self._learn(objective, self._batch(objective, repeat, repeats), repeat)
+                self._learn(objective, self.batch(objective, repeat, repeats), repeat)
         if self.config.joint_loss:
             self._step()
         if self.averaged:
             update_mean(self.averaged, self.model, self.config.ema_decay, self.iteration)
 
-    def _batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
+    def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
+        """Return the repeat-th of an objective's mini-batches in this iteration."""
         k = self.iteration if objective.shares_batches else self.iteration * repeats + repeat
         return self.streams[objective.stream].batch(k)
 

@@ -160,7 +160,7 @@ def test_each_iteration_takes_one_window_of_neighbouring_bands(flags, tmp_path):
     seen = set()
     for adaptation.iteration in range(20):
         whole = adaptation.streams["labelled"].batch(adaptation.iteration)
-        labelled, mixed = (adaptation._batch(objective, 0, 1) for objective in (LABELLED, MIXUP))
+        labelled, mixed = (adaptation.batch(objective, 0, 1) for objective in (LABELLED, MIXUP))
         (first,) = (k for k in range(5) if torch.equal(labelled.gt, whole.gt[:, k : k + 8]))
         assert torch.equal(labelled.ms, whole.ms[:, first : first + 8])
         assert torch.equal(mixed.gt, labelled.gt)
