@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[type[config.Config], str]] = {
     "predict": (config.PredictConfig, "predict.files:predict"),
     "tables": (config.TablesConfig, "tables:make_tables"),
     "demo": (config.DemoConfig, "demo.run:run_demo"),
-    "adapt": (config.AdaptConfig, "training.adapting:adapt"),
+    "adapt": (config.AdaptConfig, "adapt.adaptation:adapt"),
 }
 
 

@@ -1,99 +1,95 @@
-"""The four training objectives, one record each: whoever names an objective reads it here.
+"""The four training objectives: labelled HSIs, Spectral Mixup, RGB images, consistency of unlabelled HSIs.
 
-`active` says which take part; the trainer learns them one after the other, as often as their theta says. An objective
-is added by a record of its own: its switch and theta become flags of `train`, its loss a column of log.csv, its label
-a part of the rows' names in tables.
+Each is one record: its loss, its stream of mini-batches, its flags and its names. `trainer.Iterations.iterate` trains
+the active ones in this order, each with an Adam step of its own. A further objective is added by a record: its switch
+and theta become flags of `train`, its loss a column of log.csv, its label a part of the rows' names in tables.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
-from losses import Criterion, hybrid_loss
+from data.stream import Batch
+from losses import Criterion, hybrid_loss, loss_of, rgb_loss_of
 from utils import random_generator, sent_to
 
 # Random matrices of Spectral Mixup that are drawn, and sent to the device, together.
 MATRICES_AT_ONCE = 64
 
 
-class Batch(Protocol):
-    """A mini-batch: ms B x C x h x w, lms and gt B x C x s*h x s*w, in 0..1; gt is None where nobody knows it."""
-
-    ms: torch.Tensor
-    lms: torch.Tensor
-    gt: Any
-
-    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        """The batch with a function applied to each tensor."""
-
-
-class Learner(Protocol):
-    """What a loss asks of whoever trains.
+@dataclass
+class Task:
+    """What the losses of a run depend on beside the network and the batch.
 
     Attributes:
-        conversion: F, the bands x n_subs matrix of the consistency loss; None where nobody needs it.
-        criterion, rgb_criterion: the losses that --loss names.
-        seed, iteration, repeat: what random draws in `Objective.prepare` depend on; repeat counts an objective's
-            mini-batches of an iteration. A loss must not ask for them: on CUDA it is recorded once and replayed.
-        kept: what is kept for the draws of later mini-batches, to be made again where it is missing.
+        criterion: loss of labelled and mixed mini-batches, pred and target -> scalar.
+        rgb_criterion: loss of RGB mini-batches.
+        conversion: F of the consistency loss, bands x n_subs; None if that is switched off.
+        seed: of the mixup matrices.
+        matrices: those drawn last, by the number of the mini-batch in its iteration.
     """
 
-    conversion: Any
-    seed: int
-    iteration: int
-    repeat: int
-    kept: dict[Any, Any]
     criterion: Criterion
     rgb_criterion: Criterion
+    conversion: Any = None
+    seed: int = 0
+    matrices: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
 
-    def super_resolve(self, batch: Any, modality: str = "spectral") -> torch.Tensor:
-        """The network's output for a batch, in float32."""
-
-    def super_resolve_pair(self, batch: Any, rgb: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for a batch of HSIs and one of RGB images, which go through shared parts together."""
-
-
-def labelled_loss(learner: Learner, batch: Batch) -> torch.Tensor:
-    """Super-resolved HSIs against the true ones."""
-    return learner.criterion(learner.super_resolve(batch), batch.gt)
+    @classmethod
+    def of(cls, config: Any, conversion: torch.Tensor | None) -> "Task":
+        """The task of a TrainConfig."""
+        return cls(loss_of(config.loss), rgb_loss_of(config.loss), conversion, config.seed)
 
 
-def mixed(learner: Learner, batch: Batch) -> Batch:
-    """A labelled batch with its bands mixed by a new random matrix (Spectral Mixup)."""
-    matrix = mixup_matrix(learner, batch.ms.shape[1], batch.ms.device)
+def labelled_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
+    """Compare super-resolved HSIs with the HR ones (arXiv 2101.07589, section 3).
+
+    Args:
+        network: called as network(ms, lms, modality), see `models.network.Network.forward`.
+        batch: of labelled HSIs, or of mixed ones.
+        task: see `Task`.
+
+    Returns:
+        A scalar tensor.
+    """
+    return task.criterion(network(batch.ms, batch.lms), batch.gt)
+
+
+def mix(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
+    """Return a labelled batch with its bands mixed by a random matrix (Spectral Mixup).
+
+    X' = (X + X R) / 2 for ms, lms and gt, with one R for the mini-batch. R depends on the seed, the iteration and the
+    number of the mini-batch in it only, so that resumed runs draw the same; those of many iterations are sent to the
+    device together.
+    """
+    block, number = divmod(iteration, MATRICES_AT_ONCE)
+    drawn = task.matrices.get(repeat)
+    if drawn is None or drawn[0] != block:
+        iterations = range(block * MATRICES_AT_ONCE, (block + 1) * MATRICES_AT_ONCE)
+        generators = [random_generator(task.seed, "mixup", k, repeat) for k in iterations]
+        matrices = torch.stack([draw_mixup_matrix(batch.ms.shape[1], generator) for generator in generators])
+        drawn = task.matrices[repeat] = block, sent_to(batch.ms.device, matrices)
+    matrix = drawn[1][number]
     return batch.map(lambda x: spectral_mixup(x, matrix))
 
 
-def mixup_matrix(learner: Learner, n_colors: int, device: torch.device) -> torch.Tensor:
-    """The n_colors x n_colors matrix of a mini-batch; those of many iterations are sent to the device together."""
-    block, number = divmod(learner.iteration, MATRICES_AT_ONCE)
-    kept = learner.kept.get(("mixup", learner.repeat))
-    if kept is None or kept[0] != block:
-        iterations = range(block * MATRICES_AT_ONCE, (block + 1) * MATRICES_AT_ONCE)
-        generators = [random_generator(learner.seed, "mixup", iteration, learner.repeat) for iteration in iterations]
-        matrices = torch.stack([draw_mixup_matrix(n_colors, generator) for generator in generators])
-        kept = learner.kept["mixup", learner.repeat] = block, sent_to(device, matrices)
-    return kept[1][number]
+def rgb_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
+    """Compare super-resolved RGB images, lifted to one group of bands, with the HR ones; see `labelled_loss`."""
+    return task.rgb_criterion(network(batch.ms, batch.lms, "rgb"), batch.gt)
 
 
-def rgb_loss(learner: Learner, batch: Batch) -> torch.Tensor:
-    """Super-resolved RGB images against the true ones."""
-    return learner.rgb_criterion(learner.super_resolve(batch, "rgb"), batch.gt)
+def consistency_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
+    """Compare F(SR of an unlabelled HSI) with SR of F(the HSI); gradients flow through both; see `labelled_loss`."""
+    converted = batch.map(lambda x: convert_bands(x, task.conversion))
+    spectral, rgb = network.forward_pair(batch.ms, batch.lms, converted.ms, converted.lms)
+    return hybrid_loss(convert_bands(spectral, task.conversion), rgb)
 
 
-def consistency_loss(learner: Learner, batch: Batch) -> torch.Tensor:
-    """An unlabelled HSI super-resolved and then converted to 8 channels, against the reverse order."""
-    conversion = learner.conversion
-    converted_first = batch.map(lambda x: convert_bands(x, conversion))
-    resolved, resolved_after = learner.super_resolve_pair(batch, converted_first)
-    return hybrid_loss(convert_bands(resolved, conversion), resolved_after)
-
-
-def as_it_is(learner: Learner, batch: Batch) -> Batch:
-    """The batch as the stream has it."""
+def unchanged(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
+    """Return a batch that its loss takes as it is."""
     return batch
 
 
@@ -103,7 +99,7 @@ class Objective:
 
     Attributes:
         name: its word in logs, messages and checkpoints.
-        loss: loss(learner, batch) -> scalar; depends on nothing that changes but the batch and the network.
+        loss: loss(network, batch, task) -> scalar; depends on nothing that changes but the batch and the network.
         stream: the stream of patches that it takes mini-batches from: labelled, rgb or unlabelled.
         title: of its curve on the page of tables.
         label: its word in the names of rows; "" for what every row has.
@@ -112,7 +108,7 @@ class Objective:
             for what is always on.
         switch_help, theta_help, theta_default: of those flags.
         modalities: of images that the network must have a path for.
-        prepare: prepare(learner, batch) -> the batch that its loss takes: the place for random draws.
+        prepare: prepare(batch, task, iteration, repeat) -> the batch for its loss: the place for random draws.
         shares_batches: whether its mini-batches are the very ones of the objective before it on that stream.
         is_supervised: whether it compares with something that stays. Both sides of the consistency loss are the
             network's: it is near zero as long as the network adds nothing to the bicubic image, and grows as it learns.
@@ -120,7 +116,7 @@ class Objective:
     """
 
     name: str
-    loss: Callable[[Learner, Any], torch.Tensor]
+    loss: Callable[[Any, Batch, Task], torch.Tensor]
     stream: str
     title: str
     label: str = ""
@@ -131,7 +127,7 @@ class Objective:
     theta_help: str = ""
     theta_default: int = 1
     modalities: tuple[str, ...] = ("spectral",)
-    prepare: Callable[[Learner, Any], Any] = as_it_is
+    prepare: Callable[[Batch, Task, int, int], Batch] = unchanged
     shares_batches: bool = False
     is_supervised: bool = True
     first_half_only: bool = False
@@ -171,7 +167,7 @@ MIXUP = add(
         theta="theta_LabeledSpectralMixUp",
         theta_help="mixed mini-batches per labelled one",
         shares_batches=True,
-        prepare=mixed,
+        prepare=mix,
     )
 )
 RGB = add(

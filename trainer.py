@@ -1,35 +1,147 @@
-"""Training: DeepShare's two modalities and four objectives in one loop, resumable at any iteration."""
+"""Training: the algorithm of the paper, then the run around it: data, checkpoints, validation, log.
+
+An iteration takes one labelled mini-batch and, as the thetas specify, mixed, RGB and unlabelled ones; each has an Adam
+step of its own. `docs/method.md` shows the paper's algorithm beside these lines.
+"""
 
 import contextlib
 import copy
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+import objectives
 from config import TrainConfig
+from data.stream import Batch, PatchStream
 from evaluation import results, scoring
 from evaluation.scenes import SceneSet
 from evaluation.testing import score_run
+from models.network import Network
 from models.weights import load_strictly, save_weights
+from objectives import Objective, Task
 from training import checkpoint
+from training.backward import Backward
 from training.inputs import open_inputs, remark_on_pictures
-from training.learner import Learner
 from training.log import RunLog, description_of
 from training.meters import LossMeter
 from training.network import build_network
 from training.processes import World, naming_lost_peers
-from training.schedule import learning_rate
 from training.signals import StopSignals, resumable
-from training.steps import Steps
 from utils import Interrupted, UserError, prepare_arithmetic, progress_bar, say, seed_everything, select_device
 
-# What the processes of a run may tell each other between iterations, beside the number of a signal.
+# Sent between the processes of a run after an iteration, in place of the number of a signal.
 CHECKPOINT_DUE = 1
 
 
-class Trainer(Steps):
+def learning_rate(config: TrainConfig, iteration: int, per_epoch: int) -> float:
+    """Learning rate of iteration 0, 1, ... of a run with per_epoch iterations in an epoch."""
+    if config.schedule == "cosine":
+        return cosine_rate(config, iteration, iteration / (config.epochs * per_epoch))
+    return warmup_factor(config, iteration) * published_rate(config, iteration // per_epoch + 1)
+
+
+def published_rate(config: TrainConfig, epoch: int) -> float:
+    """Learning rate in epoch 1..epochs as in the released code: times 0.3 every 5 epochs, and in the last one."""
+    rate = config.learning_rate * 0.3 ** (epoch // 5)
+    return rate * 0.3 if epoch == config.epochs else rate
+
+
+def cosine_rate(config: TrainConfig, iteration: int, done: float) -> float:
+    """Learning rate of iteration 0, 1, ... along half a cosine of which the share `done`, 0..1, is over."""
+    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2 * warmup_factor(config, iteration)
+
+
+def warmup_factor(config: TrainConfig, iteration: int) -> float:
+    """Factor of the learning rate in iteration 0, 1, ...: rises linearly to 1."""
+    return min(1, (iteration + 1) / config.warmup_iterations) if config.warmup_iterations else 1
+
+
+class Iterations:
+    """The iterations of a training: `Trainer` runs them over epochs, `adapt.Adaptation` over minutes.
+
+    Attributes:
+        config: the settings.
+        device, world: device of the network, and the processes that take part.
+        model: the network that is trained.
+        averaged: exponential moving average (EMA) of its weights, or None.
+        optimizer: Adam over all of its parameters.
+        backward: computes losses and their gradients.
+        task: what the losses depend on beside the network and the batch.
+        streams: mini-batches by name, see `Objective.stream`.
+        losses: running means of the losses.
+        iteration: number of iterations done.
+    """
+
+    config: TrainConfig
+    device: torch.device
+    world: World
+    model: Network
+    averaged: Network | None
+    optimizer: torch.optim.Adam
+    backward: Backward
+    task: Task
+    streams: dict[str, PatchStream]
+    losses: LossMeter
+    iteration: int
+
+    @property
+    def network(self) -> Network:
+        """The network that is scored and saved."""
+        return self.averaged or self.model
+
+    def rate(self) -> float:
+        """Learning rate of the next iteration."""
+        raise NotImplementedError
+
+    def iterate(self, epoch: int) -> None:
+        """Run one iteration: the mini-batches of every objective, each with an Adam step of its own unless joint."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        for objective, repeats in objectives.active(self.config, epoch):
+            for repeat in range(repeats):
+                if not self.config.joint_loss:
+                    # Parameters that a loss does not use must have no gradient instead of zero: Adam would move them
+                    # by their momentum. The released losses are reproduced only this way.
+                    self.optimizer.zero_grad(set_to_none=True)
+                batch = objective.prepare(self.batch(objective, repeat, repeats), self.task, self.iteration, repeat)
+                loss = self.backward(objective.loss, batch)
+                if not self.config.joint_loss:
+                    self.step()
+                self.losses.add(objective.name, loss, self.iteration)
+        if self.config.joint_loss:
+            self.step()
+        if self.averaged:
+            update_average(self.averaged, self.model, self.config.ema_decay, self.iteration)
+
+    def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
+        """Return the repeat-th of an objective's mini-batches in this iteration."""
+        k = self.iteration if objective.shares_batches else self.iteration * repeats + repeat
+        return self.streams[objective.stream].batch(k)
+
+    def step(self) -> None:
+        """Average the gradients over the processes, clip them, and let Adam take a step."""
+        # A parameter that an objective does not use has no gradient in any process: all exchange the same ones.
+        self.world.average_([p.grad for p in self.model.parameters() if p.grad is not None])
+        if self.config.clip_gradient:
+            at_once = True if self.device.type == "cuda" else None
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient, foreach=at_once)
+        self.optimizer.step()
+
+
+@torch.no_grad()
+def update_average(averaged: nn.Module, model: nn.Module, decay: float, iteration: int) -> None:
+    """Update the EMA of the weights after iteration 0, 1, ...; a young average decays faster."""
+    update = get_ema_multi_avg_fn(min(decay, (1 + iteration) / (10 + iteration)))
+    update(list(averaged.parameters()), list(model.parameters()), None)
+
+
+class Trainer(Iterations):
     """Everything of one run; `train` runs it.
 
     All data are opened and checked, and one small validation is made, before the run's folder appears.
@@ -76,10 +188,11 @@ class Trainer(Steps):
         # What the checkpoint is of that is on the disk, and whether it is previous.pth.
         self._saved_iteration, self._is_last_damaged = -1, False
         self.losses = LossMeter(self.device, self.world)
-        self.seconds = 0.0
+        self.seconds = self._checkpoint_due = 0.0
         if run_dir:
             self._restore(*checkpoint.load_newest_run(run_dir))
-        self.learner = Learner(self.model, config, self.inputs.conversion)
+        self.task = Task.of(config, self.inputs.conversion)
+        self.backward = Backward(self.model, config, self.task)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)
         self._is_resumed = bool(run_dir)
@@ -98,20 +211,36 @@ class Trainer(Steps):
             PeerLostError: where another process of the run has ended.
         """
         with self._held as held, naming_lost_peers(self.world, self._place):
-            held.callback(self.inputs.close)
-            if not self._is_resumed:
-                folder = self.run_dir
-                self.run_dir = self.world.on_main(lambda: checkpoint.hold(folder, self.config, held))
-            self._open_log(held)
-            if self._validation_is_missing():
-                with resumable():
-                    self._validate(self.iteration // self.per_epoch)
-            self._loop()
+            self._begin(held)
+            progress = progress_bar(total=self.total, initial=self.iteration, desc="train", unit="it")
+            with StopSignals() as stop, progress:
+                while self.iteration < self.total:
+                    started = time.monotonic()
+                    epoch = self.iteration // self.per_epoch + 1
+                    self.iterate(epoch)
+                    self.iteration += 1
+                    progress.update()
+                    self._report(epoch, progress)
+                    # After the log, where the CPU waits for a GPU.
+                    self.seconds += time.monotonic() - started
+                    self._keep(epoch, stop)
             if self._saved_iteration != self.iteration:
                 self._save()
             with resumable():
                 self._finish()
         return self.files
+
+    def _begin(self, held: contextlib.ExitStack) -> None:
+        """Make or take the run's folder, open its log, and catch up on a validation that was interrupted."""
+        held.callback(self.inputs.close)
+        if not self._is_resumed:
+            folder = self.run_dir
+            self.run_dir = self.world.on_main(lambda: checkpoint.hold(folder, self.config, held))
+        self._open_log(held)
+        if self._validation_is_missing():
+            with resumable():
+                self._validate(self.iteration // self.per_epoch)
+        self._checkpoint_due = time.monotonic() + 60 * self.config.checkpoint_minutes
 
     def _place(self) -> str:
         return (
@@ -119,35 +248,28 @@ class Trainer(Steps):
             "from the last checkpoint"
         )
 
-    def _loop(self) -> None:
-        config = self.config
-        checkpoint_due = time.monotonic() + 60 * config.checkpoint_minutes
-        progress = progress_bar(total=self.total, initial=self.iteration, desc="train", unit="it")
-        with StopSignals() as stop, progress:
-            while self.iteration < self.total:
-                started = time.monotonic()
-                epoch = self.iteration // self.per_epoch + 1
-                self.iterate(epoch)
-                self.iteration += 1
-                progress.update()
-                epoch_ends = self.iteration % self.per_epoch == 0
-                if self.iteration % config.log_interval == 0 or epoch_ends or self.iteration == self.total:
-                    self._log(epoch, progress)
-                elif self.device.type == "cpu":
-                    self._show(epoch, progress)
-                # After the log, where the CPU waits for a GPU.
-                self.seconds += time.monotonic() - started
-                is_due = CHECKPOINT_DUE if time.monotonic() >= checkpoint_due else 0
-                asked = self.world.largest(max(stop.signal_number, is_due))
-                if epoch_ends or asked:
-                    self._save()
-                    checkpoint_due = time.monotonic() + 60 * config.checkpoint_minutes
-                if asked > CHECKPOINT_DUE:
-                    raise Interrupted(asked)
-                # After the checkpoint: a whole scene may be what the memory has no room for.
-                if epoch_ends and self.eval_scenes:
-                    with resumable():
-                        self._validate(epoch)
+    def _report(self, epoch: int, progress: Any) -> None:
+        """Log the losses if it is time, else show them; on CUDA they are read at the log only, to avoid waiting."""
+        is_last = self.iteration % self.per_epoch == 0 or self.iteration == self.total
+        if self.iteration % self.config.log_interval == 0 or is_last:
+            self._log(epoch, progress)
+        elif self.device.type == "cpu":
+            self._show(epoch, progress)
+
+    def _keep(self, epoch: int, stop: StopSignals) -> None:
+        """Write a checkpoint if it is time or a signal came, and validate after an epoch."""
+        epoch_ends = self.iteration % self.per_epoch == 0
+        is_due = CHECKPOINT_DUE if time.monotonic() >= self._checkpoint_due else 0
+        asked = self.world.largest(max(stop.signal_number, is_due))
+        if epoch_ends or asked:
+            self._save()
+            self._checkpoint_due = time.monotonic() + 60 * self.config.checkpoint_minutes
+        if asked > CHECKPOINT_DUE:
+            raise Interrupted(asked)
+        # After the checkpoint: memory may be too small for a whole scene.
+        if epoch_ends and self.eval_scenes:
+            with resumable():
+                self._validate(epoch)
 
     def _open_scenes(self, flag: str, limit: int) -> SceneSet | None:
         path = getattr(self.config, flag)

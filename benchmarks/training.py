@@ -158,18 +158,16 @@ def times_of(trainer, repeats):
     """Seconds of each objective's step, of the data and of an iteration, and the first losses."""
     seconds, losses = {}, {}
     batches = {name: trainer.streams[o.stream].batch(0) for name, o in objectives.OBJECTIVES.items()}
-    trainer.learner.begin(0, 0)
     for name, objective in objectives.OBJECTIVES.items():
         started = time.perf_counter()
-        batch = objective.prepare(trainer.learner, batches[name])
-        losses[name] = float(objective.loss(trainer.learner, batch).detach())
+        batch = objective.prepare(batches[name], trainer.task, 0, 0)
+        losses[name] = float(trainer.backward(objective.loss, batch))
         seconds[f"first {name}"] = time.perf_counter() - started
     for name, objective in objectives.OBJECTIVES.items():
 
         def step(objective=objective, batch=batches[name]):
             trainer.optimizer.zero_grad(set_to_none=True)
-            trainer.learner.begin(0, 0)
-            trainer.learner.learn(objective.loss, objective.prepare(trainer.learner, batch))
+            trainer.backward(objective.loss, objective.prepare(batch, trainer.task, 0, 0))
             trainer.optimizer.step()
 
         seconds[name] = seconds_of(step, repeats)

@@ -30,7 +30,7 @@ class Batch:
 
     ms: torch.Tensor
     lms: torch.Tensor
-    gt: torch.Tensor | None = None
+    gt: Any = None
     weight: float = 1.0
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":

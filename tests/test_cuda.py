@@ -111,7 +111,7 @@ def test_graphs_have_the_losses_of_single_operations(run, tiny_flags, tmp_path, 
     code, out, err = run("train", **flags)
     assert code == 0
     assert "not recorded" not in out + err
-    monkeypatch.setattr("training.learner.GraphedSteps", lambda parameters: None)
+    monkeypatch.setattr("training.backward.GraphedSteps", lambda parameters: None)
     assert run("train", **{**flags, "save_dir": tmp_path / "single"})[0] == 0
     logs = [next(folder.glob("*/log.csv")) for folder in (tmp_path / "runs", tmp_path / "single")]
     for row, other in zip(*map(rows_of, logs), strict=True):

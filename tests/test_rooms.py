@@ -11,7 +11,7 @@ ROOMS = {
     "machine": set(),
     **dict.fromkeys(LEAVES, {"utils", "machine"}),
     "data": {"utils", "machine"},
-    "objectives": {"utils", "losses", "data.spectral"},
+    "objectives": {"utils", "losses", "data.spectral", "data.stream"},
     "models": {
         *("utils", "data.facts", "data.kinds", "data.bands", "data.errors", "data.imresize", "data.spectral"),
     },
@@ -28,6 +28,7 @@ ROOMS = {
     },
     "trainer": {"training", "evaluation", "models", "objectives", "losses", "config", "data", "utils"},
 }
+ROOMS["adapt"] = {"trainer", "training", "config", "data", "models", "objectives", "metrics", "utils"}
 ROOMS["demo"] = set(ROOMS)
 # mains imports all of them, each command's when it is called.
 ROOMS["mains"] = set(ROOMS)

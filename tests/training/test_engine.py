@@ -17,9 +17,8 @@ from config import TrainConfig
 from data.stream import Batch
 from models import build_model
 from models import weights as checkpoint
-from trainer import Trainer
+from trainer import Trainer, learning_rate
 from training import checkpoint as runs
-from training.schedule import learning_rate
 from utils import Terminated, UserError
 
 
@@ -331,7 +330,7 @@ def test_compiling_without_a_compiler_is_refused(refused, tiny_flags, tmp_path, 
 
 
 def test_compiled_steps_have_the_same_losses(tiny_flags, monkeypatch):
-    monkeypatch.setattr("training.learner.check_compiler", lambda device: None)
+    monkeypatch.setattr("training.backward.check_compiler", lambda device: None)
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda part, dynamic: compiled.append(type(part).__name__))
     flags = {k: str(v) for k, v in tiny_flags.items()}

@@ -293,7 +293,7 @@ def test_the_loss_and_its_gradients_largest_norm_are_those_asked_for(tiny_flags)
     trainer = Trainer(TrainConfig.from_flags(flags))
     batch = trainer.streams["labelled"].batch(0)
     error = trainer.model(batch.ms, batch.lms) - batch.gt
-    assert labelled_loss(trainer.learner, batch).item() == pytest.approx(error.square().mean().item())
+    assert labelled_loss(trainer.model, batch, trainer.task).item() == pytest.approx(error.square().mean().item())
     norms = []
     trainer.optimizer.step = lambda: norms.append(
         sum(p.grad.square().sum().item() for p in trainer.model.parameters() if p.grad is not None) ** 0.5

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from adapt.windows import Split, split_scene
 from config import AdaptConfig, TrainConfig
 from data import rasters, sources
 from data.bands import BandList
@@ -29,16 +30,14 @@ from metrics import band_mse, psnr
 from models import weights
 from models.any_bands import BandPlan, plan_bands
 from models.weights import Weights, save_weights
-from objectives import Objective
+from objectives import Objective, Task
+from trainer import Iterations, cosine_rate
+from training.backward import Backward
 from training.inputs import remark_on_pictures
-from training.learner import Learner
 from training.log import git_commit
 from training.meters import LossMeter
 from training.processes import World
-from training.schedule import rate_after
 from training.signals import StopSignals
-from training.steps import Steps
-from training.windows import Split, split_scene
 from utils import (
     Interrupted,
     UserError,
@@ -105,7 +104,7 @@ def files_of(output: Path) -> list[Path]:
     return [output, output.with_suffix(".json")]
 
 
-class Adaptation(Steps):
+class Adaptation(Iterations):
     """One scene to learn from, ready to begin.
 
     Args:
@@ -147,7 +146,8 @@ class Adaptation(Steps):
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
         self._on_scene = self.bands.apply(self.averaged, self._has_data)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
-        self.learner = Learner(self.model, self.config, None)
+        self.task = Task.of(self.config, None)
+        self.backward = Backward(self.model, self.config, self.task)
         self.losses = LossMeter(self.device, self.world)
         self.iteration = 0
         self._seconds, self._began = 60 * config.minutes, time.monotonic()
@@ -194,7 +194,7 @@ class Adaptation(Steps):
 
     def rate(self) -> float:
         """Adam's step: half a cosine over the time that there is, after a short rise."""
-        return rate_after(self.config, self.iteration, min(1.0, self._gone() / self._seconds))
+        return cosine_rate(self.config, self.iteration, min(1.0, self._gone() / self._seconds))
 
     def run(self) -> list[Path]:
         """Learn until the time is over or nothing gets better; the best weights so far are always on the disk."""

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapt.windows import split_scene
 from data.errors import DataError
-from training.windows import split_scene
 
 
 @settings(max_examples=60, deadline=None)

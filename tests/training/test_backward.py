@@ -1,4 +1,4 @@
-"""How the network is asked in training: in bf16 through a twin, and as graphs where there are some."""
+"""Gradients in bf16 through a working copy, and by CUDA graphs."""
 
 import contextlib
 import signal
@@ -11,8 +11,8 @@ from torch import nn
 from config import TrainConfig
 from data.stream import Batch
 from trainer import Trainer
+from training.backward import WorkingCopy
 from training.graphs import GraphedSteps
-from training.learner import Bf16Twin
 from training.signals import StopSignals, resumable
 from utils import Interrupted, Terminated
 
@@ -25,21 +25,21 @@ def test_two_iterations_in_bf16_come_near_the_released_losses(golden_x4, tiny_fl
     assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
 
 
-def test_a_twin_hands_its_gradients_over_and_leaves_none_where_it_has_none():
+def test_gradients_of_the_working_copy_are_added_to_the_master_weights():
     model = nn.ModuleDict({"used": nn.Linear(2, 1, bias=False), "unused": nn.Linear(2, 1, bias=False)})
-    twin = Bf16Twin(model)
+    working = WorkingCopy(model)
     for expected in ([1.0, 2.0], [2.0, 4.0]):
         # The gradient of w x is x; a second one is added.
-        twin.network["used"](torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)).sum().backward()
-        twin.hand_gradients_over()
+        working.network["used"](torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)).sum().backward()
+        working.accumulate_gradients()
         assert model["used"].weight.grad.dtype == torch.float32
         assert model["used"].weight.grad.flatten().tolist() == expected
-        assert twin.network["used"].weight.grad is None
+        assert working.network["used"].weight.grad is None
     assert model["unused"].weight.grad is None
     with torch.no_grad():
         model["used"].weight.fill_(0.5)
-    twin.copy_weights()
-    assert twin.network["used"].weight.flatten().tolist() == [0.5, 0.5]
+    working.copy_weights()
+    assert working.network["used"].weight.flatten().tolist() == [0.5, 0.5]
 
 
 def test_steps_that_cannot_be_recorded_go_on_as_they_are(capsys):
