@@ -141,7 +141,6 @@ class Adaptation(Iterations):
         self._sensor = BandList(raster.shape[2], raster.wavelengths) if self.bands.mode == "windows" else None
         self.config = _settings(config, given, raster, split)
         self.streams = self._open_streams(raster, cube)
-        self._windows = self.bands.windows(self._has_data)
         self.model = given.model.placed_on(self.device)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
         self._on_scene = self.bands.apply(self.averaged, self._has_data)
@@ -181,14 +180,10 @@ class Adaptation(Iterations):
     def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
         """A mini-batch of a random window of neighbouring bands, which a labelled and a mixed one share."""
         batch = super().batch(objective, repeat, repeats)
-        if not self._windows or objective.stream != "labelled":
+        if self.bands.mode != "windows" or objective.stream != "labelled":
             return batch
         generator = random_generator(self.config.seed, "window of bands", self.iteration)
-        used, width = self.bands.order[self._has_data[self.bands.order]], self.model.n_colors
-        window = self._windows[0]
-        if len(used) > width:
-            first = generator.integers(len(used) - width + 1)
-            window = used[first : first + width]
+        window = self.bands.random_window(generator, self._has_data)
         chosen = torch.as_tensor(window, device=batch.ms.device)
         return batch.map(lambda x: x[:, chosen].contiguous(memory_format=torch.channels_last))
 

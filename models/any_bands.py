@@ -4,6 +4,7 @@ Not in the paper. A network that was trained on 31 bands from 400 to 700 nm supe
 sensors too, whatever their wavelengths (docs/own_sensor.md has the measurements).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class BandPlan:
         mode: "exact": the scene's bands are the network's; "windows": overlapping windows of neighbouring bands;
             "resample": spectra are interpolated to the network's wavelengths, and the detail back.
         width: number of bands of the network, 0 if it takes any.
-        order: indices of the scene's bands, in the network's order ("exact") or by wavelength ("windows").
+        order: indices of the scene's bands in the network's order ("exact").
+        detectors: of "windows": indices of the bands of each detector, by wavelength; windows do not cross detectors.
         to_network, to_scene: matrices of "resample", scene x network and network x scene bands; else None.
         shares: of each of the scene's bands, the share 0..1 of the network's detail that it receives.
         remark: a sentence for the user, "" if nothing is to be said; parameters in braces, as in `DataError`.
@@ -43,6 +45,7 @@ class BandPlan:
     remark: str = ""
     to_network: np.ndarray | None = None
     to_scene: np.ndarray | None = None
+    detectors: tuple[np.ndarray, ...] = ()
 
     def apply(self, network: nn.Module, has_data: np.ndarray | None = None) -> nn.Module:
         """Return the network as a module that takes and returns the scene's bands.
@@ -52,7 +55,7 @@ class BandPlan:
             has_data: C of bool, False for bands that windows leave out; None: those that are dark in an image.
         """
         if self.mode == "windows":
-            return BandWindows(network, self.width, self.order, has_data)
+            return BandWindows(network, self.width, self.detectors, has_data)
         if self.to_network is not None and self.to_scene is not None:
             return ResampledBands(network, self.to_network, self.to_scene)
         if (self.order == np.arange(len(self.order))).all():
@@ -61,10 +64,17 @@ class BandPlan:
 
     def windows(self, has_data: np.ndarray) -> list[np.ndarray]:
         """Return the bands of each window as indices of the scene's bands; [] if windows are not used."""
-        if self.mode != "windows":
-            return []
-        used = self.order[has_data[self.order]]
-        return [used[window] for window in spectral_windows(len(used), self.width)]
+        return windows_of(self.detectors, self.width, has_data)
+
+    def random_window(self, generator: np.random.Generator, has_data: np.ndarray) -> np.ndarray:
+        """Return the bands of a window of `width` neighbouring bands that begins anywhere."""
+        used = [bands for detector in self.detectors if len(bands := detector[has_data[detector]])]
+        positions = np.array([max(1, len(bands) - self.width + 1) for bands in used])
+        bands = used[generator.choice(len(used), p=positions / positions.sum())]
+        if len(bands) <= self.width:
+            return bands[spectral_windows(len(bands), self.width)[0]]
+        first = generator.integers(len(bands) - self.width + 1)
+        return bands[first : first + self.width]
 
 
 def plan_bands(
@@ -101,16 +111,14 @@ def plan_bands(
         raise DataError(path, f"{scene}, but the weights were {trained}", "leave out {bands} exact")
     if scene.count < 2:
         raise DataError(path, "one band, where at least two are needed", "give a scene of several bands")
-    order = np.arange(scene.count)
-    if scene.centres is not None:
-        order = np.argsort(scene.centres, kind="stable")
-    count = len(spectral_windows(scene.count, network.count))
+    detectors = detectors_of(scene, network.count)
+    count = len(windows_of(detectors, network.count, np.ones(scene.count, dtype=bool)))
     applied = f"super-resolved in {count} overlapping windows of {network.count} bands"
     if count == 1:
         applied = "super-resolved together"
     trained = f"adapted to {sensor}" if sensor else f"trained on {network}{scene.differs_from(network)}"
     remark = f"{path}: {scene}, {applied}; the weights were {trained}"
-    return BandPlan("windows", network.count, order, everything, remark)
+    return BandPlan("windows", network.count, np.arange(scene.count), everything, remark, detectors=detectors)
 
 
 def spectral_windows(count: int, width: int) -> list[np.ndarray]:
@@ -126,6 +134,28 @@ def spectral_windows(count: int, width: int) -> list[np.ndarray]:
     return [np.arange(start, start + width) for start in starts]
 
 
+def detectors_of(scene: BandList, width: int) -> tuple[np.ndarray, ...]:
+    """Return the bands of each detector as indices, by wavelength.
+
+    A detector ends where wavelengths go back, as between VNIR and SWIR detectors that overlap. If that would leave
+    detectors narrower than a window, as in a file of unordered bands, all bands are sorted as one.
+    """
+    if scene.centres is None:
+        return (np.arange(scene.count),)
+    steps = np.diff(scene.centres)
+    is_back = steps <= 0 if np.median(steps) > 0 else steps >= 0
+    runs = np.split(np.arange(scene.count), np.flatnonzero(is_back) + 1)
+    if len(runs) > 1 and min(map(len, runs)) < width:
+        return (np.argsort(scene.centres, kind="stable"),)
+    return tuple(run[np.argsort(scene.centres[run], kind="stable")] for run in runs)
+
+
+def windows_of(detectors: Sequence[np.ndarray], width: int, has_data: np.ndarray) -> list[np.ndarray]:
+    """Return the bands of each window of all detectors, without the bands that have no data."""
+    used = [detector[has_data[detector]] for detector in detectors]
+    return [bands[window] for bands in used for window in spectral_windows(len(bands), width)]
+
+
 class BandWindows(nn.Module):
     """A network applied to overlapping windows of neighbouring bands.
 
@@ -135,23 +165,24 @@ class BandWindows(nn.Module):
     Args:
         network: called as network(ms, lms, modality).
         width: its number of bands.
-        order: indices of the scene's bands by wavelength.
+        detectors: see `BandPlan`.
         has_data: C of bool, the bands to use; None: in each call, those that are not dark in the whole batch.
     """
 
-    def __init__(self, network: nn.Module, width: int, order: np.ndarray, has_data: np.ndarray | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, width: int, detectors: Sequence[np.ndarray], has_data: np.ndarray | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.width, self.order, self.has_data = network, width, order, has_data
+        self.network, self.width, self.detectors, self.has_data = network, width, detectors, has_data
 
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
         has_data = (ms.amax((0, 2, 3)) > 0).cpu().numpy() if self.has_data is None else self.has_data
-        used = self.order[has_data[self.order]]
         detail, total = torch.zeros_like(lms), torch.zeros(lms.shape[1], device=lms.device)
         distance = (torch.arange(self.width, device=lms.device) - (self.width - 1) / 2).abs()
         weights = 1 - distance / ((self.width + 1) / 2)
-        for window in spectral_windows(len(used), self.width):
-            bands = torch.as_tensor(used[window], device=lms.device)
+        for window in windows_of(self.detectors, self.width, has_data):
+            bands = torch.as_tensor(window, device=lms.device)
             low, bicubic = (x[:, bands].contiguous(memory_format=torch.channels_last) for x in (ms, lms))
             found = self.network(low, bicubic, modality) - bicubic
             detail.index_add_(1, bands, found * weights[:, None, None])

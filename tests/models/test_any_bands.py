@@ -8,7 +8,7 @@ from torch import nn
 
 from data.bands import BandList
 from data.errors import DataError
-from models.any_bands import BandWindows, interpolation, plan_bands, spectral_windows
+from models.any_bands import BandWindows, detectors_of, interpolation, plan_bands, spectral_windows
 from models.brightness import Normalised
 from models.predictor import Predictor
 
@@ -53,7 +53,7 @@ def test_windows_cover_all_bands_at_bounded_cost(count):
 
 def test_overlapping_windows_are_averaged_with_triangular_weights():
     ms, lms = images(4)
-    result = BandWindows(AddsItsPosition(), 3, np.arange(4))(ms, lms)
+    result = BandWindows(AddsItsPosition(), 3, [np.arange(4)])(ms, lms)
     # Windows 0..2 and 1..3 with weights 1/2, 1, 1/2: (2 * 1 + 1 * 1/2) / 1.5 for the second band.
     expected = torch.tensor([1, 5 / 3, 7 / 3, 3])
     torch.testing.assert_close(result - lms, expected[:, None, None].expand(1, 4, 6, 8))
@@ -62,14 +62,28 @@ def test_overlapping_windows_are_averaged_with_triangular_weights():
 def test_bands_are_taken_in_the_order_of_wavelengths():
     ms, lms = images(7)
     shuffled = np.array([4, 0, 6, 2, 1, 5, 3])
-    sorted_result = BandWindows(AddsItsPosition(), 3, np.arange(7))(ms, lms)
-    result = BandWindows(AddsItsPosition(), 3, np.argsort(shuffled))(ms[:, shuffled], lms[:, shuffled])
+    sorted_result = BandWindows(AddsItsPosition(), 3, [np.arange(7)])(ms, lms)
+    result = BandWindows(AddsItsPosition(), 3, [np.argsort(shuffled)])(ms[:, shuffled], lms[:, shuffled])
     torch.testing.assert_close(result, sorted_result[:, shuffled])
+
+
+def test_windows_do_not_cross_overlapping_detectors():
+    vnir, swir = np.linspace(420, 1000, 40), np.linspace(900, 2450, 60)
+    found = detectors_of(BandList(100, np.r_[vnir, swir]), 31)
+    assert [d.tolist() for d in found] == [list(range(40)), list(range(40, 100))]
+    # Descending wavelengths likewise, each detector sorted.
+    found = detectors_of(BandList(100, np.r_[vnir[::-1], swir[::-1]]), 31)
+    assert [d.tolist() for d in found] == [list(range(39, -1, -1)), list(range(99, 39, -1))]
+    # Bands without any order are sorted as one.
+    order = np.random.default_rng(0).permutation(40)
+    (found,) = detectors_of(BandList(40, vnir[order]), 31)
+    assert (vnir[order][found] == vnir).all()
+    assert "in 5 overlapping windows" in plan_bands("a", BandList(100, np.r_[vnir, swir]), BandList(31, VISIBLE)).remark
 
 
 def test_fewer_bands_are_repeated_and_their_detail_averaged():
     ms, lms = images(2)
-    result = BandWindows(AddsItsPosition(), 5, np.arange(2))(ms, lms)
+    result = BandWindows(AddsItsPosition(), 5, [np.arange(2)])(ms, lms)
     # linspace(0, 1, 5) rounds to 0, 0, 0, 1, 1; weights 1/3, 2/3, 1, 2/3, 1/3.
     expected = torch.tensor([(1 / 3 + 4 / 3 + 3) / 2, (8 / 3 + 5 / 3) / 1])
     torch.testing.assert_close(result - lms, expected[:, None, None].expand(1, 2, 6, 8))
@@ -79,16 +93,16 @@ def test_dark_bands_are_left_out_and_stay_bicubic():
     ms, lms = images(6)
     ms[:, 2] = 0
     kept = [0, 1, 3, 4, 5]
-    result = BandWindows(AddsItsPosition(), 3, np.arange(6))(ms, lms)
+    result = BandWindows(AddsItsPosition(), 3, [np.arange(6)])(ms, lms)
     torch.testing.assert_close(result[:, 2], lms[:, 2])
     torch.testing.assert_close(
-        result[:, kept], BandWindows(AddsItsPosition(), 3, np.arange(5))(ms[:, kept], lms[:, kept])
+        result[:, kept], BandWindows(AddsItsPosition(), 3, [np.arange(5)])(ms[:, kept], lms[:, kept])
     )
     # In a tile a band may be dark that is not dark elsewhere.
-    everywhere = BandWindows(AddsItsPosition(), 3, np.arange(6), np.ones(6, dtype=bool))(ms, lms)
+    everywhere = BandWindows(AddsItsPosition(), 3, [np.arange(6)], np.ones(6, dtype=bool))(ms, lms)
     assert (everywhere[:, 2] - lms[:, 2]).min() > 0.9
     black = torch.zeros(1, 6, 3, 4)
-    torch.testing.assert_close(BandWindows(AddsItsPosition(), 3, np.arange(6))(black, lms), lms)
+    torch.testing.assert_close(BandWindows(AddsItsPosition(), 3, [np.arange(6)])(black, lms), lms)
 
 
 def test_normalised_by_bands_each_brightest_value_becomes_a_third():
