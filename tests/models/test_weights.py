@@ -157,9 +157,12 @@ def test_a_peers_architecture_is_read_off_its_weights(tmp_path, name, n_scale):
 def test_released_peers_are_recognised(golden_peer):
     values = golden_peer.values
     architecture = checkpoint.load(golden_peer.weights_path, n_scale=4).architecture
-    assert architecture["name"] in golden_peer.weights_path.name.upper() or architecture["name"] == "MCNet"
-    for name in ("n_colors", "n_scale", "n_feats", "n_subs", "n_blocks"):
-        assert name not in values or architecture[name] == values[name]
+    names = {"fcnn3d": "3DFCNN", "gdrrn": "GDRRN", "mcnet": "MCNet", "sspsr": "SSPSR"}
+    assert (
+        architecture["name"] == names[golden_peer.weights_path.name.lower().replace("3dfcnn", "fcnn3d").split("_")[0]]
+    )
+    recorded = values.keys() & {"n_colors", "n_scale", "n_feats", "n_subs", "n_blocks"}
+    assert {name: architecture[name] for name in recorded} == {name: values[name] for name in recorded}
 
 
 @pytest.mark.parametrize("name", ["GDRRN", "3DFCNN"])
