@@ -1,8 +1,9 @@
 """The four training objectives: labelled HSIs, Spectral Mixup, RGB images, consistency of unlabelled HSIs.
 
 Each is one record: its loss, its stream of mini-batches, its flags and its names. `trainer.Iterations.iterate` trains
-the active ones in this order, each with an Adam step of its own. A further objective is added by a record: its switch
-and theta become flags of `train`, its loss a column of log.csv, its label a part of the rows' names in tables.
+the active ones in this order, each with an Adam step of its own. `config.train` declares their flags. A further
+objective is added by a record: its switch and theta become flags of `train`, its loss a column of log.csv, its label a
+part of the rows' names in tables.
 """
 
 from collections.abc import Callable, Mapping
@@ -106,7 +107,8 @@ class Objective:
         rank: its place among the labels of a row.
         switch, theta: the flags that switch it on, and say how many mini-batches of it come to a labelled one; ""
             for what is always on.
-        switch_help, theta_help, theta_default: of those flags.
+        switch_help, theta_help: of those flags, where `config.train` does not declare them.
+        theta_default: default of theta.
         modalities: of images that the network must have a path for.
         prepare: prepare(batch, task, iteration, repeat) -> the batch for its loss: the place for random draws.
         shares_batches: whether its mini-batches are the very ones of the objective before it on that stream.
@@ -163,9 +165,7 @@ MIXUP = add(
         label="Mixup",
         rank=3,
         switch="UseLabeledSpectralMixUp",
-        switch_help="1: train on spectrally mixed labelled batches too",
         theta="theta_LabeledSpectralMixUp",
-        theta_help="mixed mini-batches per labelled one",
         shares_batches=True,
         prepare=mix,
     )
@@ -179,9 +179,7 @@ RGB = add(
         label="RGB",
         rank=1,
         switch="UseRGB",
-        switch_help="1: train RGB super-resolution alongside",
         theta="theta_rgb",
-        theta_help="RGB mini-batches per labelled one",
         theta_default=3,
         modalities=("rgb",),
     )
@@ -195,9 +193,7 @@ CONSISTENCY = add(
         label="SSL",
         rank=2,
         switch="UseUnlabelConsistency",
-        switch_help="1: train on the consistency of unlabelled HSIs too",
         theta="theta_unlabel",
-        theta_help="unlabelled mini-batches per labelled one",
         theta_default=3,
         modalities=("spectral", "rgb"),
         is_supervised=False,

@@ -30,13 +30,13 @@ SHARED_SETTINGS = ("use_share", "global_residual", *TITLE_PARTS)
 
 
 def with_registered(cls: Class) -> Class:
-    """Add the fields of the networks' own settings and of the objectives' flags before `conversionMat_path`.
+    """Add fields for the networks' own settings, and for the flags of objectives that are added from elsewhere.
 
     Raises:
         TypeError: for a setting of a network that cannot be a flag.
     """
     own = dict(cls.__annotations__)
-    before = list(own).index("conversionMat_path")
+    before = list(own).index("UseLabeledSpectralMixUp")
     added: dict[str, type] = {}
     for entry in map(registry.network, registry.names()):
         for name, default in entry.settings.items():
@@ -49,7 +49,7 @@ def with_registered(cls: Class) -> Class:
                 added[name] = type(default)
                 setattr(cls, name, flag(default, entry.help.get(name, f"a setting of {entry.name}")))
     for objective in objectives.OBJECTIVES.values():
-        if objective.switch:
+        if objective.switch and objective.switch not in own:
             added |= {objective.switch: bool, objective.theta: int}
             setattr(cls, objective.switch, flag(False, objective.switch_help))
             setattr(cls, objective.theta, flag(objective.theta_default, objective.theta_help, low=0))
@@ -96,6 +96,12 @@ class TrainConfig(Config):
     n_subs: int = flag(8, "bands in a group", low=1)
     n_ovls: int = flag(2, "bands that neighbouring groups share", low=0)
     use_share: bool = flag(True, "1: all groups and the RGB images share the branches; 0: each has its own")
+    UseLabeledSpectralMixUp: bool = flag(False, "1: train on spectrally mixed labelled batches too")
+    theta_LabeledSpectralMixUp: int = flag(objectives.MIXUP.theta_default, "mixed mini-batches per labelled one", low=0)
+    UseRGB: bool = flag(False, "1: train RGB super-resolution alongside")
+    theta_rgb: int = flag(objectives.RGB.theta_default, "RGB mini-batches per labelled one", low=0)
+    UseUnlabelConsistency: bool = flag(False, "1: train on the consistency of unlabelled HSIs too")
+    theta_unlabel: int = flag(objectives.CONSISTENCY.theta_default, "unlabelled mini-batches per labelled one", low=0)
     conversionMat_path: str = flag(
         "",
         "bands-to-8-channels matrix (.csv or .mat); if not given, the released 31 x 8 one, or one made of the "

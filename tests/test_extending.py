@@ -120,7 +120,7 @@ def test_settings_that_cannot_be_flags_are_refused(setting, words, monkeypatch):
     monkeypatch.setattr(registry, "names", lambda: ("Odd",))
     monkeypatch.setattr(registry, "network", lambda name: registry.Entry(name, bicubic.Bicubic, setting))
     with pytest.raises(TypeError, match=words):
-        train.with_registered(type("Flags", (), {"__annotations__": {"seed": int, "conversionMat_path": str}}))
+        train.with_registered(type("Flags", (), {"__annotations__": {"seed": int, "UseLabeledSpectralMixUp": bool}}))
 
 
 def test_an_objective_is_added_by_one_file(commands, stores, tmp_path):

@@ -5,7 +5,7 @@ import mains
 import objectives
 from config import TestConfig, TrainConfig
 from config.page import CONFIGS, flags_page
-from training.schedule import published_rate
+from trainer import published_rate
 from utils import UserError
 
 
