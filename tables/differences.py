@@ -35,6 +35,8 @@ def traits_of_test(config: Mapping[str, Any]) -> dict[str, Any]:
     if "model_dir" not in config:
         return {}
     usual = {name: value for name, value in TestConfig().as_dict().items() if name in affecting(TestConfig, "result")}
+    # `test` records the choice that it made in place of auto; older results have no bands.
+    usual |= {"bands": "exact", "normalise": "bands" if config.get("bands") == "windows" else "none"}
     return {name: config[name] for name in usual if config.get(name, usual[name]) != usual[name]}
 
 

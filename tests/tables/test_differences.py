@@ -69,3 +69,17 @@ def test_missing_and_foreign_test_scenes_are_told():
     assert differences.of_scenes("Cave", scenes[:6]) == ["6 of 12 test scenes"]
     assert differences.of_scenes("Cave", [*scenes, "balloons"]) == ["1 scenes that are no published test scenes"]
     assert differences.of_scenes("Mine", ["a"]) == []
+
+
+@pytest.mark.parametrize(
+    ("recorded", "traits"),
+    [
+        ({"normalise": "none"}, {}),
+        ({"bands": "exact", "normalise": "none", "taper": 50.0}, {}),
+        ({"bands": "exact", "normalise": "scene"}, {"normalise": "scene"}),
+        ({"bands": "windows", "normalise": "bands"}, {"bands": "windows"}),
+        ({"bands": "windows", "normalise": "none"}, {"bands": "windows", "normalise": "none"}),
+    ],
+)
+def test_the_usual_way_to_test_is_no_difference(recorded, traits):
+    assert differences.traits_of_test({"model_dir": "w.pth", **recorded}) == traits
