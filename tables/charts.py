@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,20 +96,20 @@ class _Axis:
         value = np.log10(value) if self.logarithmic else value
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def ticks(self):
+    def ticks(self) -> list[tuple[float, str]]:
         """(value, word) of each tick: round numbers; on a logarithmic axis 1, 2 and 5 times powers of ten."""
         return self._logarithmic_ticks() if self.logarithmic else self._even_ticks()
 
-    def _logarithmic_ticks(self):
+    def _logarithmic_ticks(self) -> list[tuple[float, str]]:
         decades = self.high - self.low
-        factors = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+        factors: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
         if decades > 0.5:
             factors = (1,) if decades > 3 else (1, 2, 5)
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
         values = [f * 10.0**p for p in powers for f in factors]
         return [(v, f"{v:g}") for v in values if self.low <= math.log10(v) <= self.high]
 
-    def _even_ticks(self):
+    def _even_ticks(self) -> list[tuple[float, str]]:
         rough = (self.high - self.low) / self.about
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.999)
@@ -119,7 +119,7 @@ class _Axis:
         return [(n * step, f"{n * step:.{digits}f}") for n in numbers]
 
 
-def _grid(x_axis, y_axis):
+def _grid(x_axis: _Axis, y_axis: _Axis) -> Iterator[str]:
     """A line and a word at each tick."""
     for value, word in y_axis.ticks():
         at = y_axis(value)
@@ -131,7 +131,7 @@ def _grid(x_axis, y_axis):
         yield f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{word}</text>'
 
 
-def _axes(x_label, y_label):
+def _axes(x_label: str, y_label: str) -> Iterator[str]:
     """Both axes with their labels."""
     x, y = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
     yield f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>'
@@ -139,7 +139,7 @@ def _axes(x_label, y_label):
     yield f'<text transform="translate(13 {y}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text>'
 
 
-def _drawn(line, x_axis, y_axis):
+def _drawn(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
     """A line as an SVG path with its name as tooltip; a lone point as a dot."""
     pieces: list[list[str]] = []
     for run in spectral_runs(line.x):
@@ -154,6 +154,6 @@ def _drawn(line, x_axis, y_axis):
     return f'<path {_stroke(line.style)} d="{path}"><title>{html.escape(line.name)}</title></path>'
 
 
-def _stroke(style):
+def _stroke(style: Style) -> str:
     dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
     return f'class="line" stroke="{style.colour}" stroke-width="{style.width}"{dash}'

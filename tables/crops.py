@@ -122,7 +122,7 @@ def _pictures(crop: _Crop, pixels: Sequence[tuple[int, int]]) -> str:
     full_scale = max(float(np.percentile(errors["Bicubic"], 99)), 1e-6)
     reduced = {row.label for row in crop.samples if row.is_reduced and row.method != "Bicubic"}
 
-    def colours(cube):
+    def colours(cube: np.ndarray) -> np.ndarray:
         return pictures.false_colour(_image(cube), bands, white)
 
     tiles = [

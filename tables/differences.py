@@ -87,23 +87,23 @@ def iterations_an_epoch(run: Run) -> int:
     return math.ceil(run.get("patches", {}).get("labelled", 0) * AUGMENTATIONS / run.get("batch_size", 8))
 
 
-def _missing_iterations(run):
+def _missing_iterations(run: Run) -> list[str]:
     iterations = run.get("epochs", 10) * iterations_an_epoch(run)
     done = run.get("iterations", 0)
     return [f"{done:,} of {iterations:,} iterations"] if done < iterations else []
 
 
-def _missing_patches(run, dataset, n_scale):
+def _missing_patches(run: Run, dataset: str, n_scale: int) -> list[str]:
     counts = run.get("patches", {}).items()
     full = {stream: published.patches(dataset, n_scale, stream) for stream, _ in counts}
     return [f"{n:,} {stream} patches, fewer than {full[stream]:,}" for stream, n in counts if n < full[stream]]
 
 
-def _network_of(run):
+def _network_of(run: Run) -> registry.Entry:
     """The registered network; DeepShare, whose settings are the flags' defaults, for one that is not known."""
     title = run.get("model_title")
     return registry.network(title if title in registry.names() else "DeepShare")
 
 
-def _shown(value):
+def _shown(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value

@@ -21,7 +21,7 @@ def telling_traits(results: Iterable[Result]) -> list[str]:
     names = dict.fromkeys(name for r in results for name in r.traits)
     by_protocol = [same for _, same in grouped(results, lambda r: r.protocol)]
 
-    def tells(name):
+    def tells(name: str) -> bool:
         return any(len({str(r.traits.get(name)) for r in same}) > 1 for same in by_protocol)
 
     # Weights are named wherever they are not simply those of a finished run.
@@ -42,7 +42,7 @@ def words_of_scenes(results: Iterable[Result]) -> dict[Scenes, str]:
     return words
 
 
-def _named(names, most):
+def _named(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 

@@ -1,6 +1,6 @@
 """A Report as Markdown, its tables in even columns so that they read well in a terminal too."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tables import words
 from tables.rows import Report, Table
@@ -37,7 +37,7 @@ def _parts_of(table: Table) -> Iterator[str]:
         yield f"### {words.PUBLISHED_APART}\n\n{theirs.source}\n\n{apart}"
 
 
-def _listed(items):
+def _listed(items: Iterable[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 

@@ -188,7 +188,7 @@ class Table:
             groups.setdefault(tuple(labels), []).append(reason)
         return [(self._in_words(labels), reasons) for labels, reasons in groups.items()]
 
-    def _in_words(self, labels):
+    def _in_words(self, labels: Sequence[str]) -> str:
         others = [row.label for row in self.rows if row.label not in labels]
         if len(others) > 1 or (others and len(labels) < 3):
             return "; ".join(labels)

@@ -110,7 +110,7 @@ def check_run(config: Mapping[str, Any], where: str) -> None:
         ValueError: saying what.
     """
 
-    def refuse_unless(is_so, name):
+    def refuse_unless(is_so: bool, name: str) -> None:
         if not is_so:
             raise ValueError(f"{name} is {config[name]!r:.40} in {where}, which no run has")
 
@@ -136,7 +136,7 @@ def is_finished(folder: Path) -> bool:
     return any(folder.glob("*_epoch_*.pth"))
 
 
-def _config_in(path):
+def _config_in(path: Path) -> dict[str, Any] | None:
     """The content of a run's config.json; None where it is not there, or something else."""
     if not path.is_file():
         return None
