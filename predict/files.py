@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from predict import report
 from predict.findings import Comparison
 from predict.network import DeviceNetwork
 from predict.progress import Progress
-from predict.scene import SceneUpscaling
+from predict.scene import SceneState, SceneUpscaling
 from training.processes import World, naming_lost_peers
 from utils import Interrupted, UserError, as_utf8, only_here, replacing, say, shown, signal_of, writing
 
@@ -69,7 +70,9 @@ def settings_of_result(config: PredictConfig) -> dict[str, Any]:
     return result
 
 
-def _predict_scenes(scenes, source, folder, network, config, world):
+def _predict_scenes(
+    scenes: Sequence[Path], source: Path, folder: Path, network: DeviceNetwork, config: PredictConfig, world: World
+) -> list[Path]:
     """Every scene of a folder into the same place of another, shared among the processes.
 
     One that fails does not keep the others.
@@ -107,14 +110,14 @@ def _predict_scenes(scenes, source, folder, network, config, world):
     return written
 
 
-def _picture_of(target, config, is_stem_shared=False):
+def _picture_of(target: Path, config: PredictConfig, is_stem_shared: bool = False) -> Path | None:
     """Where the report of a result goes; None without one."""
     if not config.report:
         return None
     return target.with_name(f"{target.name if is_stem_shared else target.stem}_report.png")
 
 
-def _target(output, source):
+def _target(output: str, source: Path) -> Path:
     """The path that --output means for one scene: a file by its extension, else a folder to put it into."""
     path = Path(output)
     is_folder = path.is_dir() or output.endswith(("/", os.sep))
@@ -140,20 +143,30 @@ class _Work:
     progress: Progress
 
 
-def _predict_scene(path, target, picture, network, config, world):
+def _predict_scene(
+    path: Path, target: Path, picture: Path | None, network: DeviceNetwork, config: PredictConfig, world: World
+) -> list[Path]:
     """Super-resolve one file into another; the processes share its tiles. Returns the paths written."""
     with contextlib.ExitStack() as held:
         return _predict_held(path, target, picture, network, config, world, held)
 
 
-def _predict_held(path, target, picture, network, config, world, held):
+def _predict_held(
+    path: Path,
+    target: Path,
+    picture: Path | None,
+    network: DeviceNetwork,
+    config: PredictConfig,
+    world: World,
+    held: contextlib.ExitStack,
+) -> list[Path]:
     """The same; the output stays this process's own until `held` is left."""
-    started = []
+    started: list[_Work] = []
 
-    def start():
+    def start() -> SceneState:
         """What the other processes need to make the same tiles."""
         started.append(_start(path, target, picture, network, config, world, held))
-        state = started[0].progress.state or started[0].scene.state()
+        state: Any = started[0].progress.state or started[0].scene.state()
         return dataclasses.replace(state, below=None, right=None)
 
     state = world.on_main(start)
@@ -180,11 +193,19 @@ def _predict_held(path, target, picture, network, config, world, held):
             raise
 
 
-def _open(path, network, config):
+def _open(path: Path, network: DeviceNetwork, config: PredictConfig) -> rasters.Raster:
     return rasters.open_raster(path, rasters.CubeOptions.of(config, network.bands.count))
 
 
-def _start(path, target, picture, network, config, world, held):
+def _start(
+    path: Path,
+    target: Path,
+    picture: Path | None,
+    network: DeviceNetwork,
+    config: PredictConfig,
+    world: World,
+    held: contextlib.ExitStack,
+) -> _Work:
     """Open a scene and its result, and plan the work; nothing is written."""
     raster = _open(path, network, config)
     output = rasters.Output(target, raster, network.n_scale)
@@ -199,7 +220,7 @@ def _start(path, target, picture, network, config, world, held):
     return _Work(scene, output, picture, progress)
 
 
-def _values(work):
+def _values(work: _Work) -> np.ndarray:
     """The result: in memory where the scene is one tile, else on the disk, where half of it can be kept."""
     scene = work.scene
     if len(scene.plan.tiles) == 1:
@@ -209,7 +230,7 @@ def _values(work):
     return raw.cube
 
 
-def _finished(work, cube):
+def _finished(work: _Work, cube: np.ndarray) -> list[Path]:
     """Put the result in its place, and the report that is drawn of it; returns the paths written."""
     scene = work.scene
     if work.picture is None:
@@ -221,7 +242,7 @@ def _finished(work, cube):
         return [*work.output.finish(cube), work.picture]
 
 
-def _refuse_standing(raster, output, picture, overwrite):
+def _refuse_standing(raster: rasters.Raster, output: rasters.Output, picture: Path | None, overwrite: bool) -> None:
     """Refuse to write over the input, or over what is there already."""
     inputs = {p.resolve() for p in (raster.path, *raster.files)}
     for path in output.misleading_paths():
@@ -240,7 +261,7 @@ def _refuse_standing(raster, output, picture, overwrite):
             raise UserError(f"--output {path}: a folder with other things in it stands there; choose another name")
 
 
-def _refuse_full_disk(output):
+def _refuse_full_disk(output: rasters.Output) -> None:
     """Refuse to begin on a disk that has no room for the whole result."""
     folder = output.path.absolute().parent
     while not folder.exists():
@@ -257,7 +278,7 @@ def _refuse_full_disk(output):
         )
 
 
-def _fingerprint(raster, network, config):
+def _fingerprint(raster: rasters.Raster, network: DeviceNetwork, config: PredictConfig) -> str:
     """What the tiles of a scene depend on."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
     # A file of wavelengths may have changed since.
@@ -266,7 +287,7 @@ def _fingerprint(raster, network, config):
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _summary(scene):
+def _summary(scene: SceneUpscaling) -> str:
     height, width, bands = scene.raster.shape
     words = f"{scene.raster.path}: {width} x {height} x {bands} -> {scene.shape[1]} x {scene.shape[0]}"
     number = scene.calibration.dtype

@@ -1,5 +1,6 @@
 """What a result without ground truth says of itself: where it differs from bicubic, and what its input says to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -80,7 +81,7 @@ class Comparison:
         if lr is None or sr is None:
             return None
 
-        def cropped(x, scale=1):
+        def cropped(x: np.ndarray, scale: int = 1) -> np.ndarray:
             rows = slice((top - low) * scale, (bottom - low) * scale)
             return x[rows, (left - west) * scale : (right - west) * scale]
 
@@ -129,7 +130,7 @@ def find(comparison: Comparison) -> Findings:
     return found
 
 
-def _find(comparison, shown):
+def _find(comparison: Comparison, shown: list[int]) -> Findings:
     """One pass; see `find`."""
     height, width, bands = comparison.raster.shape
     step = max(1, -(-max(height, width) // WIDEST))
@@ -152,28 +153,28 @@ def _find(comparison, shown):
     return Findings(rmse, bicubic_rmse, shown, overview, step, _apart(candidates, min(height, width) // 8))
 
 
-def _as_tensor(image):
+def _as_tensor(image: np.ndarray) -> torch.Tensor:
     """h x w x C -> 1 x C x h x w."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
-def _as_image(tensor):
+def _as_image(tensor: torch.Tensor) -> np.ndarray:
     """1 x C x h x w -> h x w x C."""
     return tensor[0].permute(1, 2, 0).numpy()
 
 
-def _thumbs(strip, shown, first, step, scale):
+def _thumbs(strip: Strip, shown: list[int], first: int, step: int, scale: int) -> list[np.ndarray]:
     """(LR, bicubic, SR) of a strip in the shown bands, every step-th LR pixel from row `first` on."""
     lr, *larger = (strip.shown(image)[:, :, shown] for image in (strip.lr, strip.bicubic, strip.sr))
     return [lr[first::step, ::step], *(_thinned(image, first, step, scale) for image in larger)]
 
 
-def _blank(height, width, scale):
+def _blank(height: int, width: int, scale: int) -> list[np.ndarray]:
     """What `_thumbs` gives, for a strip without data."""
     return [np.full((height * s, width * s, 3), np.nan) for s in (1, scale, scale)]
 
 
-def _thinned(image, first, step, scale):
+def _thinned(image: np.ndarray, first: int, step: int, scale: int) -> np.ndarray:
     """Every step-th LR pixel's block of an HR image, side by side."""
     blocks = [np.arange(r, r + scale) for r in range(first * scale, len(image), step * scale)]
     rows = np.concatenate(blocks or [np.zeros(0, int)])
@@ -181,7 +182,7 @@ def _thinned(image, first, step, scale):
     return image[rows][:, cols]
 
 
-def _candidates(strip, top, scale):
+def _candidates(strip: Strip, top: int, scale: int) -> list[tuple[float, int, int]]:
     """(difference, row, column) of the LR pixels of a strip in which SR and bicubic differ most.
 
     Pixels without data are none of them; bands that are missing alone count for nothing.
@@ -195,9 +196,9 @@ def _candidates(strip, top, scale):
     return [(difference[row, col], top + row, col) for row, col in zip(rows, cols, strict=True) if counts[row, col]]
 
 
-def _apart(candidates, distance):
+def _apart(candidates: Sequence[tuple[float, int, int]], distance: int) -> list[tuple[int, int]]:
     """The pixels of the greatest difference that are no neighbours of each other."""
-    spots = []
+    spots: list[tuple[int, int]] = []
     for _, row, col in sorted(candidates, reverse=True):
         if all(abs(row - r) > distance or abs(col - c) > distance for r, c in spots):
             spots.append((int(row), int(col)))

@@ -88,7 +88,7 @@ class Progress:
             self._output.raw.abandon()
         return f"{self._kept} of {len(scene.plan.tiles)} tiles are kept; the same command goes on"
 
-    def _read(self):
+    def _read(self) -> SceneState | None:
         """The SceneState to go on from, or None."""
         if not self._path.is_file():
             return None

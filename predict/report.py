@@ -1,6 +1,7 @@
 """Can a result without ground truth be trusted? One picture: what was done, where, and what its input says to it."""
 
 import io
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class _Page:
         grey = "; grey: no data" if np.isnan(self.found.overview[0]).any() else ""
         self.figure.suptitle(f"{self.heading}, false colour {shown}{grey}", fontsize=14, parse_math=False)
 
-    def draw_overview(self):
+    def draw_overview(self) -> None:
         """The whole scene three times: LR, bicubic, SR, with the places of the spectra."""
         step = self.found.step
         thinned = f", every {step}th LR pixel" if step > 1 else ""
@@ -81,12 +82,13 @@ class _Page:
             for (row, col), colour in zip(self.found.spots, self.colours, strict=False):
                 panel.plot((col + 0.5) / step, (row + 0.5) / step, "o", ms=12, mfc="none", mec=colour, mew=2)
 
-    def draw_detail(self):
+    def draw_detail(self) -> None:
         """The surroundings of the most different pixel, pixel for pixel."""
         height, width, _ = self.comparison.raster.shape
         row, col = self.found.spots[0]
         top, left = (max(0, min(size - DETAIL, at - DETAIL // 2)) for at, size in ((row, height), (col, width)))
         strip = self.comparison.strip(top, min(height, top + DETAIL), left, min(width, left + DETAIL))
+        assert strip is not None, "where the result differs, there are data"
         for k, image in enumerate((strip.lr, strip.bicubic, strip.sr)):
             panel = self.figure.add_subplot(self.grid[1, 4 * k : 4 * k + 4])
             colours = pictures.false_colour(strip.shown(image), self.found.shown, self.white)
@@ -94,11 +96,12 @@ class _Page:
             panel.set_title(f"around row {row}, column {col} of the LR image")
             panel.set_axis_off()
 
-    def draw_spectra(self):
+    def draw_spectra(self) -> None:
         """LR, bicubic and SR spectra where SR and bicubic differ most."""
         scale = self.comparison.scale
         for k, ((row, col), colour) in enumerate(zip(self.found.spots, self.colours, strict=False)):
             strip = self.comparison.strip(row, row + 1, col, col + 1)
+            assert strip is not None, "where the result differs, there are data"
             lr, bicubic, sr = (strip.shown(image) for image in (strip.lr, strip.bicubic, strip.sr))
             difference = np.nansum((sr - bicubic) ** 2, axis=2)
             place = np.unravel_index(np.argmax(difference), difference.shape)
@@ -112,7 +115,7 @@ class _Page:
             if k == 0:
                 panel.legend(fontsize=8)
 
-    def draw_errors(self):
+    def draw_errors(self) -> None:
         """How far bicubic and SR, degraded again, are from the input in each band."""
         panel = self.figure.add_subplot(self.grid[3, :])
         marker = "." if len(self.x) < MOST_DOTS else None
@@ -126,9 +129,9 @@ class _Page:
         self._mark_windows(panel)
         panel.legend()
 
-    def _mark_windows(self, panel):
+    def _mark_windows(self, panel: Any) -> None:
         """Draw the spectral windows as lines above the axis, overlapping ones at two heights."""
-        plan = self.comparison.bands
+        plan: Any = self.comparison.bands
         windows = plan.windows(self.comparison.has_data) if plan is not None else []
         for k, window in enumerate(windows):
             ends = self.x[window].min(), self.x[window].max()
@@ -136,14 +139,14 @@ class _Page:
             height = 0.03 + 0.03 * (k % 2)
             panel.plot(ends, (height, height), color="0.4", lw=3, transform=panel.get_xaxis_transform(), label=label)
 
-    def _plot(self, panel, values, label, **style):
+    def _plot(self, panel: Any, values: np.ndarray, label: str | None, **style: Any) -> None:
         """A line over the bands, broken where a band has no data and where the next detector begins."""
         for run in pictures.spectral_runs(self.x):
             panel.plot(self.x[run], values[run], label=label, **style)
             # One entry of the legend for all pieces.
             label = None
 
-    def _mark_detail(self, panel):
+    def _mark_detail(self, panel: Any) -> None:
         """Shade the bands that got detail from the network, and lighter those over which it fades out."""
         plan = self.comparison.bands
         if plan is None or (plan.shares == 1).all():
@@ -158,7 +161,7 @@ class _Page:
             x_axis = panel.get_xaxis_transform()
             panel.fill_between(self.x[order], 0, 1, where=chosen[order], transform=x_axis, zorder=0, **options)
 
-    def png(self):
+    def png(self) -> bytes:
         """The page as PNG bytes with its title and description."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -171,12 +174,12 @@ class _Page:
         return buffer.getvalue()
 
 
-def _over_all(error):
+def _over_all(error: np.ndarray) -> str:
     """The RMSE over the bands that have data, as text."""
     known = error[~np.isnan(error)]
     return f"{np.sqrt(np.mean(known**2)):.2e}" if len(known) else "none"
 
 
-def _bands_of(error):
+def _bands_of(error: np.ndarray) -> str:
     missing = np.count_nonzero(np.isnan(error))
     return f"the {len(error) - missing} bands with data" if missing else "all bands"

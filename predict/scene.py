@@ -54,7 +54,7 @@ class _Window:
     height: int
     width: int
 
-    def of(self, image, scale=1):
+    def of(self, image: torch.Tensor, scale: int = 1) -> torch.Tensor:
         """The tile's part of B x C x h x w at a scale of the LR pixels."""
         rows = slice(self.top * scale, (self.top + self.height) * scale)
         return image[:, :, rows, self.left * scale : (self.left + self.width) * scale]
@@ -145,7 +145,7 @@ class SceneUpscaling:
         """The whole result, s*rows x s*columns x bands."""
         result = np.empty(self.shape, dtype)
 
-        def keep(top, left, values):
+        def keep(top: int, left: int, values: np.ndarray) -> None:
             result[top : top + values.shape[0], left : left + values.shape[1]] = values
 
         self.run(keep, show_progress)
@@ -224,7 +224,7 @@ class SceneUpscaling:
             )
         return result, missing
 
-    def _finished(self, tile, missing):
+    def _finished(self, tile: tiles.Tile, missing: np.ndarray | None) -> np.ndarray | None:
         """Where a tile's input is missing -> where the result that is finished with it has no data; None for None."""
         if missing is None:
             return None
@@ -234,7 +234,7 @@ class SceneUpscaling:
         return missing[rows, cols].repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 
-def _with_halo(span, size):
+def _with_halo(span: tiles.Span, size: int) -> tuple[int, slice]:
     """(where the span begins in it, slice of the span and HALO pixels around it within the scene)."""
     start, stop = max(0, span.start - HALO), min(size, span.stop + HALO)
     return span.start - start, slice(start, stop)

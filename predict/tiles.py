@@ -92,10 +92,10 @@ def spans(size: int, tile_size: int, overlap: int) -> list[Span]:
     half, quarter = overlap // 2, overlap // QUARTERS
     cuts = [half + k * (size - overlap) // count for k in range(count + 1)]
 
-    def extended(k, by):
+    def extended(k: int, by: int) -> tuple[int, int]:
         return (cuts[k] - by if k else 0), (cuts[k + 1] + by if k < count - 1 else size)
 
-    def done(k):
+    def done(k: int) -> tuple[int, int]:
         return extended(k, quarter)[0], extended(k, -quarter)[1]
 
     return [Span(*extended(k, half), *extended(k, quarter), *done(k)) for k in range(count)]
@@ -217,7 +217,7 @@ class Blender:
         return values[:done_height]
 
 
-def _weighted(values, rising, falling, axis):
+def _weighted(values: np.ndarray, rising: int, falling: int, axis: int) -> np.ndarray:
     """Values times a ramp up over the first `rising` and down over the last `falling` of an axis."""
     length = values.shape[axis]
     weights = np.ones(length, dtype=np.float32)
@@ -226,5 +226,5 @@ def _weighted(values, rising, falling, axis):
     return values * weights.reshape([-1 if k == axis else 1 for k in range(3)])
 
 
-def _ramp(length):
+def _ramp(length: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(1, length))).astype(np.float32)
