@@ -179,7 +179,7 @@ class Branch(nn.Module):
             x = self.upsample(x)
         return x if self.tail is None else self.tail(x)
 
-    def _forward_in_strips(self, x):
+    def _forward_in_strips(self, x: torch.Tensor) -> torch.Tensor:
         # The body's input is made again at its end and not kept: one map less.
         y = self.head(x)
         for block in self.body.children():

@@ -79,7 +79,7 @@ class DeepShare(Network):
         self.use_share = use_share
         self.register_buffer("merging", merge_matrix(self.starts, n_subs, n_colors), persistent=False)
 
-        def branches(make: Callable[[], Branch]) -> nn.Module:
+        def branches(make: Callable[[], Branch]) -> Any:
             return make() if use_share else nn.ModuleList([make() for _ in range(len(self.starts) + 1)])
 
         self.branch1 = branches(lambda: Branch(n_subs, n_feats, n_blocks, up_scale=first))
@@ -126,22 +126,22 @@ class DeepShare(Network):
         spectral, rgb = enlarged.split([len(groups), len(rgb_ms)])
         return self._finish_spectral(spectral, lms), self._finish_rgb(rgb, rgb_lms)
 
-    def _finish_spectral(self, groups, lms):
+    def _finish_spectral(self, groups: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
         """(G*B) x n_subs x s*h x s*w, the enlarged groups, -> the images."""
         y = join_skip(self.trunk(merge_groups(groups, self.merging)), self.skip_conv, lms, self.final)
         return y + lms if self.has_global_residual else y
 
-    def _finish_rgb(self, group, lms):
+    def _finish_rgb(self, group: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
         y = join_skip(self.trunk_RGB(group), self.skip_conv_RGB, lms, self.final_RGB)
         return y + lms if self.has_global_residual else y
 
-    def _enlarge(self, groups, which):
+    def _enlarge(self, groups: torch.Tensor, which: int) -> torch.Tensor:
         """Both branches: B x n_subs x h x w -> B x n_subs x s*h x s*w; which matters if none is shared."""
         if self.use_share:
             return self.branch2(self.branch1(groups))
         return self.branch2[which](self.branch1[which](groups))
 
-    def _enlarge_groups(self, ms):
+    def _enlarge_groups(self, ms: torch.Tensor) -> torch.Tensor:
         """B x n_colors x h x w -> (G*B) x n_subs x s*h x s*w: every band group through both branches."""
         groups = gather_groups(ms, self.starts, self.n_subs)
         if not self.use_share:

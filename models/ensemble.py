@@ -24,11 +24,11 @@ class SelfEnsemble(nn.Module):
         return total / 8
 
 
-def _turned(x, turns, flipped):
+def _turned(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
     x = torch.rot90(x, turns, (2, 3))
     return torch.flip(x, (2,)) if flipped else x
 
 
-def _turned_back(x, turns, flipped):
+def _turned_back(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
     x = torch.flip(x, (2,)) if flipped else x
     return torch.rot90(x, -turns, (2, 3))

@@ -53,7 +53,7 @@ class FCNN3D(VolumePeer):
         # growth is what a strip would take, 64, less what wide strips save of their halos.
         return in_strips(self._of_rows, (lms,), HALO, growth=8)
 
-    def _of_rows(self, lms):
+    def _of_rows(self, lms: torch.Tensor) -> torch.Tensor:
         x = pad_symmetric(lms, {1: BAND_HALO, 2: HALO, 3: HALO})
         n_bands = x.shape[1]
         x = x.reshape(-1, 1, *x.shape[2:])

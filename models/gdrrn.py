@@ -43,7 +43,7 @@ class GDRRN(Peer):
         if n_feats < 1 or n_feats % GROUPS:
             raise ValueError(f"n_feats ({n_feats}) of GDRRN is a multiple of its {GROUPS} groups")
 
-        def conv(in_channels, out_channels, groups=1):
+        def conv(in_channels: int, out_channels: int, groups: int = 1) -> nn.Conv2d:
             layer = nn.Conv2d(in_channels, out_channels, 3, padding=1, groups=groups, bias=False)
             nn.init.normal_(layer.weight, std=(2 / (9 * out_channels)) ** 0.5)
             return layer
@@ -61,7 +61,7 @@ class GDRRN(Peer):
             x = self._recursion(x, first) if torch.is_grad_enabled() else in_strips(self._recursion, (x, first), 2)
         return self.output(relu(x)) + lms
 
-    def _recursion(self, x, first):
+    def _recursion(self, x: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         return self.conv2(relu(self.conv1(relu(x)), inplace=True)) + first
 
     def last_parameters(self) -> list[nn.Parameter]:

@@ -76,7 +76,7 @@ class MCNet(VolumePeer):
         y = y.reshape(ms.shape[0], self.n_colors, *y.shape[2:])
         return y if self.has_global_residual else y + means
 
-    def _in_strips(self, layer, x, halo, growth=1, scale=1):
+    def _in_strips(self, layer: nn.Module, x: torch.Tensor, halo: int, growth: int = 1, scale: int = 1) -> torch.Tensor:
         return layer(x) if torch.is_grad_enabled() else in_strips(layer, (x,), halo, scale, growth)
 
     def last_parameters(self) -> list[nn.Parameter]:
@@ -113,10 +113,10 @@ class _MixedModule(nn.Module):
     def __init__(self, n_bands: int, n_feats: int, n_blocks: int) -> None:
         super().__init__()
 
-        def stage():
+        def stage() -> nn.Sequential:
             return nn.Sequential(*(_Separable(n_bands, n_feats) for _ in range(n_blocks)))
 
-        def band_by_band():
+        def band_by_band() -> nn.Sequential:
             layers = [_NormedConv2d(nn.Conv2d(n_feats, n_feats, 3)) for _ in range(2)]
             return nn.Sequential(layers[0], nn.ReLU(inplace=True), layers[1])
 
@@ -178,7 +178,7 @@ class _Normed(nn.Module):
         return self.weight_v * (self.weight_g / _norm(self.weight_v))
 
 
-def _norm(kernel):
+def _norm(kernel: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(kernel, dim=tuple(range(1, kernel.dim())), keepdim=True)
 
 

@@ -70,7 +70,7 @@ class SSPSR(Peer):
         y = self.trunk(merge_groups(self._enlarge_groups(ms), self.merging))
         return join_skip(y, self.skip_conv, lms, self.final)
 
-    def _enlarge_groups(self, ms):
+    def _enlarge_groups(self, ms: torch.Tensor) -> torch.Tensor:
         groups = gather_groups(ms, self.starts, self.n_subs)
         enlarged = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * self.branch.up_scale**2
         return in_portions(self.branch, groups, enlarged)
