@@ -4,7 +4,7 @@ One function per metric; `quality_assessment` gathers them under the names of th
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -126,7 +126,7 @@ def quality_assessment(
     }
 
 
-def _bands_first(cube):
+def _bands_first(cube: np.ndarray) -> np.ndarray:
     """H x W x C -> C x H x W float64, each band in one piece of memory: all but SAM works band by band."""
     height, width, bands = cube.shape
     turned = np.empty((bands, height, width))
@@ -136,7 +136,7 @@ def _bands_first(cube):
     return turned
 
 
-def _tensor(array):
+def _tensor(array: np.ndarray) -> torch.Tensor:
     """An array as a tensor on the same memory: torch's sums use all cores and need no copies."""
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
 
@@ -158,7 +158,7 @@ def ergas(gt: np.ndarray, pred: np.ndarray, ratio: float = 4) -> float:
     return float(100 / ratio * np.sqrt(np.mean(_ergas_terms(gt, band_mse(gt, pred)))))
 
 
-def _ergas_terms(gt, mse):
+def _ergas_terms(gt: np.ndarray, mse: np.ndarray) -> np.ndarray:
     mean_squared = gt.mean(axis=(1, 2)) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(mse == 0, 0.0, mse / mean_squared)
@@ -188,7 +188,7 @@ def cross_correlation(gt: np.ndarray, pred: np.ndarray) -> np.ndarray:
     return np.array([_correlation(x.flatten(), y.flatten()) for x, y in pairs])
 
 
-def _correlation(x, y):
+def _correlation(x: torch.Tensor, y: torch.Tensor) -> float:
     if torch.equal(x, y):
         return 1.0
     # The mean of equal numbers may miss them by rounding, so a constant band is told by its values.
@@ -217,7 +217,7 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
         window, unbiased, border = np.full(7, 1 / 7), 49 / 48, 0
     reach = len(window) - 1
 
-    def sum_of_similarities(smoothed):
+    def sum_of_similarities(smoothed: np.ndarray) -> float:
         mean_x, mean_y, squares, product = smoothed
         product_of_means = mean_x * mean_y
         squares_of_means = mean_x * mean_x
@@ -237,7 +237,7 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
         product_of_means /= squares_of_means
         return product_of_means.sum()
 
-    def one_band(x, y):
+    def one_band(x: np.ndarray, y: np.ndarray) -> float:
         x, y = (np.pad(image, border, mode="edge") for image in (x, y))
         height, width = len(x) - reach, x.shape[1] - reach
         total = 0.0
@@ -254,7 +254,7 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
         return np.array(list(pool.map(one_band, gt, pred)))
 
 
-def _smoothed(images, window):
+def _smoothed(images: np.ndarray, window: np.ndarray) -> Iterator[np.ndarray]:
     """N x H x W -> all pixels of the N x (H - n + 1) x (W - n + 1) sums weighted by a symmetric separable window.
 
     They come in pieces of columns, N x any shape: products with small matrices that have the window on their diagonals.
@@ -272,7 +272,7 @@ def _smoothed(images, window):
         yield np.matmul(down[:, :, blocks * COLUMNS_AT_ONCE :], _diagonals(window, rest).T)
 
 
-def _diagonals(window, count):
+def _diagonals(window: np.ndarray, count: int) -> np.ndarray:
     """count x (count + n - 1) matrix whose row k has the window from column k on."""
     matrix = np.zeros((count, count + len(window) - 1))
     for k in range(count):
@@ -280,12 +280,12 @@ def _diagonals(window, count):
     return matrix
 
 
-def _mean_of_scored(values):
+def _mean_of_scored(values: np.ndarray) -> float:
     scored = values[~np.isnan(values)]
     return float(scored.mean()) if scored.size else float("nan")
 
 
-def _warn_of_bands(what, names, affected):
+def _warn_of_bands(what: str, names: Sequence[str], affected: np.ndarray) -> None:
     if affected.any():
         listed = ", ".join(str(n) for n, bad in zip(names, affected, strict=True) if bad)
         warnings.warn(f"{what} {listed}", UnscoredBandWarning, stacklevel=3)

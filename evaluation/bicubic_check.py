@@ -51,12 +51,12 @@ def self_check(
     return agrees, f"check: {ours}; {theirs}: {'agrees' if agrees else _advice(mean, published, dataset_name)}"
 
 
-def _in_words(row):
+def _in_words(row: Mapping[str, float]) -> str:
     """A row as the published tables print theirs."""
     return "  ".join(f"{metric} {row[metric]:.4f}" for metric in ("RMSE", "MPSNR", "ERGAS"))
 
 
-def _advice(mean, published, dataset_name):
+def _advice(mean: Mapping[str, float], published: Mapping[str, float], dataset_name: str) -> str:
     shift = mean["MPSNR"] - published["MPSNR"]
     if dataset_name == "Cave" and abs(shift + WATERCOLORS_SHIFT) < 0.01:
         return "DIFFERS as if watercolors were not 8-bit: was it converted? take it from the original download"

@@ -174,19 +174,19 @@ def in_columns(lines: Sequence[Sequence[str]], rule_before_last: bool = False) -
     return "\n".join(rows)
 
 
-def _an_object(value, name):
+def _an_object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} holds {value!r:.40}, not names with values")
     return value
 
 
-def _text(value, name):
+def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} is {value!r:.40}, not a text")
     return value
 
 
-def _number(value, name):
+def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} is {value!r:.40}, not a number")
     # Infinity and NaN are what some metrics come to; numbers beyond these are none that a metric comes to.
@@ -195,19 +195,19 @@ def _number(value, name):
     return float(value)
 
 
-def _scale(value):
+def _scale(value: Any) -> int:
     if not 0 < _number(value, "n_scale") < LARGEST_ENLARGEMENT or value % 1:
         raise ValueError(f"n_scale is {value}, not a whole number from 1")
     return int(value)
 
 
-def _protocol(value):
+def _protocol(value: Any) -> str:
     if _text(value, "protocol") not in PROTOCOLS:
         raise ValueError(f"protocol is {value!r:.40}, not {' or '.join(PROTOCOLS)}")
     return value
 
 
-def _spectra(content):
+def _spectra(content: Mapping[str, Any]) -> tuple[dict[str, list[float]], list[float] | None]:
     """(bands, wavelengths) as SceneResults has them."""
     bands = {
         scene_name(name): _numbers(values, f"bands of {name}")
@@ -227,7 +227,7 @@ def _spectra(content):
     return bands, wavelengths
 
 
-def _numbers(values, name):
+def _numbers(values: Any, name: str) -> list[float]:
     if not isinstance(values, list):
         raise ValueError(f"{name} are {values!r:.40}, not a list of numbers")
     return [_number(value, name) for value in values]

@@ -78,7 +78,7 @@ class Samples:
         self.kept = kept[: self._limit(len(kept[0].gt))]
 
     @staticmethod
-    def _limit(n_colors) -> int:
+    def _limit(n_colors: int) -> int:
         # Cubes of many bands are large: fewer of them are kept.
         return max(1, SCENES * BANDS // n_colors)
 
@@ -190,6 +190,6 @@ def busiest_window(image: np.ndarray, edge: int, step: int) -> tuple[int, int]:
     return int(row) * step, int(column) * step
 
 
-def _as_half(array):
+def _as_half(array: np.ndarray) -> np.ndarray:
     limit = np.finfo(np.float16).max
     return array.clip(-limit, limit).astype(np.float16)
