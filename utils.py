@@ -354,7 +354,7 @@ def is_held(path: str | Path) -> bool:
     return handle is None
 
 
-def _locked(lock):
+def _locked(lock: Path) -> int | None:
     """The open lock file, or None where another process has it."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)

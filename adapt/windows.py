@@ -1,6 +1,6 @@
 """One scene shared out: windows that are held out to judge by, and patches to learn from that touch none of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +89,9 @@ def split_scene(
     return Split(edge, stride, held_out, [place for place in places if not overlaps.within(*place, edge)])
 
 
-def _drawn(whole, count, edge, seed, detail):
+def _drawn(
+    whole: Sequence[tuple[int, int]], count: int, edge: int, seed: int, detail: Callable[..., float]
+) -> list[tuple[int, int]]:
     """(top, left) of the windows that are held out, sorted."""
     generator = random_generator(seed, "held out")
     # Of a large scene not all windows are looked at.

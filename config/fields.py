@@ -263,7 +263,7 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
     return value
 
 
-def _refuse_beyond(field, value, name):
+def _refuse_beyond(field: dataclasses.Field, value: Any, name: str) -> None:
     """Refuse a value beyond its field's limits; NaN is beyond all."""
     low, above, high = (field.metadata[limit] for limit in ("low", "above", "high"))
     if low is not None and not value >= low:

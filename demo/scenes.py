@@ -74,6 +74,6 @@ def write_demo_data(folder: Path) -> list[Path]:
     return [*written, folder / "rgb"]
 
 
-def _piece(name, corner):
+def _piece(name: str, corner: tuple[int, int]) -> np.ndarray:
     top, left = corner
     return np.ascontiguousarray(getattr(skimage.data, name)()[top : top + EDGE, left : left + EDGE, :3])

@@ -146,7 +146,7 @@ def _keep_rows(path: Path, header: Sequence[str], keep: Callable[[dict[str, str]
         writer.writerows(rows)
 
 
-def _tensorboard(folder, iteration):
+def _tensorboard(folder: Path, iteration: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

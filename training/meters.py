@@ -77,10 +77,12 @@ class LossMeter:
             f"the {name} loss is {mean:.4g}, {lowest:.4g} before" for name, mean, lowest in self._above(means, SPIKE)
         ]
 
-    def _above(self, means, times):
+    def _above(self, means: Means, times: float) -> list[tuple[str, float, float]]:
         """(name, mean, lowest mean) of the supervised losses whose mean is more than so many times the lowest."""
         rows = zip(self.names, means, self._lowest, self._counts, strict=True)
-        judged = [row for row in rows if None not in row and row[3] >= BATCHES_TO_JUDGE]
+        judged: list[tuple[str, Any, Any, int]] = [
+            row for row in rows if None not in row and row[3] >= BATCHES_TO_JUDGE
+        ]
         return [row[:3] for row in judged if OBJECTIVES[row[0]].is_supervised and row[1] > times * row[2]]
 
     def begin_interval(self, means: Means) -> None:

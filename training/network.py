@@ -118,6 +118,6 @@ def freeze(model: Network) -> None:
         parameter.requires_grad_(not name.startswith(model.branches))
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """A setting as a flag takes it."""
     return int(value) if isinstance(value, bool) else value
