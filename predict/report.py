@@ -132,7 +132,8 @@ class _Page:
     def _mark_windows(self, panel: Any) -> None:
         """Draw the spectral windows as lines above the axis, overlapping ones at two heights."""
         plan: Any = self.comparison.bands
-        windows = plan.windows(self.comparison.has_data) if plan is not None else []
+        has_data = self.comparison.has_data
+        windows = plan.windows(np.ones(len(self.x), dtype=bool) if has_data is None else has_data) if plan else []
         for k, window in enumerate(windows):
             ends = self.x[window].min(), self.x[window].max()
             label = f"spectral windows of {plan.width} bands" if k == 0 else None
