@@ -11,7 +11,7 @@ from config import PredictConfig
 from data.bands import BandList
 from data.imresize import enlarge
 from data.rasters import Raster
-from data.rasters.values import peaks_of, read_unit, understand
+from data.rasters.values import divisors_of, peaks_of, read_unit, understand
 from models.any_bands import plan_bands
 from models.predictor import Predictor
 from predict import tiles
@@ -108,7 +108,7 @@ class SceneUpscaling:
         normalise = "bands" if config.normalise == "auto" and self.bands.mode == "windows" else config.normalise
         self.peaks = state.peaks if state else peaks_of(raster, understood, normalise)
         self.has_data = self.peaks.repeat(bands // len(self.peaks)) > 0
-        divisors = torch.from_numpy(np.where(self.peaks > 0, self.peaks, 1).astype(np.float32))
+        divisors = torch.from_numpy(divisors_of(self.peaks))
         self._predictor = Predictor(
             *(network.model, self.scale, self.bands, normalise, config.back_projection),
             peaks=divisors,

@@ -331,6 +331,13 @@ def peaks_of(raster: Raster, understood: Understanding, normalise: str) -> np.nd
     return ones if is_left else np.array([peak])
 
 
+def divisors_of(peaks: np.ndarray) -> np.ndarray:
+    """Return peaks as float32, with 1 for bands without data."""
+    # Values beyond float32 are reported where the pixels are read.
+    with np.errstate(over="ignore"):
+        return np.where(peaks > 0, peaks, 1).astype(np.float32)
+
+
 def read_unit(
     raster: Raster, calibration: Calibration, rows: slice, cols: slice
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -359,7 +366,7 @@ class UnitCube:
 
     def __init__(self, raster: Raster, calibration: Calibration, peaks: np.ndarray | float = 1.0) -> None:
         self._raster, self._calibration = raster, calibration
-        self._divisors = np.where(np.asarray(peaks) > 0, peaks, 1).astype(np.float32)
+        self._divisors = divisors_of(np.asarray(peaks))
         self.shape, self.dtype = raster.shape, np.dtype(np.float32)
         self.nbytes = math.prod(raster.shape) * self.dtype.itemsize
 
