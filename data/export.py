@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import scipy.io
+import torch
 
 from data import sources
 from data.folders import ORIGIN, unique_by_name
@@ -60,7 +61,9 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
     return folders
 
 
-def _files(split, path, n_scale, size, stride, protocol):
+def _files(
+    split: str, path: Path, n_scale: int, size: int, stride: int, protocol: str
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(file name, arrays) of every patch, or scene, of a store."""
     if split == "test":
         with Store(path) as store:
@@ -81,5 +84,5 @@ def _files(split, path, n_scale, size, stride, protocol):
         yield f"block_{k + 1:06d}", {key: _image(x) for key, x in arrays.items() if x is not None}
 
 
-def _image(x):
+def _image(x: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data.errors import DataError
@@ -109,7 +109,7 @@ def _check_matrix(kind: int, data: memoryview, order: str, depth: int) -> None:
         _check_fields(rest[1:] if array_class == OBJECT else rest, count, order, depth)
 
 
-def _check_numbers(parts, count, pieces, is_text):
+def _check_numbers(parts: Sequence[tuple[int, memoryview]], count: int, pieces: int, is_text: bool) -> None:
     """As many values as the dimensions say, of a type that there is; UTF-8 has no fixed number of bytes."""
     if len(parts) < pieces and (count or pieces > 1):
         raise _Broken("an array without its values")
@@ -120,7 +120,7 @@ def _check_numbers(parts, count, pieces, is_text):
             raise _Broken(f"{len(data)} bytes where {count * SIZES[kind]} are needed")
 
 
-def _check_sparse(parts, nonzero, pieces):
+def _check_sparse(parts: Sequence[tuple[int, memoryview]], nonzero: int, pieces: int) -> None:
     if len(parts) < 2 + pieces:
         raise _Broken("a sparse matrix without its values")
     for kind, data in parts:
@@ -130,14 +130,14 @@ def _check_sparse(parts, nonzero, pieces):
         raise _Broken("a sparse matrix without its places")
 
 
-def _check_arrays(parts, count, order, depth):
+def _check_arrays(parts: Sequence[tuple[int, memoryview]], count: int, order: str, depth: int) -> None:
     if len(parts) != count:
         raise _Broken(f"{len(parts)} cells where {count} are needed")
     for kind, data in parts:
         _check_matrix(kind, data, order, depth + 1)
 
 
-def _check_fields(parts, count, order, depth):
+def _check_fields(parts: Sequence[tuple[int, memoryview]], count: int, order: str, depth: int) -> None:
     if len(parts) < 2 or parts[0][0] != INT32 or len(parts[0][1]) != 4 or parts[1][0] not in NAMES:
         raise _Broken("a struct without its fields")
     (length,) = struct.unpack(order + "i", parts[0][1])

@@ -122,7 +122,7 @@ def _remarks_on_copies(hashes: Mapping[str, Mapping[str, str]]) -> Iterator[str]
             yield f"{split} scenes have the same content as test scenes: {few_of(copies)}"
 
 
-def _plan(config, options):
+def _plan(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
     """{split: {scene name: RawScene}}, after everything that can be missing was looked for."""
     found = raw.find_scenes(config.dataset_name, config.raw_dir, options) if config.raw_dir else {}
     if config.dataset_name == "DIV2K":
@@ -149,7 +149,7 @@ def _plan(config, options):
     return plan
 
 
-def _refuse_shared(config, lists):
+def _refuse_shared(config: Any, lists: Mapping[str, Sequence[str]]) -> None:
     """Refuse LR images of scenes that are used in another way too."""
     for split in ("labelled", "test"):
         if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
@@ -160,7 +160,7 @@ def _refuse_shared(config, lists):
             )
 
 
-def _refuse_missing(config, lists, sources):
+def _refuse_missing(config: Any, lists: Mapping[str, Sequence[str]], sources: Plan) -> None:
     """Refuse scenes that are not there or, if that is allowed, say that they are left out."""
     missing = {split: [n for n in listed if n not in sources[split]] for split, listed in lists.items()}
     if not any(missing.values()):
@@ -177,7 +177,7 @@ def _refuse_missing(config, lists, sources):
     say(f"going on without the missing scenes ({listed})")
 
 
-def _drawn_split(config, found):
+def _drawn_split(config: Any, found: Sequence[str]) -> dict[str, list[str]]:
     """A split where none is published: drawn by the seed in the parts of the fractions.
 
     Chikusei's four test images are published; its training images are shared out by the first two parts.
@@ -267,7 +267,7 @@ def _write_parts(calls: Mapping[str, tuple], workers: int, done: Callable[[str, 
             raise
 
 
-def _write_part(part, name, raw, sha256, split, config):
+def _write_part(part: Path, name: str, raw: RawScene, sha256: str, split: str, config: Any) -> str:
     """Write one scene; returns what is to be said of it, or ""."""
     scene = raw.read()
     scene.name, scene.source_sha256 = name, sha256
@@ -302,7 +302,7 @@ def _contents_if_current(path: Path, attributes: Mapping[str, Any], hashes: Mapp
         return None
 
 
-def _lr_scale(scene, split, config):
+def _lr_scale(scene: store.Scene, split: str, config: Any) -> int:
     """1 for an HR scene, else the camera's scale: told by its folder, or by the size that CAVE has."""
     if split != "unlabelled":
         return 1

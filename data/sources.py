@@ -152,12 +152,12 @@ class ScenePatches:
         ms = ms.contiguous(memory_format=torch.channels_last)
         return Batch(ms, enlarge(ms, self.n_scale, self.resize_dtype))
 
-    def _as_tensor(self, pixels):
+    def _as_tensor(self, pixels: np.ndarray) -> torch.Tensor:
         if not self.same_type:
             return torch.from_numpy(pixels.astype(np.float32))
         return torch.from_numpy(pixels.view(np.int16) if self.is_uint16 else pixels)
 
-    def _bands_first(self, patches):
+    def _bands_first(self, patches: Sequence[tuple[torch.Tensor, int]]) -> torch.Tensor:
         x = sent_to(self.device, torch.stack([patch for patch, _ in patches]))
         x = (x.view(torch.uint16) if self.is_uint16 else x).to(torch.float32)
         scenes = [scene for _, scene in patches]

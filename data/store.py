@@ -454,7 +454,7 @@ def _bands_of(shape: tuple[int, ...], attributes: Mapping[str, Any]) -> BandList
     return BandList(shape[2], attributes.get("wavelengths"))
 
 
-def _held_by(group, key):
+def _held_by(group: h5py.Group, key: str) -> Any:
     """What a group itself holds under a name; None for a link to elsewhere.
 
     Raises:
@@ -464,7 +464,7 @@ def _held_by(group, key):
     return None if isinstance(link, (h5py.SoftLink, h5py.ExternalLink)) else group[key]
 
 
-def _is_text(value):
+def _is_text(value: object) -> bool:
     """Whether something is a text. HDF5 gives bytes that are no UTF-8 as surrogates, which nothing can write."""
     return isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
 
@@ -500,7 +500,7 @@ def _wrong_of_scene(item: Any, attributes: dict[str, Any]) -> str:
     return ""
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu" and bool(np.isfinite(value))
 
 

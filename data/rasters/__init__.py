@@ -8,6 +8,7 @@ import dataclasses
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -121,10 +122,12 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
         raise unreadable(path, kind, error) from error
 
 
-def _guarded(georeference, path, kind):
+def _guarded(
+    georeference: Callable[[], Georeference | None], path: Path, kind: str
+) -> Callable[[], Georeference | None]:
     """A raster's position, with the formats' errors as sentences."""
 
-    def guarded():
+    def guarded() -> Georeference | None:
         try:
             return georeference()
         except Exception as error:
@@ -184,7 +187,7 @@ class Output:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     @property
-    def _data_name(self):
+    def _data_name(self) -> str:
         return envi.data_name(self.path.stem, self.like, self._wish) if self.kind == "envi" else "values.raw"
 
     @property
@@ -213,7 +216,7 @@ class Output:
         candidates = [*self._data_candidates(before=self._data_name), *self._sidecars()]
         return [path for path in candidates if path not in self.replaced_paths()]
 
-    def _sidecars(self):
+    def _sidecars(self) -> list[Path]:
         """Files in which GDAL looks for a raster's mask, overviews and metadata."""
         if self.kind not in ("tiff", "envi"):
             return []
@@ -221,7 +224,7 @@ class Output:
         names = [f"{raster.name}{suffix}" for suffix in (".msk", ".ovr", ".aux.xml")]
         return [path for path in map(raster.with_name, names) if path.is_file()]
 
-    def _data_candidates(self, before=None):
+    def _data_candidates(self, before: str | None = None) -> list[Path]:
         """Files that readers take for an ENVI header's data, in their order, or those before one of that name."""
         if self.kind != "envi":
             return []
@@ -264,7 +267,7 @@ class Output:
             understood.calibration.mark = self.dtype.newbyteorder("=").type(mark)
             self.like = dataclasses.replace(self.like, nodata=float(mark))
 
-    def _known_position(self):
+    def _known_position(self) -> Georeference | None:
         """The scene's position; without a coordinate system of which its result's format can write nothing."""
         place = self.like.georeference()
         becomes_netcdf = netcdf.is_named_so(self.path) and not hdf5.is_copied(self.path, self.like)
@@ -304,7 +307,7 @@ class Output:
         self.discard()
         return self.final_paths()
 
-    def _say_what_is_lost(self):
+    def _say_what_is_lost(self) -> None:
         """Name what the format has no place for."""
         like, name = self.like, self.path.name
         extra = list(like.details.get("only_in_tiff", ())) if self.kind != like.kind else []
@@ -322,7 +325,7 @@ class Output:
         elif extra:
             say(f"{name}: without its {', '.join(extra)}, for which this format has no place")
 
-    def _check_position(self):
+    def _check_position(self) -> None:
         """Have the library that owns the format read the position back, and say where it is another."""
         place = self.like.georeference()
         if self.kind not in ("tiff", "envi", "hdf5") or place is None:
@@ -333,7 +336,7 @@ class Output:
         elif found and not position.same(expected, found, *self.shape[:2]):
             say(f"{self.path.name}: its position reads back as {found.transform}, not as {expected.transform}")
 
-    def _position_of_result(self):
+    def _position_of_result(self) -> Georeference | None:
         """Where the file in the work folder lies."""
         made = self.work / self.path.name
         if self.kind == "hdf5":
@@ -348,7 +351,7 @@ class Output:
             self.raw.abandon()
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def _check(self):
+    def _check(self) -> None:
         number = self.dtype.newbyteorder("=")
         supported = {
             "envi": envi.supports(number),
@@ -423,13 +426,13 @@ def scenes_below(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
     return sorted([*files, *(f for f, _ in folders_below(root) if f not in beside and is_band_folder(f))])
 
 
-def _sync(path):
+def _sync(path: Path) -> None:
     """Have a file, or all files of a folder, safely on the disk."""
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         sync_file(file)
 
 
-def _replace(made, final):
+def _replace(made: Path, final: Path) -> None:
     """Move a file or folder to its place; a folder that stands there is moved aside first."""
     aside = made.with_name(f"{made.name}.before")
     if final.is_dir():
@@ -437,7 +440,7 @@ def _replace(made, final):
     os.replace(made, final)
 
 
-def _remove(path):
+def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

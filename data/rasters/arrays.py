@@ -3,9 +3,9 @@
 import copy
 import dataclasses
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.io
@@ -107,7 +107,7 @@ def _chosen(path: Path, kind: str, fields: dict[str, Any], options: CubeOptions,
     return _raster(path, kind, array, options, others, details)
 
 
-def _fields(held, above=""):
+def _fields(held: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """(name, value) of all variables, those in structs as struct.field."""
     for name, value in held.items():
         if getattr(value, "dtype", None) is not None and value.dtype.names and value.size == 1:
@@ -117,7 +117,15 @@ def _fields(held, above=""):
             yield f"{above}{name}", value
 
 
-def _raster(path, kind, array, options, others, details, band_axis=None):
+def _raster(
+    path: Path,
+    kind: str,
+    array: np.ndarray,
+    options: CubeOptions,
+    others: Mapping[str, Any],
+    details: Mapping[str, Any],
+    band_axis: int | None = None,
+) -> Raster:
     checked_numbers(path, array.dtype)
     shape = array.shape
     array = np.squeeze(array) if array.ndim > 3 else array
@@ -149,21 +157,21 @@ def _raster(path, kind, array, options, others, details, band_axis=None):
     )
 
 
-def _among(others, names, kinds="fiu"):
+def _among(others: Mapping[str, Any], names: Sequence[str], kinds: str = "fiu") -> Any:
     """The value under the first of these names, in whatever case, or None."""
     by_name = {name.lower(): value for name, value in others.items()}
     found = (by_name[name] for name in names if name in by_name)
     return next((value for value in found if np.asarray(value).dtype.kind in kinds), None)
 
 
-def _band_names(others, bands):
+def _band_names(others: Mapping[str, Any], bands: int) -> list[str] | None:
     names = _among(others, BAND_NAMES, "UOS")
     if names is None or np.size(names) != bands:
         return None
     return [text_of(np.asarray(name)).strip() for name in np.ravel(names)]
 
 
-def _georeference(others):
+def _georeference(others: Mapping[str, Any]) -> Georeference | None:
     transform = _among(others, (TRANSFORM,))
     if transform is None or np.size(transform) not in (6, 9):
         return None
@@ -185,7 +193,7 @@ def write_npy(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         _write_npy(f, array)
 
 
-def _write_npy(f, array):
+def _write_npy(f: IO[bytes], array: np.ndarray) -> None:
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
     np.lib.format.write_array_header_1_0(f, header)
     step = max(1, BLOCK_BYTES // (array[0].size * array.dtype.itemsize))
@@ -226,7 +234,7 @@ def write_mat5(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         scipy.io.savemat(f, others, do_compression=True, long_field_names=True)
 
 
-def _field(held, structs):
+def _field(held: Mapping[str, Any], structs: Sequence[str]) -> np.void:
     """The record in which a field of nested structs stands."""
     record: Any = held
     for name in structs:
@@ -234,7 +242,7 @@ def _field(held, structs):
     return record
 
 
-def _said(like, scale, others, is_alike):
+def _said(like: Raster, scale: int, others: dict[str, Any], is_alike: bool) -> dict[str, Any]:
     """What the scene's file or its user says of it, under the names by which `_raster` knows it again.
 
     A file of the same kind says it already, but for what its user added.
@@ -270,8 +278,8 @@ def _kept(path: Path, like: Raster, scale: int, others: Mapping[str, Any], key: 
     pixels = like.details.get("pixels")
     grid, left_out = Grid(height, width, bands, scale, pixels.size_names if pixels else ()), []
 
-    def kept(held, above):
-        result = {}
+    def kept(held: Mapping[str, Any], above: str) -> dict[str, Any]:
+        result: dict[str, Any] = {}
         for name, value in held.items():
             if f"{above}{name}" == key:
                 continue
@@ -290,20 +298,20 @@ def _kept(path: Path, like: Raster, scale: int, others: Mapping[str, Any], key: 
     return result
 
 
-def _record(struct):
+def _record(struct: np.ndarray) -> dict[str, Any]:
     record = struct.reshape(-1)[0]
-    return {name: record[name] for name in struct.dtype.names}
+    return {name: record[name] for name in struct.dtype.names or ()}
 
 
-def _struct(value, fields):
+def _struct(value: np.ndarray, fields: Mapping[str, Any]) -> np.ndarray:
     """A struct like another with these fields; what was taken out is empty."""
     struct = copy.deepcopy(value)
-    for name in value.dtype.names:
+    for name in value.dtype.names or ():
         struct.reshape(-1)[0][name] = fields.get(name, np.zeros((0, 0)))
     return struct
 
 
-def _renewed(grid, name, value, bands):
+def _renewed(grid: Grid, name: str, value: Any, bands: int) -> tuple[bool, np.ndarray | None]:
     """(whether something beside the cube belongs to its grid, what takes its place or None), see `Grid.renewed`."""
     shape = np.shape(value)
     size = int(np.prod(shape)) if shape else 1

@@ -2,12 +2,13 @@
 
 import glob
 import gzip
+import io
 import re
 import shutil
 import tempfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> R
     )
 
 
-def _refuse_unusable_fields(path, header):
+def _refuse_unusable_fields(path: Path, header: envi_header.Header) -> None:
     """Refuse what would go wrong later: another interleave, bytes between values, fields of pixels."""
     if _text(header, "interleave").lower() not in AXES:
         raise _misunderstood(path, "interleave", _text(header, "interleave"))
@@ -124,7 +125,9 @@ def _refuse_unusable_fields(path, header):
                 raise _misunderstood(path, name, ", ".join(_listed(header[name]))) from None
 
 
-def _opened(path, header, data, shape, dtype):
+def _opened(
+    path: Path, header: envi_header.Header, data: Path | None, shape: tuple[int, ...], dtype: np.dtype
+) -> tuple[Path, RawWindows]:
     """(data file, its values, which stay on the disk)."""
     offset = _whole_number(path, header, "header offset", 0)
     data = data if data is not None and data != path else _data_of(path, shape, dtype, offset)
@@ -141,7 +144,7 @@ def _opened(path, header, data, shape, dtype):
     return data, RawWindows(data, shape, dtype, interleave, offset)
 
 
-def _unpacked(data: Path, held: int, needed: int) -> IO[bytes]:
+def _unpacked(data: Path, held: int, needed: int) -> io.BufferedRandom:
     """The values of gzip data as a nameless file in the temporary folder, which goes when it is closed.
 
     Raises:
@@ -174,7 +177,7 @@ def _unpacked(data: Path, held: int, needed: int) -> IO[bytes]:
     return unpacked
 
 
-def _data_of(path, shape, dtype, offset):
+def _data_of(path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> Path:
     """The data file of a header: under a name that readers know, or the only one beside it of the right size."""
     beside = [path.with_name(name) for name in readers_data_names(path.stem)]
     if found := next((p for p in beside if p.is_file()), None):
@@ -187,18 +190,18 @@ def _data_of(path, shape, dtype, offset):
     return fitting[0]
 
 
-def _misunderstood(path, name, value):
+def _misunderstood(path: Path, name: str, value: str) -> DataError:
     value = value if len(value) <= 100 else f"{value[:100]} ..."
     return DataError(path, f"its field {name} = {value} cannot be understood", "correct it or take it out")
 
 
-def _text(header, name):
+def _text(header: envi_header.Header, name: str) -> str:
     """A field's value as text; of a list of one, that one."""
     value = header.get(name, "")
     return value if isinstance(value, str) else ", ".join(value)
 
 
-def _listed(value):
+def _listed(value: str | list[str]) -> list[str]:
     """A field's entries, also where they stand without braces."""
     if not isinstance(value, str):
         return list(value)
@@ -206,7 +209,7 @@ def _listed(value):
     return entries[:-1] if entries[-1] == "" else entries
 
 
-def _numbers(path, header, name):
+def _numbers(path: Path, header: envi_header.Header, name: str) -> list[float]:
     """The numbers of a field; a unit behind one is passed over.
 
     Raises:
@@ -225,7 +228,7 @@ def _numbers(path, header, name):
     return numbers
 
 
-def _one_number(path, header, name):
+def _one_number(path: Path, header: envi_header.Header, name: str) -> float:
     """The number of a field, also where it stands once for each band."""
     numbers = _numbers(path, header, name)
     if not np.array_equal(numbers, [numbers[0]] * len(numbers), equal_nan=True):
@@ -235,7 +238,7 @@ def _one_number(path, header, name):
     return numbers[0]
 
 
-def _whole_number(path, header, name, default=None):
+def _whole_number(path: Path, header: envi_header.Header, name: str, default: int | None = None) -> int:
     if name not in header:
         if default is None:
             raise DataError(path, f"its header has no field {name}", "correct it")
@@ -246,7 +249,7 @@ def _whole_number(path, header, name, default=None):
     return int(number)
 
 
-def _number_type(path, header):
+def _number_type(path: Path, header: envi_header.Header) -> np.dtype:
     number = _whole_number(path, header, "data type")
     if number not in DATA_TYPES:
         raise DataError(
@@ -262,7 +265,7 @@ def _number_type(path, header):
     return dtype.newbyteorder(">" if BYTE_ORDERS.get(order, 0) else "<")
 
 
-def _wavelengths(path, header, bands):
+def _wavelengths(path: Path, header: envi_header.Header, bands: int) -> np.ndarray | None:
     name = next((n for n in WAVELENGTH_NAMES if header.get(n)), None)
     if name is None or (name != "wavelength" and len(_listed(header[name])) != bands):
         return None
@@ -276,7 +279,7 @@ def _wavelengths(path, header, bands):
     return nanometres(values, "" if unit.lower() == "unknown" else unit)
 
 
-def _ignored(path, header):
+def _ignored(path: Path, header: envi_header.Header) -> float | None:
     return _one_number(path, header, IGNORED) if header.get(IGNORED) else None
 
 
@@ -358,7 +361,7 @@ def supports(dtype: np.dtype) -> bool:
     return np.dtype(dtype).str[1:] in DATA_TYPES.values() and np.dtype(dtype).kind in "fiu"
 
 
-def _finer(header, scale):
+def _finer(header: dict[str, Any], scale: int) -> envi_header.Header:
     header = dict(header)
     if "map info" in header:
         header["map info"] = finer_map_info(_listed(header["map info"]), scale)
@@ -381,7 +384,7 @@ def _finer(header, scale):
     return header
 
 
-def _with_what_was_told(fields, header, like):
+def _with_what_was_told(fields: envi_header.Header, header: envi_header.Header, like: Raster) -> envi_header.Header:
     """The fields with what the file's user said of it and the file did not."""
     bands = like.shape[2]
     said = _ignored(like.path, header)
@@ -403,11 +406,11 @@ def _with_what_was_told(fields, header, like):
     return fields
 
 
-def _fields_of_wavelengths(like) -> envi_header.Header:
-    return {"wavelength": [f"{w:.15g}" for w in like.wavelengths], "wavelength units": "Nanometers"}
+def _fields_of_wavelengths(like: Raster) -> envi_header.Header:
+    return {"wavelength": [f"{w:.15g}" for w in np.asarray(like.wavelengths)], "wavelength units": "Nanometers"}
 
 
-def _fields_of_scaling(like) -> envi_header.Header:
+def _fields_of_scaling(like: Raster) -> envi_header.Header:
     if like.scaling:
         return {
             GAINS: [f"{v:.15g}" for v in like.scaling.gains],
@@ -416,7 +419,7 @@ def _fields_of_scaling(like) -> envi_header.Header:
     return {SCALE_FACTOR: f"{like.value_scale:.15g}"} if like.value_scale else {}
 
 
-def _described(path, like, scale):
+def _described(path: Path, like: Raster, scale: int) -> envi_header.Header:
     """Header fields of a scene that came from another format."""
     fields: envi_header.Header = {"description": [f"{as_utf8(like.path.name)}, {scale} times as large"]}
     if like.wavelengths is not None:

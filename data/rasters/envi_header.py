@@ -59,7 +59,7 @@ def parsed(text: str) -> Header:
     return fields
 
 
-def _entries(text):
+def _entries(text: str) -> list[str]:
     """The entries between braces; a comma after the last one adds none."""
     separator = "," if "," in text else ";"
     entries = [" ".join(entry.split()) for entry in text.split(separator)]
@@ -77,7 +77,7 @@ def write(path: Path, fields: Mapping[str, str | int | Sequence[str]]) -> None:
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
-def _wrapped(entries):
+def _wrapped(entries: Sequence[str]) -> str:
     """Entries with commas between, in lines of a readable length."""
     lines, current = [], ""
     for entry in entries:

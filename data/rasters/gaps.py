@@ -58,7 +58,7 @@ def filled(cube: np.ndarray, missing: np.ndarray) -> np.ndarray:
     return cube
 
 
-def _nearest_there(there):
+def _nearest_there(there: np.ndarray) -> np.ndarray:
     """N x C of bool, at least one True a row -> for each place the index of the nearest True in its row."""
     bands = np.arange(there.shape[1])
     before = np.maximum.accumulate(np.where(there, bands, -len(bands) * 2), axis=1)

@@ -53,7 +53,7 @@ def geotransform_numbers(value: Any) -> tuple[float, ...] | None:
     return (a, b, c, d, e, f)
 
 
-def _finer_geotransform(value, scale):
+def _finer_geotransform(value: Any, scale: int) -> str | np.ndarray:
     numbers = geotransform_numbers(value)
     if numbers is None:
         raise ValueError(value)
@@ -75,12 +75,12 @@ def finer_map_info(fields: Any, scale: int) -> list[str]:
     return fields
 
 
-def _finer_map_info_text(value, scale):
+def _finer_map_info_text(value: Any, scale: int) -> str:
     text = value.decode() if isinstance(value, bytes) else str(value)
     return ",".join(finer_map_info(text.split(","), scale))
 
 
-def _finer_resolution(value, scale):
+def _finer_resolution(value: Any, scale: int) -> str | np.ndarray | np.float64:
     if isinstance(value, (str, bytes)):
         text = value.decode() if isinstance(value, bytes) else value
         if not (match := re.match(r"\s*[\d.]+(e[+-]?\d+)?", text, re.IGNORECASE)):

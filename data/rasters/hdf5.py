@@ -1,7 +1,7 @@
 """HDF5, netCDF-4 and MATLAB's .mat v7.3, which are HDF5; MATLAB's has its axes in reverse."""
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from data.rasters.base import (
     CubeOptions,
     Georeference,
     Raster,
+    Scaling,
     checked_numbers,
     interleave_of,
     layout,
@@ -133,7 +134,7 @@ class _Unfolded:
         return self._dataset[tuple(place[::-1])].T if self._turned else self._dataset[tuple(place)]
 
 
-def _attribute(dataset, names):
+def _attribute(dataset: h5py.Dataset, names: Sequence[str]) -> float | None:
     """The number that an attribute holds under the first of these names, or None."""
     by_name = {name.lower(): name for name in dataset.attrs}
     for name in filter(None, map(by_name.get, names)):
@@ -143,7 +144,7 @@ def _attribute(dataset, names):
     return None
 
 
-def _scaling(path, dataset, bands):
+def _scaling(path: Path, dataset: h5py.Dataset, bands: int) -> tuple[float | None, Scaling | None]:
     """(value_scale, scaling) as a dataset's attributes say."""
     said = {name: dataset.attrs[name] for name in dataset.attrs if name.lower() in NAMES_OF_SCALING}
     for name in [n for n in said if n.lower() in SCALE_NAMES]:
@@ -153,14 +154,16 @@ def _scaling(path, dataset, bands):
     return scaling_named(path, said, bands)
 
 
-def _band_names(others, bands):
+def _band_names(others: Mapping[str, h5py.Dataset], bands: int) -> list[str] | None:
     found = next((a for n, a in others.items() if n.lower() in BAND_NAMES and a.size == bands), None)
     if found is None or found.dtype.kind not in "OS":
         return None
     return [text_of(name) for name in np.ravel(found[()])]
 
 
-def _georeference(f, arrays, dataset, stored, size):
+def _georeference(
+    f: h5py.File, arrays: dict[str, h5py.Dataset], dataset: h5py.Dataset, stored: tuple[int, ...], size: tuple[int, ...]
+) -> Georeference | None:
     """The position as this program writes it, as netCDF's conventions have it, or as a map info line."""
     attributes = dataset.attrs
     wkt = next((text_of(attributes[n]) for n in CRS_NAMES if n in attributes), "")
@@ -198,7 +201,7 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         _read_back(path, "image", cube.transpose(2, 0, 1) if netcdf.is_named_so(path) else cube)
 
 
-def _as_stored(cube, like):
+def _as_stored(cube: np.ndarray, like: Raster) -> np.ndarray:
     """A rows x columns x bands array with the axes that the cube has in its file."""
     if pixels := like.details.get("pixels"):
         return pixels.matrix(cube).T if like.details["turned"] else pixels.matrix(cube)
@@ -208,7 +211,7 @@ def _as_stored(cube, like):
     return array.T if like.details.get("turned") else array
 
 
-def _read_back(path, key, array):
+def _read_back(path: Path, key: str, array: np.ndarray) -> None:
     """See that a file holds what was written: on a full disk HDF5 may lose the error where it frees an object.
 
     Raises:
@@ -244,7 +247,7 @@ def windows_in(dataset: h5py.Dataset) -> Iterator[Any]:
             yield slice(first, first + step)
 
 
-def _write_new(path, cube, like, scale):
+def _write_new(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     with open_hdf5(path, "w") as f:
         dataset = f.create_dataset(
             "image",
@@ -276,7 +279,7 @@ def _add_wavelengths(group: h5py.Group, like: Raster, name: str = "wavelength", 
         _set_matlab_class(group[name])
 
 
-def _write_alike(path, cube, like, scale):
+def _write_alike(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     header = b""
     with open_hdf5(like.path) as source:
         ordered = bool(source.id.get_create_plist().get_link_creation_order())
@@ -323,7 +326,7 @@ class _Copy:
         key = self._like.details["key"]
         _say_what_is_new(self._target[key], self._source[key], self._target, self._like)
 
-    def _copy_group(self, source, target, above):
+    def _copy_group(self, source: h5py.Group, target: h5py.Group, above: set[int]) -> None:
         """Copy a group with all below it.
 
         Args:
@@ -349,7 +352,7 @@ class _Copy:
                 group = target.create_group(name, track_order=ordered)
                 self._copy_group(item, group, above | {_address(item)})
 
-    def _copy_dataset(self, item, target, name):
+    def _copy_dataset(self, item: h5py.Dataset, target: h5py.Group, name: str) -> None:
         path = item.name.lstrip("/")
         if path == self._like.details["key"]:
             self._copy_attributes(item, _write_cube(target, name, item, self._cube, self._like))
@@ -382,7 +385,7 @@ class _Copy:
             for attribute in item.attrs:
                 self._renew_attribute(item, target[name], attribute)
 
-    def _is_of_pixels(self, item, name):
+    def _is_of_pixels(self, item: h5py.Dataset, name: str) -> bool:
         """Whether a dataset has a value for each pixel, row or column: by its scales, else by name and shape."""
         height, width, bands = self._like.shape
         if _address(item) in self._scales:
@@ -398,7 +401,7 @@ class _Copy:
             return True
         return is_per_pixel(item.shape, height, width)
 
-    def _renewed_axis(self, item, name):
+    def _renewed_axis(self, item: h5py.Dataset, name: str) -> np.ndarray | None:
         """The coordinates of a row's or column's axis in its new length, or None for what has no exact ones."""
         if item.ndim != 1:
             return None
@@ -406,12 +409,12 @@ class _Copy:
             return np.zeros(item.shape[0] * self._grid.scale, item.dtype)
         return finer_axis(item[()], self._grid.scale) if netcdf.is_coordinate(item, name) else None
 
-    def _copy_attributes(self, source, target):
+    def _copy_attributes(self, source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> None:
         for name in source.attrs:
             if name not in netcdf.POINTERS:
                 self._renew_attribute(source, target, name)
 
-    def _renew_attribute(self, source, target, name):
+    def _renew_attribute(self, source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset, name: str) -> None:
         value = source.attrs[name]
         # References to other objects do not outlive their file.
         if h5py.check_ref_dtype(getattr(value, "dtype", np.dtype(int))):
@@ -427,7 +430,7 @@ class _Copy:
         if belongs or name not in target.attrs:
             target.attrs[name] = renewed
 
-    def _attach_scales(self):
+    def _attach_scales(self) -> None:
         """Give the copied datasets the scales that theirs have in the source."""
         items: list[h5py.Dataset] = []
         self._source.visititems(lambda _, item: items.append(item) if isinstance(item, h5py.Dataset) else None)
@@ -461,7 +464,7 @@ def _set_matlab_class(dataset: h5py.Dataset) -> None:
     dataset.attrs["MATLAB_class"] = np.bytes_(classes.get(dataset.dtype.name, dataset.dtype.name))
 
 
-def _copy_values(item, target, name):
+def _copy_values(item: h5py.Dataset, target: h5py.Group, name: str) -> None:
     """Copy a dataset without its attributes."""
     text = h5py.check_string_dtype(item.dtype)
     if text is not None and text.length is None:
@@ -471,7 +474,7 @@ def _copy_values(item, target, name):
         target.copy(item, target, name, without_attrs=True)
 
 
-def _say_what_is_new(target, source, root, like):
+def _say_what_is_new(target: h5py.Dataset, source: h5py.Dataset, root: h5py.File, like: Raster) -> None:
     """Write down what the file did not say and its user did."""
     said = _attribute(source, NODATA_NAMES)
     if like.nodata is not None and not np.array_equal(
@@ -488,11 +491,11 @@ def _say_what_is_new(target, source, root, like):
         _add_wavelengths(root, like, name, "MATLAB_class" in target.attrs)
 
 
-def _address(item):
+def _address(item: h5py.Group | h5py.Dataset) -> int:
     return h5py.h5o.get_info(item.id).addr
 
 
-def _write_cube(target, name, item, cube, like):
+def _write_cube(target: h5py.Group, name: str, item: h5py.Dataset, cube: np.ndarray, like: Raster) -> h5py.Dataset:
     array = _as_stored(cube, like)
     options = {"chunks": item.chunks, "compression": item.compression, "compression_opts": item.compression_opts}
     options |= {"shuffle": item.shuffle, "fletcher32": item.fletcher32, "fillvalue": item.fillvalue}
@@ -501,7 +504,7 @@ def _write_cube(target, name, item, cube, like):
     return dataset
 
 
-def _chunks(shape):
+def _chunks(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (min(64, shape[0]), min(64, shape[1]), shape[2])
 
 

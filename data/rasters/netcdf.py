@@ -2,6 +2,7 @@
 
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def is_coordinate(item: h5py.Dataset, name: str) -> bool:
     return bool(_direction(item, name))
 
 
-def _direction(item, name):
+def _direction(item: h5py.Dataset, name: str) -> str:
     """Return "x" or "y" for coordinates along an axis, "" for anything else."""
     words = {name.rsplit("/", 1)[-1].lower(), text_of(item.attrs.get("standard_name", "")).lower()}
     if words & set(X_NAMES) or text_of(item.attrs.get("axis", "")) == "X":
@@ -99,7 +100,7 @@ def georeference(
     return Georeference(wkt or (GEOGRAPHIC if is_geographic else ""), transform)
 
 
-def _grid_mapping(f, dataset):
+def _grid_mapping(f: h5py.File, dataset: h5py.Dataset) -> h5py.Dataset | None:
     name = text_of(dataset.attrs.get("grid_mapping", "")).split(":")[0].strip()
     if not name:
         return None
@@ -109,7 +110,9 @@ def _grid_mapping(f, dataset):
     return group[name] if name in group and isinstance(group[name], h5py.Dataset) else None
 
 
-def _coordinates(arrays, dataset, axis, size):
+def _coordinates(
+    arrays: Mapping[str, h5py.Dataset], dataset: h5py.Dataset, axis: int, size: int
+) -> tuple[str, h5py.Dataset] | None:
     """("x" or "y", dataset) of the coordinates along an axis of the cube, or None."""
     own = [(scale.name, scale) for scale in scales_of(dataset)[axis]] if dataset.ndim == 3 else []
     if not own:
@@ -120,13 +123,13 @@ def _coordinates(arrays, dataset, axis, size):
     return next(((direction, item) for direction, item in found if direction), None)
 
 
-def _transform(along):
+def _transform(along: Sequence[tuple[str, h5py.Dataset] | None]) -> tuple[float, ...] | None:
     """The transform of even coordinates of the rows and columns; None without them."""
-    if None in along or along[0][0] == along[1][0]:
+    if along[0] is None or along[1] is None or along[0][0] == along[1][0]:
         return None
-    rows, cols = (_unpacked(item) for _, item in along)
+    rows, cols = _unpacked(along[0][1]), _unpacked(along[1][1])
     steps = even_step(rows), even_step(cols)
-    if None in steps:
+    if steps[0] is None or steps[1] is None:
         return None
     down, across = rows[0] - steps[0] / 2, cols[0] - steps[1] / 2
     if along[1][0] == "x":
@@ -134,13 +137,13 @@ def _transform(along):
     return (0.0, steps[0], float(down), steps[1], 0.0, float(across))
 
 
-def _unpacked(item):
+def _unpacked(item: h5py.Dataset) -> np.ndarray:
     """The numbers of coordinates, which may be packed as those of a cube."""
     factor, offset = (only_number(item.attrs.get(name)) for name in ("scale_factor", "add_offset"))
     return np.ravel(item[()]).astype(np.float64) * (1.0 if factor is None else factor) + (offset or 0.0)
 
 
-def _crs_by_gdal(path, name):
+def _crs_by_gdal(path: str, name: str) -> str:
     """The coordinate system that GDAL makes of a grid mapping's parameters; "" where it makes none."""
     rasterio = position.library()
     if rasterio is None:
@@ -211,11 +214,11 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
             _add_grid_mapping(f, dataset, finer)
 
 
-def _add_axes(f, height, width, finer):
+def _add_axes(f: h5py.File, height: int, width: int, finer: Georeference | None) -> None:
     """Coordinates of the pixels' centres, in metres or degrees; for a rotated grid, only their count."""
     is_straight = finer is not None and finer.transform[1] == finer.transform[3] == 0
     for axis, count in (("y", height), ("x", width)):
-        if not is_straight:
+        if finer is None or not is_straight:
             f[axis] = np.arange(count)
             continue
         a, _, c, _, e, top = finer.transform
@@ -229,7 +232,7 @@ def _add_axes(f, height, width, finer):
         f[axis].attrs.update({"standard_name": word, "units": unit, "axis": axis.upper()})
 
 
-def _add_grid_mapping(f, dataset, finer):
+def _add_grid_mapping(f: h5py.File, dataset: h5py.Dataset, finer: Georeference) -> None:
     f["spatial_ref"] = 0
     attributes: dict[str, Any] = {**_parameters_by_gdal(finer), "crs_wkt": finer.crs, "spatial_ref": finer.crs}
     a, b, c, d, e, top = finer.transform
@@ -238,7 +241,7 @@ def _add_grid_mapping(f, dataset, finer):
     dataset.attrs["grid_mapping"] = "spatial_ref"
 
 
-def _parameters_by_gdal(finer):
+def _parameters_by_gdal(finer: Georeference) -> dict[str, Any]:
     """The attributes of a grid mapping under CF, as GDAL writes them for a coordinate system."""
     rasterio = position.library()
     if rasterio is None or not finer.crs:

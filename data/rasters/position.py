@@ -3,6 +3,7 @@
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def same(a: Georeference | None, b: Georeference | None, height: int, width: int
     return bool(np.abs(places[0] - places[1]).max() <= TOLERANCE * pixel)
 
 
-def _places(position, corners):
+def _places(position: Georeference, corners: np.ndarray) -> np.ndarray:
     a, b, c, d, e, f = position.transform
     return np.stack([a * corners[:, 0] + b * corners[:, 1] + c, d * corners[:, 0] + e * corners[:, 1] + f], axis=1)
 
@@ -104,8 +105,9 @@ def from_map_info(map_info: str, crs: str = "") -> Georeference | None:
         return None
 
 
-def _through_gdal(fields):
-    layout = {"samples": 4, "lines": 4, "bands": 1, "header offset": 0, "file type": "ENVI Standard", "data type": 1}
+def _through_gdal(fields: Mapping[str, Sequence[str]]) -> Georeference | None:
+    layout: dict[str, str | int] = {"samples": 4, "lines": 4, "bands": 1, "header offset": 0}
+    layout |= {"file type": "ENVI Standard", "data type": 1}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "a.img"
         data.write_bytes(bytes(16))

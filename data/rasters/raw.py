@@ -1,8 +1,8 @@
 """A cube as bare values in a file, written and read by windows in any order."""
 
 import contextlib
+import io
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -81,7 +81,12 @@ class RawWindows:
     """
 
     def __init__(
-        self, path: Path | IO[bytes], shape: tuple[int, ...], dtype: np.dtype, interleave: str = "bip", offset: int = 0
+        self,
+        path: Path | io.BufferedRandom,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        interleave: str = "bip",
+        offset: int = 0,
     ) -> None:
         self._file = open(path, "rb", buffering=0) if isinstance(path, Path) else path
         self._shape, self._dtype, self._interleave, self._offset = shape, np.dtype(dtype), interleave, offset
@@ -106,7 +111,7 @@ class RawWindows:
             return values.reshape(lines, bands, width).transpose(0, 2, 1)[:, left:right]
         return values.reshape(lines, width, bands)[:, left:right]
 
-    def _values(self, first, count):
+    def _values(self, first: int, count: int) -> np.ndarray:
         size, start = self._dtype.itemsize, self._offset + first * self._dtype.itemsize
         content = bytearray(count * size)
         view, done = memoryview(content), 0

@@ -7,7 +7,9 @@ import os
 import re
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -71,7 +73,7 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     return _with_tifffile(path, options, series)
 
 
-def _refuse_endless(path):
+def _refuse_endless(path: Path) -> None:
     """Refuse a TIFF whose directories lead back to each other, which readers follow for ever."""
     with open(path, "rb") as f:
         head = f.read(16)
@@ -96,12 +98,12 @@ def _refuse_endless(path):
             offset = struct.unpack(order + place, following)[0] if len(following) == struct.calcsize(place) else 0
 
 
-def _kind_of(page):
+def _kind_of(page: Any) -> int:
     """The bits of a page's NewSubfileType."""
     return int(page.keyframe.subfiletype or 0) if page.is_frame else int(page.subfiletype or 0)
 
 
-def _is_unpacked_by_tifffile(path):
+def _is_unpacked_by_tifffile(path: Path) -> bool:
     """Whether tifffile can unpack a file's pages without further packages."""
     with tifffile.TiffFile(path) as f:
         try:
@@ -145,7 +147,7 @@ def check_whole(path: Path, f: tifffile.TiffFile) -> None:
             raise DataError(path, f"truncated ({size} bytes, at least {max(ends)} are needed)", "copy it again")
 
 
-def _with_rasterio(path, options, rasterio):
+def _with_rasterio(path: Path, options: CubeOptions, rasterio: ModuleType) -> Raster:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         f = rasterio.open(path, driver="GTiff")
@@ -201,12 +203,12 @@ def _fields_of_bands(f: Any, indexes: list[int]) -> tuple[dict[str, list[str]], 
     return fields, [n for n in names if not n.lower().startswith(("statistics_", "tifftag_"))]
 
 
-def _window(f, rows, cols):
+def _window(f: Any, rows: slice, cols: slice) -> tuple[tuple[int, int], tuple[int, int]]:
     (top, bottom, _), (left, right, _) = rows.indices(f.height), cols.indices(f.width)
     return (top, bottom), (left, right)
 
 
-def _described_by_gdal(path, options, f, indexes):
+def _described_by_gdal(path: Path, options: CubeOptions, f: Any, indexes: list[int]) -> Raster:
     """A Raster with what GDAL knows of a dataset's bands of these numbers."""
     descriptions = [f.descriptions[k - 1] for k in indexes]
     names = descriptions if any(descriptions) else None
@@ -233,7 +235,9 @@ def _described_by_gdal(path, options, f, indexes):
     )
 
 
-def _stack_with_rasterio(path, options, rasterio, count, is_geographic):
+def _stack_with_rasterio(
+    path: Path, options: CubeOptions, rasterio: ModuleType, count: int, is_geographic: bool
+) -> Raster:
     """Pages of one band each, through GDAL: they have coordinates, or a packing that tifffile does not know."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -271,7 +275,7 @@ def _stack_with_rasterio(path, options, rasterio, count, is_geographic):
     )
 
 
-def _wavelengths(f, indexes, names):
+def _wavelengths(f: Any, indexes: list[int], names: Sequence[str | None] | None) -> np.ndarray | None:
     """Wavelengths as GDAL keeps them: a tag of each band, or words in their names."""
     tags = [{k.lower(): v for k, v in f.tags(k).items()} for k in indexes]
     if all("wavelength" in t for t in tags):
@@ -283,22 +287,22 @@ def _wavelengths(f, indexes, names):
     return wavelengths_in_names(names) if names else None
 
 
-def _with_tifffile(path, options, series):
+def _with_tifffile(path: Path, options: CubeOptions, series: tifffile.TiffPageSeries) -> Raster:
     axes, wavelengths = layout(path, series.shape, options, None, {"YXS": 2}.get(series.axes, 0))
     given = wavelengths is not None
     with tifffile.TiffFile(path) as f:
-        page = f.pages[0]
+        page = f.pages.first
         kept = {
             "photometric": page.photometric,
             "compression": page.compression,
             "planarconfig": page.planarconfig,
             "description": page.description or None,
-            "tile": page.tile[-2:] if page.is_tiled else None,
+            "tile": page.tile[-2:] if page.tile else None,
             "byteorder": f.byteorder,
             **_resolution(page),
         }
     try:
-        array = tifffile.memmap(path, mode="r")
+        array: np.ndarray = tifffile.memmap(path, mode="r")
     except ValueError:
         # Compressed, or in strips that do not follow each other.
         array = tifffile.imread(path)
@@ -318,7 +322,7 @@ def _with_tifffile(path, options, series):
     )
 
 
-def _index(axes, rows, cols):
+def _index(axes: tuple[int, ...], rows: slice, cols: slice) -> tuple[slice, ...]:
     index = [slice(None)] * 3
     index[axes[0]], index[axes[1]] = rows, cols
     return tuple(index)
@@ -353,7 +357,7 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         raise OSError(errno.ENOSPC, f"{path} was not written") from error
 
 
-def _write_with_rasterio(rasterio, path, cube, like, scale):
+def _write_with_rasterio(rasterio: ModuleType, path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     source = like.details.get("rasterio")
     with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -373,10 +377,16 @@ def _write_with_rasterio(rasterio, path, cube, like, scale):
                 f.build_overviews(factors, rasterio.enums.Resampling.average)
 
 
-def _profile(rasterio, cube, like, scale, source):
+def _profile(rasterio: ModuleType, cube: np.ndarray, like: Raster, scale: int, source: Any) -> dict[str, Any]:
     """How rasterio is to make the file."""
     height, width, bands = cube.shape
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": cube.dtype.name}
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": bands,
+        "dtype": cube.dtype.name,
+    }
     profile |= {"nodata": like.nodata, "BIGTIFF": "IF_SAFER"}
     if source is not None:
         profile |= {name: source.profile[name] for name in CREATION_OPTIONS if name in source.profile}
@@ -393,12 +403,14 @@ def _profile(rasterio, cube, like, scale, source):
     return profile
 
 
-def _write_mask(target, like, source, rows, window, scale):
+def _write_mask(
+    target: Any, like: Raster, source: Any, rows: slice, window: tuple[tuple[int, int], tuple[int, int]], scale: int
+) -> None:
     """The mask, or the alpha band, of some rows of the result."""
     above, below = rows.start // scale, -(-rows.stop // scale)
     part = slice(rows.start - above * scale, rows.stop - above * scale)
 
-    def enlarged(image):
+    def enlarged(image: np.ndarray) -> np.ndarray:
         return image.repeat(scale, axis=0)[part].repeat(scale, axis=1)
 
     if like.details["alpha"]:
@@ -407,22 +419,23 @@ def _write_mask(target, like, source, rows, window, scale):
             target.write(enlarged(alpha), index, window=window)
     else:
         there = like.there(slice(above, below), slice(0, source.width))
+        assert there is not None, "a scene with a mask"
         target.write_mask(enlarged(there), window=window)
 
 
-def _make_cog(rasterio, plain, path, source):
+def _make_cog(rasterio: ModuleType, plain: Path, path: Path, source: Any) -> None:
     """A cloud-optimised copy, with overviews of its own."""
-    import rasterio.shutil
+    from rasterio.shutil import copy
 
     options = {"BLOCKSIZE": source.block_shapes[0][0], "OVERVIEWS": "AUTO", "BIGTIFF": "IF_SAFER"}
     if compression := source.profile.get("compress"):
         options["COMPRESS"] = compression
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        rasterio.shutil.copy(str(plain), str(path), driver="COG", **options)
+        copy(str(plain), str(path), driver="COG", **options)
 
 
-def _copy_tags(source, target, scale):
+def _copy_tags(source: Any, target: Any, scale: int) -> None:
     target.descriptions, target.units = source.descriptions, source.units
     if source.count == target.count:
         target.colorinterp = source.colorinterp
@@ -455,7 +468,7 @@ def _copy_tags(source, target, scale):
         target.rpcs = rpcs
 
 
-def _describe(target, like, source, indexes):
+def _describe(target: Any, like: Raster, source: Any, indexes: list[int]) -> None:
     """What a scene says of its bands, as far as a file that it is copied from does not say it."""
     if source is None and like.band_names:
         target.descriptions = like.band_names
@@ -465,7 +478,8 @@ def _describe(target, like, source, indexes):
             target.update_tags(band, wavelength=f"{wavelength:.15g}", wavelength_units="Nanometers")
 
 
-def _set_scaling(target, like, source, indexes):
+def _set_scaling(target: Any, like: Raster, source: Any, indexes: list[int]) -> None:
+    offsets: Sequence[float] | np.ndarray
     if source is not None:
         gains, offsets = ([values[k - 1] for k in indexes] for values in (source.scales, source.offsets))
         if (like.value_scale, like.scaling) == scaling_said(like.path, gains, offsets, len(indexes)):
@@ -475,12 +489,12 @@ def _set_scaling(target, like, source, indexes):
         return
     scales, offsets = np.ones(target.count), np.zeros(target.count)
     chosen = np.array(indexes) - 1
-    scales[chosen] = like.scaling.gains if like.scaling else 1 / like.value_scale
+    scales[chosen] = like.scaling.gains if like.scaling else 1 / (like.value_scale or 1)
     offsets[chosen] = like.scaling.offsets if like.scaling else 0
     target.scales, target.offsets = scales.tolist(), offsets.tolist()
 
 
-def _resolution(page):
+def _resolution(page: tifffile.TiffPage) -> dict[str, Any]:
     """Dots an inch or centimetre, as tifffile takes them; nothing where the file says nothing."""
     if "XResolution" not in page.tags or "YResolution" not in page.tags:
         return {}
@@ -489,7 +503,7 @@ def _resolution(page):
     return {"resolution": (x, y), "resolutionunit": int(unit)} if x[1] and y[1] else {}
 
 
-def _write_with_tifffile(path, cube, like, scale):
+def _write_with_tifffile(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     kept = dict(like.details.get("tifffile", {"photometric": "minisblack", "planarconfig": "separate"}))
     axes = like.details.get("axes", (1, 2, 0))
     array = cube.transpose(np.argsort(axes))
@@ -510,7 +524,7 @@ def _write_with_tifffile(path, cube, like, scale):
     tifffile.imwrite(path, array, compression=compression, bigtiff=cube.nbytes > 2**31, extratags=extra, **kept)
 
 
-def _finer_ome(description, scale):
+def _finer_ome(description: str, scale: int) -> str:
     """The description of an OME-TIFF for finer pixels; any other as it is."""
     if "<OME" not in description:
         return description
@@ -518,7 +532,7 @@ def _finer_ome(description, scale):
     return re.sub(r'\b(PhysicalSize[XY])="([\d.eE+-]+)"', lambda m: f'{m[1]}="{float(m[2]) / scale:.15g}"', larger)
 
 
-def _tags_for_gdal(like, is_stack):
+def _tags_for_gdal(like: Raster, is_stack: bool) -> list[tuple[int, str, int, str, bool]]:
     """What the user said of a plain TIFF, in the tags in which GDAL keeps it: no data, scale, wavelengths."""
     items = []
     bands = [0] if is_stack else range(like.shape[2])
@@ -526,7 +540,7 @@ def _tags_for_gdal(like, is_stack):
         if like.value_scale:
             items.append((k, "SCALE", ' role="scale"', f"{1 / like.value_scale:.17g}"))
         if like.wavelengths_given and not is_stack:
-            items.append((k, "wavelength", "", f"{like.wavelengths[k]:.15g}"))
+            items.append((k, "wavelength", "", f"{np.asarray(like.wavelengths)[k]:.15g}"))
             items.append((k, "wavelength_units", "", "Nanometers"))
     tags = []
     if items:

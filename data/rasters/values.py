@@ -49,7 +49,7 @@ class Calibration:
         self.dtype, self.scale, self.nodata = np.dtype(dtype).newbyteorder("="), scale, nodata
         self.scaling = scaling
         mark = None if nodata is None or not np.isfinite(nodata) else mark_in(self.dtype, nodata)
-        self.mark = np.nan if mark is None and self.dtype.kind == "f" else mark
+        self.mark: Any = np.nan if mark is None and self.dtype.kind == "f" else mark
 
     def to_unit(self, raw: np.ndarray, there: np.ndarray | None = None) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Raw h x w x C -> (float32 with its gaps filled in, where these are).
@@ -96,7 +96,7 @@ class Calibration:
             raw[missing] = 0 if self.mark is None else self.mark
         return raw, clipped
 
-    def _beside_mark(self):
+    def _beside_mark(self) -> np.generic:
         if self.dtype.kind == "f":
             return np.nextafter(self.mark, self.dtype.type(np.inf))
         return self.mark + 1 if self.mark < np.iinfo(self.dtype).max else self.mark - 1
