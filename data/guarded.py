@@ -44,15 +44,19 @@ def call_guarded(path: Path, read: Callable[[Progress], T]) -> T:
         UserError: if another process ends the child.
         Exception: any exception of the reader.
     """
+    if sys.platform != "linux":
+        return read(lambda: None)
+    # A signal between the fork and the try block would leave the child behind.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        child, answer = _fork(path, read) if sys.platform == "linux" else (0, 0)
+        child, answer = _fork(path, read)
     except OSError:
         # No further process is allowed.
-        child = 0
-    if not child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return read(lambda: None)
     content, status = b"", -1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         content = _receive(path, answer)
     except BaseException:
         os.kill(child, signal.SIGKILL)
