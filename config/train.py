@@ -181,7 +181,12 @@ class TrainConfig(Config):
         "last: go on with the newest run of the same network in save_dir; or a run's folder, or its last.pth",
         affects="place",
     )
-    max_iterations: int = flag(0, "end after so many iterations; 0: when the epochs are done", low=0, affects="place")
+    max_iterations: int = flag(
+        0,
+        "stop after so many iterations; the schedule still spans all epochs; 0: when they are done",
+        low=0,
+        affects="place",
+    )
     log_interval: int = flag(50, "iterations between rows of log.csv", low=1, affects="place")
     checkpoint_minutes: float = flag(30, "minutes between checkpoints within an epoch", above=0, affects="place")
 
