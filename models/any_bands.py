@@ -255,7 +255,7 @@ def _matching_order(scene: BandList, network: BandList) -> np.ndarray | None:
         return np.arange(scene.count) if scene.count == network.count else None
     if scene.is_same(network):
         return np.arange(scene.count)
-    given, wanted = (np.argsort(bands.centres, kind="stable") for bands in (scene, network))
+    given, wanted = (np.argsort(centres, kind="stable") for centres in (scene.centres, network.centres))
     if not BandList(scene.count, scene.centres[given]).is_same(BandList(network.count, network.centres[wanted])):
         return None
     order = np.empty(scene.count, dtype=int)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -61,13 +62,14 @@ class ResidualBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """B x C x h x w -> B x C x h x w."""
         # res_scale goes into what is small, the attention's weights or the last convolution's: no pass over the maps.
-        if isinstance(self.body[-1], ChannelAttention):
-            *layers, attention = self.body
+        parts: list[Any] = list(self.body)
+        if isinstance(parts[-1], ChannelAttention):
+            *layers, attention = parts
             y = x
             for layer in layers:
                 y = pointwise(layer, y) if isinstance(layer, nn.Conv2d) else layer(y)
             return x + y * (attention.weights(y) * self.res_scale)
-        first, relu, last = self.body
+        first, relu, last = parts
         weight, bias = last.weight * self.res_scale, last.bias * self.res_scale
         return x + functional.conv2d(relu(first(x)), weight, bias, padding=weight.shape[2] // 2)
 
@@ -77,9 +79,10 @@ class ResidualBlock(nn.Module):
             return add_in_strips_(x, self.body, self.res_scale, halo=2)
         # The attention needs the mean of its whole input. That input is the last convolution's output,
         # which is 1 x 1: the mean of its input is enough.
-        *layers, last, attention = self.body
+        parts: list[Any] = list(self.body)
+        *layers, last, attention = parts
         first = nn.Sequential(*layers)
-        sums = 0
+        sums: Any = 0
         for top, bottom in strips(x):
             sums = sums + first(x[:, :, top:bottom]).sum((2, 3), keepdim=True)
         weights = attention.conv_du(last(sums / (x.shape[2] * x.shape[3])))
@@ -182,7 +185,8 @@ class Branch(nn.Module):
     def _forward_in_strips(self, x: torch.Tensor) -> torch.Tensor:
         # The body's input is made again at its end and not kept: one map less.
         y = self.head(x)
-        for block in self.body.children():
+        blocks: Any = self.body.children()
+        for block in blocks:
             block.add_to_(y)
         for top, bottom in strips(y):
             y[:, :, top:bottom] += apply_to_rows(self.head, (x,), top, bottom, halo=1)
@@ -190,7 +194,8 @@ class Branch(nn.Module):
             return y
         ends = [m for m in (self.upsample, self.tail) if m is not None]
         # Each enlarging convolution and the tail look one row further, counted in ever smaller rows.
-        return in_strips(nn.Sequential(*ends), (y,), halo=3, scale=self.up_scale, growth=self.up_scale**2)
+        scale = self.up_scale or 1
+        return in_strips(nn.Sequential(*ends), (y,), halo=3, scale=scale, growth=scale**2)
 
 
 def keep_fewer_activations(model: nn.Module, on: bool) -> None:

@@ -58,6 +58,7 @@ class DeepShare(Network):
     of_bands: tuple[str, ...] = ("trunk.", "skip_conv.", "final.")
     ends_in_bands = True
     branches = ("branch1.", "branch2.")
+    merging: torch.Tensor
 
     def __init__(
         self,
@@ -162,10 +163,11 @@ class DeepShare(Network):
         Raises:
             ValueError: without a global residual, if n_feats is below n_colors: too narrow for all bands.
         """
-        for trunk, skip, final in (
+        parts: Any = (
             (self.trunk, self.skip_conv, self.final),
             (self.trunk_RGB, self.skip_conv_RGB, self.final_RGB),
-        ):
+        )
+        for trunk, skip, final in parts:
             if self.has_global_residual:
                 final.weight.zero_()
                 final.bias.zero_()

@@ -41,7 +41,8 @@ class FCNN3D(VolumePeer):
         self.conv3 = nn.Conv3d(32, 9, 1)
         self.conv4 = nn.Conv3d(9, 1, (3, 5, 5))
         # As published: Keras's default.
-        for layer in self.children():
+        layers: Any = self.children()
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 

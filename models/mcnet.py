@@ -41,6 +41,7 @@ class MCNet(VolumePeer):
 
     takes_band_means = True
     of_bands = ("band_means",)
+    band_means: torch.Tensor
 
     def __init__(
         self, n_colors: int, n_scale: int, n_feats: int = 64, n_blocks: int = 1, global_residual: bool = False
@@ -69,7 +70,8 @@ class MCNet(VolumePeer):
         means = self.band_means.view(-1, 1, 1)
         first = self._in_strips(self.head, (ms - means).reshape(-1, 1, *ms.shape[2:]), 1, self.head.weight_g.numel())
         x = first
-        for module in (self.SSRM1, self.SSRM2, self.SSRM3, self.SSRM4):
+        modules: Any = (self.SSRM1, self.SSRM2, self.SSRM3, self.SSRM4)
+        for module in modules:
             x = self._in_strips(module, x, module.halo) + first
         # An enlarged row depends on one row up and down, the last convolution on one enlarged row more.
         y = self._in_strips(self.tail, x, 2, self.n_scale**2, self.n_scale)
@@ -81,7 +83,7 @@ class MCNet(VolumePeer):
 
     def last_parameters(self) -> list[nn.Parameter]:
         """See `Peer`."""
-        last = self.tail[1]
+        last: Any = self.tail[1]
         return [last.weight_g, last.bias]
 
     @classmethod
@@ -167,11 +169,11 @@ class _Normed(nn.Module):
     torch's own weight normalisation gives them other names now.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: Any) -> None:
         super().__init__()
-        self.bias = layer.bias
+        self.bias: nn.Parameter = layer.bias
         self.weight_g = nn.Parameter(_norm(layer.weight.detach()))
-        self.weight_v = layer.weight
+        self.weight_v: nn.Parameter = layer.weight
 
     @property
     def weight(self) -> torch.Tensor:

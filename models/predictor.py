@@ -1,5 +1,6 @@
 """A network with the options of `test` and `predict`, in the order in which they are applied."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -37,7 +38,7 @@ class Predictor(nn.Module):
         normalise: str = "none",
         back_projection: int = 0,
         peaks: torch.Tensor | None = None,
-        has_data: object = None,
+        has_data: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         inner = plan.apply(network, has_data)

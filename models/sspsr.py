@@ -41,6 +41,7 @@ class SSPSR(Peer):
     """
 
     of_bands = ("trunk.", "skip_conv.", "final.")
+    merging: torch.Tensor
     ends_in_bands = True
     branches = ("branch.",)
 
@@ -72,7 +73,7 @@ class SSPSR(Peer):
 
     def _enlarge_groups(self, ms: torch.Tensor) -> torch.Tensor:
         groups = gather_groups(ms, self.starts, self.n_subs)
-        enlarged = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * self.branch.up_scale**2
+        enlarged = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * (self.branch.up_scale or 1) ** 2
         return in_portions(self.branch, groups, enlarged)
 
     def last_parameters(self) -> list[nn.Parameter]:

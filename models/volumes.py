@@ -76,7 +76,8 @@ def conv_volume(
     parts = parts.unflatten(3, (taps, maps_out)).unflatten(0, (-1, n_bands))
     parts = functional.pad(parts, (0, 0) * 4 + (band_padding, band_padding))
     left = parts.shape[1] - taps + 1
-    y = sum(parts[:, tap : tap + left, ..., tap, :] for tap in range(taps)).flatten(0, 1).permute(0, 3, 1, 2)
+    total: Any = sum(parts[:, tap : tap + left, ..., tap, :] for tap in range(taps))
+    y = total.flatten(0, 1).permute(0, 3, 1, 2)
     return y if bias is None else y + bias.view(-1, 1, 1)
 
 

@@ -83,7 +83,7 @@ def save_weights(
     Raises:
         UserError: where the disk is full or the folder may not be written.
     """
-    state = model.state_dict()
+    state: Any = model.state_dict()
     for name in list(state):
         state[name] = state[name].detach().to("cpu", memory_format=torch.contiguous_format)
     numbers = {"n_ovls": n_ovls, "n_scale": model.n_scale, "n_colors": model.n_colors}
