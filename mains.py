@@ -76,7 +76,7 @@ class Deferred:
         self._place, self._asked = place, asked
 
     # Not public: fire takes public methods for sub-commands.
-    def _run(self) -> list | None:
+    def _run(self) -> list[Any] | None:
         module, _, function = self._place.partition(":")
         return getattr(importlib.import_module(module), function)(self._asked)
 
@@ -147,7 +147,7 @@ def help_text(commands: dict[str, Callable[..., Deferred]], name: str) -> str:
     return HelpText(commands[name], trace=trace)
 
 
-def _value_of(field: dataclasses.Field, words: list[str]) -> str:
+def _value_of(field: dataclasses.Field[Any], words: list[str]) -> str:
     """The value that follows a flag, taken off the words; a switch needs none."""
     if words and not words[0].startswith("--"):
         return words.pop(0)
@@ -204,7 +204,7 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
         return _end(f"error: the memory is not enough; {COMMANDS[arguments[0]][0].IF_MEMORY_FAILS}", 2)
 
 
-def _name_files(files: list | None) -> None:
+def _name_files(files: list[Any] | None) -> None:
     if files is not None and is_main_process():
         print("\n".join(["wrote:", *(f"  {as_utf8(str(path))}" for path in files)] if files else ["nothing to write"]))
 

@@ -114,7 +114,7 @@ def sent_to(device: str | torch.device, tensor: torch.Tensor) -> torch.Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def progress_bar(iterable: Iterable | None = None, **options: Any) -> tqdm:
+def progress_bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
     """A tqdm bar with the time left; in a log file it writes a line now and then, not many a second.
 
     Of several processes only the first one shows it.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from data.facts import LARGEST_SCALE, published_patch
 from utils import UserError, as_utf8
 
-Choices = tuple | Callable[[], tuple] | None
+Choices = tuple[Any, ...] | Callable[[], tuple[Any, ...]] | None
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
@@ -235,7 +235,7 @@ def flags_table(config_class: type[Config]) -> str:
     return "\n".join(lines)
 
 
-def _converted(field: dataclasses.Field, value: Any) -> Any:
+def _converted(field: dataclasses.Field[Any], value: Any) -> Any:
     """A raw flag value in the field's type and within its limits."""
     name = field.name
     kind: Any = field.type
@@ -263,7 +263,7 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
     return value
 
 
-def _refuse_beyond(field: dataclasses.Field, value: Any, name: str) -> None:
+def _refuse_beyond(field: dataclasses.Field[Any], value: Any, name: str) -> None:
     """Refuse a value beyond its field's limits; NaN is beyond all."""
     low, above, high = (field.metadata[limit] for limit in ("low", "above", "high"))
     if low is not None and not value >= low:
@@ -274,7 +274,7 @@ def _refuse_beyond(field: dataclasses.Field, value: Any, name: str) -> None:
         raise UserError(f"{name} is at most {high:g}, not {value!r}")
 
 
-def choices_of(field: dataclasses.Field) -> tuple:
+def choices_of(field: dataclasses.Field[Any]) -> tuple[Any, ...]:
     """The values that a flag takes; () where others limit it."""
     choices = field.metadata["choices"]
     return (choices() if callable(choices) else choices) or ()

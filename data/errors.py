@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from utils import UserError
 
@@ -19,7 +20,7 @@ class DataError(UserError):
         self.path, self.what, self.remedy = path, what, remedy
         super().__init__(f"{path}: {what}; {as_parameters(remedy)}")
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Errors come back from other processes by their three parts."""
         return type(self), (self.path, self.what, self.remedy)
 

@@ -251,7 +251,7 @@ def _staged(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def _write_parts(calls: Mapping[str, tuple], workers: int, done: Callable[[str, str], None]) -> None:
+def _write_parts(calls: Mapping[str, tuple[Any, ...]], workers: int, done: Callable[[str, str], None]) -> None:
     """Make these calls of `_write_part`, in several processes where there are enough of them."""
     if workers == 1 or len(calls) < FEWEST_FOR_WORKERS:
         for name, call in calls.items():

@@ -389,7 +389,7 @@ def _scenes_of(store: Store, protocol: str = "") -> list[tuple[str, Cube, float,
     return scenes
 
 
-def _first(items: list, limit: int, origin: str | Path) -> list:
+def _first(items: list[Any], limit: int, origin: str | Path) -> list[Any]:
     if limit and limit < len(items):
         say(f"{origin}: the first {limit} of {len(items)} are used, as asked")
         return items[:limit]

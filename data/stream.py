@@ -125,7 +125,7 @@ class PatchStream:
             )
         self.batches_per_pass = -(-items // self.batch_size) if keep_last else items // self.batch_size
         self._order: tuple[int, np.ndarray] | None = None
-        self._ahead: tuple[int, Future] | None = None
+        self._ahead: tuple[int, Future[Any]] | None = None
         self._last: tuple[int, Batch] | None = None
         # Files are read ahead in a thread; with everything in memory it would only take a core away.
         self._pool = ThreadPoolExecutor(1) if source.reads_files else None

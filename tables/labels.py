@@ -63,7 +63,7 @@ def phrase(name: str, value: Any) -> str:
     return f"{name} {int(value) if isinstance(value, bool) else value}"
 
 
-def place(row: Row) -> tuple:
+def place(row: Row) -> tuple[Any, ...]:
     """A key that sorts the rows of a table: by network, then by the number and order of its components."""
     network, *components = row.method.split(" + ")
     order = [o.label for o in sorted(OBJECTIVES.values(), key=lambda o: o.rank)]

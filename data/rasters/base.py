@@ -119,7 +119,7 @@ class Georeference:
     """
 
     crs: str
-    transform: tuple
+    transform: tuple[float, ...]
 
     def finer(self, scale: int) -> "Georeference":
         """The same ground in pixels `scale` times as small."""
@@ -153,20 +153,20 @@ class Raster:
 
     path: Path
     kind: str
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: np.dtype
-    source: Callable
-    files: tuple = ()
+    source: Callable[[slice, slice], np.ndarray]
+    files: tuple[Path, ...] = ()
     wavelengths: np.ndarray | None = None
-    band_names: list | None = None
+    band_names: list[str] | None = None
     nodata: float | None = None
     value_scale: float | None = None
     scaling: Scaling | None = None
     wavelengths_given: bool = False
     mask: Callable[[slice, slice], np.ndarray] | None = None
-    georeference: Callable = lambda: None
+    georeference: Callable[[], Georeference | None] = lambda: None
     interleave: str = "bip"
-    details: dict = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
     def there(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray | None:
         """The mask of a window, True for data, h x w or h x w x C; None without a mask."""
