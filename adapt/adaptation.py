@@ -178,12 +178,14 @@ class Adaptation(Iterations):
         return {name: PatchStream(s, batch_size, seed, name, self.device) for name, s in opened.items()}
 
     def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
-        """A mini-batch of a random window of neighbouring bands, which a labelled and a mixed one share."""
+        """Return a mini-batch of the network's bands, or of a random window, which labelled and mixed ones share."""
         batch = super().batch(objective, repeat, repeats)
-        if self.bands.mode != "windows" or objective.stream != "labelled":
+        if objective.stream != "labelled":
             return batch
-        generator = random_generator(self.config.seed, "window of bands", self.iteration)
-        window = self.bands.random_window(generator, self._has_data)
+        window = self.bands.order
+        if self.bands.mode == "windows":
+            generator = random_generator(self.config.seed, "window of bands", self.iteration)
+            window = self.bands.random_window(generator, self._has_data)
         chosen = torch.as_tensor(window, device=batch.ms.device)
         return batch.map(lambda x: x[:, chosen].contiguous(memory_format=torch.channels_last))
 

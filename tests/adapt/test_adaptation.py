@@ -171,6 +171,15 @@ def test_each_iteration_takes_one_window_of_neighbouring_bands(flags, tmp_path):
     assert seen == set(range(5))
 
 
+def test_bands_in_another_order_are_trained_in_the_networks_order(flags, tmp_path):
+    save_weights(tiny_network(12, n_scale=2), tmp_path / "descending.pth", 2, WAVES[::-1])
+    asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "descending.pth"})
+    adaptation = adapting.Adaptation(asked, flags["output"])
+    assert adaptation.bands.mode == "exact"
+    whole = adaptation.streams["labelled"].batch(0)
+    assert torch.equal(adaptation.batch(LABELLED, 0, 1).gt, whole.gt.flip(1))
+
+
 def test_rgb_images_are_learnt_from_where_they_are_given(run, flags, raw, tmp_path):
     code, out, err = run("adapt", **flags, train_dir_rgb=raw / "rgb")
     assert code == 0, out + err
