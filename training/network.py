@@ -1,6 +1,6 @@
 """The network that a run trains, as it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,15 @@ def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[s
     about = {}
     if config.weights:
         given = weights.load(config.weights, n_scale=config.n_scale, flag="weights")
-        refuse_other_network(given, {**asked, "name": config.model_title, "n_scale": config.n_scale})
+        refuse_other_network(given, {**asked, "name": config.model_title})
         about = start_from(model, given, inputs.wavelengths)
         taken = about["started_from"]["taken"].split(", ")
-        if config.freeze and taken != ["all"] and not {b.rstrip(".") for b in model.branches} <= set(taken):
+        has_all = taken == ["all"] or {b.rstrip(".") for b in model.branches} <= set(taken)
+        if config.freeze and not (has_all and given.architecture["n_scale"] == config.n_scale):
             raise UserError(
-                f"--freeze {config.freeze}: the branches of {given.path} are of other bands and start anew; leave the "
-                "flag out, or give weights whose groups share their branches"
+                f"--freeze {config.freeze}: {given.path} is of other bands or another scale, so that its branches, or "
+                "a part of them, start anew; leave the flag out, or give weights of this scale whose groups share "
+                "their branches"
             )
     if config.freeze:
         freeze(model)
@@ -52,18 +54,18 @@ def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[s
 
 
 def refuse_other_network(given: weights.Weights, asked: Mapping[str, Any]) -> None:
-    """Refuse weights to start from that are of another network, width or scale than the run's.
+    """Refuse weights to start from that are of another network or width than the run's.
 
     Args:
         given: the weights.
-        asked: the settings of the run's network, and its name and scale.
+        asked: the settings of the run's network, and its name.
 
     Raises:
         UserError: with both.
     """
     # The overlap of the band groups changes no tensor if all groups share their branches.
     free = ("n_ovls",) if asked.get("use_share", True) else ()
-    names = ("name", "n_scale", *(k for k in registry.all_settings() if k not in free))
+    names = ("name", *(k for k in registry.all_settings() if k not in free))
     others = [k for k in names if k in given.architecture and asked[k] != given.architecture[k]]
     if others:
         theirs, ours = (", ".join(f"{k} {_plain(had[k])}" for k in others) for had in (given.architecture, asked))
@@ -80,36 +82,47 @@ def is_of_bands(given: weights.Weights, n_colors: int, wavelengths: np.ndarray |
 
 
 def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray | None) -> dict[str, Any]:
-    """Give a fresh network the values of weights: all of them, or for other bands what does not depend on these.
+    """Copy weights into a fresh network: all of them, or the part that fits its bands and its scale.
 
-    One line says which.
+    One line of output says which parts were taken and which start anew.
 
     Args:
-        model: the network as it starts otherwise, of the weights' architecture.
+        model: the fresh network, of the weights' architecture except for bands and scale.
         given: the weights.
         wavelengths: centres in nm of its bands, or None.
 
     Returns:
         {"started_from": {file, SHA-256, what was taken}}, for config.json.
     """
-    bands = given.architecture["n_colors"]
-    state = given.model.state_dict()
-    taken = "all"
+    bands, scale = given.architecture["n_colors"], given.architecture["n_scale"]
+    state, fresh = given.model.state_dict(), model.state_dict()
+    kept = dict(state)
+    trained = []
     if not is_of_bands(given, model.n_colors, wavelengths):
-        kept = [name for name in state if not name.startswith(model.of_bands)]
-        parts = dict.fromkeys(name.split(".")[0] for name in kept)
-        taken = ", ".join(part for part in parts if part != "global_residual")
-        own = dict.fromkeys(name.split(".")[0] for name in state if name not in kept)
-        say(f"{given.path}: was trained on {bands} other bands: {taken} are taken; {', '.join(own)} start anew")
-        state = {**model.state_dict(), **{name: state[name] for name in kept}}
+        kept = {name: tensor for name, tensor in kept.items() if not name.startswith(model.of_bands)}
+        trained.append(f"on {bands} other bands")
+    if scale != model.n_scale:
+        kept = {name: tensor for name, tensor in kept.items() if name in fresh and tensor.shape == fresh[name].shape}
+        trained.append(f"for x{scale}")
+    taken = "all"
+    if trained:
+        taken = ", ".join(_parts(name for name in fresh if name in kept))
+        anew = ", ".join(_parts(name for name in fresh if name not in kept))
+        say(f"{given.path}: was trained {' and '.join(trained)}: {taken} are taken; {anew} start anew")
     elif not model.of_bands:
         say(f"{given.path}: nothing of it depends on the bands: all of it is taken")
     elif wavelengths is not None and given.wavelengths is not None:
         say(f"{given.path}: was trained on these {model.n_colors} bands: all of it is taken")
     else:
         say(f"{given.path}: was trained on {bands} bands too, not all known by their wavelengths: all of it is taken")
-    weights.load_strictly(model, state, given.path)
+    weights.load_strictly(model, {**fresh, **kept}, given.path)
     return {"started_from": {"file": as_utf8(given.path.name), "sha256": given.fingerprint, "taken": taken}}
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    """Names of the parts of a network that tensors belong to; an upsampler is a part of its own."""
+    parts = (".".join(name.split(".")[: 2 if ".upsample." in name else 1]) for name in names)
+    return [part for part in dict.fromkeys(parts) if part != "global_residual"]
 
 
 def freeze(model: Network) -> None:
