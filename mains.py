@@ -25,25 +25,16 @@ import fire
 from fire.helptext import HelpText
 from fire.trace import FireTrace
 
-from machine import set_thread_defaults
+from system.machine import set_thread_defaults
 
 # Before torch is imported, which the modules below do.
 set_thread_defaults()
 
 import config  # noqa: E402
+from system.errors import Interrupted, Terminated, UserError, is_out_of_memory, signal_of  # noqa: E402
+from system.terminal import ForgivingStream  # noqa: E402
 from training import processes  # noqa: E402
-from utils import (  # noqa: E402
-    ForgivingStream,
-    Interrupted,
-    Terminated,
-    UserError,
-    as_utf8,
-    close_progress_bars,
-    is_main_process,
-    is_out_of_memory,
-    shown,
-    signal_of,
-)
+from utils import as_utf8, close_progress_bars, is_main_process, sanitize_for_terminal  # noqa: E402
 
 # What each command takes, and the function that does it: it is imported when it is called, and gives the files written.
 COMMANDS: dict[str, tuple[type[config.Config], str]] = {
@@ -212,7 +203,7 @@ def _name_files(files: list[Any] | None) -> None:
 def _end(sentence: str, exit_code: int) -> int:
     close_progress_bars()
     process = "" if is_main_process() else f"process {os.environ['RANK']}: "
-    print(f"{process}{shown(sentence)}", file=sys.stderr)
+    print(f"{process}{sanitize_for_terminal(sentence)}", file=sys.stderr)
     return exit_code
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from machine import usable_cores
+from system.machine import usable_cores
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import torch
 from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
 from data.stream import Batch
 from losses import Criterion, hybrid_loss, loss_of, rgb_loss_of
-from utils import random_generator, sent_to
+from system.devices import send_to
+from utils import random_generator
 
 # Random matrices of Spectral Mixup that are drawn, and sent to the device, together.
 MATRICES_AT_ONCE = 64
@@ -72,7 +73,7 @@ def mix(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
         iterations = range(block * MATRICES_AT_ONCE, (block + 1) * MATRICES_AT_ONCE)
         generators = [random_generator(task.seed, "mixup", k, repeat) for k in iterations]
         matrices = torch.stack([draw_mixup_matrix(batch.ms.shape[1], generator) for generator in generators])
-        drawn = task.matrices[repeat] = block, sent_to(batch.ms.device, matrices)
+        drawn = task.matrices[repeat] = block, send_to(batch.ms.device, matrices)
     matrix = drawn[1][number]
     return batch.map(lambda x: spectral_mixup(x, matrix))
 

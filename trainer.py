@@ -19,20 +19,22 @@ import objectives
 from config import TrainConfig
 from data.stream import Batch, PatchStream
 from evaluation import results, scoring
-from evaluation.scenes import SceneSet
+from evaluation.scene_sets import SceneSet
 from evaluation.testing import score_run
 from models.network import Network
 from models.weights import load_strictly, save_weights
 from objectives import Objective, Task
+from system.devices import configure_arithmetic, select_device
+from system.errors import Interrupted, UserError
 from training import checkpoint
 from training.backward import Backward
+from training.initialization import build_network
 from training.inputs import open_inputs, remark_on_pictures
 from training.log import RunLog, description_of
 from training.meters import LossMeter
-from training.network import build_network
 from training.processes import World, naming_lost_peers
 from training.signals import StopSignals, resumable
-from utils import Interrupted, UserError, prepare_arithmetic, progress_bar, say, seed_everything, select_device
+from utils import print_line, progress_bar, seed_everything
 
 # Sent between the processes of a run after an iteration, in place of the number of a signal.
 CHECKPOINT_DUE = 1
@@ -165,7 +167,7 @@ class Trainer(Iterations):
         seed_everything(config.seed)
         self.device = select_device(config.cuda, config.gpus)
         self.world = World(self.device)
-        prepare_arithmetic(config.precision, self.device, config.deterministic)
+        configure_arithmetic(config.precision, self.device, config.deterministic)
         run_dir = self.world.on_main(lambda: checkpoint.find_run(config, held))
         self.inputs = open_inputs(config, self.device, self.world)
         if "rgb" in self.inputs.streams and self._has_flags:
@@ -177,7 +179,7 @@ class Trainer(Iterations):
         self.eval_scenes = self._open_scenes("eval_dir_ms", config.data_eval_num)
         self.test_scenes = self._open_scenes("test_dir", config.data_test_num)
         if self.inputs.bands.remark:
-            say(self.inputs.bands.remark)
+            print_line(self.inputs.bands.remark)
         self.model, self.started = build_network(self.inputs, self.device)
         # The weights' running mean, where one is kept, is what is scored and saved.
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
@@ -325,12 +327,12 @@ class Trainer(Iterations):
         self.iteration = self.logged_iteration = self._saved_iteration = run["iteration"]
         self._is_last_damaged = path.name == checkpoint.RUN_FILES[1]
         self.seconds = run["seconds"]
-        say(f"{path}: going on after iteration {self.iteration}")
+        print_line(f"{path}: going on after iteration {self.iteration}")
         if run["per_epoch"] != self.per_epoch:
             # Another number of processes: the same place in the epoch, in batches of another size.
             self.iteration = self.iteration * self.per_epoch // run["per_epoch"]
             self.losses = LossMeter(self.device, self.world)
-            say(
+            print_line(
                 f"an epoch has {self.per_epoch} iterations now (it had {run['per_epoch']}): "
                 f"iterations are counted on from {self.iteration}"
             )
@@ -364,7 +366,7 @@ class Trainer(Iterations):
         is_clipped = 0 < self.config.clip_gradient <= 0.05
         remedy = "; --clip_gradient 0.05 keeps the next one small" if self._has_flags and not is_clipped else ""
         for words in self.losses.spikes(means):
-            say(f"iteration {self.iteration}: a spike, {words}{remedy}")
+            print_line(f"iteration {self.iteration}: a spike, {words}{remedy}")
         self._show(epoch, progress)
         if self.world.is_main:
             rate = learning_rate(self.config, self.iteration - 1, self.per_epoch)
@@ -390,7 +392,7 @@ class Trainer(Iterations):
         if not self.world.is_main:
             return
         mean = results.mean_row(rows)
-        say(f"epoch {epoch}: MPSNR {mean['MPSNR']:.4f}  SAM {mean['SAM']:.4f}  ERGAS {mean['ERGAS']:.4f}")
+        print_line(f"epoch {epoch}: MPSNR {mean['MPSNR']:.4f}  SAM {mean['SAM']:.4f}  ERGAS {mean['ERGAS']:.4f}")
         if all(mean["MPSNR"] > best for _, best in self.log.validations()):
             self._save_weights(self.run_dir / results.BEST_WEIGHTS)
         self.log.validation(epoch, self.iteration, mean)

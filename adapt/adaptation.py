@@ -17,20 +17,24 @@ from typing import Any
 import numpy as np
 import torch
 
+import formats
 from adapt.windows import Split, split_scene
 from config import AdaptConfig, TrainConfig
-from data import rasters, sources
+from data import sources
 from data.bands import BandList
-from data.errors import as_flags
 from data.imresize import degrade
-from data.rasters.values import UnitCube, peaks_of, understand
 from data.spectral import lift_matrix
 from data.stream import Batch, PatchStream
+from formats.calibration import UnitCube, peaks_of, understand
 from metrics import band_mse, psnr
 from models import weights
 from models.any_bands import BandPlan, plan_bands
 from models.weights import Weights, save_weights
 from objectives import Objective, Task
+from system.devices import configure_arithmetic, cpu_computes_bf16, select_device, without_tf32
+from system.errors import Interrupted, UserError, as_flags, naming_flag
+from system.files import atomic_write, exclusive_lock
+from system.machine import free_memory
 from trainer import Iterations, cosine_rate
 from training.backward import Backward
 from training.inputs import remark_on_pictures
@@ -38,24 +42,7 @@ from training.log import git_commit
 from training.meters import LossMeter
 from training.processes import World
 from training.signals import StopSignals
-from utils import (
-    Interrupted,
-    UserError,
-    as_utf8,
-    cpu_computes_bf16,
-    free_memory,
-    given_by,
-    only_here,
-    prepare_arithmetic,
-    process_count,
-    progress_bar,
-    random_generator,
-    replacing,
-    say,
-    seed_everything,
-    select_device,
-    without_tf32,
-)
+from utils import as_utf8, print_line, process_count, progress_bar, random_generator, seed_everything
 
 # That of docs/results.md, at a fifth of its rate: the weights are good already, and the scene is small.
 RECIPE: dict[str, Any] = {
@@ -92,7 +79,7 @@ def adapt(config: AdaptConfig) -> list[Path]:
     if process_count() > 1:
         raise UserError("adapt runs in one process; start it without torchrun")
     output = Path(config.output).expanduser()
-    with only_here(output):
+    with exclusive_lock(output):
         for path in files_of(output):
             if path.exists() and not config.overwrite:
                 raise UserError(f"--output {path}: is there already; choose another name, or --overwrite 1")
@@ -127,7 +114,7 @@ class Adaptation(Iterations):
         if config.precision == "auto":
             is_fast = self.device.type == "cuda" or cpu_computes_bf16()
             config = dataclasses.replace(config, precision="bf16" if is_fast else "tf32")
-        prepare_arithmetic(config.precision, self.device)
+        configure_arithmetic(config.precision, self.device)
         self._asked, self._output = config, output
         given = weights.load(config.model_dir)
         if config.train_dir_rgb and "rgb" not in given.model.modalities:
@@ -135,7 +122,7 @@ class Adaptation(Iterations):
                 f"--train_dir_rgb: {given.architecture['name']} has no path for RGB images; leave the flag out, or "
                 "give weights of DeepShare"
             )
-        with given_by("input", config.input):
+        with naming_flag("input", config.input):
             raster, cube, split, self._value_scale, self.bands, self._has_data = _open_scene(config, given)
         self.split, self._given = split, given
         self._sensor = BandList(raster.shape[2], raster.wavelengths) if self.bands.mode == "windows" else None
@@ -163,7 +150,7 @@ class Adaptation(Iterations):
         self.best = self.zero_shot
         self._is_saved = False
 
-    def _open_streams(self, raster: rasters.Raster, cube: Any) -> dict[str, PatchStream]:
+    def _open_streams(self, raster: formats.Raster, cube: Any) -> dict[str, PatchStream]:
         """The scene's patches that touch no held-out window, and RGB images where they are given."""
         n_scale, size = self.config.n_scale, self.split.edge
         scene = [(raster.path.stem, cube, 1.0, 1)]
@@ -171,7 +158,7 @@ class Adaptation(Iterations):
         own.positions = [(0, *place) for place in self.split.patches]
         opened: dict[str, Any] = {"labelled": own}
         if folder := self.config.train_dir_rgb:
-            with given_by("train_dir_rgb", folder):
+            with naming_flag("train_dir_rgb", folder):
                 remark_on_pictures(folder)
                 opened["rgb"] = sources.rgb_source(folder, size, size, n_scale, lift_matrix(self.config.n_subs))
         batch_size, seed = self.config.batch_size, self.config.seed
@@ -195,7 +182,7 @@ class Adaptation(Iterations):
 
     def run(self) -> list[Path]:
         """Learn until the time is over or nothing gets better; the best weights so far are always on the disk."""
-        say(self._summary())
+        print_line(self._summary())
         try:
             with StopSignals("stopping after this iteration") as stop, self._bar() as bar:
                 self._learn_on(stop, bar)
@@ -203,7 +190,7 @@ class Adaptation(Iterations):
             # What came before is as good as it was.
             if not self._is_saved:
                 raise
-            say(f"it ends here: {error}")
+            print_line(f"it ends here: {error}")
         finally:
             for stream in self.streams.values():
                 stream.close()
@@ -297,7 +284,7 @@ class Adaptation(Iterations):
                 "gains": self.gains.round(4).tolist(),
             },
         }
-        with replacing(path_about) as temporary:
+        with atomic_write(path_about) as temporary:
             temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     def _summary(self) -> str:
@@ -322,11 +309,11 @@ class Adaptation(Iterations):
         found += f", {self.best - self.zero_shot:+.2f} dB over {self._given.path.stem} without adaptation"
         if self.best < self.gains.std(ddof=1) / math.sqrt(count):
             found += "; less than its standard error, it may be chance"
-        say(f"{self._output}: {found}; {self.iteration} iterations in {self._gone():.0f} s")
+        print_line(f"{self._output}: {found}; {self.iteration} iterations in {self._gone():.0f} s")
         return files_of(self._output)
 
 
-def _open_scene(config: AdaptConfig, given: Weights) -> tuple[rasters.Raster, Any, Split, float, BandPlan, np.ndarray]:
+def _open_scene(config: AdaptConfig, given: Weights) -> tuple[formats.Raster, Any, Split, float, BandPlan, np.ndarray]:
     """Open the scene to adapt to.
 
     Returns:
@@ -338,17 +325,17 @@ def _open_scene(config: AdaptConfig, given: Weights) -> tuple[rasters.Raster, An
     path = Path(config.input).expanduser()
     if not path.exists():
         raise UserError(f"--input {path}: no such file or folder; check the path")
-    raster = rasters.open_raster(path, rasters.CubeOptions.of(config, given.architecture["n_colors"]))
+    raster = formats.open_raster(path, formats.CubeOptions.of(config, given.architecture["n_colors"]))
     nodata = float(config.nodata) if config.nodata else None
     understood = understand(raster, config.value_scale, nodata, given.value_scale)
     if understood.high is None:
         raise UserError(f"--input {path}: nothing but missing data; give another scene")
     for remark in understood.remarks(path):
-        say(as_flags(remark))
+        print_line(as_flags(remark))
     scene, network = BandList(raster.shape[2], raster.wavelengths), BandList(given.model.n_colors, given.wavelengths)
     plan = plan_bands(path, scene, network, config.bands, sensor=given.sensor)
     if plan.remark:
-        say(as_flags(plan.remark))
+        print_line(as_flags(plan.remark))
     # As `predict` normalises by default.
     peaks = peaks_of(raster, understood, "bands" if plan.mode == "windows" else "auto")
     has_data = peaks.repeat(raster.shape[2] // len(peaks)) > 0
@@ -369,7 +356,7 @@ def _open_scene(config: AdaptConfig, given: Weights) -> tuple[rasters.Raster, An
     return raster, cube, split, value_scale, plan, has_data
 
 
-def _settings(config: AdaptConfig, given: Weights, raster: rasters.Raster, split: Split) -> TrainConfig:
+def _settings(config: AdaptConfig, given: Weights, raster: formats.Raster, split: Split) -> TrainConfig:
     """What a run of `train` of this kind would have as its settings."""
     architecture = {k: v for k, v in given.architecture.items() if k != "n_colors"}
     return TrainConfig(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
+from system.errors import DataError
 from utils import random_generator
 
 # Edges of windows and patches in LR pixels: published patches have 16; what is smaller is all border.

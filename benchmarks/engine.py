@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
-from machine import set_thread_defaults
+from system.machine import set_thread_defaults
 
 # Before torch is imported, as mains.py does.
 set_thread_defaults()
@@ -32,7 +32,7 @@ from losses import hybrid_loss
 from metrics import quality_assessment
 from models import build_model
 from models.precision import InPrecision
-from utils import cpu_computes_bf16
+from system.devices import cpu_computes_bf16
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()

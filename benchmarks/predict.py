@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from machine import set_thread_defaults
+from system.machine import set_thread_defaults
 
 # Before torch is imported, as mains.py does.
 set_thread_defaults()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
-from machine import set_thread_defaults
+from system.machine import set_thread_defaults
 
 # Before torch is imported, as mains.py does.
 set_thread_defaults()
@@ -37,8 +37,8 @@ import mains
 import objectives
 from config import TrainConfig
 from models import build_model
+from system.devices import configure_arithmetic, cpu_computes_bf16
 from trainer import Trainer
-from utils import cpu_computes_bf16, prepare_arithmetic
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
@@ -229,7 +229,7 @@ def main(widths="64,256", patch=64, hows="", repeats=5, json_file="", profile=""
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
                 if how == "plain":
-                    prepare_arithmetic("fp32", DEVICE)
+                    configure_arithmetic("fp32", DEVICE)
                     seconds, losses = plain_times(width, patch, folder, weights, repeats)
                 else:
                     trainer = trainer_for(how, width, patch, folder)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from data.facts import LARGEST_SCALE, published_patch
-from utils import UserError, as_utf8
+from facts import LARGEST_SCALE, published_patch
+from system.errors import UserError
+from utils import as_utf8
 
 Choices = tuple[Any, ...] | Callable[[], tuple[Any, ...]] | None
 AnyConfig = TypeVar("AnyConfig", bound="Config")

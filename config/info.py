@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from config.fields import Config, flag
-from utils import UserError
+from system.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from config.fields import (
     value_scale_flag,
     wavelengths_flag,
 )
-from utils import UserError
+from system.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from config.fields import (
     value_scale_flag,
     wavelengths_flag,
 )
-from data.facts import DATASETS, PROTOCOLS, SCALES, SPLITS
-from utils import UserError, listed
+from facts import DATASETS, PROTOCOLS, SCALES, SPLITS
+from system.errors import UserError
+from utils import parse_names
 
 # What says how cubes of one's own are read.
 OF_OWN_CUBES = ("key", "band_axis", "value_scale", "nodata", "wavelengths")
@@ -102,7 +103,7 @@ class PrepareConfig(Config):
             raise UserError(f"--fractions takes three parts such as 0.6,0.2,0.2, not {self.fractions!r}")
         seen: dict[str, str] = {}
         for split in SPLITS:
-            for name in listed(getattr(self, split)):
+            for name in parse_names(getattr(self, split)):
                 if seen.setdefault(name, split) != split:
                     raise UserError(
                         f"scene {name} is in both --{seen[name]} and --{split}; a scene belongs to one split"

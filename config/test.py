@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from config.fields import Config, bands_flag, check_gpus, cuda_flag, flag, gpus_flag, precision_flag, taper_flag
-from data.facts import PROTOCOLS, SCALES
+from facts import PROTOCOLS, SCALES
 from models import registry
-from utils import UserError
+from system.errors import UserError
 
 
 @dataclass(frozen=True)

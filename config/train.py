@@ -15,10 +15,11 @@ from config.fields import (
     flag,
     gpus_flag,
 )
-from data.facts import PROTOCOLS, SCALES
+from facts import PROTOCOLS, SCALES
 from losses import LOSSES
 from models import registry
-from utils import UserError, file_name
+from system.errors import UserError
+from utils import file_name
 
 Class = TypeVar("Class", bound=type)
 # The flag that gives each stream its patches.

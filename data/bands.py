@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.errors import DataError
-from data.facts import SAME_BAND, are_same_bands
+from facts import SAME_BAND, are_same_bands
+from system.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import scipy.io
 import torch
 
 from data import sources
-from data.folders import ORIGIN, unique_by_name
 from data.imresize import degrade
 from data.spectral import lift_matrix
 from data.store import Store
-from utils import file_name, only_here, progress_bar, writing
+from formats.folders import ORIGIN, unique_by_name
+from system.files import exclusive_lock, explaining_write_errors
+from utils import file_name, progress_bar
 
 
 def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], protocol: str) -> list[Path]:
@@ -45,7 +46,7 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
         if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == origin:
             continue
         unfinished, before = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "before"))
-        with only_here(folder), writing(folder):
+        with exclusive_lock(folder), explaining_write_errors(folder):
             for left in (unfinished, before):
                 shutil.rmtree(left, ignore_errors=True)
             unfinished.mkdir()

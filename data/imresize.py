@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from utils import sent_to
+from system.devices import send_to
 
 # Above this many pixels along an axis, dense matrices would multiply mostly zeros.
 LARGEST_PATCH = 256
@@ -108,7 +108,7 @@ def interpolate(x: torch.Tensor, ratio: Fraction) -> torch.Tensor:
 @lru_cache(maxsize=64)
 def _matrix_for(size: int, ratio: Fraction, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """_resize_matrix where it is needed, and kept there."""
-    return sent_to(device, _resize_matrix(size, ratio).to(dtype))
+    return send_to(device, _resize_matrix(size, ratio).to(dtype))
 
 
 @lru_cache(maxsize=64)

@@ -13,15 +13,16 @@ from tqdm import tqdm
 
 from data import raw, store
 from data.bands import SameBands
-from data.errors import DataError, as_flags
-from data.facts import SPLITS, published_split
-from data.folders import few_of
-from data.rasters import CubeOptions
 from data.raw.cave import SIZE as CAVE_SIZE
-from data.raw.scene import RawScene
-from data.scales import SameScale
-from machine import usable_cores
-from utils import is_held, listed, only_here, progress_bar, random_generator, say, shown, writing
+from data.raw.raw_scene import RawScene
+from facts import SPLITS, published_split
+from formats import CubeOptions
+from formats.folders import few_of
+from formats.full_scale import SameScale
+from system.errors import DataError, as_flags
+from system.files import exclusive_lock, explaining_write_errors, is_locked
+from system.machine import usable_cores
+from utils import parse_names, print_line, progress_bar, random_generator, sanitize_for_terminal
 
 # {split: path of its store}, {split: {scene name: RawScene}}.
 Stores = Mapping[str, Path]
@@ -60,7 +61,7 @@ def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
     staged = {}
     with contextlib.ExitStack() as held:
         for path in stores.values():
-            held.enter_context(only_here(path))
+            held.enter_context(exclusive_lock(path))
         progress = held.enter_context(progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene"))
         hashes = {split: {name: scene.sha256() for name, scene in scenes.items()} for split, scenes in plan.items()}
         for split, path in stores.items():
@@ -71,7 +72,7 @@ def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
         _put_in_place(staged, _stores_of_older_splits(config, out_dir, stores))
     for remark in (bands.remark, as_flags(scales.remark) if staged else "", *_remarks_on_copies(hashes)):
         if remark:
-            say(remark)
+            print_line(remark)
     return stores, list(staged)
 
 
@@ -90,7 +91,7 @@ def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[
         return []
     older = []
     for path in (out_dir / f"{split}.h5" for split in SPLITS if split not in stores):
-        if not is_held(path):
+        if not is_locked(path):
             _staged(path).unlink(missing_ok=True)
         with contextlib.suppress(DataError):
             if path.is_file():
@@ -103,13 +104,13 @@ def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[
 def _put_in_place(staged: Mapping[Path, Path], older: Sequence[Path]) -> None:
     """Replace stores by the new ones, and remove those of an older split."""
     for path in older:
-        say(f"{path}: removed, it is of an older split, and this one has no scenes for it")
+        print_line(f"{path}: removed, it is of an older split, and this one has no scenes for it")
     # All of the old go before the first new one appears, so that no two splits are ever side by side.
     for path in (*older, *staged):
-        with writing(path):
+        with explaining_write_errors(path):
             path.unlink(missing_ok=True)
     for path, new in staged.items():
-        with writing(path):
+        with explaining_write_errors(path):
             os.replace(new, path)
 
 
@@ -127,7 +128,7 @@ def _plan(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
     found = raw.find_scenes(config.dataset_name, config.raw_dir, options) if config.raw_dir else {}
     if config.dataset_name == "DIV2K":
         return {"rgb": found}
-    asked = {split: listed(getattr(config, split)) for split in SPLITS}
+    asked = {split: parse_names(getattr(config, split)) for split in SPLITS}
     lists = (
         asked if any(asked.values()) else published_split(config.dataset_name) or _drawn_split(config, sorted(found))
     )
@@ -139,7 +140,7 @@ def _plan(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
             lists = {"unlabelled": lists["unlabelled"]}
         _refuse_shared(config, lists)
     _refuse_missing(config, lists, sources)
-    plan = {split: {n: sources[split][n] for n in listed if n in sources[split]} for split, listed in lists.items()}
+    plan = {split: {n: sources[split][n] for n in names if n in sources[split]} for split, names in lists.items()}
     if not any(plan.values()):
         raise DataError(
             config.raw_dir or config.unlabelled_lr_dir,
@@ -162,7 +163,7 @@ def _refuse_shared(config: Any, lists: Mapping[str, Sequence[str]]) -> None:
 
 def _refuse_missing(config: Any, lists: Mapping[str, Sequence[str]], sources: Plan) -> None:
     """Refuse scenes that are not there or, if that is allowed, say that they are left out."""
-    missing = {split: [n for n in listed if n not in sources[split]] for split, listed in lists.items()}
+    missing = {split: [n for n in names if n not in sources[split]] for split, names in lists.items()}
     if not any(missing.values()):
         return
     listed = "; ".join(f"{split}: {', '.join(absent)}" for split, absent in missing.items() if absent)
@@ -174,7 +175,7 @@ def _refuse_missing(config: Any, lists: Mapping[str, Sequence[str]], sources: Pl
             f"scenes are missing ({listed})",
             f"add them{quote}, or go on without them by {{allow_missing}} 1",
         )
-    say(f"going on without the missing scenes ({listed})")
+    print_line(f"going on without the missing scenes ({listed})")
 
 
 def _drawn_split(config: Any, found: Sequence[str]) -> dict[str, list[str]]:
@@ -196,7 +197,7 @@ def _drawn_split(config: Any, found: Sequence[str]) -> dict[str, list[str]]:
         "test": fixed or sorted(order[second:]),
     }
     if empty := [split for split, part in zip(SPLITS, parts, strict=True) if part and not drawn[split]]:
-        say(f"--fractions {config.fractions} of {len(rest)} scenes gives none to: {', '.join(empty)}")
+        print_line(f"--fractions {config.fractions} of {len(rest)} scenes gives none to: {', '.join(empty)}")
     return drawn
 
 
@@ -220,7 +221,7 @@ def _stage_split(
             progress.update(len(scenes))
             if made == staged:
                 return staged
-            progress.write(shown(f"{path}: up to date"))
+            progress.write(sanitize_for_terminal(f"{path}: up to date"))
             staged.unlink(missing_ok=True)
             return None
     kind = "lr" if config.unlabelled_lr_dir else "hr"
@@ -230,7 +231,7 @@ def _stage_split(
 
     def done(name: str, remark: str = "") -> None:
         if remark:
-            progress.write(shown(remark))
+            progress.write(sanitize_for_terminal(remark))
         its_bands, its_scale = store.describe_part(parts[name])
         bands.add(str(scenes[name].files[0]), its_bands)
         scales.add(str(scenes[name].files[0]), its_scale)

@@ -8,16 +8,18 @@ import numpy as np
 import torch
 
 from data.bands import SameBands
-from data.errors import DataError
-from data.folders import few_of, find_mats, find_pictures
-from data.images import read_picture
 from data.imresize import degrade, enlarge
-from data.mat import mat_shapes, read_mat
-from data.rasters.values import UnitCube
 from data.spectral import lift_rgb
 from data.store import ChunkedCube, Contents, Store, folder_contents, is_store
 from data.stream import Batch, PatchSource, augment
-from utils import free_memory, progress_bar, say, sent_to
+from formats.calibration import UnitCube
+from formats.folders import few_of, find_mats, find_pictures
+from formats.images import read_picture
+from formats.mat import mat_shapes, read_mat
+from system.devices import send_to
+from system.errors import DataError
+from system.machine import free_memory
+from utils import print_line, progress_bar
 
 # Remedy for scenes whose bands differ.
 ONE_SENSOR = "use scenes of one sensor together: prepare those of each by themselves"
@@ -80,7 +82,7 @@ class ScenePatches:
         if not positions:
             raise DataError(origin, f"no image is as large as a patch of {size} pixels", "set a smaller {patch_size}")
         if small:
-            say(
+            print_line(
                 f"{origin}: {len(small)} of {len(self.cubes)} images are smaller than a patch of {size} pixels and not "
                 f"used ({few_of(small)}); a smaller --patch_size would use them"
             )
@@ -158,7 +160,7 @@ class ScenePatches:
         return torch.from_numpy(pixels.view(np.int16) if self.is_uint16 else pixels)
 
     def _bands_first(self, patches: Sequence[tuple[torch.Tensor, int]]) -> torch.Tensor:
-        x = sent_to(self.device, torch.stack([patch for patch, _ in patches]))
+        x = send_to(self.device, torch.stack([patch for patch, _ in patches]))
         x = (x.view(torch.uint16) if self.is_uint16 else x).to(torch.float32)
         scenes = [scene for _, scene in patches]
         scales = {self.scales[scene] for scene in scenes}
@@ -385,13 +387,15 @@ def _scenes_of(store: Store, protocol: str = "") -> list[tuple[str, Cube, float,
     if in_memory:
         store.close()
     else:
-        say(f"{store.path}: larger than half of the free memory; patches are read from the store as they are needed")
+        print_line(
+            f"{store.path}: larger than half of the free memory; patches are read from the store as they are needed"
+        )
     return scenes
 
 
 def _first(items: list[Any], limit: int, origin: str | Path) -> list[Any]:
     if limit and limit < len(items):
-        say(f"{origin}: the first {limit} of {len(items)} are used, as asked")
+        print_line(f"{origin}: the first {limit} of {len(items)} are used, as asked")
         return items[:limit]
     return items
 

@@ -6,10 +6,9 @@ import numpy as np
 import scipy.io
 import torch
 
-from data.errors import DataError
-from data.facts import VISIBLE
-from data.kinds import unreadable_as
-from utils import refuse_small_memory
+from facts import VISIBLE
+from formats.kinds import unreadable_as
+from system.errors import DataError, refuse_small_memory
 
 # Weights of the red, green and blue sensor in each of the 8 channels of the shared branches.
 # 0.76 (0.66 would sum to one) stands in the released matrix, and the released weights were made with it.

@@ -21,14 +21,15 @@ import h5py
 import numpy as np
 
 from data.bands import BandList, SameBands
-from data.errors import DataError
-from data.facts import LARGEST_SCALE, PROTOCOLS, SCALES
-from data.folders import ORIGIN, STORE_FORMAT
-from data.guarded import Progress, call_guarded
-from data.hdf5_structure import open_hdf5, read_attributes, read_ends
-from data.kinds import unreadable_as
-from data.scales import FullScale
-from utils import refuse_small_memory, replacing, scene_name
+from facts import LARGEST_SCALE, PROTOCOLS, SCALES
+from formats.folders import ORIGIN, STORE_FORMAT
+from formats.full_scale import FullScale
+from formats.guard import Progress, call_guarded
+from formats.hdf5_structure import open_hdf5, read_attributes, read_ends
+from formats.kinds import unreadable_as
+from system.errors import DataError, refuse_small_memory
+from system.files import atomic_write
+from utils import scene_name
 
 FORMAT = STORE_FORMAT
 # Rows and columns of the pieces in which a scene is packed.
@@ -105,7 +106,7 @@ def write_part(path: Path, scene: Scene) -> None:
             dataset.attrs["wavelengths"] = np.asarray(scene.wavelengths, dtype=np.float64)
         f.flush()
         content = f.id.get_file_image()
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -135,7 +136,7 @@ def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any])
     needed = sum(Path(part).stat().st_size for part in parts) * 1.02 + 2**20
     if shutil.disk_usage(Path(path).parent).free < needed:
         raise DataError(path, "the disk is full", f"free {needed / 1e6:.0f} MB and run the same command again")
-    with replacing(path) as temporary, open_hdf5(temporary, "w") as store:
+    with atomic_write(path) as temporary, open_hdf5(temporary, "w") as store:
         store.attrs.update({"format": FORMAT, **attributes})
         group = store.create_group("scenes", track_order=True)
         for part in parts:

@@ -13,9 +13,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 
-from data.errors import DataError
-from data.facts import AUGMENTATIONS
-from utils import random_generator, sent_to
+from facts import AUGMENTATIONS
+from system.devices import send_to
+from system.errors import DataError
+from utils import random_generator
 
 Image = TypeVar("Image", np.ndarray, torch.Tensor)
 
@@ -163,4 +164,4 @@ class PatchStream:
         mine = mine if len(mine) else items[:1]
         batch = self.source.batch(mine // AUGMENTATIONS, mine % AUGMENTATIONS)
         batch.weight = weight
-        return batch.map(lambda x: sent_to(self.device, x).contiguous(memory_format=torch.channels_last))
+        return batch.map(lambda x: send_to(self.device, x).contiguous(memory_format=torch.channels_last))

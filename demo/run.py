@@ -7,13 +7,14 @@ import torch
 
 import pictures
 from config import DemoConfig, TrainConfig
-from demo.scenes import write_demo_data
+from demo.synthetic import write_demo_data
 from evaluation import results, scoring
-from evaluation.scenes import SceneSet
+from evaluation.scene_sets import SceneSet
 from models import build_model, weights
 from models.network import Network
+from system.errors import Interrupted
+from system.files import atomic_write
 from trainer import Trainer
-from utils import Interrupted, replacing
 
 # x2 and a narrow network, because at x4 more steps are needed than fit into some minutes.
 RECIPE = {
@@ -87,6 +88,6 @@ def _draw(model: Network, scenes: SceneSet, device: torch.device, path: Path) ->
     output = scoring.super_resolve(model, scene, device)
     ms, lms, gt = map(scoring.as_image, (scene.ms, scene.lms, scene.gt))
     sheet = pictures.comparison(ms, lms, output, gt, scene.wavelengths)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         sheet.save(temporary, format="PNG")
     return path

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from data.facts import published_split
 from evaluation import scoring
 from evaluation.published import bicubic_row
 from evaluation.results import mean_row
-from evaluation.scenes import SceneSet
+from evaluation.scene_sets import SceneSet
+from facts import published_split
 from models import build_model
 
 # One 8-bit scene of CAVE's twelve divided by 255 instead of 65535 lowers the mean by this many dB.

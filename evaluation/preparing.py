@@ -6,7 +6,7 @@ from config import PrepareConfig
 from data.export import export
 from data.prepare import prepare as write_stores
 from evaluation.bicubic_check import check_stores
-from utils import Interrupted, given_by, signal_of
+from system.errors import Interrupted, naming_flag, signal_of
 
 
 def prepare(config: PrepareConfig) -> list[Path]:
@@ -16,7 +16,7 @@ def prepare(config: PrepareConfig) -> list[Path]:
         Interrupted: after Ctrl-C or SIGTERM, when the scenes that are done are safe.
     """
     try:
-        with given_by("raw_dir", config.raw_dir), given_by("unlabelled_lr_dir", config.unlabelled_lr_dir):
+        with naming_flag("raw_dir", config.raw_dir), naming_flag("unlabelled_lr_dir", config.unlabelled_lr_dir):
             stores, written = write_stores(config)
     except KeyboardInterrupt as stop:
         raise Interrupted(signal_of(stop), "the scenes that are done are kept; the same command goes on") from stop

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.facts import DATASETS, published_split
+from facts import DATASETS, published_split
 
 
 @dataclass(frozen=True)

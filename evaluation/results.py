@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from data.facts import PROTOCOLS
 from evaluation.samples import Samples
-from evaluation.scenes import SceneSet
+from evaluation.scene_sets import SceneSet
+from facts import PROTOCOLS
 from metrics import METRICS
-from utils import as_utf8, replacing, scene_name
+from system.files import atomic_write
+from utils import as_utf8, scene_name
 
 # The columns of the printed table.
 PRINTED = ("MPSNR", "MSSIM", "MSSIM_gaussian", "SAM", "ERGAS", "CrossCorrelation", "RMSE")
@@ -81,7 +82,7 @@ def write(
     }
     if keep is not None:
         content |= {"wavelengths": keep.wavelengths, "bands": keep.bands}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)
 

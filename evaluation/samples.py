@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 import pictures
-from evaluation.scenes import TestScene
+from evaluation.scene_sets import TestScene
 from metrics import band_mse, psnr
-from utils import UserError, refuse_small_memory, replacing, scene_name
+from system.errors import UserError, refuse_small_memory
+from system.files import atomic_write
+from utils import scene_name
 
 # HR pixels along a crop's edge, and how many scenes of 31 bands leave one: together some 4 MB.
 EDGE, SCENES, BANDS = 96, 3, 31
@@ -94,7 +96,7 @@ class Samples:
         for k, sample in enumerate(self.kept):
             arrays |= {f"{name}_{k}": getattr(sample, name) for name in ("ms", "lms", "gt", "output")}
         # Given a path, savez would add an extension of its own.
-        with replacing(path) as temporary, open(temporary, "wb") as f:
+        with atomic_write(path) as temporary, open(temporary, "wb") as f:
             np.savez_compressed(f, **arrays)
         return [path]
 

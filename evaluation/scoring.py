@@ -11,10 +11,13 @@ from tqdm import tqdm
 
 import pictures
 from evaluation.samples import Samples
-from evaluation.scenes import SceneSet, TestScene
+from evaluation.scene_sets import SceneSet, TestScene
 from metrics import UnscoredBandWarning, band_mse, psnr, quality_assessment
+from system.devices import without_tf32
+from system.errors import UserError
+from system.files import atomic_write
 from training.processes import World
-from utils import UserError, file_name, progress_bar, replacing, without_tf32
+from utils import file_name, progress_bar
 
 
 @torch.inference_mode()
@@ -115,9 +118,9 @@ def save_images(folder: Path, scene: TestScene, output: np.ndarray) -> list[Path
     """Write <scene>.mat (key sr, H x W x C single) and <scene>.png: LR, bicubic, SR, HR and the errors."""
     cube_path, picture_path = (folder / f"{file_name(scene.name)}{e}" for e in (".mat", ".png"))
     # Given a path, savemat would add an extension of its own.
-    with replacing(cube_path) as temporary, open(temporary, "wb") as f:
+    with atomic_write(cube_path) as temporary, open(temporary, "wb") as f:
         scipy.io.savemat(f, {"sr": output}, do_compression=True)
     panels = pictures.comparison(as_image(scene.ms), as_image(scene.lms), output, as_image(scene.gt), scene.wavelengths)
-    with replacing(picture_path) as temporary:
+    with atomic_write(picture_path) as temporary:
         panels.save(temporary, format="PNG")
     return [cube_path, picture_path]

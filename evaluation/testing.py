@@ -13,19 +13,21 @@ from torch import nn
 
 from config import TestConfig
 from data.bands import BandList
-from data.errors import as_flags
-from data.folders import unique_by_name
 from evaluation import results, scoring
 from evaluation.samples import Samples
-from evaluation.scenes import SceneSet
+from evaluation.scene_sets import SceneSet
+from formats.folders import unique_by_name
 from models import build_model, weights
 from models.any_bands import BandPlan, plan_bands
 from models.network import Network
 from models.precision import DEVIATIONS
 from models.predictor import Predictor, with_arithmetic
+from system.devices import select_device, warn_of_slow_bf16
+from system.errors import UserError, as_flags
+from system.files import exclusive_lock, explaining_write_errors
 from training.checkpoint import RUN_FILES
 from training.processes import World
-from utils import UserError, as_utf8, file_name, only_here, say, select_device, warn_of_slow_bf16, writing
+from utils import as_utf8, file_name, print_line
 
 # Weights that are called alike in every run's folder; results are called after the folder.
 RUN_WEIGHTS = (*RUN_FILES, results.BEST_WEIGHTS)
@@ -60,7 +62,7 @@ def test(config: TestConfig) -> list[Path]:
     method = _method_of(config)
     scenes = SceneSet(config.test_dir, "test_dir", method.n_scale, config.protocol, config.data_test_num)
     result_path = Path(config.result_path).expanduser()
-    with writing(result_path):
+    with explaining_write_errors(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
     if config.save_images:
         unique_by_name(scenes.path, [(file_name(name), name) for name in scenes.names], str)
@@ -69,7 +71,7 @@ def test(config: TestConfig) -> list[Path]:
     started = time.monotonic()
     keep = Samples(scenes.n_scale)
     path = result_path / f"{file_name(title)}_results.json"
-    with only_here(path) if world.is_main else contextlib.nullcontext():
+    with exclusive_lock(path) if world.is_main else contextlib.nullcontext():
         rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
         if not world.is_main:
             return []
@@ -88,7 +90,7 @@ def _planned(scenes: SceneSet, method: Method, config: TestConfig) -> BandPlan:
     plan = plan_bands(scenes.path, bands, network, config.bands, config.taper, method.sensor)
     scenes.check(bands.count)
     if plan.remark:
-        say(as_flags(plan.remark))
+        print_line(as_flags(plan.remark))
     return plan
 
 
@@ -102,7 +104,7 @@ def _as_asked(
         normalise = "bands" if plan.mode == "windows" else "none"
     if config.precision != "fp32":
         warn_of_slow_bf16(config.precision, device)
-        say(DEVIATIONS[config.precision])
+        print_line(DEVIATIONS[config.precision])
     network = with_arithmetic(method.model.placed_on(device), config.precision, config.self_ensemble)
     model = Predictor(network, method.n_scale, plan, normalise, config.back_projection)
     for is_on, suffix in (

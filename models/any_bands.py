@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from data.bands import BandList
-from data.errors import DataError
-from data.facts import SAME_BAND
 from data.spectral import apply_along_bands
+from facts import SAME_BAND
+from system.errors import DataError
 
 MODES = ("auto", "exact", "windows", "resample")
 # Distance of windows in parts of their width: at most 1.5 times the work of windows that do not overlap. Windows twice

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from data.facts import SCALES
+from facts import SCALES
 from models.network import State
 
 # Without gradients, feature maps are worked on in strips of rows of at most so many values (8 MB of float32): beside

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from data.facts import HEADROOM
+from facts import HEADROOM
 
 
 class Normalised(nn.Module):

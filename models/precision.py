@@ -5,7 +5,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from utils import allowing_tf32
+from system.devices import allow_tf32
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -34,7 +34,7 @@ class InPrecision(nn.Module):
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
         half = torch.autocast(ms.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        with allowing_tf32(self.precision == "tf32"), half:
+        with allow_tf32(self.precision == "tf32"), half:
             return self.network(ms, lms, modality).float()
 
 

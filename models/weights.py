@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from data import facts
+import facts
 from data.bands import BandList
-from data.kinds import unreadable_as
+from formats.kinds import unreadable_as
 from models import registry
 from models.network import Network, State
-from utils import UserError, refuse_small_memory, replacing, say
+from system.errors import UserError, refuse_small_memory
+from system.files import atomic_write
+from utils import print_line
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
@@ -96,7 +98,7 @@ def save_weights(
         metadata["sensor_bands"] = sensor.count
         metadata["sensor_wavelengths"] = [] if sensor.centres is None else [float(w) for w in sensor.centres]
     state._metadata[METADATA_KEY] = metadata
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 
@@ -195,7 +197,9 @@ def architecture_of(
     if "n_ovls" in entry.settings:
         architecture["n_ovls"] = _told("n_ovls", _recorded("n_ovls", path, metadata), n_ovls, path)
         if architecture["n_ovls"] is None:
-            say(f'{path}: nothing tells n_ovls; the published 2 is taken (a config.json beside it may say "n_ovls": N)')
+            print_line(
+                f'{path}: nothing tells n_ovls; the published 2 is taken (a config.json beside it may say "n_ovls": N)'
+            )
             architecture["n_ovls"] = 2
     if "n_scale" not in architecture:
         architecture["n_scale"] = _told("n_scale", _recorded("n_scale", path, metadata), n_scale, path)
@@ -359,7 +363,7 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
         metadata = config if isinstance(config, dict) else metadata
         keys = list(map(str, content))
         if found[0] in RUNNING_MEANS[1:] and len(found) > 1:
-            say(f"{path}: the weights' running mean ({found[0]}) is taken, not {found[1]}")
+            print_line(f"{path}: the weights' running mean ({found[0]}) is taken, not {found[1]}")
         content = content[found[0]]
     tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
     for name, tensor in tensors.items():
@@ -379,7 +383,7 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
     if entry := registry.of_state(state):
         state, remark = entry.make.completed(state)
         if remark:
-            say(f"{path}: {remark}")
+            print_line(f"{path}: {remark}")
     return state, metadata
 
 

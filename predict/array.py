@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+import formats
 from config import PredictConfig
-from data import rasters
-from data.errors import as_parameters
 from predict import tiles
-from predict.network import DeviceNetwork
+from predict.device_network import DeviceNetwork
 from predict.scene import SceneUpscaling
-from utils import UserError, say
+from system.errors import UserError, as_parameters
+from utils import print_line
 
 
 def super_resolve(
@@ -70,11 +70,11 @@ def super_resolve(
     }
     config = PredictConfig(**settings)
     config.check_given()
-    raster = rasters.from_array(image, _centres(wavelengths, image.shape[2]))
+    raster = formats.from_array(image, _centres(wavelengths, image.shape[2]))
     remarks: list[str] = []
     scene = SceneUpscaling(raster, DeviceNetwork(model, config, remarks.append), config, remarks.append)
     for remark in map(as_parameters, remarks):
-        say(remark) if verbose else warnings.warn(remark, stacklevel=2)
+        print_line(remark) if verbose else warnings.warn(remark, stacklevel=2)
     return _masked_like(image, scene.to_array(image.dtype, verbose), scene.scale)
 
 

@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+import formats
 from config import PredictConfig, affecting
-from data import rasters
-from data.errors import as_flags
-from data.rasters.base import given_wavelengths, wavelengths_file
+from formats.raster import given_wavelengths, wavelengths_file
 from predict import report
+from predict.device_network import DeviceNetwork
 from predict.findings import Comparison
-from predict.network import DeviceNetwork
 from predict.progress import Progress
 from predict.scene import SceneState, SceneUpscaling
+from system.errors import Interrupted, UserError, as_flags, signal_of
+from system.files import atomic_write, exclusive_lock, explaining_write_errors
 from training.processes import World, naming_lost_peers
-from utils import Interrupted, UserError, as_utf8, only_here, replacing, say, shown, signal_of, writing
+from utils import as_utf8, print_line, sanitize_for_terminal
 
 
 def predict(config: PredictConfig) -> list[Path]:
@@ -46,12 +47,12 @@ def predict(config: PredictConfig) -> list[Path]:
         given_wavelengths(config.wavelengths)
     if config.report:
         report.check_library()
-    network = DeviceNetwork(config.model_dir, config, say)
+    network = DeviceNetwork(config.model_dir, config, print_line)
     world = World(network.device)
-    if source.is_file() or rasters.is_band_folder(source):
+    if source.is_file() or formats.is_band_folder(source):
         target = _target(config.output, source)
         return _predict_scene(source, target, _picture_of(target, config), network, config, world)
-    scenes = rasters.scenes_below(source, rasters.CubeOptions.of(config))
+    scenes = formats.scenes_below(source, formats.CubeOptions.of(config))
     if not scenes:
         raise UserError(f"--input {source}: no scene below it (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs)")
     return _predict_scenes(scenes, source, Path(config.output), network, config, world)
@@ -83,20 +84,20 @@ def _predict_scenes(
         raise UserError(f"--output {folder}: that is the folder of the input itself; choose another")
     # Results of an earlier call below the input are no input.
     scenes = [path for path in scenes if folder.resolve() not in path.resolve().parents]
-    targets = {path: folder / path.relative_to(source).with_name(rasters.output_name(path)) for path in scenes}
+    targets = {path: folder / path.relative_to(source).with_name(formats.output_name(path)) for path in scenes}
     alike = Counter(target.with_suffix("") for target in targets.values())
     written, failed = [], []
     for path in scenes[world.rank :: world.size]:
         target = targets[path]
         if target.exists() and not config.overwrite:
-            tqdm.write(shown(f"{target}: is there already; --overwrite 1 makes it anew"))
+            tqdm.write(sanitize_for_terminal(f"{target}: is there already; --overwrite 1 makes it anew"))
             continue
         try:
             picture = _picture_of(target, config, is_stem_shared=alike[target.with_suffix("")] > 1)
             written += _predict_scene(path, target, picture, network, config, World.alone())
         except UserError as error:
             failed.append(path.name)
-            tqdm.write(shown(f"failed: {error.on_command_line()}"))
+            tqdm.write(sanitize_for_terminal(f"failed: {error.on_command_line()}"))
     written, failed = (sum(world.gather(share), []) for share in (written, failed))
     if failed and world.is_main:
         print(
@@ -121,16 +122,16 @@ def _target(output: str, source: Path) -> Path:
     """The path that --output means for one scene: a file by its extension, else a folder to put it into."""
     path = Path(output)
     is_folder = path.is_dir() or output.endswith(("/", os.sep))
-    if path.suffix.lower() in rasters.KIND_OF_EXTENSION and not is_folder:
+    if path.suffix.lower() in formats.KIND_OF_EXTENSION and not is_folder:
         return path
     if source.is_dir():
         return path
     if path.suffix and not is_folder:
         raise UserError(
             f"--output {path}: {path.suffix} is no known format; end it with one of "
-            f"{', '.join(rasters.KIND_OF_EXTENSION)}, or with / for a folder"
+            f"{', '.join(formats.KIND_OF_EXTENSION)}, or with / for a folder"
         )
-    return path / rasters.output_name(source)
+    return path / formats.output_name(source)
 
 
 @dataclass
@@ -138,7 +139,7 @@ class _Work:
     """One scene being made larger in the process that writes."""
 
     scene: SceneUpscaling
-    output: rasters.Output
+    output: formats.Output
     picture: Path | None
     progress: Progress
 
@@ -180,11 +181,11 @@ def _predict_held(
     with naming_lost_peers(world, lambda: f"; {kept}; the reason may stand above"):
         kept = ""
         try:
-            with writing(work.output.path):
+            with explaining_write_errors(work.output.path):
                 work.progress.begin(work.scene)
                 work.output.reserve()
                 cube = _values(work)
-                say(_summary(work.scene))
+                print_line(_summary(work.scene))
                 return _finished(work, cube)
         except KeyboardInterrupt as stop:
             raise Interrupted(signal_of(stop), work.progress.left_behind(work.scene)) from stop
@@ -193,8 +194,8 @@ def _predict_held(
             raise
 
 
-def _open(path: Path, network: DeviceNetwork, config: PredictConfig) -> rasters.Raster:
-    return rasters.open_raster(path, rasters.CubeOptions.of(config, network.bands.count))
+def _open(path: Path, network: DeviceNetwork, config: PredictConfig) -> formats.Raster:
+    return formats.open_raster(path, formats.CubeOptions.of(config, network.bands.count))
 
 
 def _start(
@@ -208,12 +209,12 @@ def _start(
 ) -> _Work:
     """Open a scene and its result, and plan the work; nothing is written."""
     raster = _open(path, network, config)
-    output = rasters.Output(target, raster, network.n_scale)
-    made = held.enter_context(only_here(output.path))
+    output = formats.Output(target, raster, network.n_scale)
+    made = held.enter_context(exclusive_lock(output.path))
     _refuse_standing(raster, output, picture, config.overwrite)
     _refuse_full_disk(output)
     progress = Progress(output, _fingerprint(raster, network, config))
-    scene = SceneUpscaling(raster, network, config, lambda text: say(as_flags(text)), progress.state, world)
+    scene = SceneUpscaling(raster, network, config, lambda text: print_line(as_flags(text)), progress.state, world)
     output.describe(scene.understood)
     # From here on the folder is the result's, whatever becomes of it.
     made.clear()
@@ -237,12 +238,12 @@ def _finished(work: _Work, cube: np.ndarray) -> list[Path]:
         return work.output.finish(cube)
     drawn = report.draw(Comparison(scene.raster, cube, scene.calibration, scene.scale, scene.bands, scene.has_data))
     # The picture is on the disk before the result appears, and appears after it.
-    with replacing(work.picture) as temporary:
+    with atomic_write(work.picture) as temporary:
         temporary.write_bytes(drawn)
         return [*work.output.finish(cube), work.picture]
 
 
-def _refuse_standing(raster: rasters.Raster, output: rasters.Output, picture: Path | None, overwrite: bool) -> None:
+def _refuse_standing(raster: formats.Raster, output: formats.Output, picture: Path | None, overwrite: bool) -> None:
     """Refuse to write over the input, or over what is there already."""
     inputs = {p.resolve() for p in (raster.path, *raster.files)}
     for path in output.misleading_paths():
@@ -257,11 +258,11 @@ def _refuse_standing(raster: rasters.Raster, output: rasters.Output, picture: Pa
             continue
         if not overwrite:
             raise UserError(f"--output {path}: is there already; choose another name, or --overwrite 1")
-        if path.is_dir() and not (output.kind == "png" and rasters.holds_only_pictures(path)):
+        if path.is_dir() and not (output.kind == "png" and formats.holds_only_pictures(path)):
             raise UserError(f"--output {path}: a folder with other things in it stands there; choose another name")
 
 
-def _refuse_full_disk(output: rasters.Output) -> None:
+def _refuse_full_disk(output: formats.Output) -> None:
     """Refuse to begin on a disk that has no room for the whole result."""
     folder = output.path.absolute().parent
     while not folder.exists():
@@ -278,7 +279,7 @@ def _refuse_full_disk(output: rasters.Output) -> None:
         )
 
 
-def _fingerprint(raster: rasters.Raster, network: DeviceNetwork, config: PredictConfig) -> str:
+def _fingerprint(raster: formats.Raster, network: DeviceNetwork, config: PredictConfig) -> str:
     """What the tiles of a scene depend on."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
     # A file of wavelengths may have changed since.

@@ -9,8 +9,8 @@ import torch
 
 import pictures
 from data.imresize import enlarge, resize_batch
-from data.rasters import Raster
-from data.rasters.values import Calibration
+from formats import Raster
+from formats.calibration import Calibration
 from models.any_bands import BandPlan
 from predict.scene import HALO
 

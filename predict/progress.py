@@ -7,9 +7,10 @@ import zipfile
 
 import numpy as np
 
-from data.rasters import Output
+from formats import Output
 from predict.scene import SceneState, SceneUpscaling
-from utils import replacing, say
+from system.files import atomic_write
+from utils import print_line
 
 # Saving the state takes no more than one part in so many of the time.
 SAVING_SHARE = 20
@@ -45,7 +46,7 @@ class Progress:
             return
         scene.restore(self.state)
         self.state = None
-        say(f"{self._output.path}: going on after {scene.done} of {len(scene.plan.tiles)} tiles")
+        print_line(f"{self._output.path}: going on after {scene.done} of {len(scene.plan.tiles)} tiles")
 
     def save(self, scene: SceneUpscaling) -> None:
         """Note how far a scene is; large seams, which take long to write, less often than small ones."""
@@ -71,7 +72,7 @@ class Progress:
             content["peaks"] = state.peaks.tolist()
         elif state.peaks[0] != 1:
             content["peak"] = float(state.peaks[0])
-        with replacing(self._path) as temporary:
+        with atomic_write(self._path) as temporary:
             temporary.write_text(json.dumps(content))
         if self._kept:
             (self._output.work / self._seams).unlink(missing_ok=True)
@@ -96,7 +97,7 @@ class Progress:
         try:
             content = json.loads(self._path.read_text())
             if content["fingerprint"] != self._fingerprint:
-                say(f"{work}: tiles of another input, other weights or settings; starting from the beginning")
+                print_line(f"{work}: tiles of another input, other weights or settings; starting from the beginning")
                 return None
             self._seams = content["seams"]
             with np.load(work / self._seams) as seams:
@@ -108,5 +109,5 @@ class Progress:
             return SceneState(*plan, peaks, content["done"], content["clipped"], below, right)
         # Incomplete files of any kind.
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            say(f"{work}: the kept tiles cannot be read ({error}); starting from the beginning")
+            print_line(f"{work}: the kept tiles cannot be read ({error}); starting from the beginning")
             return None

@@ -8,7 +8,8 @@ import numpy as np
 import pictures
 from predict import findings
 from predict.findings import Comparison
-from utils import UserError, as_utf8
+from system.errors import UserError
+from utils import as_utf8
 
 # Edge of the detail that is shown pixel for pixel.
 DETAIL = 48

@@ -10,14 +10,15 @@ import torch
 from config import PredictConfig
 from data.bands import BandList
 from data.imresize import enlarge
-from data.rasters import Raster
-from data.rasters.values import divisors_of, peaks_of, read_unit, understand
+from formats import Raster
+from formats.calibration import divisors_of, peaks_of, read_unit, understand
 from models.any_bands import plan_bands
 from models.predictor import Predictor
 from predict import tiles
-from predict.network import DeviceNetwork
+from predict.device_network import DeviceNetwork
+from system.errors import UserError, is_out_of_memory
 from training.processes import World
-from utils import UserError, is_out_of_memory, progress_bar
+from utils import progress_bar
 
 # Bicubic enlarging and degrading a window read this many LR pixels beyond it, and so equal the whole scene's.
 HALO = 4

@@ -19,7 +19,8 @@ import fire
 import torch
 
 from models.weights import load_state
-from utils import UserError, replacing
+from system.errors import UserError
+from system.files import atomic_write
 
 LIST = "pieces.json"
 
@@ -58,7 +59,7 @@ def join(folder: str, weights: str) -> None:
     state = {name: x.float() if x.dtype == torch.float16 else x for name, x in content["state"].items()}
     state = OrderedDict(state)
     state._metadata = content["metadata"]  # type: ignore[attr-defined]
-    with replacing(weights) as temporary:
+    with atomic_write(weights) as temporary:
         torch.save(state, temporary)
     print(f"wrote: {weights}")
 

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from config import TablesConfig
+from system.files import atomic_write, exclusive_lock
 from tables.comma_separated import comma_separated
 from tables.gather import gather
 from tables.latex import latex
 from tables.markdown import markdown
 from tables.page import page
-from utils import as_utf8, only_here, replacing
+from utils import as_utf8
 
 
 def make_tables(config: TablesConfig) -> list[Path]:
@@ -32,9 +33,9 @@ def make_tables(config: TablesConfig) -> list[Path]:
         "index.html": html,
     }
     texts = {name: as_utf8(text) for name, text in texts.items()}
-    with only_here(out_dir):
+    with exclusive_lock(out_dir):
         for name, text in texts.items():
-            with replacing(out_dir / name) as temporary:
+            with atomic_write(out_dir / name) as temporary:
                 temporary.write_text(text, encoding="utf-8", newline="")
     print(texts["tables.md"])
     return [out_dir / name for name in texts]

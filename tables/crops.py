@@ -8,10 +8,10 @@ import numpy as np
 import pictures
 from evaluation import samples
 from evaluation.samples import Sample
+from system.errors import UserError
 from tables.charts import Style, line_chart
 from tables.html import REDUCED_MARK, escaped, figure, lines_of, picture, reduced_words, spectral_axis
 from tables.rows import Report, Row, Table
-from utils import UserError
 
 HIGH_RES = Style("#111111", "", 2.2)
 BICUBIC = Style("#767676", "6 4", 1.8)

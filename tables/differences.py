@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from config import TestConfig, TrainConfig, affecting
-from data.facts import AUGMENTATIONS, published_patch, published_split
 from evaluation import published
+from facts import AUGMENTATIONS, published_patch, published_split
 from models import registry
 from objectives import OBJECTIVES
 

@@ -10,11 +10,11 @@ import objectives
 import pictures
 from evaluation import published, results
 from evaluation.results import SceneResults
+from system.errors import UserError, refuse_small_memory
 from tables import curves, differences
 from tables.labels import grouped, label, phrase, place, telling_traits, words_of_scenes
 from tables.rows import OwnScene, Report, Result, Row, Table
 from tables.runs import Run, is_finished, run_of
-from utils import UserError, refuse_small_memory
 
 # What weights are of that each run's folder has beside its last ones.
 EARLIER_WEIGHTS = {results.BEST_WEIGHTS: "of the best validation", "previous.pth": "of the checkpoint before the last"}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from config import TrainConfig, affecting
-from data.facts import PROTOCOLS
 from evaluation import results
 from evaluation.results import SceneResults
+from facts import PROTOCOLS
 from models.registry import PRETRAINED
 from tables.differences import iterations_an_epoch
 from utils import as_utf8

@@ -13,11 +13,11 @@ import torch
 from spectral.io import envi
 from torch import nn
 
-from data.facts import VISIBLE, published_split
-from data.rasters import CubeOptions, Output, open_raster
-from data.rasters.values import understand
 from data.store import Scene, Store, join_parts, write_part
 from data.stream import Batch
+from facts import VISIBLE, published_split
+from formats import CubeOptions, Output, open_raster
+from formats.calibration import understand
 from models import build_model
 from models import weights as checkpoint
 

@@ -16,8 +16,8 @@ from models import build_model
 from models import weights as checkpoint
 from models.registry import trainable_names
 from predict import super_resolve
+from system.devices import configure_arithmetic
 from trainer import Trainer
-from utils import prepare_arithmetic
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -32,7 +32,7 @@ def flags_of(tiny_flags, **more):
 
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_the_released_outputs(golden, precision):
-    prepare_arithmetic(precision, DEVICE)
+    configure_arithmetic(precision, DEVICE)
     model = checkpoint.load(golden.weights_path, n_ovls=2).model.placed_on(DEVICE)
     for modality, given, expected in (
         ("spectral", ("ms", "lms"), "spectral"),
@@ -121,7 +121,7 @@ def test_graphs_have_the_losses_of_single_operations(run, tiny_flags, tmp_path, 
 
 @pytest.mark.parametrize("name", trainable_names())
 def test_every_network_trains_as_on_the_cpu(name):
-    prepare_arithmetic("fp32", DEVICE, deterministic=True)
+    configure_arithmetic("fp32", DEVICE, deterministic=True)
     torch.manual_seed(0)
     model = build_model(name, 31, 4, **({} if name == "3DFCNN" else {"n_feats": 16}))
     ms, lms = torch.rand(2, 31, 8, 8), torch.rand(2, 31, 32, 32)

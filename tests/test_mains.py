@@ -10,7 +10,7 @@ from helpers import ROOT
 
 import mains
 from mains import checked_arguments
-from utils import UserError
+from system.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from models.blocks import SSB
 from models.network import Network
 from models.precision import in_bf16
 from objectives import Task
+from system.errors import UserError
 from training.graphs import GraphedSteps
-from utils import UserError
 
 # loss(network, batch, task) -> scalar; network(ms, lms, modality) returns float32.
 Loss = Callable[[Any, Batch, Task], torch.Tensor]

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from config import TrainConfig, affecting
-from data.facts import AUGMENTATIONS
+from facts import AUGMENTATIONS
 from models.weights import is_plain, read_checkpoint
 from objectives import OBJECTIVES
-from utils import UserError, is_held, only_here, replacing, say, writing
+from system.errors import UserError
+from system.files import atomic_write, exclusive_lock, explaining_write_errors, is_locked
+from utils import print_line
 
 # What a run leaves to go on from: the newest checkpoint and the one before it.
 RUN_FILES = ("last.pth", "previous.pth")
@@ -37,7 +39,7 @@ def save_run(content: Mapping[str, Any], folder: Path, keep_previous: bool = Fal
         keep_previous: previous.pth stays, since the last.pth that is there cannot be read.
     """
     last, previous = (folder / name for name in RUN_FILES)
-    with replacing(last, None if keep_previous else previous) as temporary:
+    with atomic_write(last, None if keep_previous else previous) as temporary:
         torch.save(content, temporary)
 
 
@@ -62,7 +64,7 @@ def load_newest_run(folder: Path) -> tuple[dict[str, Any], Path]:
         try:
             return load_run(path), path
         except UserError as error:
-            say(f"{error}\ngoing back to {older.name}, the checkpoint before it")
+            print_line(f"{error}\ngoing back to {older.name}, the checkpoint before it")
     return load_run(files[-1]), files[-1]
 
 
@@ -115,10 +117,10 @@ def find_run(config: TrainConfig, held: contextlib.ExitStack) -> Path | None:
     folder = _run_to_resume(config) if config.resume else None
     if folder:
         try:
-            held.enter_context(only_here(folder))
+            held.enter_context(exclusive_lock(folder))
         except UserError as error:
             # A full disk, or a folder that may not be written, says so itself.
-            if is_held(folder):
+            if is_locked(folder):
                 raise UserError(f"{folder}: another process trains in it; wait for its end") from error
             raise
     return folder
@@ -131,7 +133,7 @@ def _run_to_resume(config: TrainConfig) -> Path | None:
     if runs := list(_runs_called(config.run_title, Path(config.save_dir).expanduser())):
         # Not by the files' times: a clock may have been set back.
         return max(runs, key=lambda run: _number_of(run, config.run_title))
-    say(f"no checkpoint of {config.run_title} under {config.save_dir}: starting from the beginning")
+    print_line(f"no checkpoint of {config.run_title} under {config.save_dir}: starting from the beginning")
     return None
 
 
@@ -139,10 +141,10 @@ def new_run(config: TrainConfig) -> Path:
     """Make <save_dir>/<title>, or <title>_2, ... where a run with a checkpoint or weights is there already."""
     base = Path(config.save_dir).expanduser() / config.run_title
     folder, number = base, 1
-    while any(folder.glob("*.pth")) or is_held(folder):
+    while any(folder.glob("*.pth")) or is_locked(folder):
         number += 1
         folder = base.with_name(f"{base.name}_{number}")
-    with writing(folder):
+    with explaining_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -155,11 +157,11 @@ def hold(folder: Path, config: TrainConfig, held: contextlib.ExitStack) -> Path:
     """
     while True:
         try:
-            held.enter_context(only_here(folder))
+            held.enter_context(exclusive_lock(folder))
             return folder
         except UserError:
             # A full disk, or a folder that may not be written.
-            if not is_held(folder):
+            if not is_locked(folder):
                 raise
             folder = new_run(config)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from data.stream import Batch
-from utils import say
+from utils import print_line
 
 Step = Callable[[Batch], torch.Tensor]
 
@@ -76,7 +76,9 @@ class GraphedSteps:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 loss = step(kept)
         except RuntimeError as error:
-            say(f"steps are not recorded as CUDA graphs, which only makes them slower: {str(error).splitlines()[0]}")
+            print_line(
+                f"steps are not recorded as CUDA graphs, which only makes them slower: {str(error).splitlines()[0]}"
+            )
             # Of a step that ended half-way, the memory of these was never computed.
             for parameter in (*self._parameters, *self._passing):
                 parameter.grad = None

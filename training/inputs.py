@@ -12,14 +12,15 @@ import objectives
 from config import FOLDERS, TrainConfig
 from data import sources
 from data.bands import SameBands
-from data.facts import DATASETS, wavelengths_of
-from data.folders import few_of
 from data.sources import Source
 from data.spectral import conversion_for, lift_matrix, read_conversion
 from data.store import Contents
 from data.stream import PatchStream
+from facts import DATASETS, wavelengths_of
+from formats.folders import few_of
+from system.errors import UserError, naming_flag
 from training.processes import World
-from utils import UserError, given_by, say
+from utils import print_line
 
 
 @dataclass
@@ -77,12 +78,12 @@ class Inputs:
                 "give other scenes"
             )
         if alike := sorted(set(labelled.bands) & set(scenes.bands)):
-            say(
+            print_line(
                 f"--{flag} {scenes.path}: {few_of(alike)} in {labelled.path} too, of another content or prepared in "
                 "another way; a network is not scored on what it was trained on, so check that the images differ"
             )
         if unlabelled and (shared := unlabelled.shared_with(scenes)):
-            say(
+            print_line(
                 f"--{flag} {scenes.path}: {few_of([there for _, there in shared])} among the unlabelled images of "
                 f"{unlabelled.path} too: the network is trained on their LR images, without HR"
             )
@@ -100,7 +101,7 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
         UserError: if something the user gave cannot work.
     """
     size, stride = config.patch
-    with given_by("train_dir_mslabel", config.train_dir_mslabel):
+    with naming_flag("train_dir_mslabel", config.train_dir_mslabel):
         labelled = sources.labelled_source(
             config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num, config.protocol
         )
@@ -138,7 +139,7 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
 def remark_on_pictures(path: str) -> None:
     """Log that pictures, unlike those of a store, are not halved as in the paper."""
     if sources.are_whole_pictures(path):
-        say(
+        print_line(
             f"{path}: pictures are taken as they are; the paper halves them, as `prepare --dataset_name DIV2K` does "
             "(some 0.2 dB in short runs on CAVE)"
         )
@@ -149,7 +150,7 @@ def _open(stream: str, config: TrainConfig) -> Source:
     size, stride = config.patch
     flag = FOLDERS[stream]
     path = getattr(config, flag)
-    with given_by(flag, path):
+    with naming_flag(flag, path):
         if stream == "rgb":
             return sources.rgb_source(path, size, stride, config.n_scale, lift_matrix(config.n_subs))
         return sources.unlabelled_source(path, size, stride, config.n_scale, config.protocol)
@@ -182,12 +183,12 @@ def _with_conversion(
         wavelengths = wavelengths_of(config.dataset_name, n_colors)
     is_released = known is not None and known.has_released_conversion
     if config.conversionMat_path or wavelengths is None or is_released:
-        with given_by("conversionMat_path", config.conversionMat_path):
+        with naming_flag("conversionMat_path", config.conversionMat_path):
             return config, read_conversion(config.conversionMat_path, n_colors, config.n_subs)
     try:
         return config, conversion_for(wavelengths, config.n_subs)
     except ValueError as error:
-        say(
+        print_line(
             f"{config.train_dir_mslabel}: {error}; RGB images and the consistency loss need the visible bands, or a "
             "matrix of your own by --conversionMat_path: training goes on without the two"
         )
@@ -202,4 +203,6 @@ def _say_unused(config: TrainConfig, opened: dict[str, Source]) -> None:
     for objective in objectives.OBJECTIVES.values():
         flag, is_asked = FOLDERS[objective.stream], not objective.switch or getattr(config, objective.switch)
         if objective.stream not in opened and getattr(config, flag) and not is_asked:
-            say(f"--{flag} is given, but the {objective.name} objective is off; --{objective.switch} 1 turns it on")
+            print_line(
+                f"--{flag} is given, but the {objective.name} objective is off; --{objective.switch} 1 turns it on"
+            )

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from metrics import METRICS
+from system.errors import UserError
+from system.files import atomic_write, explaining_write_errors
 from training.inputs import Inputs
-from utils import UserError, replacing, writing
 
 
 class RunLog:
@@ -41,7 +42,7 @@ class RunLog:
         self.objectives = objectives
         self.path, self.validation_path = folder / "log.csv", folder / "validation.csv"
         config_path = folder / "config.json"
-        with replacing(config_path) as temporary:
+        with atomic_write(config_path) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         header = ["epoch", "iteration", "lr", *objectives]
         _keep_rows(self.path, header, lambda row: _number_in(row, "iteration") <= iteration)
@@ -117,7 +118,7 @@ def git_commit() -> str | None:
 
 
 def _append(path: Path, row: Sequence[Any]) -> None:
-    with writing(path), open(path, "a", newline="") as f:
+    with explaining_write_errors(path), open(path, "a", newline="") as f:
         csv.writer(f).writerow(row)
 
 
@@ -140,7 +141,7 @@ def _keep_rows(path: Path, header: Sequence[str], keep: Callable[[dict[str, str]
             raise UserError(f"{path}: no text of numbers between commas any more; move it away") from error
         # What a stopped run has written of a row, and what others have added to one, is no row.
         rows = [row for row in found if None not in row.values() and row.keys() <= set(header) and keep(row)]
-    with replacing(path) as temporary, open(temporary, "w", newline="") as f:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="") as f:
         writer = csv.DictWriter(f, header)
         writer.writeheader()
         writer.writerows(rows)

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from objectives import OBJECTIVES
+from system.errors import UserError
 from training.processes import World
-from utils import UserError
 
 # A supervised loss is taken to diverge when its mean over a log interval is so many times the lowest mean so far,
 # both over enough mini-batches for dark patches not to matter.

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from utils import UserError, process_count
+from system.errors import UserError
+from utils import process_count
 
 CPU = torch.device("cpu")
 # What the main process says to the others where it fails for all.

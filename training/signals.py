@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from utils import Interrupted, Terminated, say, signal_of
+from system.errors import Interrupted, Terminated, signal_of
+from utils import print_line
 
 
 class StopSignals:
@@ -34,7 +35,7 @@ class StopSignals:
         if self.signal_number:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         self.signal_number = number
-        say(f"{self._words} (once more: at once)")
+        print_line(f"{self._words} (once more: at once)")
 
 
 @contextlib.contextmanager

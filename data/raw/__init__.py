@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from data.errors import DataError
-from data.rasters import CubeOptions
 from data.raw import cave, chikusei, div2k, harvard, ntire2020, own
-from data.raw.scene import RawScene
+from data.raw.raw_scene import RawScene
+from formats import CubeOptions
+from system.errors import DataError
 
 __all__ = ["RawScene", "find_scenes"]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
-from data.facts import VISIBLE
-from data.folders import LEVELS, files_below, folders_below, unique_by_name
-from data.images import read_bands
-from data.raw.scene import RawScene
+from data.raw.raw_scene import RawScene
 from data.store import Scene
+from facts import VISIBLE
+from formats.folders import LEVELS, files_below, folders_below, unique_by_name
+from formats.images import read_bands
+from system.errors import DataError
 
 # Pixels along an edge of a scene.
 SIZE = 512

@@ -6,15 +6,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data.axes import mat_axes
-from data.errors import DataError
-from data.facts import wavelengths_of
-from data.folders import find_mats
-from data.hdf5_structure import open_hdf5
-from data.mat import mat_shapes
 from data.raw.own import checked_scene
-from data.raw.scene import RawScene
+from data.raw.raw_scene import RawScene
 from data.store import Scene
+from facts import wavelengths_of
+from formats.axes import mat_axes
+from formats.folders import find_mats
+from formats.hdf5_structure import open_hdf5
+from formats.mat import mat_shapes
+from system.errors import DataError
 from utils import progress_bar
 
 # Rows and columns that are kept (from 0), rows of the test images, edge of the training images.

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
-from data.folders import find_pictures, unique_by_name
-from data.images import read_picture
 from data.imresize import imresize
-from data.raw.scene import RawScene
+from data.raw.raw_scene import RawScene
 from data.store import Scene
+from formats.folders import find_pictures, unique_by_name
+from formats.images import read_picture
+from system.errors import DataError
 
 
 def find(folder: str | Path) -> dict[str, RawScene]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
-from data.folders import LEVELS, files_below, folders_below, unique_by_name
-from data.mat import read_mat
-from data.raw.scene import RawScene
+from data.raw.raw_scene import RawScene
 from data.store import Scene
+from formats.folders import LEVELS, files_below, folders_below, unique_by_name
+from formats.mat import read_mat
+from system.errors import DataError
 
 
 def find_mat_scenes(folder: str | Path, dataset_name: str, read: Callable[[Path], Scene]) -> dict[str, RawScene]:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from data.facts import VISIBLE
 from data.raw.mats import find_mat_scenes, mat_cube
 from data.raw.own import checked_scene
-from data.raw.scene import RawScene
+from data.raw.raw_scene import RawScene
 from data.store import Scene
+from facts import VISIBLE
 
 
 def find(folder: str | Path) -> dict[str, RawScene]:

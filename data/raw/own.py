@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
-from data.folders import LEVELS, few_of, files_below, unique_by_name
-from data.rasters import CubeOptions, open_raster, scenes_below
-from data.rasters.bands import band_files
-from data.rasters.base import DEFAULTS, Raster, wavelengths_file
-from data.rasters.gaps import filled, mark_in
-from data.rasters.values import LARGEST_FLOAT, understand
-from data.raw.scene import RawScene
+from data.raw.raw_scene import RawScene
 from data.store import Scene
-from utils import say
+from formats import CubeOptions, open_raster, scenes_below
+from formats.band_pictures import band_files
+from formats.calibration import LARGEST_FLOAT, understand
+from formats.folders import LEVELS, few_of, files_below, unique_by_name
+from formats.nodata import filled, mark_in
+from formats.raster import DEFAULTS, Raster, wavelengths_file
+from system.errors import DataError
+from utils import print_line
 
 # Version of the rules for values; another number makes stores of own cubes anew.
 RULES = 3
@@ -90,11 +90,13 @@ def _without_gaps(raster: Raster, nodata: float | None) -> np.ndarray:
     if not missing.any():
         return cube
     if there is not None and not there.all():
-        say(f"{raster.path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
+        print_line(f"{raster.path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
     if marked.any():
-        say(f"{raster.path}: {marked.mean():.1%} of its values are {mark:g}, the nodata value; they are interpolated")
+        print_line(
+            f"{raster.path}: {marked.mean():.1%} of its values are {mark:g}, the nodata value; they are interpolated"
+        )
     if empty := [str(k + 1) for k in np.flatnonzero(missing.all(axis=(0, 1)))]:
-        say(f"{raster.path}: bands without any data become copies of their neighbours: {few_of(empty)}")
+        print_line(f"{raster.path}: bands without any data become copies of their neighbours: {few_of(empty)}")
     return filled(cube, missing)
 
 

@@ -21,7 +21,7 @@ from models import build_model, weights
 from models.weights import load_state, save_weights
 from objectives import LABELLED, MIXUP
 from predict import super_resolve
-from utils import UserError
+from system.errors import UserError
 
 WAVES = np.linspace(450, 850, 12)
 

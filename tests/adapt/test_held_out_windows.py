@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapt.windows import split_scene
-from data.errors import DataError
+from system.errors import DataError
 
 
 @settings(max_examples=60, deadline=None)

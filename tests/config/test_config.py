@@ -5,8 +5,8 @@ import mains
 import objectives
 from config import TestConfig, TrainConfig
 from config.page import CONFIGS, flags_page
+from system.errors import UserError
 from trainer import published_rate
-from utils import UserError
 
 
 def train_config(**flags):

@@ -6,9 +6,9 @@ import pytest
 from helpers import write_store
 
 from data.bands import BandList, SameBands
-from data.errors import DataError
 from models import build_model
 from models.weights import save_weights
+from system.errors import DataError
 
 VIS = np.linspace(400, 700, 16)
 SETS = {"reversed": VIS[::-1], "infrared": np.linspace(900, 1700, 16), "fewer": VIS[:12], "shifted": VIS + 2.5}

@@ -16,11 +16,11 @@ import tifffile
 from helpers import larger, write_larger
 from PIL import Image
 
-from data.errors import DataError
-from data.rasters import CubeOptions, open_raster
-from data.rasters.values import understand
+from formats import CubeOptions, open_raster
+from formats.calibration import understand
 from models import build_model
 from models.weights import save_weights
+from system.errors import DataError
 
 HEIGHT, WIDTH, BANDS, SCALE = 36, 40, 6, 2
 CUBE = np.random.default_rng(3).integers(100, 9000, (HEIGHT, WIDTH, BANDS)).astype(np.uint16)

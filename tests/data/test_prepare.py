@@ -7,9 +7,9 @@ import rasterio
 from PIL import Image
 
 from data import prepare
-from data.facts import VISIBLE
 from data.raw import cave
 from data.store import Store
+from facts import VISIBLE
 
 
 def test_stores_hold_the_raw_pixels_in_their_own_type(stores):

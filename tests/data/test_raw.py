@@ -5,12 +5,12 @@ import pytest
 import scipy.sparse
 import tifffile
 
-from data.images import read_picture
 from data.imresize import imresize
 from data.raw import find_scenes
 from data.sources import labelled_source, rgb_source
 from data.spectral import lift_matrix
 from data.store import Store
+from formats.images import read_picture
 
 FORMATS = ("mat5", "mat73", "npy", "npz", "hdf5", "tiff", "envi")
 

@@ -9,11 +9,11 @@ import spectral.io.envi as envi
 import tifffile
 from PIL import Image
 
-from data.errors import DataError
-from data.mat import mat_shapes, read_mat
-from data.rasters import CubeOptions, Output, open_raster
-from data.rasters.grid import Grid
 from data.raw import find_scenes
+from formats import CubeOptions, Output, open_raster
+from formats.grid import Grid
+from formats.mat import mat_shapes, read_mat
+from system.errors import DataError
 
 HEIGHT, WIDTH, BANDS = 20, 24, 7
 CUBE = np.arange(HEIGHT * WIDTH * BANDS, dtype=np.float32).reshape(HEIGHT, WIDTH, BANDS) / 4000

@@ -4,14 +4,13 @@ import pytest
 import torch
 
 from data import sources
-from data.errors import DataError
-from data.images import read_picture
 from data.imresize import imresize
 from data.sources import ScenePatches, band_means, labelled_source, rgb_source, unlabelled_source
 from data.spectral import RGB_TO_CHANNELS, lift_matrix
 from data.store import Store
 from data.stream import PatchStream, augment
-from utils import UserError
+from formats.images import read_picture
+from system.errors import DataError, UserError
 
 
 def bands_first(image):

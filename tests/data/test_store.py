@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.errors import DataError
 from data.store import Scene, Store, is_store, join_parts, part_sha256, write_part
+from system.errors import DataError
 
 ABOUT = {"dataset": "Mine", "protocol": "published", "program": "test"}
 

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from data.errors import DataError
 from data.store import Scene, Store, part_sha256, write_part
+from system.errors import DataError
 
 
 def first(f):

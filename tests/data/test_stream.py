@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.stream import Batch, PatchStream, augment
-from utils import UserError
+from system.errors import UserError
 
 
 def test_augmentations_equal_the_released_ones_in_their_order():

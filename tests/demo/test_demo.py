@@ -10,8 +10,8 @@ from helpers import scene_names
 from config import DemoConfig
 from data.spectral import colour_matching_functions
 from demo import run as demo_run
-from demo.scenes import MIRRORED, lift_photograph, spectrum_of_colour
-from utils import Interrupted
+from demo.synthetic import MIRRORED, lift_photograph, spectrum_of_colour
+from system.errors import Interrupted
 
 
 def test_lifted_spectra_have_the_colour_of_the_photograph_and_are_the_smoothest_such():

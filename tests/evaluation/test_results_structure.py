@@ -9,8 +9,8 @@ import pytest
 from helpers import PLAIN_RUN, SOME_MEAN, write_finished_run, write_results_file
 
 from evaluation import results, samples
+from system.errors import UserError
 from tables.curves import columns_in, read_columns
-from utils import UserError
 
 WAVES = list(range(400, 701, 10))
 

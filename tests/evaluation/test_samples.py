@@ -7,8 +7,8 @@ from helpers import read_scene, scene_names
 
 from data.imresize import imresize
 from evaluation import samples
-from evaluation.scenes import TestScene
-from utils import UserError
+from evaluation.scene_sets import TestScene
+from system.errors import UserError
 
 
 def test_the_busiest_window_lies_on_multiples_of_the_step_and_the_first_of_equals_is_taken():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.imresize import imresize
 from evaluation import scoring
-from evaluation.scenes import TestScene
+from evaluation.scene_sets import TestScene
 from metrics import quality_assessment
 from models import build_model
 from models import weights as checkpoint

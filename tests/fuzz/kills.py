@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import fixtures  # noqa: E402
 from helpers import OWN_CUBE, VISIBLE, tiny_network, words_of  # noqa: E402
 
-from data.rasters import open_raster  # noqa: E402
+from formats import open_raster  # noqa: E402
 from models.weights import save_weights  # noqa: E402
 
 FORMATS = ("npy", "npz", "mat", "h5", "nc", "hdr", "tif", "cog")

@@ -37,7 +37,7 @@ import torch  # noqa: E402
 from helpers import OWN_CUBE, VISIBLE, everything_on, tiny_network, words_of  # noqa: E402
 
 import mains  # noqa: E402
-from data.rasters import Output, open_raster  # noqa: E402
+from formats import Output, open_raster  # noqa: E402
 from models.weights import save_weights  # noqa: E402
 
 SECONDS = 20

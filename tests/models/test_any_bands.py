@@ -7,10 +7,10 @@ from helpers import VISIBLE, StubNetwork
 from torch import nn
 
 from data.bands import BandList
-from data.errors import DataError
 from models.any_bands import BandWindows, detectors_of, interpolation, plan_bands, spectral_windows
 from models.brightness import Normalised
 from models.predictor import Predictor
+from system.errors import DataError
 
 
 class AddsItsPosition(nn.Module):

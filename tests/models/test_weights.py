@@ -5,7 +5,8 @@ from helpers import same
 
 from models import build_model
 from models import weights as checkpoint
-from utils import UserError, replacing
+from system.errors import UserError
+from system.files import atomic_write
 
 ARCHITECTURE = {
     "name": "DeepShare",
@@ -118,9 +119,9 @@ def test_a_text_is_not_accused_of_holding_objects(tmp_path):
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "file"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("first")
-    with pytest.raises(KeyError), replacing(path) as temporary:
+    with pytest.raises(KeyError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise KeyError
     assert path.read_text() == "first"
@@ -128,7 +129,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="disk is full"), replacing(tmp_path / "file"), open("/dev/full", "w") as f:
+    with pytest.raises(UserError, match="disk is full"), atomic_write(tmp_path / "file"), open("/dev/full", "w") as f:
         f.write("x")
         f.flush()
 

@@ -14,7 +14,7 @@ from config import PredictConfig
 from data.imresize import degrade, imresize
 from evaluation import scoring as evaluator
 from predict import super_resolve, tiles
-from utils import UserError
+from system.errors import UserError
 
 
 def test_the_result_is_that_of_the_test_command():

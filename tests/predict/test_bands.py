@@ -6,7 +6,7 @@ from helpers import VISIBLE, StubNetwork, bicubic_network
 
 from data.imresize import imresize
 from predict import super_resolve
-from utils import UserError
+from system.errors import UserError
 
 
 @pytest.mark.parametrize("count", [2, 4, 8, 12, 31, 64, 900])

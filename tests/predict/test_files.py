@@ -12,7 +12,7 @@ from helpers import OWN_CUBE, reflectance_envi, tiny_network
 from PIL import Image
 from spectral.io import envi
 
-from data import rasters
+import formats
 from data.imresize import imresize
 from models import weights as checkpoint
 
@@ -33,7 +33,7 @@ def test_every_format_through_the_command(run, unlabelled_weights, tmp_path, kin
     target = tmp_path / "out" / source.name
     code, out, _ = run("predict", input=source, output=target, model_dir=unlabelled_weights)
     assert code == 0
-    result = rasters.open_raster(target)
+    result = formats.open_raster(target)
     assert (result.shape, result.dtype.newbyteorder("=")) == ((112, 112, 31), np.uint16)
     assert np.abs(result.read().astype(int) - expected_of(OWN_CUBE)).max() <= 1
     assert "28 x 28 x 31 -> 112 x 112" in out
@@ -103,7 +103,7 @@ def test_a_folder_of_scenes_with_one_that_is_bad(run, weights, tmp_path):
     assert "1 of 4 scenes failed (bad.npy)" in err
     assert f"failed: {tmp_path / 'in' / 'bad.npy'}: cannot be read" in out
     for path in ("sub/a.npy", "b.mat", "c_ms/c_ms"):
-        assert rasters.open_raster(tmp_path / "out" / path).shape == (112, 112, 31)
+        assert formats.open_raster(tmp_path / "out" / path).shape == (112, 112, 31)
         assert str(tmp_path / "out" / path) in out
     (tmp_path / "in" / "bad.npy").unlink()
     code, out, _ = run("predict", input=tmp_path / "in", output=tmp_path / "out", model_dir=weights)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from helpers import OWN_CUBE, tiny_network
 
+import formats
 from config import PredictConfig
-from data import rasters
 from models.weights import load, save_weights
 from predict import progress
-from predict.network import DeviceNetwork
+from predict.device_network import DeviceNetwork
 from predict.scene import SceneUpscaling
 
 TILES = {"tile_size": 16, "tile_overlap": 8}
@@ -56,7 +56,7 @@ def test_a_stopped_run_goes_on_with_the_tiles_that_are_done(run, unlabelled_weig
     assert code == 0
     assert "going on after 4 of 9 tiles" in out
     assert len(count) == 5
-    a, b = (rasters.open_raster(tmp_path / folder / source.name).read() for folder in ("out", "undisturbed"))
+    a, b = (formats.open_raster(tmp_path / folder / source.name).read() for folder in ("out", "undisturbed"))
     np.testing.assert_array_equal(a, b)
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -159,7 +159,7 @@ def test_what_an_earlier_version_left_is_gone_on_with(run, tmp_path):
     assert "going on after 4 of 8 tiles" in out
     assert not (tmp_path / ".larger.hdr.partial").exists()
     assert run("predict", output=tmp_path / "undisturbed.hdr", **flags)[0] == 0
-    a, b = (rasters.open_raster(tmp_path / f"{name}.hdr").read() for name in ("larger", "undisturbed"))
+    a, b = (formats.open_raster(tmp_path / f"{name}.hdr").read() for name in ("larger", "undisturbed"))
     # Its tiles were computed on another processor.
     assert np.abs(a.astype(int) - b).max() <= 1
     assert (a != b).mean() < 1e-3
@@ -182,7 +182,7 @@ def test_tiles_of_another_input_or_of_other_weights_are_not_gone_on_with(run, tm
 
 def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
-    raster, network = rasters.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config)
+    raster, network = formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config)
     scene, windows, states = SceneUpscaling(raster, network, config, lambda text: None), [], []
     scene.run(lambda *window: windows.append(window), False, lambda: states.append(copy.deepcopy(scene.state())))
     again, rest = SceneUpscaling(raster, network, config, lambda text: None, states[3]), []
@@ -197,10 +197,10 @@ def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
 
 
 def test_a_state_that_was_saved_is_read_again_as_it_was(tmp_path):
-    output = rasters.Output(tmp_path / "a.npy", rasters.from_array(OWN_CUBE), 4)
+    output = formats.Output(tmp_path / "a.npy", formats.from_array(OWN_CUBE), 4)
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
     scene = SceneUpscaling(
-        rasters.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config), config, lambda text: None
+        formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config), config, lambda text: None
     )
     first = progress.Progress(output, "mine")
     assert first.state is None

@@ -8,10 +8,10 @@ import pytest
 from helpers import OWN_CUBE, reflectance_envi
 from PIL import Image
 
+import formats
 import pictures
-from data import rasters
 from data.imresize import imresize
-from data.rasters.values import Calibration
+from formats.calibration import Calibration
 from predict import findings, report
 from predict.findings import Comparison
 
@@ -46,7 +46,7 @@ def test_the_findings_of_a_report_are_those_of_a_direct_computation(monkeypatch)
     result = imresize(image, 2)
     result[21, 33] += 0.3
     monkeypatch.setattr(findings, "STRIP_VALUES", 30 * 5 * 4 * 7)
-    found = findings.find(Comparison(rasters.from_array(image), result, Calibration("f8", 1.0), 2))
+    found = findings.find(Comparison(formats.from_array(image), result, Calibration("f8", 1.0), 2))
     for error, larger in ((found.rmse, result), (found.bicubic_rmse, imresize(image, 2))):
         expected = np.sqrt(((imresize(larger, 1 / 2) - image) ** 2).mean(axis=(0, 1)))
         np.testing.assert_allclose(error, expected, atol=1e-6)
@@ -99,7 +99,7 @@ def test_places_are_looked_for_where_data_are(tmp_path):
         holed, larger = image.copy(), result.copy()
         holed[empty] = np.nan
         larger[empty if empty[0] is ... else (slice(40, None),)] = np.nan
-        found = findings.find(Comparison(rasters.from_array(holed), larger, Calibration("f4", 1.0), 2))
+        found = findings.find(Comparison(formats.from_array(holed), larger, Calibration("f4", 1.0), 2))
         assert found.spots[0] == (10, 16)
         assert all(row < 20 for row, _ in found.spots) or empty[0] is ...
 
@@ -132,7 +132,7 @@ def holed_comparison(wavelengths=None):
     for cube, edge in ((image, 12), (result, 24)):
         cube[..., [2, 7]] = np.nan
         cube[:edge, :edge] = np.nan
-    return Comparison(rasters.from_array(image, wavelengths), result, Calibration("f4", 1.0), 2)
+    return Comparison(formats.from_array(image, wavelengths), result, Calibration("f4", 1.0), 2)
 
 
 def test_bands_without_data_have_no_error():
@@ -181,5 +181,5 @@ def test_a_scene_without_any_data_has_a_report():
     pytest.importorskip("matplotlib")
     empty = np.full((6, 5, 4), np.nan, np.float32)
     result = empty.repeat(2, axis=0).repeat(2, axis=1)
-    comparison = Comparison(rasters.from_array(empty), result, Calibration("f4", 1.0), 2)
+    comparison = Comparison(formats.from_array(empty), result, Calibration("f4", 1.0), 2)
     assert report.draw(comparison).startswith(b"\x89PNG")

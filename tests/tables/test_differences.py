@@ -2,7 +2,7 @@ import pytest
 from helpers import FULL
 
 import objectives
-from data.facts import published_split
+from facts import published_split
 from tables import differences
 
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from config import TrainConfig
 from data.stream import Batch
+from system.errors import Interrupted, Terminated
 from trainer import Trainer
 from training.backward import WorkingCopy
 from training.graphs import GraphedSteps
 from training.signals import StopSignals, resumable
-from utils import Interrupted, Terminated
 
 
 def test_two_iterations_in_bf16_come_near_the_released_losses(golden_x4, tiny_flags, monkeypatch):

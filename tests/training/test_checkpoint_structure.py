@@ -9,8 +9,8 @@ import torch
 from helpers import ROOT, TITLE, tiny_network
 
 from models import weights
+from system.errors import UserError
 from training import checkpoint
-from utils import UserError
 
 INF, NAN = float("inf"), float("nan")
 

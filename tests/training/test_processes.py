@@ -2,8 +2,9 @@
 
 import pytest
 
+from system.errors import UserError
 from training.processes import World
-from utils import UserError, is_main_process
+from utils import is_main_process
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 

@@ -18,10 +18,10 @@ from evaluation import scoring as evaluator
 from models import build_model, registry
 from models import weights as checkpoint
 from objectives import labelled_loss
+from system.errors import UserError
 from trainer import Trainer
 from training import checkpoint as runs
 from training.log import RunLog
-from utils import UserError
 
 
 def test_two_iterations_give_the_released_losses(golden_x4, tiny_flags, monkeypatch):

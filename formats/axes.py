@@ -1,0 +1,89 @@
+"""Which axes of an array are rows, columns and bands; the one place where every reader finds that out."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+
+from system.errors import DataError
+
+MAT_HEADER_BYTES = 512
+
+
+def axes_with_bands_at(band_axis: int) -> tuple[int, ...]:
+    """(rows, columns, bands) of an array whose bands are at that axis."""
+    return (*(k for k in range(3) if k != band_axis), band_axis)
+
+
+def find_band_axis(path: Path, shape: tuple[int, ...], n_wavelengths: int = 0, n_colors: int = 0) -> int:
+    """Find the axis of the bands.
+
+    It is the only axis as long as the wavelengths, else as the network's bands, else unlike two equal ones, else much
+    the shortest. An axis of length 1 is never the bands: the scene is a line of pixels, whose shape proves nothing.
+
+    Raises:
+        DataError: if none of these tells.
+    """
+    sides = [k for k in range(3) if shape[k] > 1]
+    for count in (n_wavelengths, n_colors):
+        fitting = [k for k in sides if shape[k] == count]
+        if len(fitting) == 1:
+            return fitting[0]
+    if len(sides) == 3:
+        unlike = [k for k in sides if shape.count(shape[k]) == 1]
+        if len(unlike) == 1:
+            return unlike[0]
+        order = sorted(sides, key=lambda k: shape[k])
+        if 2 * shape[order[0]] <= shape[order[1]]:
+            return order[0]
+    raise DataError(
+        path,
+        f"cannot tell which of {' x '.join(map(str, shape))} are the bands",
+        "name the axis by {band_axis} 0, 1 or 2",
+    )
+
+
+def in_matlab_order(f: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> set[str]:
+    """The names of the datasets whose axes come in reverse, since MATLAB wrote them.
+
+    MATLAB marks each, and begins the file with a header; Python's h5py leaves the axes as they are and does neither.
+    """
+    marked = {name for name, dataset in datasets.items() if "MATLAB_class" in dataset.attrs}
+    return marked or (set(datasets) if has_matlab_header(f) else set())
+
+
+def has_matlab_header(f: h5py.File) -> bool:
+    """True if an HDF5 file begins with the header of a .mat file."""
+    if f.userblock_size < MAT_HEADER_BYTES:
+        return False
+    with open(f.filename, "rb") as content:
+        return content.read(10) == b"MATLAB 7.3"
+
+
+def unmarked_axes(path: Path, band_axis: int) -> tuple[int, ...]:
+    """(rows, columns, bands) of an HDF5 array that MATLAB did not mark; in a .mat file, bands first is its order."""
+    is_reversed = band_axis == 0 and path.suffix.lower() == ".mat"
+    return (2, 1, 0) if is_reversed else axes_with_bands_at(band_axis)
+
+
+def mat_axes(path: Path, f: h5py.File) -> dict[str, tuple[int, ...]]:
+    """The order in which the axes of the arrays of a v7.3 .mat file are rows, columns and bands, {name: axes}.
+
+    Arrays that MATLAB wrote are H x W x bands in MATLAB. Of others the bands are searched, at the same axis for all:
+    where arrays of several sizes agree (LR and HR), else as `find_band_axis` finds them in the largest, else the last.
+    """
+    datasets = {n: d for n, d in f.items() if isinstance(d, h5py.Dataset) and d.shape is not None}
+    reverse = in_matlab_order(f, datasets)
+    axes = {n: tuple(range(d.ndim))[:: -1 if n in reverse else 1] for n, d in datasets.items()}
+    unmarked = {n: d.shape for n, d in datasets.items() if d.ndim == 3 and n not in reverse}
+    if not unmarked:
+        return axes
+    shapes = list(unmarked.values())
+    alike = [k for k in range(3) if len({shape[k] for shape in shapes}) == 1]
+    try:
+        largest = max(shapes, key=math.prod)
+        band_axis = alike[0] if len(alike) == 1 else find_band_axis(path, largest)
+    except DataError:
+        band_axis = 2
+    return axes | dict.fromkeys(unmarked, unmarked_axes(path, band_axis))

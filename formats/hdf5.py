@@ -1,0 +1,514 @@
+"""HDF5, netCDF-4 and MATLAB's .mat v7.3, which are HDF5; MATLAB's has its axes in reverse."""
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from formats import georeferencing, netcdf
+from formats.axes import has_matlab_header, in_matlab_order, unmarked_axes
+from formats.grid import Grid, finer_axis, held_in, is_of_axis, is_per_pixel
+from formats.hdf5_structure import check_structure, open_hdf5
+from formats.pixel_list import ImageSize, choose_scene, is_size_name, pixel_list
+from formats.raster import (
+    BAND_NAMES,
+    BLOCK_BYTES,
+    CRS_NAMES,
+    NAMES_OF_SCALING,
+    NODATA_NAMES,
+    SCALE_NAMES,
+    TRANSFORM,
+    WAVELENGTH_NAMES,
+    CubeOptions,
+    Georeference,
+    Raster,
+    Scaling,
+    checked_numbers,
+    interleave_of,
+    layout,
+    only_number,
+    say_left_out,
+    scaling_named,
+    text_of,
+    wavelengths_among,
+    windows_of,
+)
+from system.errors import DataError
+from utils import print_line
+
+# Bytes of chunks kept unpacked, so that bands stored one by one are not unpacked for every window.
+CACHE_BYTES = 2**28
+
+
+def open_raster(path: Path, options: CubeOptions) -> Raster:
+    """Open the cube of an HDF5 file, which stays on disk."""
+    check_structure(path)
+    f = open_hdf5(path, rdcc_nbytes=CACHE_BYTES)
+    arrays: dict[str, h5py.Dataset] = {}
+    f.visititems(lambda name, item: arrays.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
+    of_matlab = in_matlab_order(f, arrays)
+    key, size = _chosen(path, arrays, of_matlab, options)
+    dataset, reverse = arrays[key], key in of_matlab
+    shape = dataset.shape[:: -1 if reverse else 1]
+    if elsewhere := netcdf.points_elsewhere(dataset):
+        raise DataError(path, f"{key} is {elsewhere}", "give the file that holds the values themselves")
+    checked_numbers(path, dataset.dtype)
+    others = {n.rsplit("/", 1)[-1]: a for n, a in arrays.items() if a.ndim <= 2 and 1 < (a.size or 0) < 10000}
+    numbers = {n: a[()] for n, a in others.items() if a.dtype.kind in "fiu"}
+    numbers |= {n: v for n, v in dataset.attrs.items() if isinstance(v, np.ndarray)}
+    array: Any = dataset
+    unfolded: dict[str, Any] = {}
+    pixels = None
+    if size:
+        matrix = dataset[()].T if reverse else dataset[()]
+        pixels = pixel_list(key, matrix, size)
+        array, unfolded = pixels.cube(matrix), {"pixels": pixels, "turned": reverse}
+    elif len(shape) > 3:
+        # One cube among axes of one entry each, which its result gets back.
+        unfolded = {"single": tuple(k for k, n in enumerate(shape) if n == 1), "turned": reverse}
+        array = _Unfolded(dataset, shape, reverse)
+    if unfolded:
+        shape, reverse = array.shape, False
+    known = wavelengths_among(numbers, shape)
+    axes, wavelengths = layout(path, shape, options, known, 2 if pixels else None)
+    if not reverse and not unfolded:
+        axes = unmarked_axes(path, axes[2])
+    stored = tuple(2 - k for k in axes) if reverse else axes
+    rows, cols, bands = (shape[k] for k in axes)
+    value_scale, scaling = _scaling(path, dataset, bands)
+    return Raster(
+        path=path,
+        kind="hdf5",
+        shape=(rows, cols, bands),
+        dtype=dataset.dtype,
+        source=windows_of(array, stored),
+        files=(path,),
+        wavelengths=wavelengths,
+        wavelengths_given=known is None and wavelengths is not None,
+        band_names=_band_names(others, bands),
+        nodata=_attribute(dataset, NODATA_NAMES),
+        value_scale=value_scale,
+        scaling=scaling,
+        georeference=lambda: _georeference(f, arrays, dataset, stored, (rows, cols, bands)),
+        interleave=interleave_of(stored),
+        details={
+            **{"key": key, "axes": stored, **unfolded, "matlab": bool(of_matlab) or has_matlab_header(f)},
+            "netcdf": netcdf.is_named_so(path) or "_NCProperties" in f.attrs,
+        },
+    )
+
+
+def _chosen(
+    path: Path, arrays: Mapping[str, h5py.Dataset], of_matlab: set[str], options: CubeOptions
+) -> tuple[str, ImageSize | None]:
+    """The name of the dataset that is a file's scene, and the size of its image if that is a matrix of pixels."""
+    # References, and MATLAB's cells that they lead to, are no scenes.
+    numbers = {n: a for n, a in arrays.items() if a.shape is not None and a.dtype.kind in "fiuc"}
+    numbers |= {n: a for n, a in arrays.items() if n == options.key and a.shape is not None}
+    shapes = {n: a.shape[:: -1 if n in of_matlab else 1] for n, a in numbers.items()}
+    single = {n: a for n, a in numbers.items() if is_size_name(n) and a.size == 1 and a.dtype.kind in "fiu"}
+    return choose_scene(path, shapes, {n: np.ravel(a[()])[0] for n, a in single.items()}, options)
+
+
+class _Unfolded:
+    """A dataset without its axes of one entry, read by windows.
+
+    Args:
+        dataset: of any number of axes.
+        shape: of these as their owner counts them.
+        turned: whether they are stored in reverse.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, shape: tuple[int, ...], turned: bool) -> None:
+        self._dataset, self._turned, self._count = dataset, turned, len(shape)
+        self._kept = [k for k, n in enumerate(shape) if n != 1]
+        self.shape = tuple(shape[k] for k in self._kept)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        place: list[Any] = [0] * self._count
+        for k, chosen in zip(self._kept, index, strict=True):
+            place[k] = chosen
+        return self._dataset[tuple(place[::-1])].T if self._turned else self._dataset[tuple(place)]
+
+
+def _attribute(dataset: h5py.Dataset, names: Sequence[str]) -> float | None:
+    """The number that an attribute holds under the first of these names, or None."""
+    by_name = {name.lower(): name for name in dataset.attrs}
+    for name in filter(None, map(by_name.get, names)):
+        value = np.ravel(dataset.attrs[name])
+        if value.size == 1 and value.dtype.kind in "fiu":
+            return float(value[0])
+    return None
+
+
+def _scaling(path: Path, dataset: h5py.Dataset, bands: int) -> tuple[float | None, Scaling | None]:
+    """(value_scale, scaling) as a dataset's attributes say."""
+    said = {name: dataset.attrs[name] for name in dataset.attrs if name.lower() in NAMES_OF_SCALING}
+    for name in [n for n in said if n.lower() in SCALE_NAMES]:
+        # A factor of 0 or less says nothing.
+        if (factor := only_number(said[name])) is not None and factor <= 0:
+            del said[name]
+    return scaling_named(path, said, bands)
+
+
+def _band_names(others: Mapping[str, h5py.Dataset], bands: int) -> list[str] | None:
+    found = next((a for n, a in others.items() if n.lower() in BAND_NAMES and a.size == bands), None)
+    if found is None or found.dtype.kind not in "OS":
+        return None
+    return [text_of(name) for name in np.ravel(found[()])]
+
+
+def _georeference(
+    f: h5py.File, arrays: dict[str, h5py.Dataset], dataset: h5py.Dataset, stored: tuple[int, ...], size: tuple[int, ...]
+) -> Georeference | None:
+    """The position as this program writes it, as netCDF's conventions have it, or as a map info line."""
+    attributes = dataset.attrs
+    wkt = next((text_of(attributes[n]) for n in CRS_NAMES if n in attributes), "")
+    if TRANSFORM in attributes and np.size(attributes[TRANSFORM]) in (6, 9):
+        return Georeference(wkt, tuple(float(v) for v in np.ravel(attributes[TRANSFORM])[:6]))
+    if found := netcdf.georeference(f, arrays, dataset, stored, size):
+        return found
+    texts = {n.rsplit("/", 1)[-1].lower(): a for n, a in arrays.items() if a.shape in ((), (1,))}
+    if "map_info" not in texts:
+        return None
+    crs = texts.get("coordinate_system_string")
+    return georeferencing.from_map_info(text_of(texts["map_info"][()]), "" if crs is None else text_of(crs[()]))
+
+
+def is_copied(path: Path, like: Raster) -> bool:
+    """Whether a result of that name is a copy of its scene's file: HDF5 that is no netCDF does not become that so."""
+    return like.kind == "hdf5" and (like.details["netcdf"] or not netcdf.is_named_so(path))
+
+
+def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
+    """Write a rows x columns x bands array as an HDF5 file like the one it was made from, or a new one.
+
+    Everything else in the file is copied, but for what belongs to the old pixel grid: that is renewed, or left out.
+    """
+    is_copy = is_copied(path, like)
+    if is_copy:
+        _write_alike(path, cube, like, scale)
+    elif netcdf.is_named_so(path):
+        netcdf.write(path, cube, like, scale)
+    else:
+        _write_new(path, cube, like, scale)
+    if is_copy:
+        _read_back(path, like.details["key"], _as_stored(cube, like))
+    else:
+        _read_back(path, "image", cube.transpose(2, 0, 1) if netcdf.is_named_so(path) else cube)
+
+
+def _as_stored(cube: np.ndarray, like: Raster) -> np.ndarray:
+    """A rows x columns x bands array with the axes that the cube has in its file."""
+    if pixels := like.details.get("pixels"):
+        return pixels.matrix(cube).T if like.details["turned"] else pixels.matrix(cube)
+    array = cube.transpose(np.argsort(like.details["axes"]))
+    for axis in like.details.get("single", ()):
+        array = np.expand_dims(array, axis)
+    return array.T if like.details.get("turned") else array
+
+
+def _read_back(path: Path, key: str, array: np.ndarray) -> None:
+    """See that a file holds what was written: on a full disk HDF5 may lose the error where it frees an object.
+
+    Raises:
+        OSError: as for a full disk, where it does not.
+    """
+    try:
+        with open_hdf5(path) as f:
+            dataset = f[key]
+            is_whole = all(
+                dataset[w].tobytes() == np.ascontiguousarray(array[w]).tobytes() for w in windows_in(dataset)
+            )
+            others: list[h5py.Dataset] = []
+            f.visititems(lambda _, item: others.append(item) if isinstance(item, h5py.Dataset) else None)
+            for item in others:
+                for window in windows_in(item) if item.name != dataset.name else ():
+                    item[window]
+    # HDF5 meets what is not there with errors of several types.
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise OSError(errno.ENOSPC, f"{path} was not written") from error
+    if not is_whole:
+        raise OSError(errno.ENOSPC, f"{path} was not written")
+
+
+def windows_in(dataset: h5py.Dataset) -> Iterator[Any]:
+    """What to index a dataset by, one after the other, to go through all of it with little memory."""
+    if dataset.chunks:
+        yield from dataset.iter_chunks()
+    elif not dataset.size or not dataset.ndim:
+        yield ()
+    else:
+        step = max(1, BLOCK_BYTES // max(1, dataset.nbytes // dataset.shape[0]))
+        for first in range(0, dataset.shape[0], step):
+            yield slice(first, first + step)
+
+
+def _write_new(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
+    with open_hdf5(path, "w") as f:
+        dataset = f.create_dataset(
+            "image",
+            cube.shape,
+            cube.dtype,
+            chunks=_chunks(cube.shape),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        fill(dataset, cube)
+        netcdf.say_nodata(dataset, like.nodata)
+        netcdf.say_scaling(dataset, like)
+        if like.wavelengths is not None:
+            _add_wavelengths(f, like)
+        if like.band_names:
+            f["band_names"] = [str(name) for name in like.band_names]
+        if georeference := like.georeference():
+            dataset.attrs["crs_wkt"] = georeference.crs
+            dataset.attrs["transform"] = georeference.finer(scale).transform
+
+
+def _add_wavelengths(group: h5py.Group, like: Raster, name: str = "wavelength", is_matlab: bool = False) -> None:
+    """Add the wavelengths; for MATLAB, whose axes come in reverse, as a row of 1 x C."""
+    values = np.asarray(like.wavelengths, dtype=np.float64)
+    group[name] = values[:, None] if is_matlab else values
+    group[name].attrs["units"] = "nm"
+    if is_matlab:
+        _set_matlab_class(group[name])
+
+
+def _write_alike(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
+    header = b""
+    with open_hdf5(like.path) as source:
+        ordered = bool(source.id.get_create_plist().get_link_creation_order())
+        with open_hdf5(path, "w", userblock_size=source.userblock_size, track_order=ordered) as target:
+            copy = _Copy(source, target, cube, like, scale)
+            copy.run()
+        if source.userblock_size:
+            with open(like.path, "rb") as f:
+                header = f.read(source.userblock_size)
+    if header:
+        with open(path, "r+b") as f:
+            f.write(header)
+    say_left_out(path, copy.left_out)
+    if copy.left_elsewhere:
+        print_line(f"{path.name}: without {', '.join(copy.left_elsewhere)}, whose values stand in other files")
+
+
+class _Copy:
+    """One HDF5 file made of another, the cube in its new size.
+
+    Attributes:
+        left_out: what is not copied, since it belongs to the old pixel grid.
+        left_elsewhere: what is not copied, since its values stand in other files.
+    """
+
+    def __init__(self, source: h5py.File, target: h5py.File, cube: np.ndarray, like: Raster, scale: int) -> None:
+        self._source, self._target, self._cube, self._like = source, target, cube, like
+        height, width, bands = like.shape
+        pixels = like.details.get("pixels")
+        self._grid = Grid(height, width, bands, scale, pixels.size_names if pixels else ())
+        self.left_out: list[str] = []
+        self.left_elsewhere: list[str] = []
+        dataset = source[like.details["key"]]
+        rows, cols = like.details["axes"][:2]
+        # The scales of the cube's rows and columns say what belongs to them, whatever it is named.
+        self._scales = (
+            {_address(s) for k in (rows, cols) for s in netcdf.scales_of(dataset)[k]} if dataset.ndim == 3 else set()
+        )
+
+    def run(self) -> None:
+        """Copy everything."""
+        self._copy_group(self._source, self._target, {_address(self._source)})
+        self._attach_scales()
+        key = self._like.details["key"]
+        _say_what_is_new(self._target[key], self._source[key], self._target, self._like)
+
+    def _copy_group(self, source: h5py.Group, target: h5py.Group, above: set[int]) -> None:
+        """Copy a group with all below it.
+
+        Args:
+            above: addresses of the groups that it is in, which a link may lead back to.
+        """
+        self._copy_attributes(source, target)
+        for name in source:
+            link = source.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                self.left_elsewhere.append(f"{source.name.strip('/')}/{name}".strip("/"))
+                continue
+            if not isinstance(link, h5py.HardLink):
+                target[name] = link
+                continue
+            item = source[name]
+            if isinstance(item, h5py.Dataset):
+                self._copy_dataset(item, target, name)
+            elif not isinstance(item, h5py.Group):
+                source.copy(item, target, name)
+            # MATLAB's cells, which nothing can point to any more.
+            elif name != "#refs#" and _address(item) not in above:
+                ordered = bool(item.id.get_create_plist().get_link_creation_order())
+                group = target.create_group(name, track_order=ordered)
+                self._copy_group(item, group, above | {_address(item)})
+
+    def _copy_dataset(self, item: h5py.Dataset, target: h5py.Group, name: str) -> None:
+        path = item.name.lstrip("/")
+        if path == self._like.details["key"]:
+            self._copy_attributes(item, _write_cube(target, name, item, self._cube, self._like))
+            return
+        if netcdf.points_elsewhere(item):
+            self.left_elsewhere.append(path)
+            return
+        if h5py.check_ref_dtype(item.dtype) or item.shape is None:
+            if item.shape is None:
+                target.copy(item, target, name)
+            else:
+                self.left_out.append(path)
+            return
+        is_small = (item.size or 0) <= 16
+        belongs, renewed = self._grid.renewed(name, item[()]) if is_small else self._grid.renewed(name, None)
+        if not belongs and self._is_of_pixels(item, name):
+            belongs, renewed = True, self._renewed_axis(item, name)
+        if belongs and renewed is None:
+            self.left_out.append(path)
+        elif belongs:
+            made = target.create_dataset(name, data=_as_type_of(item, renewed))
+            self._copy_attributes(item, made)
+            if "MATLAB_class" in made.attrs and made.dtype != item.dtype:
+                _set_matlab_class(made)
+        elif item.is_scale or "DIMENSION_LIST" in item.attrs:
+            _copy_values(item, target, name)
+            self._copy_attributes(item, target[name])
+        else:
+            target.copy(item, target, name)
+            for attribute in item.attrs:
+                self._renew_attribute(item, target[name], attribute)
+
+    def _is_of_pixels(self, item: h5py.Dataset, name: str) -> bool:
+        """Whether a dataset has a value for each pixel, row or column: by its scales, else by name and shape."""
+        height, width, bands = self._like.shape
+        if _address(item) in self._scales:
+            return True
+        scales = [{_address(s) for s in axis} for axis in netcdf.scales_of(item)]
+        if scales and all(scales) and self._scales:
+            return any(own & self._scales for own in scales)
+        if any(own & self._scales for own in scales):
+            return True
+        if item.ndim == 1 and item.shape[0] in {height, width} - {bands} and item.is_scale:
+            return True
+        if item.ndim == 1 and item.shape[0] != bands and is_of_axis(name, item.shape[0], height, width):
+            return True
+        return is_per_pixel(item.shape, height, width)
+
+    def _renewed_axis(self, item: h5py.Dataset, name: str) -> np.ndarray | None:
+        """The coordinates of a row's or column's axis in its new length, or None for what has no exact ones."""
+        if item.ndim != 1:
+            return None
+        if netcdf.is_bare_dimension(item):
+            return np.zeros(item.shape[0] * self._grid.scale, item.dtype)
+        return finer_axis(item[()], self._grid.scale) if netcdf.is_coordinate(item, name) else None
+
+    def _copy_attributes(self, source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> None:
+        for name in source.attrs:
+            if name not in netcdf.POINTERS:
+                self._renew_attribute(source, target, name)
+
+    def _renew_attribute(self, source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset, name: str) -> None:
+        value = source.attrs[name]
+        # References to other objects do not outlive their file.
+        if h5py.check_ref_dtype(getattr(value, "dtype", np.dtype(int))):
+            return
+        belongs, renewed = self._grid.renewed(name, value)
+        if belongs and renewed is None:
+            self.left_out.append(f"{source.name.strip('/')} {name}".strip())
+            if name in target.attrs:
+                del target.attrs[name]
+            return
+        if belongs and isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+            renewed = np.asarray(renewed).reshape(value.shape)
+        if belongs or name not in target.attrs:
+            target.attrs[name] = renewed
+
+    def _attach_scales(self) -> None:
+        """Give the copied datasets the scales that theirs have in the source."""
+        items: list[h5py.Dataset] = []
+        self._source.visititems(lambda _, item: items.append(item) if isinstance(item, h5py.Dataset) else None)
+        copied = [item for item in items if isinstance(self._target.get(item.name), h5py.Dataset)]
+        for item in copied:
+            if item.is_scale:
+                self._target[item.name].make_scale(netcdf.scale_name(item, self._target[item.name]))
+        for item in copied:
+            for axis, scales in enumerate(netcdf.scales_of(item)):
+                for scale in scales:
+                    own = self._target.get(scale.name)
+                    if isinstance(own, h5py.Dataset) and own.shape[0] == self._target[item.name].shape[axis]:
+                        self._target[item.name].dims[axis].attach_scale(own)
+
+
+def _as_type_of(item: h5py.Dataset, values: Any) -> Any:
+    """Values in a dataset's number type if it holds them, else in a larger one: float64 for finer coordinates."""
+    values = np.asarray(values) if item.dtype.kind in "fiu" else values
+    if item.dtype.kind not in "fiu" or values.dtype.kind not in "fiu":
+        return values
+    if item.dtype.kind == "f":
+        # Sizes are already in the type that holds them.
+        return values if values.dtype.itemsize < 8 else values.astype(item.dtype)
+    held = held_in(values, item.dtype)
+    return held if held.dtype.kind in "iu" else values.astype(np.float64)
+
+
+def _set_matlab_class(dataset: h5py.Dataset) -> None:
+    """Name a dataset's number type as MATLAB does; its readers convert the values to that type."""
+    classes = {"float32": "single", "float64": "double"}
+    dataset.attrs["MATLAB_class"] = np.bytes_(classes.get(dataset.dtype.name, dataset.dtype.name))
+
+
+def _copy_values(item: h5py.Dataset, target: h5py.Group, name: str) -> None:
+    """Copy a dataset without its attributes."""
+    text = h5py.check_string_dtype(item.dtype)
+    if text is not None and text.length is None:
+        # HDF5 copies the fill value of texts as an address in the old file.
+        target.create_dataset(name, data=item[()], dtype=item.dtype)
+    else:
+        target.copy(item, target, name, without_attrs=True)
+
+
+def _say_what_is_new(target: h5py.Dataset, source: h5py.Dataset, root: h5py.File, like: Raster) -> None:
+    """Write down what the file did not say and its user did."""
+    said = _attribute(source, NODATA_NAMES)
+    if like.nodata is not None and not np.array_equal(
+        [like.nodata], [np.nan if said is None else said], equal_nan=True
+    ):
+        netcdf.say_nodata(target, like.nodata)
+    if (like.value_scale, like.scaling) != _scaling(like.path, source, like.shape[2]):
+        for name in [n for n in target.attrs if n.lower() in NAMES_OF_SCALING]:
+            del target.attrs[name]
+        netcdf.say_scaling(target, like)
+    # A dataset of that name that holds no wavelengths stays, and readers look for the next name.
+    name = next((n for n in WAVELENGTH_NAMES if n not in root), None)
+    if like.wavelengths_given and name:
+        _add_wavelengths(root, like, name, "MATLAB_class" in target.attrs)
+
+
+def _address(item: h5py.Group | h5py.Dataset) -> int:
+    return h5py.h5o.get_info(item.id).addr
+
+
+def _write_cube(target: h5py.Group, name: str, item: h5py.Dataset, cube: np.ndarray, like: Raster) -> h5py.Dataset:
+    array = _as_stored(cube, like)
+    options = {"chunks": item.chunks, "compression": item.compression, "compression_opts": item.compression_opts}
+    options |= {"shuffle": item.shuffle, "fletcher32": item.fletcher32, "fillvalue": item.fillvalue}
+    dataset = target.create_dataset(name, array.shape, cube.dtype, **options)
+    fill(dataset, array)
+    return dataset
+
+
+def _chunks(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return (min(64, shape[0]), min(64, shape[1]), shape[2])
+
+
+def fill(dataset: h5py.Dataset, array: np.ndarray) -> None:
+    """Write an array into a dataset of its shape piece by piece."""
+    for window in windows_in(dataset):
+        dataset[window] = array[window]

@@ -1,0 +1,141 @@
+"""Pictures: RGB ones, and single bands."""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from formats.kinds import unreadable_as
+from system.errors import DataError
+from system.files import refuse_irregular
+from system.machine import free_memory
+
+# Scenes from the air are larger than what Pillow takes for an attack.
+Image.MAX_IMAGE_PIXELS = None
+# Above so many bytes, a picture that is packed to less than a 500th holds nothing that was photographed.
+LARGE, MOST_PACKED = 2**30, 500
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read an RGB picture as H x W x 3, uint8 or uint16; grey becomes three equal channels, alpha goes."""
+    pixels = _read_image(path)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.ndim != 3 or pixels.shape[2] not in (2, 3, 4):
+        raise DataError(path, f"{pixels.shape} is not an RGB picture", "take it out of the folder")
+    if pixels.shape[2] == 2:
+        pixels = np.repeat(pixels[:, :, :1], 3, axis=2)
+    return np.ascontiguousarray(pixels[:, :, :3])
+
+
+def read_grey(path: Path, together: int = 1) -> np.ndarray:
+    """Read one band's picture, H x W, 8 or 16 bits; of grey with alpha, or equal colours, the first channel.
+
+    Args:
+        path: of the picture.
+        together: pictures of its size that the memory has to hold.
+    """
+    pixels = _read_image(path, together)
+    if pixels.ndim == 3 and pixels.shape[2] == 2:
+        # Grey with alpha.
+        return pixels[:, :, 0]
+    if pixels.ndim == 3:
+        if not (pixels[:, :, :1] == pixels[:, :, : min(3, pixels.shape[2])]).all():
+            raise DataError(path, "a colour picture, where one band is needed", "is this a CAVE scene?")
+        pixels = pixels[:, :, 0]
+    return pixels
+
+
+def read_bands(paths: Sequence[Path]) -> np.ndarray:
+    """Read one picture a band, in their order, as H x W x C.
+
+    Raises:
+        DataError: for a damaged picture, or one unlike the first.
+    """
+    bands = [read_grey(path, len(paths) - k) for k, path in enumerate(paths)]
+    for path, band in zip(paths, bands, strict=True):
+        if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
+            raise DataError(
+                path,
+                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but the first band has "
+                f"{bands[0].shape[1]}x{bands[0].shape[0]} of {bands[0].dtype}",
+                "copy the scene again",
+            )
+    return np.stack(bands, axis=-1)
+
+
+def _refuse_bomb(path: Path, width: int, height: int, size: int, together: int) -> None:
+    """Refuse a picture that says to be larger, unpacked, than it can be or than there is room for."""
+    says = f"says to have {width} x {height} pixels, {size / 1e9:.1f} GB"
+    if size > max(LARGE, MOST_PACKED * path.stat().st_size):
+        raise DataError(path, f"{says}, in {path.stat().st_size / 1e6:.1f} MB: no photograph", "take it away")
+    free = free_memory()
+    if free and size * together > free / 2:
+        words = f"{says}, and {together} such" if together > 1 else says
+        raise DataError(path, f"{words} are more than half of the free memory", "cut it up, or close other programs")
+
+
+def _read_image(path: Path, together: int = 1) -> np.ndarray:
+    refuse_irregular(path)
+    try:
+        pixels = _read_with_pillow(path, together)
+    except MemoryError as error:
+        raise DataError(path, "the memory is too small to read it", "close other programs") from error
+    except PermissionError as error:
+        raise DataError(path, "may not be read", "ask its owner for the permission") from error
+    # Pillow raises these for damaged files, depending on where they break.
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
+        remedies = "copy it again, or save it as PNG, or take it away", "save it as PNG, or take it away"
+        raise unreadable_as(path, "a PNG, JPEG, TIFF or BMP picture", "picture", remedies, error) from error
+    if pixels.dtype.kind == "f":
+        pixels = _to_16_bits(path, pixels)
+    if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
+        # Older Pillow reads 16-bit PNG as 32-bit integers.
+        pixels = pixels.astype(np.uint16)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(path, f"pixels of type {pixels.dtype}, where 8 or 16 bits are needed", "convert it to PNG")
+    return pixels
+
+
+def _read_with_pillow(path: Path, together: int) -> np.ndarray:
+    try:
+        with Image.open(path) as opened:
+            size = opened.width * opened.height * len(opened.getbands()) * (2 if "16" in opened.mode else 1)
+            _refuse_bomb(path, opened.width, opened.height, size, together)
+            # Reading does not look at the checksums of PNG's pieces.
+            if opened.format == "PNG":
+                opened.verify()
+        with Image.open(path) as opened:
+            image: Image.Image = opened
+            if image.mode in ("P", "PA", "1", "CMYK", "YCbCr", "LAB", "HSV"):
+                image = image.convert("RGB")
+            return np.array(image)
+    except UnidentifiedImageError:
+        with open(path, "rb") as f:
+            if f.read(2) not in (b"II", b"MM"):
+                raise
+        return _read_with_tifffile(path, together)
+
+
+def _read_with_tifffile(path: Path, together: int) -> np.ndarray:
+    """Read the first page of a TIFF that Pillow does not know, such as one of floating point: H x W or H x W x C."""
+    with tifffile.TiffFile(path) as f:
+        page = f.pages.first
+        _refuse_bomb(path, page.imagewidth, page.imagelength, page.nbytes, together)
+        pixels = page.asarray()
+        return pixels.transpose(1, 2, 0) if page.axes == "SYX" else pixels
+
+
+def _to_16_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """Floating point in 0..1 as uint16, in which stores hold pictures."""
+    low, high = pixels.min(), pixels.max()
+    # False for NaN too.
+    if not (low >= 0 and high <= 1):
+        what = f"floating-point pixels from {low:g} to {high:g}, where 0..1 is needed"
+        raise DataError(path, what, "divide them by their full-scale value and clip them, or save it as 16-bit PNG")
+    return np.rint(pixels * np.float64(65535)).astype(np.uint16)

@@ -1,0 +1,465 @@
+"""What every format's reader gives: a scene read by windows, with what its file says of it."""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facts import LARGEST_SCALE
+from formats.axes import axes_with_bands_at, find_band_axis
+from formats.grid import finer_transform
+from formats.wavelength_list import numbers_in, read_wavelengths
+from system.errors import DataError, is_out_of_memory
+from utils import print_line
+
+# Writers pass a cube on in blocks of about this many bytes.
+BLOCK_BYTES = 2**26
+WAVELENGTH_NAMES = ("wavelength", "wavelengths", "wl", "lambda", "bands")
+# In nm: what is shorter is no light, or in another unit.
+SHORTEST = 100
+# Light of a longer wave is no light that these sensors see: the unit is another.
+LONGEST = 1e5
+# Under these names HDF5 files keep, as attributes, and others as arrays beside the cube, the mark for no data, ...
+NODATA_NAMES = ("_fillvalue", "missing_value", "data_ignore_value", "nodata", "no_data")
+# ... what stands for 1 or its inverse, or without a doubt what stands for 1, ...
+SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
+VALUE_SCALE_NAME = "value_scale"
+# ... what is added to the scaled value, the names of the bands, and the position (see `Georeference`).
+OFFSET_NAMES = ("add_offset",)
+NAMES_OF_SCALING = (*SCALE_NAMES, VALUE_SCALE_NAME, *OFFSET_NAMES)
+BAND_NAMES = ("band_names",)
+CRS_NAMES = ("crs_wkt", "spatial_ref")
+TRANSFORM = "transform"
+
+
+NAMES_OF_KINDS = {"mat5": "a .mat", "hdf5": "HDF5", "npy": ".npy", "npz": ".npz", "tiff": "TIFF", "envi": "ENVI"}
+# Words of the formats' libraries for a compression that is not installed, and the remedy.
+MISSING_CODECS = {
+    "imagecodecs": "pip install imagecodecs, or export it without compression",
+    "required filter": "pip install hdf5plugin, or write it anew with gzip",
+    "can't find plugin": "pip install hdf5plugin, or write it anew with gzip",
+    "can't open directory": "pip install hdf5plugin, or write it anew with gzip",
+    "cannot open tiff file due to missing codec": "export it with another compression, such as deflate",
+    "compression scheme": "export it with another compression, such as deflate",
+}
+
+
+@dataclass(frozen=True)
+class CubeOptions:
+    """How to understand a cube where it does not say so itself.
+
+    Attributes:
+        key: name of the array in .mat, .npz and HDF5 files; the only cube without.
+        band_axis: 0, 1 or 2 as the file's owner counts (MATLAB's order for .mat); -1: find it.
+        value_scale: full-scale value; 0: see `values.understand`.
+        wavelengths: see `given_wavelengths`; "" where the file knows or nobody does.
+        nodata: nodata value as text; "" for the file's.
+        n_colors: number of bands of the network that is to see the scene; 0: any.
+    """
+
+    key: str = ""
+    band_axis: int = -1
+    value_scale: float = 0.0
+    wavelengths: str = ""
+    nodata: str = ""
+    # Stores keep the text of the options that they were made with.
+    n_colors: int = field(default=0, repr=False)
+
+    @classmethod
+    def of(cls, settings: Any, n_colors: int = 0) -> "CubeOptions":
+        """Those of a command's settings, which have them by these names."""
+        names = ("key", "band_axis", "value_scale", "wavelengths", "nodata")
+        return cls(**{name: getattr(settings, name) for name in names}, n_colors=n_colors)
+
+
+DEFAULTS = CubeOptions()
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Physical values of a raster: gain * value + offset, where that is more than one number for all bands.
+
+    Attributes:
+        gains, offsets: C numbers each; no gain is 0.
+    """
+
+    gains: np.ndarray
+    offsets: np.ndarray
+
+    def physical(self, values: np.ndarray) -> np.ndarray:
+        """h x w x C of raw values -> float64."""
+        return values * self.gains + self.offsets
+
+    def divided(self, scale: float) -> "Scaling":
+        """The same with physical values in parts of `scale`."""
+        return Scaling(self.gains / scale, self.offsets / scale)
+
+    @property
+    def gain(self) -> float | None:
+        """The gain of all bands, None where they differ."""
+        return float(self.gains[0]) if (self.gains == self.gains[0]).all() else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scaling) and bool(
+            np.allclose(self.gains, other.gains, rtol=1e-12) and np.allclose(self.offsets, other.offsets, rtol=1e-12)
+        )
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a raster lies.
+
+    Attributes:
+        crs: coordinate system as WKT.
+        transform: (a, b, c, d, e, f): x = a col + b row + c, y = d col + e row + f, from the upper left corner.
+    """
+
+    crs: str
+    transform: tuple[float, ...]
+
+    def finer(self, scale: int) -> "Georeference":
+        """The same ground in pixels `scale` times as small."""
+        return Georeference(self.crs, finer_transform(self.transform, scale))
+
+
+@dataclass
+class Raster:
+    """One scene, rows x columns x bands.
+
+    Attributes:
+        path: what the user named.
+        kind: its format: one of NAMES_OF_KINDS, or png for a folder of pictures.
+        shape: (rows, columns, bands).
+        dtype: number type, in the file's own byte order.
+        source: function of two slices (rows, columns) that reads that window, h x w x C.
+        files: all files that it is made of.
+        wavelengths: C band centres in nm, or None.
+        band_names: C names, or None.
+        nodata: value that marks missing data, or None.
+        value_scale: what stands for 1, where the file says one number for all bands and no offset; None otherwise.
+        scaling: what the file says of gains and offsets, where that is more than `value_scale` holds; None otherwise.
+        wavelengths_given: whether the wavelengths are the user's, and not the file's.
+        mask: function of two slices (rows, columns) that returns True where the mask has data, h x w or (masked
+            arrays) h x w x C; None without a mask.
+        georeference: function without arguments that gives the `Georeference` or None; asked for only
+            when a file of another kind is to be written.
+        interleave: bip, bil or bsq: the order in which the format wants its values.
+        details: what the format's own writer needs to write its like.
+    """
+
+    path: Path
+    kind: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    source: Callable[[slice, slice], np.ndarray]
+    files: tuple[Path, ...] = ()
+    wavelengths: np.ndarray | None = None
+    band_names: list[str] | None = None
+    nodata: float | None = None
+    value_scale: float | None = None
+    scaling: Scaling | None = None
+    wavelengths_given: bool = False
+    mask: Callable[[slice, slice], np.ndarray] | None = None
+    georeference: Callable[[], Georeference | None] = lambda: None
+    interleave: str = "bip"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def there(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray | None:
+        """The mask of a window, True for data, h x w or h x w x C; None without a mask."""
+        return self.mask(rows, cols) if self.mask else None
+
+    def read(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray:
+        """A window, h x w x C, in the machine's byte order.
+
+        Raises:
+            DataError: for a file that turns out to be damaged there.
+        """
+        try:
+            values = np.asarray(self.source(rows, cols))
+        except DataError:
+            raise
+        # The formats' libraries meet damaged files with errors of nearly any type.
+        except Exception as error:
+            raise unreadable(self.path, self.kind, error) from error
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
+    """What a file says of its values, as (value_scale, scaling) of a Raster.
+
+    Args:
+        path: for the message.
+        gains, offsets: one number or one a band; None where the file says nothing.
+        bands: how many there are.
+
+    Raises:
+        DataError: for other numbers of them, and for gains of 0 or values that no camera has.
+    """
+    gains, offsets = (np.ravel(default if v is None else v).astype(float) for v, default in ((gains, 1), (offsets, 0)))
+    for words, values in (("gains", gains), ("offsets", offsets)):
+        if values.size not in (1, bands):
+            raise DataError(path, f"{values.size} {words} for {bands} bands", "correct or remove them")
+        bad = ~np.isfinite(values) | (np.abs(values) > LARGEST_SCALE)
+        if words == "gains":
+            bad |= np.abs(values) < 1 / LARGEST_SCALE
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise DataError(path, f"{values[first]:g} among its {words} (number {first + 1})", "correct or remove them")
+    if (gains == gains[0]).all() and gains[0] > 0 and not offsets.any():
+        return (None if gains[0] == 1 else 1 / gains[0]), None
+    return None, Scaling(np.broadcast_to(gains, bands).copy(), np.broadcast_to(offsets, bands).copy())
+
+
+def scaling_named(
+    path: Path, said: Mapping[str, Any], bands: int, least: float = 1.0
+) -> tuple[float | None, Scaling | None]:
+    """What a file says of its values under names, as (value_scale, scaling) of a Raster.
+
+    A `scale_factor` of all bands without an offset is what stands for 1 (10000), or its inverse, a gain (0.0001):
+    whichever is above 1. Beside an offset, and where bands differ, it is a gain.
+
+    Args:
+        path: for the message.
+        said: what the file holds by names, in whatever case.
+        bands: how many there are.
+        least: what stands for 1 is at least that; a factor between 1 and that says nothing of the values.
+
+    Raises:
+        DataError: as `scaling_said`.
+    """
+    numbers = {name.lower(): value for name, value in said.items() if np.asarray(value).dtype.kind in "fiu"}
+    gains, offsets = (
+        next((numbers[name] for name in names if name in numbers), None) for names in (SCALE_NAMES, OFFSET_NAMES)
+    )
+    value_scale = only_number(numbers.get(VALUE_SCALE_NAME))
+    if value_scale is None and not np.any(offsets):
+        factor = only_number(gains)
+        if factor is not None and 1 < factor < least:
+            return None, None
+        value_scale = factor if factor is not None and factor > 1 else None
+    if value_scale is None:
+        return scaling_said(path, gains, offsets, bands)
+    if not 1 / LARGEST_SCALE <= value_scale <= LARGEST_SCALE:
+        raise DataError(path, f"{value_scale:g} among its gains, as what stands for 1", "correct or remove it")
+    return value_scale, None
+
+
+def only_number(values: Any) -> float | None:
+    """The number that something holds once, or over and over; None where its numbers differ, or without any."""
+    numbers = np.ravel(np.asarray(values))
+    if numbers.size == 0 or numbers.dtype.kind not in "fiu":
+        return None
+    return float(numbers[0]) if numbers.size == 1 or (numbers == numbers[0]).all() else None
+
+
+def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
+    """The error for a file that its format's library cannot read, with no more said of it than was found out."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if is_out_of_memory(error):
+        return DataError(path, "the memory is too small to read it", "close other programs, or cut the scene up")
+    if isinstance(error, PermissionError):
+        return DataError(path, "may not be read", "ask its owner for the permission")
+    if isinstance(error, UnicodeEncodeError):
+        return DataError(path, "its path is not UTF-8, and GDAL opens no other", "rename the file or folder")
+    for words, package in MISSING_CODECS.items():
+        if words in reason.lower():
+            return DataError(path, f"packed in a way that is not known here ({reason[:150]})", package)
+    what = f"cannot be read as {NAMES_OF_KINDS.get(kind, kind)} ({type(error).__name__}: {reason[:150]})"
+    return DataError(path, what, "copy or export it again, or convert it to another format")
+
+
+def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata: float | None = None) -> Raster:
+    """A rows x columns x bands array, also a masked one, as a Raster."""
+    axes = (0, 1, 2)
+    return Raster(
+        path=Path("image"),
+        kind="array",
+        shape=image.shape,
+        dtype=image.dtype,
+        source=windows_of(np.ma.getdata(image), axes),
+        wavelengths=wavelengths,
+        nodata=nodata,
+        mask=windows_of(~np.ma.getmaskarray(image), axes) if np.ma.is_masked(image) else None,
+    )
+
+
+def windows_of(array: Any, axes: tuple[int, ...]) -> Callable[[slice, slice], np.ndarray]:
+    """A Raster's `source` over anything that is indexed like an array.
+
+    Args:
+        axes: which axes of the array are rows, columns and bands.
+    """
+
+    def read(rows: slice, cols: slice) -> np.ndarray:
+        index = [slice(None)] * 3
+        index[axes[0]], index[axes[1]] = rows, cols
+        return np.transpose(array[tuple(index)], axes)
+
+    return read
+
+
+def interleave_of(axes: tuple[int, ...]) -> str:
+    """bip, bil or bsq for an array whose rows, columns and bands are at these axes."""
+    return ("bsq", "bil", "bip")[axes[2]]
+
+
+def checked_numbers(path: Path, dtype: np.dtype) -> None:
+    """Refuse what is no real number."""
+    if dtype.kind not in "fiu":
+        raise DataError(
+            path, f"values of type {dtype}, where real numbers are needed", "export the magnitude or reflectance"
+        )
+
+
+def layout(
+    path: Path,
+    shape: tuple[int, ...],
+    options: CubeOptions,
+    wavelengths: np.ndarray | None,
+    band_axis: int | None = None,
+) -> tuple[tuple[int, ...], np.ndarray | None]:
+    """Where rows, columns and bands are, and the wavelengths, of an array as its owner counts its axes.
+
+    Returns:
+        (axes, wavelengths in nm or None).
+    """
+    if len(shape) != 3:
+        raise DataError(
+            path, f"an array of shape {tuple(shape)}, where rows x columns x bands are needed", "name another by {key}"
+        )
+    axis = options.band_axis if options.band_axis >= 0 else band_axis
+    if axis is None:
+        n_wavelengths = _number_given(options.wavelengths) if wavelengths is None else len(wavelengths)
+        axis = find_band_axis(path, shape, n_wavelengths, options.n_colors)
+        _say_if_weights_decided(path, shape, n_wavelengths, axis)
+    if wavelengths is None and options.wavelengths:
+        wavelengths = given_wavelengths(options.wavelengths, shape[axis])
+    if wavelengths is not None and len(wavelengths) != shape[axis]:
+        raise DataError(
+            path, f"{len(wavelengths)} wavelengths for {shape[axis]} bands", "name the band axis by {band_axis}"
+        )
+    return axes_with_bands_at(axis), wavelengths
+
+
+def _number_given(text: str) -> int:
+    """The number of wavelengths that a user lists; 0 for none, or for the first and last only."""
+    values = _given_numbers(text) if text else []
+    return 0 if len(numbers_in(text)) == 2 else len(values)
+
+
+def _say_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths: int, axis: int) -> None:
+    """Name the band axis if the file's own shape and wavelengths do not tell it."""
+    try:
+        is_told = find_band_axis(path, shape, n_wavelengths) == axis
+    except DataError:
+        is_told = False
+    if not is_told:
+        words = " x ".join(map(str, shape))
+        print_line(
+            f"{path}: axis {axis} of {words} is taken for the bands, as many as the network has; see --band_axis"
+        )
+
+
+def text_of(value: Any) -> str:
+    """A text as files hold it: bytes, an array of one, or text."""
+    value = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size else value
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def say_left_out(path: Path, names: Sequence[str]) -> None:
+    """Tell what of the input is not in the output, since it belongs to the old pixels."""
+    if names:
+        print_line(f"{path.name}: without {', '.join(names)}, which belongs to the pixels of the input")
+
+
+def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
+    """Wavelengths in nm, or None for what is none; without a unit, values below 100 are micrometres."""
+    values = np.asarray(values, dtype=np.float64)
+    unit = unit.lower()
+    if any(word in unit for word in ("wavenumber", "index", "hz", "cm")):
+        return None
+    is_micro = "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and values.max() < 100)
+    # Where the unit would make heat waves or longer of them, it is not the values'.
+    if is_micro and values.max() * 1000 <= LONGEST:
+        values = values * 1000
+    return values if values.min() >= SHORTEST else None
+
+
+def wavelengths_among(arrays: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
+    """Wavelengths in nm that a file holds beside its cube under a usual name, in whatever order, or None."""
+    by_name = {name.lower(): values for name, values in arrays.items()}
+    for name in WAVELENGTH_NAMES:
+        values = np.ravel(by_name[name]) if name in by_name else np.zeros(0)
+        if values.size < 2 or values.size not in shape or values.dtype.kind not in "fiu":
+            continue
+        values = values.astype(float)
+        # 1, 2, 3, ... count the bands.
+        if np.isfinite(values).all() and not (values[0] in (0, 1) and (np.diff(values) == 1).all()):
+            found = nanometres(values)
+            if found is not None:
+                return found
+    return None
+
+
+def wavelengths_in_names(names: Sequence[str | None]) -> np.ndarray | None:
+    """Wavelengths in nm out of band names such as "Band 3 (450.5 nm)", or None."""
+    found = [re.search(r"([\d.]+)\s*(nm|nanomet|um|µm|micromet)", name or "", re.IGNORECASE) for name in names]
+    if not all(found):
+        return None
+    return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found if m])
+
+
+def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
+    """Band centres in nm as a user gives them.
+
+    Args:
+        text: "first,last" of evenly spaced bands; all of them, with commas between; or the path of a text file, see
+            `read_wavelengths`.
+        bands: how many there are; None to look only whether the text can be understood.
+
+    Returns:
+        As many as there are bands; None without their number.
+
+    Raises:
+        DataError: for a text that is none of these, and for another number of wavelengths.
+    """
+    values = _given_numbers(text)
+    is_span = len(numbers_in(text)) == 2
+    found = np.array(values)
+    if len(values) < 2 or found.min() < SHORTEST or (is_span and found[0] >= found[1]):
+        raise DataError(
+            text,
+            "no two wavelengths of light",
+            "give {wavelengths} as first,last in nm, such as 400,700, or all of them, or a file that holds them",
+        )
+    if bands is None:
+        return None
+    if is_span and bands != 2:
+        return np.linspace(found[0], found[1], bands)
+    if len(found) != bands:
+        raise DataError(text, f"{len(found)} wavelengths for {bands} bands", "give one for each band by {wavelengths}")
+    return found
+
+
+def wavelengths_file(text: str) -> Path | None:
+    """The file that a user's wavelengths stand in; None where the text says them itself."""
+    # Path.is_file raises for a text that is too long for a name.
+    return Path(path) if os.path.isfile(path := os.path.expanduser(text)) else None
+
+
+def _given_numbers(text: str) -> list[float]:
+    """The numbers of a user's wavelengths, or of the file that these are in."""
+    values = numbers_in(text)
+    path = None if values else wavelengths_file(text)
+    return read_wavelengths(path, SHORTEST) if path else values
+
+
+def row_blocks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> list[slice]:
+    """Slices of rows that hold about BLOCK_BYTES each, a multiple of some number of rows."""
+    height, width, bands = shape
+    rows = max(1, BLOCK_BYTES // (width * bands * itemsize) // multiple) * multiple
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]

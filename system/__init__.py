@@ -1,0 +1,1 @@
+"""The machine below the program: errors, files, devices, memory, terminal."""

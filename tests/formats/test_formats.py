@@ -1,0 +1,513 @@
+"""Every format there and back, read again by the libraries that own the formats."""
+
+import importlib.util
+import sys
+
+import fixtures
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import spectral.io.envi as envi
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from formats import CubeOptions, Output, open_raster
+from formats.envi import finer_map_info
+from formats.raster import Georeference, given_wavelengths, row_blocks
+from formats.raw_values import RawCube
+from system.errors import DataError, UserError
+
+needs_rasterio = pytest.mark.skipif(not importlib.util.find_spec("rasterio"), reason="rasterio is not installed")
+WAVELENGTHS = np.array([412.5, 500, 555.25, 640, 705])
+SCALE = 2
+
+
+def numbers(dtype, height=7, width=6, bands=5):
+    """A cube in which every value is another, up to the type's range."""
+    values = np.arange(height * width * bands, dtype=np.float64).reshape(height, width, bands)
+    if np.dtype(dtype).kind == "f":
+        return (values / 1000).astype(dtype)
+    info = np.iinfo(dtype)
+    return np.linspace(info.min, info.max, values.size).astype(dtype).reshape(values.shape)
+
+
+def larger(cube):
+    """What the tests write: every pixel as a block."""
+    return cube.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+
+
+def there_and_back(path, out, in_tiles=False, options=None):
+    """Open a file, write it SCALE times as large; returns (raster, paths written)."""
+    raster = open_raster(path, options or CubeOptions())
+    output = Output(out, raster, SCALE)
+    cube = larger(raster.read())
+    if in_tiles:
+        raw = output.open_raw()
+        for top in range(0, cube.shape[0], 5):
+            for left in range(0, cube.shape[1], 4):
+                raw.write(top, left, cube[top : top + 5, left : left + 4])
+        cube = raw.cube
+    written = output.finish(cube)
+    assert all(p.exists() for p in written)
+    assert not list(out.parent.glob(".*"))
+    return raster, written
+
+
+def write_envi(path, cube, offset=0, ext="dat", **options):
+    metadata = {
+        "wavelength": list(WAVELENGTHS / 1000),
+        "wavelength units": "Micrometers",
+        "fwhm": [0.01] * 5,
+        "band names": [f"b{k}" for k in range(5)],
+        "data ignore value": 7,
+        "reflectance scale factor": 10000,
+        "sensor type": "AVIRIS",
+        "map info": "UTM 1.5 2 500000.0 4100000.0 20.0 10.0 11 North WGS-84 units=Meters".split(),
+        "x start": 3,
+    }  # fmt: skip
+    envi.save_image(str(path), cube, dtype=cube.dtype, ext=ext, metadata=metadata, **options)
+    if offset:
+        data = path.with_suffix("." + ext)
+        data.write_bytes(bytes(offset) + data.read_bytes())
+        path.write_text(path.read_text().replace("header offset = 0", f"header offset = {offset}"))
+    return path
+
+
+@pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
+@pytest.mark.parametrize(("data_type", "dtype"), [(1, "u1"), (2, "i2"), (4, "f4"), (5, "f8"), (12, "u2"), (13, "u4")])
+@pytest.mark.parametrize(("byte_order", "offset", "in_tiles"), [(0, 0, False), (1, 100, True)])
+def test_envi(tmp_path, interleave, data_type, dtype, byte_order, offset, in_tiles):
+    cube = numbers(dtype)
+    source = write_envi(tmp_path / "in.hdr", cube, offset, interleave=interleave, byteorder=byte_order)
+    raster, written = there_and_back(source, tmp_path / "out.hdr", in_tiles)
+    np.testing.assert_array_equal(raster.read(slice(2, 5), slice(1, 4)), cube[2:5, 1:4])
+    np.testing.assert_allclose(raster.wavelengths, WAVELENGTHS)
+    assert (raster.nodata, raster.value_scale, raster.band_names[4]) == (7, 10000, "b4")
+    assert [p.name for p in written] == ["out.dat", "out.hdr"]
+    image = envi.open(str(tmp_path / "out.hdr"))
+    np.testing.assert_array_equal(image.open_memmap(), larger(cube))
+    header, before = image.metadata, envi.open(str(source)).metadata
+    assert (header["data type"], header["interleave"], header["byte order"]) == (
+        str(data_type),
+        interleave,
+        str(byte_order),
+    )
+    assert (header["samples"], header["lines"], header["header offset"]) == ("12", "14", "0")
+    kept = (
+        "wavelength",
+        "wavelength units",
+        "fwhm",
+        "band names",
+        "data ignore value",
+        "reflectance scale factor",
+        "sensor type",
+    )
+    assert {k: header[k] for k in kept} == {k: before[k] for k in kept}
+    # The reference pixel 1.5 is half a pixel from the corner; half an old pixel is a whole new one.
+    assert header["map info"][:7] == ["UTM", "2", "3", "500000.0", "4100000.0", "10", "5"]
+    assert header["x start"] == "5"
+
+
+def ground(fields, row, column):
+    """Where the upper left corner of a pixel, counted from 0, lies by a map info."""
+    x0, y0, x, y, width, height = map(float, fields[1:7])
+    return x + (column - (x0 - 1)) * width, y - (row - (y0 - 1)) * height
+
+
+COORDINATES = st.floats(-1e6, 1e6)
+PIXELS = st.floats(0.01, 1000)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1, 500), st.floats(1, 500), COORDINATES, COORDINATES, PIXELS, PIXELS, st.integers(1, 16))
+def test_finer_map_info_keeps_every_corner_where_it_lay(x0, y0, x, y, width, height, scale):
+    fields = ["UTM", *map(repr, (x0, y0, x, y, width, height)), "11", "North"]
+    finer = finer_map_info(fields, scale)
+    assert (finer[0], finer[7:]) == (fields[0], fields[7:])
+    for row, column in ((0, 0), (3, 7)):
+        np.testing.assert_allclose(
+            ground(finer, row * scale, column * scale), ground(fields, row, column), rtol=1e-9, atol=1e-6
+        )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(*[st.floats(-1e4, 1e4)] * 6), st.integers(1, 16))
+def test_finer_georeferences_keep_every_corner_where_it_lay(transform, scale):
+    a, b, c, d, e, f = Georeference("", transform).finer(scale).transform
+    for row, column in ((0, 0), (3, 7)):
+        fine = a * column * scale + b * row * scale + c, d * column * scale + e * row * scale + f
+        A, B, C, D, E, F = transform
+        np.testing.assert_allclose(fine, (A * column + B * row + C, D * column + E * row + F), rtol=1e-9, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 5000), st.integers(1, 3000), st.integers(1, 300), st.sampled_from([1, 16, 256]))
+def test_blocks_of_rows_cover_the_cube_once(height, width, bands, multiple):
+    blocks = row_blocks((height, width, bands), 4, multiple)
+    assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(height))
+    assert all(block.start % multiple == 0 for block in blocks)
+
+
+@needs_rasterio
+def test_envi_lies_where_it_lay(tmp_path):
+    import rasterio
+
+    with rasterio.open(
+        tmp_path / "in.img", "w", driver="ENVI", width=6, height=7, count=5, dtype="uint16", crs="EPSG:32611",
+        transform=rasterio.Affine(20, 0, 500000, 0, -20, 4100000),
+    ) as f:  # fmt: skip
+        f.write(numbers("u2").transpose(2, 0, 1))
+    there_and_back(tmp_path / "in.img", tmp_path / "out.hdr")
+    with rasterio.open(tmp_path / "out.img") as f:
+        assert f.crs.to_epsg() == 32611
+        assert tuple(f.transform)[:6] == (10, 0, 500000, 0, -10, 4100000)
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(numbers("u2")))
+
+
+def geotiff(path, cube, **profile):
+    import rasterio
+
+    profile = {"crs": "EPSG:32611", "transform": rasterio.Affine(4, 0, 500000, 0, -4, 4100000), "nodata": 7, **profile}
+    height, width, bands = cube.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", width=width, height=height, count=bands, dtype=cube.dtype, **profile
+    ) as f:
+        f.write(cube.transpose(2, 0, 1))
+        f.descriptions = [f"band {w:g} nm" for w in WAVELENGTHS]
+        f.scales = [0.0001] * bands
+        f.update_tags(sensor="AVIRIS")
+        for band, wavelength in enumerate(WAVELENGTHS, start=1):
+            f.update_tags(band, wavelength=str(wavelength), wavelength_units="Nanometers", STATISTICS_MAXIMUM="1")
+    return path
+
+
+@needs_rasterio
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "f4", "f8"])
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"interleave": "band"},
+        {"interleave": "pixel", "blockysize": 3},
+        {"interleave": "pixel", "tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"},
+    ],
+)
+def test_geotiff(tmp_path, dtype, profile):
+    import rasterio
+
+    cube = numbers(dtype)
+    raster, _ = there_and_back(geotiff(tmp_path / "in.tif", cube, **profile), tmp_path / "out.tif", dtype == "u2")
+    np.testing.assert_array_equal(raster.read(slice(2, 5), slice(1, 4)), cube[2:5, 1:4])
+    np.testing.assert_allclose(raster.wavelengths, WAVELENGTHS)
+    assert (raster.nodata, raster.value_scale) == (7, pytest.approx(10000))
+    with rasterio.open(tmp_path / "out.tif") as f:
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(cube))
+        assert (f.dtypes[0], f.nodata, f.crs.to_epsg()) == (cube.dtype.name, 7, 32611)
+        assert tuple(f.transform)[:6] == (2, 0, 500000, 0, -2, 4100000)
+        assert f.descriptions[0] == "band 412.5 nm"
+        assert f.scales[0] == 0.0001
+        assert f.tags()["sensor"] == "AVIRIS"
+        assert f.tags(2) == {"wavelength": "500.0", "wavelength_units": "Nanometers"}
+        assert {k: f.profile[k] for k in profile} == profile
+
+
+@needs_rasterio
+def test_ground_control_points_and_rpcs_move_with_the_pixels(tmp_path):
+    import rasterio
+    from rasterio.control import GroundControlPoint
+    from rasterio.rpc import RPC
+
+    ones = [1.0] + [0.0] * 19
+    with rasterio.open(tmp_path / "in.tif", "w", driver="GTiff", width=6, height=7, count=5, dtype="uint16") as f:
+        f.write(numbers("u2").transpose(2, 0, 1))
+        f.gcps = [GroundControlPoint(row=3.5, col=2, x=10, y=20)], rasterio.CRS.from_epsg(4326)
+        f.rpcs = RPC(0, 1, 0, 1, ones, ones, 3, 3.5, 0, 1, ones, ones, 2.5, 3)
+    there_and_back(tmp_path / "in.tif", tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as f:
+        points, crs = f.gcps
+        assert [(p.row, p.col, p.x, p.y) for p in points] == [(7, 4, 10, 20)]
+        assert crs.to_epsg() == 4326
+        # Line 3 was the middle of the fourth pixel, now of the seventh and eighth.
+        assert (f.rpcs.line_off, f.rpcs.samp_off, f.rpcs.line_scale) == (6.5, 5.5, 7)
+
+
+@pytest.mark.parametrize("with_rasterio", [pytest.param(True, marks=needs_rasterio), False])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"planarconfig": "separate"},
+        {"planarconfig": "contig"},
+        {"planarconfig": "separate", "compression": "zlib", "tile": (16, 16)},
+        {"metadata": None},
+    ],
+)
+def test_plain_tiff(tmp_path, monkeypatch, with_rasterio, form):
+    if not with_rasterio:
+        monkeypatch.setitem(sys.modules, "rasterio", None)
+    cube = numbers("u2")
+    contiguous = form.get("planarconfig") == "contig"
+    stored = cube if contiguous else cube.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "in.tif", stored, photometric="minisblack", byteorder=">", **form)
+    raster, _ = there_and_back(tmp_path / "in.tif", tmp_path / "out.tif")
+    np.testing.assert_array_equal(raster.read(slice(2, 5), slice(1, 4)), cube[2:5, 1:4])
+    with tifffile.TiffFile(tmp_path / "out.tif") as f:
+        back = f.asarray()
+        assert (len(f.pages) == 5) == ("metadata" in form)
+        assert f.pages[0].is_tiled == ("tile" in form)
+        assert (f.pages[0].compression != 1) == ("compression" in form)
+    np.testing.assert_array_equal(back if contiguous else back.transpose(1, 2, 0), larger(cube))
+
+
+def test_geotiff_without_rasterio_is_refused(tmp_path, monkeypatch):
+    extra = [(33550, "d", 3, (1.0, 1.0, 0.0), True), (33922, "d", 6, (0.0,) * 6, True)]
+    tifffile.imwrite(
+        tmp_path / "a.tif", numbers("u2"), photometric="minisblack", planarconfig="contig", extratags=extra
+    )
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(UserError, match="pip install rasterio"):
+        open_raster(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_hdf5(tmp_path, capsys, axis, compression):
+    cube = numbers("i2")
+    with h5py.File(tmp_path / "in.h5", "w") as f:
+        chunks = tuple(np.moveaxis(np.empty((4, 3, 5)), 2, axis).shape) if compression else None
+        data = f.create_dataset("site/data", data=np.moveaxis(cube, 2, axis), compression=compression, chunks=chunks)
+        data.attrs.update({"Data_Ignore_Value": -9999.0, "Scale_Factor": 10000.0, "unit": "reflectance"})
+        f["site/spectral/Wavelength"] = WAVELENGTHS
+        f["site/spectral/Wavelength"].attrs["Units"] = "nanometers"
+        f["site/grid/Map_Info"] = "UTM,  1.000,  1.000, 257000.00, 4112000.0, 1.0, 1.0, 11, North, WGS-84, units=Meters"
+        f["site/latitude"] = np.zeros((7, 6))
+        f["site/names"] = [b"a", b"b"]
+        f.attrs["title"] = "flight"
+    raster, _ = there_and_back(tmp_path / "in.h5", tmp_path / "out.h5", axis == 1)
+    np.testing.assert_array_equal(raster.read(slice(2, 5), slice(1, 4)), cube[2:5, 1:4])
+    np.testing.assert_array_equal(raster.wavelengths, WAVELENGTHS)
+    assert (raster.nodata, raster.value_scale) == (-9999, 10000)
+    with h5py.File(tmp_path / "out.h5") as f:
+        np.testing.assert_array_equal(f["site/data"][()], np.moveaxis(larger(cube), 2, axis))
+        assert (f["site/data"].dtype, f["site/data"].compression) == (np.int16, compression)
+        assert f["site/data"].attrs["unit"] == "reflectance"
+        np.testing.assert_array_equal(f["site/spectral/Wavelength"][()], WAVELENGTHS)
+        assert f["site/spectral/Wavelength"].attrs["Units"] == "nanometers"
+        assert (
+            f["site/grid/Map_Info"][()]
+            .decode()
+            .replace(" ", "")
+            .startswith("UTM,1,1,257000.00,4112000.0,0.5,0.5,11,North")
+        )
+        assert list(f["site/names"]) == [b"a", b"b"]
+        assert f.attrs["title"] == "flight"
+        # It belongs to the old pixels.
+        assert "latitude" not in f["site"]
+    assert "out.h5: without site/latitude" in capsys.readouterr().out
+
+
+def test_hdf5_with_links_types_axes_and_a_poor_map_info(tmp_path, capsys):
+    cube = numbers("u2")
+    with h5py.File(tmp_path / "in.h5", "w") as f:
+        f["image"] = cube
+        f["gone"], f["elsewhere"], f["same"] = (
+            h5py.SoftLink("/none"),
+            h5py.ExternalLink("no.h5", "/x"),
+            h5py.SoftLink("/image"),
+        )
+        f["type"] = np.dtype("f8")
+        f.create_group("group")["up"] = f["/"]
+        f["map_info"] = "UTM, 1.0"
+        f["rows"], f["spectral"] = np.arange(7.0), np.arange(5.0)
+        for name in ("rows", "spectral"):
+            f[name].make_scale(name)
+        f["image"].dims[0].attach_scale(f["rows"])
+    there_and_back(tmp_path / "in.h5", tmp_path / "out.h5", False, CubeOptions(band_axis=2))
+    with h5py.File(tmp_path / "out.h5") as f:
+        np.testing.assert_array_equal(f["same"][()], larger(cube))
+        assert f.get("gone", getlink=True).path == "/none"
+        assert f["type"].dtype == np.float64
+        assert sorted(f) == ["gone", "group", "image", "same", "spectral", "type"]
+    said = capsys.readouterr().out
+    assert "without map_info, rows" in said
+    assert "without elsewhere, whose values stand in other files" in said
+
+
+@pytest.mark.parametrize("version", ["5", "7.3"])
+def test_mat(tmp_path, version):
+    cube = numbers("f8")
+    held = {"scene": cube, "wavelength": WAVELENGTHS[None], "labels": np.zeros((7, 6)), "site": np.ones((2, 3))}
+    fixtures.write_mat(tmp_path / "in.mat", held, version)
+    if version == "7.3":
+        with h5py.File(tmp_path / "in.mat", "r+") as f:
+            f["scene"].attrs["MATLAB_class"] = np.bytes_("double")
+    raster, _ = there_and_back(tmp_path / "in.mat", tmp_path / "out.mat")
+    np.testing.assert_array_equal(raster.wavelengths, WAVELENGTHS)
+    if version == "5":
+        back = scipy.io.loadmat(tmp_path / "out.mat")
+    else:
+        assert (tmp_path / "out.mat").read_bytes()[:19] == b"MATLAB 7.3 MAT-file"
+        with h5py.File(tmp_path / "out.mat") as f:
+            assert f["scene"].attrs["MATLAB_class"] == b"double"
+            back = {k: v[()].T for k, v in f.items()}
+    np.testing.assert_array_equal(back["scene"], larger(cube))
+    np.testing.assert_array_equal(back["wavelength"], WAVELENGTHS[None])
+    np.testing.assert_array_equal(back["site"], np.ones((2, 3)))
+    assert "labels" not in back
+
+
+def test_mat_of_pixels_in_a_list(tmp_path):
+    # As the unmixing benchmarks have it: bands x pixels, column by column.
+    cube = numbers("u2")
+    held = {"Y": cube.transpose(2, 1, 0).reshape(5, -1), "nRow": 7, "nCol": 6, "A": np.zeros((3, 42)), "maxValue": 5000}
+    fixtures.write_mat(tmp_path / "in.mat", held)
+    raster, _ = there_and_back(tmp_path / "in.mat", tmp_path / "out.mat")
+    np.testing.assert_array_equal(raster.read(), cube)
+    back = scipy.io.loadmat(tmp_path / "out.mat")
+    assert (back["nRow"], back["nCol"], back["maxValue"]) == (14, 12, 5000)
+    np.testing.assert_array_equal(back["Y"][:, 14 * 3 + 2], larger(cube)[2, 3])
+    assert "A" not in back
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_npy(tmp_path, axis):
+    cube = numbers("u2")
+    np.save(tmp_path / "in.npy", np.moveaxis(cube, 2, axis))
+    raster, _ = there_and_back(tmp_path / "in.npy", tmp_path / "out.npy", axis == 0, CubeOptions(band_axis=axis))
+    np.testing.assert_array_equal(raster.read(slice(2, 5), slice(1, 4)), cube[2:5, 1:4])
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.moveaxis(larger(cube), 2, axis))
+
+
+def test_arrays_beside_the_cube_that_are_no_numbers_or_have_long_names(tmp_path):
+    days, long = np.array(["2026-01-02", "2026-01-03"], "datetime64[D]"), "n" * 40
+    np.savez(tmp_path / "in.npz", cube=numbers("u2"), days=days)
+    there_and_back(tmp_path / "in.npz", tmp_path / "out.npz", False, CubeOptions(band_axis=2))
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["days"], days)
+    scipy.io.savemat(tmp_path / "in.mat", {"cube": numbers("u2"), "s": {long: 1.0}}, long_field_names=True)
+    there_and_back(tmp_path / "in.mat", tmp_path / "out.mat", False, CubeOptions(band_axis=2))
+    assert scipy.io.loadmat(tmp_path / "out.mat")["s"].dtype.names == (long,)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz(tmp_path, save):
+    cube = numbers("f4")
+    save(tmp_path / "in.npz", cube=cube, wavelengths=WAVELENGTHS, mask=np.zeros((7, 6)), day=np.array(5))
+    raster, _ = there_and_back(tmp_path / "in.npz", tmp_path / "out.npz", save is np.savez)
+    np.testing.assert_array_equal(raster.wavelengths, WAVELENGTHS)
+    with np.load(tmp_path / "out.npz") as back:
+        assert sorted(back.files) == ["cube", "day", "wavelengths"]
+        np.testing.assert_array_equal(back["cube"], larger(cube))
+        assert back["day"] == 5
+
+
+@pytest.mark.parametrize(("dtype", "peak"), [(np.uint16, 65535), (np.uint8, 255)])
+def test_band_pictures(tmp_path, dtype, peak):
+    cube = fixtures.smooth_cube(0, 7, 6)
+    folder = fixtures.write_cave_scene(tmp_path, "scene", cube, dtype)
+    raster, written = there_and_back(folder, tmp_path / "out_ms")
+    assert written == [tmp_path / "out_ms"]
+    np.testing.assert_array_equal(raster.wavelengths, np.arange(400, 701, 10))
+    pixels = (cube * peak).round().astype(dtype)
+    for k in (0, 30):
+        with Image.open(tmp_path / "out_ms" / f"scene_ms_{k + 1:02d}.png") as band:
+            np.testing.assert_array_equal(np.array(band), larger(pixels)[:, :, k])
+    assert len(list((tmp_path / "out_ms").iterdir())) == 31
+
+
+@needs_rasterio
+def test_what_a_file_says_goes_along_into_another_format(tmp_path):
+    import rasterio
+
+    cube = numbers("i2")
+    there_and_back(geotiff(tmp_path / "in.tif", cube), tmp_path / "a.hdr")
+    header = envi.open(str(tmp_path / "a.hdr")).metadata
+    assert [float(w) for w in header["wavelength"]] == list(WAVELENGTHS)
+    assert (header["wavelength units"], float(header["data ignore value"])) == ("Nanometers", 7)
+    assert float(header["reflectance scale factor"]) == pytest.approx(10000)
+    there_and_back(tmp_path / "a.hdr", tmp_path / "b.tif")
+    with rasterio.open(tmp_path / "b.tif") as f:
+        assert (f.crs.to_epsg(), f.nodata) == (32611, 7)
+        assert tuple(f.transform)[:6] == (1, 0, 500000, 0, -1, 4100000)
+        assert f.tags(3)["wavelength"] == "555.25"
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(larger(cube)))
+    raster, _ = there_and_back(tmp_path / "in.tif", tmp_path / "c.h5")
+    again = open_raster(tmp_path / "c.h5")
+    np.testing.assert_array_equal(again.wavelengths, WAVELENGTHS)
+    assert (again.nodata, again.value_scale) == (7, pytest.approx(10000))
+    with h5py.File(tmp_path / "c.h5") as f:
+        assert rasterio.CRS.from_wkt(f["image"].attrs["crs_wkt"]).to_epsg() == 32611
+    for name in ("d.npy", "d.npz", "d.mat"):
+        there_and_back(tmp_path / "c.h5", tmp_path / name)
+        np.testing.assert_array_equal(open_raster(tmp_path / name).read(), larger(larger(cube)))
+
+
+@pytest.mark.parametrize("interleave", ["bip", "bil", "bsq"])
+def test_raw_windows_come_to_their_places(tmp_path, interleave):
+    raw = RawCube(tmp_path / "raw", (3, 4, 2), ">i2", interleave)
+    raw.write(1, 2, np.array([[[1, 2], [3, 4]], [[5, 6], [7, 8]]]))
+    raw.close()
+    raw = RawCube(tmp_path / "raw", (3, 4, 2), ">i2", interleave)
+    raw.write(0, 0, np.full((1, 4, 2), 9))
+    shown = {"bip": (0, 1, 2), "bil": (0, 2, 1), "bsq": (2, 0, 1)}[interleave]
+    expected = np.zeros((3, 4, 2), ">i2")
+    expected[1, 2:], expected[2, 2:], expected[0] = [[1, 2], [3, 4]], [[5, 6], [7, 8]], 9
+    np.testing.assert_array_equal(raw.cube, expected)
+    assert (tmp_path / "raw").read_bytes() == expected.transpose(shown).tobytes()
+
+
+@pytest.mark.parametrize(("dtype", "name"), [("f4", "out_ms"), ("f2", "out.hdr"), ("f2", "out.tif"), ("f2", "out.mat")])
+def test_number_types_that_a_format_has_not_are_refused(tmp_path, dtype, name):
+    raster = open_raster(fixtures.write_own(tmp_path, "npy", numbers(dtype, 20, 20)))
+    if name == "out_ms":
+        raster.kind = "png"
+    with pytest.raises(UserError, match="no values of type"):
+        Output(tmp_path / name, raster, SCALE)
+
+
+def test_indexed_units_are_no_wavelengths(tmp_path):
+    path = write_envi(tmp_path / "a.hdr", numbers("u2"))
+    path.write_text(path.read_text().replace("Micrometers", "Wavenumber"))
+    assert open_raster(path).wavelengths is None
+
+
+@pytest.mark.parametrize("name", ["wavelength", "wl", "Lambda", "bands"])
+@pytest.mark.parametrize("order", ["descending", "overlapping", "unsorted"])
+@pytest.mark.parametrize("kind", ["npz", "mat", "h5"])
+def test_wavelengths_are_known_in_whatever_order(tmp_path, kind, order, name):
+    cube = np.random.default_rng(0).random((9, 8, 5)).astype(np.float32)
+    values = {
+        "descending": [700.0, 650, 600, 550, 500],
+        "overlapping": [500.0, 550, 600, 580, 630],
+        "unsorted": [600.0, 500, 700, 550, 650],
+    }[order]
+    path = tmp_path / f"scene.{kind}"
+    if kind == "npz":
+        np.savez(path, image=cube, **{name: values})
+    elif kind == "mat":
+        scipy.io.savemat(path, {"image": cube, name: values})
+    else:
+        with h5py.File(path, "w") as f:
+            f["image"], f[name] = cube, values
+    assert open_raster(path).wavelengths.tolist() == values
+
+
+def test_numbers_of_bands_are_no_wavelengths(tmp_path):
+    cube = np.zeros((12, 20, 5), np.float32)
+    for first in (0, 1):
+        np.savez(tmp_path / "scene.npz", image=cube, bands=np.arange(first, first + 5))
+        assert open_raster(tmp_path / "scene.npz").wavelengths is None
+
+
+def test_wavelengths_are_given_as_a_span_a_list_or_a_file(tmp_path):
+    assert given_wavelengths("400,700", 4).tolist() == [400, 500, 600, 700]
+    assert given_wavelengths("700, 420.5, 450", 3).tolist() == [700, 420.5, 450]
+    (tmp_path / "centres.txt").write_text("400\n450, 500;\t610\n")
+    assert given_wavelengths(str(tmp_path / "centres.txt"), 4).tolist() == [400, 450, 500, 610]
+    many = ",".join(str(400 + k) for k in range(300))
+    assert len(given_wavelengths(many, 300)) == 300
+    with pytest.raises(DataError, match="3 wavelengths for 4 bands"):
+        given_wavelengths("400,500,600", 4)
+    for text in ("700,400", "0.4,0.7", "blue,red", "400", str(tmp_path / "none.txt"), "nan,700"):
+        with pytest.raises(DataError, match="no two wavelengths of light"):
+            given_wavelengths(text)

@@ -1,0 +1,178 @@
+"""Readers in a child process: crashes and endless loops are reported, slowness and locks are not damage."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import h5py
+import numpy as np
+import pytest
+from helpers import OWN_CUBE, ROOT
+
+from data.store import Store, join_parts
+from formats import guard, open_raster
+from formats.guard import call_guarded
+from formats.hdf5_structure import check_structure, open_hdf5, read_attributes
+from system.errors import DataError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "a.h5").touch()
+    return tmp_path / "a.h5"
+
+
+def spin(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_a_result_comes_back_from_the_child(path):
+    parent = os.getpid()
+    found = call_guarded(path, lambda progress: (os.getpid() != parent, np.arange(3)))
+    assert found[0]
+    np.testing.assert_array_equal(found[1], [0, 1, 2])
+
+
+def test_an_exception_comes_back_as_it_is(path):
+    def read(progress):
+        raise DataError("a file", "is wrong", "mend it")
+
+    with pytest.raises(DataError, match="a file: is wrong; mend it"):
+        call_guarded(path, read)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE])
+def test_a_crash_is_damage(path, number):
+    with pytest.raises(DataError, match="a.h5: its library crashes on it, it is damaged"):
+        call_guarded(path, lambda progress: os.kill(os.getpid(), number))
+
+
+def test_an_endless_loop_is_damage(path, monkeypatch):
+    monkeypatch.setattr(guard, "CPU_SECONDS", 1)
+    with pytest.raises(DataError, match="makes no progress in 1 s of CPU time"):
+        call_guarded(path, lambda progress: spin(60))
+
+
+def test_progress_extends_the_cpu_time(path, monkeypatch):
+    monkeypatch.setattr(guard, "CPU_SECONDS", 1)
+    assert call_guarded(path, lambda progress: [(spin(0.7), progress()) for _ in range(3)] and "done") == "done"
+
+
+def test_a_child_killed_from_outside_is_not_damage(path):
+    with pytest.raises(DataError, match="ended by SIGKILL; free memory") as caught:
+        call_guarded(path, lambda progress: os.kill(os.getpid(), signal.SIGKILL))
+    assert "damaged" not in str(caught.value)
+
+
+def stop_and_tell(pipe):
+    os.write(pipe, str(os.getpid()).encode())
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "done"
+
+
+def test_a_stopped_child_only_takes_longer(path, monkeypatch, capsys):
+    monkeypatch.setattr(guard, "PATIENCE", 0.1)
+    read, write = os.pipe()
+
+    def wake():
+        child = int(os.read(read, 20))
+        while f"checking {path}" not in (said := capsys.readouterr().out) or not said:
+            time.sleep(0.01)
+        os.kill(child, signal.SIGCONT)
+
+    waker = threading.Thread(target=wake)
+    waker.start()
+    assert call_guarded(path, lambda progress: stop_and_tell(write)) == "done"
+    waker.join()
+
+
+def test_ctrl_c_ends_the_wait_and_the_child(path):
+    read, write = os.pipe()
+    children = []
+
+    def interrupt():
+        children.append(int(os.read(read, 20)))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        call_guarded(path, lambda progress: stop_and_tell(write))
+    signal.signal(signal.SIGINT, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(children[0], 0)
+
+
+def test_readers_run_here_where_no_process_can_be_forked(path, monkeypatch):
+    def fork():
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert call_guarded(path, lambda progress: progress() or os.getpid()) == os.getpid()
+
+
+@pytest.fixture
+def held(tmp_path, stores):
+    """A store and a scene that another program has open for writing."""
+    (tmp_path / "test.h5").write_bytes((stores / "test.h5").read_bytes())
+    with h5py.File(tmp_path / "scene.h5", "w") as f:
+        f["image"] = OWN_CUBE
+    code = "import h5py, sys; f = [h5py.File(p, 'r+') for p in sys.argv[1:]]; print(1, flush=True); input()"
+    words = [sys.executable, "-c", code, tmp_path / "test.h5", tmp_path / "scene.h5"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+    process.stdout.readline()
+    yield tmp_path
+    process.kill()
+    process.communicate()
+
+
+def test_a_file_open_elsewhere_is_locked_not_damaged(held):
+    for read in (lambda: Store(held / "test.h5"), lambda: open_raster(held / "scene.h5")):
+        with pytest.raises(DataError, match="locked: another program .*; close it there, or set HDF5_USE") as caught:
+            read()
+        assert "damaged" not in str(caught.value)
+
+
+def test_disks_without_locks_are_read_and_written(tmp_path, stores, monkeypatch):
+    real = h5py.File
+
+    def file(name, mode="r", locking=None, **options):
+        if locking is not False and options.get("driver") != "core":
+            raise OSError("Unable to synchronously open file (unable to lock file, errno = 37, error message = 'No')")
+        return real(name, mode, locking=locking, **options)
+
+    (tmp_path / "a.h5").write_bytes((stores / "test.h5").read_bytes())
+    with h5py.File(tmp_path / "part.h5", "w") as part, h5py.File(tmp_path / "a.h5") as f:
+        scene = f["scenes"][next(iter(f["scenes"]))]
+        f.copy(scene, part, name="scene")
+        expected, name = scene[()], scene.attrs["name"]
+    monkeypatch.setattr(h5py, "File", file)
+    check_structure(tmp_path / "a.h5")
+    join_parts(tmp_path / "b.h5", [tmp_path / "part.h5"], {"dataset": "Cave", "protocol": "corrected"})
+    with Store(tmp_path / "b.h5") as store:
+        np.testing.assert_array_equal(store.read(name).cube, expected)
+
+
+def test_attributes_are_those_of_h5py(tmp_path):
+    given = {
+        **{"text": "bänd", "number": 3.5, "whole": np.uint8(200), "big": np.array([1, 2], ">i4"), "flag": True},
+        **{"none": h5py.Empty("f4"), "texts": ["a", "b"], "bytes": np.bytes_(b"abc"), "one": np.ones((1, 1))},
+        "ascii": np.array("abc", h5py.string_dtype("ascii")),
+        "broken": np.array(b"\xff\xfe", h5py.string_dtype("utf-8")),
+    }
+    with open_hdf5(tmp_path / "a.h5", "w") as f:
+        f.attrs.update(given)
+        found, expected = read_attributes(f), dict(f.attrs)
+    assert list(found) == list(expected) == sorted(given)
+    for name, value in expected.items():
+        assert type(found[name]) is type(value)
+        assert found[name] == value if name == "none" else np.array_equal(found[name], value)

@@ -1,0 +1,33 @@
+import pickle
+
+import pytest
+
+from system.errors import DataError, UserError, naming_flag
+
+ERROR = DataError("a.mat", "2 cubes in it {x}", "name the array by {key}")
+
+
+def test_parameters_are_bare_for_python_and_flags_on_the_command_line():
+    assert str(ERROR) == "a.mat: 2 cubes in it {x}; name the array by key"
+    assert ERROR.on_command_line() == "a.mat: 2 cubes in it {x}; name the array by --key"
+
+
+def test_errors_come_back_whole_from_other_processes():
+    back = pickle.loads(pickle.dumps(ERROR))
+    assert (back.path, back.what, back.remedy) == (ERROR.path, ERROR.what, ERROR.remedy)
+
+
+def raised_below(flag, path):
+    with pytest.raises(UserError) as caught, naming_flag(flag, path):
+        raise ERROR
+    return caught.value
+
+
+def test_the_flag_is_named_where_the_error_is_about_its_path():
+    assert str(raised_below("raw_dir", "a.mat")) == "--raw_dir a.mat: 2 cubes in it {x}; name the array by --key"
+    assert raised_below("raw_dir", "b.mat") is ERROR
+
+
+def test_a_flag_that_is_not_given_is_the_origin_of_nothing():
+    with pytest.raises(DataError), naming_flag("raw_dir", ""):
+        raise DataError(".", "the folder is empty", "check the path")
