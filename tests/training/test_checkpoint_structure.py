@@ -159,7 +159,10 @@ def test_a_run_is_held_before_its_checkpoint_is_read(refused, tiny_flags, begun,
         raise AssertionError("read while another process trains")
 
     monkeypatch.setattr(checkpoint, "load_newest_run", read)
-    words = "import sys; from utils import only_here\nwith only_here(sys.argv[1]): print(1, flush=True); input()"
+    words = (
+        "import sys; from system.files import exclusive_lock\n"
+        "with exclusive_lock(sys.argv[1]): print(1, flush=True); input()"
+    )
     command = [sys.executable, "-c", words, str(begun)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
