@@ -9,6 +9,8 @@ from helpers import PageReader, own_rows, write_finished_run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tables.page import find_differing_pixels
+
 
 def test_real_runs_become_a_page_that_needs_nothing_else(run, tiny_flags, stores, tmp_path):
     runs = tmp_path / "runs"
@@ -83,3 +85,12 @@ def test_of_many_reports_the_first_are_shown_and_the_rest_named(tabulate, tmp_pa
     parser.feed(page)
     assert len(parser.images) == 12
     assert all(f"s{k:02}_report.png" in page for k in range(14))
+
+
+def test_pixels_that_differ_most_are_apart():
+    cube = np.zeros((2, 64, 64), np.float32)
+    other = cube.copy()
+    # Pixels at the border, and close to one that is chosen already, are skipped.
+    for (i, j), value in {(2, 30): 9, (40, 50): 5, (45, 45): 4, (20, 10): 3, (50, 20): -2}.items():
+        other[1, i, j] = value
+    assert find_differing_pixels(cube, other) == [(40, 50), (20, 10), (50, 20)]

@@ -3,6 +3,8 @@ import re
 import pytest
 from helpers import CAVE_TEST, own_rows, write_finished_run, write_results_file
 
+from tables.report import format_duration, headings
+
 
 def test_a_full_run_stands_beside_its_published_row_with_the_difference(tabulate, tmp_path):
     # Published: DeepShare .0144 / 40.8385 / 4.0345; + RGB 42.3575, its ERGAS doubtful.
@@ -78,3 +80,14 @@ def test_protocols_have_tables_of_their_own_and_other_peoples_training_is_not_co
     assert "SSPSR" in [
         r["method"] for r in rows if (r["kind"], r["protocol"]) == ("published, not comparable", "corrected")
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, ""), (0, "0:00:00"), (59.6, "0:01:00"), (3725.4, "1:02:05"), (90061, "25:01:01")]
+)
+def test_durations_have_hours_minutes_seconds(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_headings_have_units():
+    assert headings(["RMSE", "SAM", "MPSNR"]) == ["RMSE", "SAM (°)", "MPSNR (dB)"]
