@@ -77,24 +77,25 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, lo
     return Chart(title, x_label, y_label, list(x_axis.ticks()), list(y_axis.ticks()), paths)
 
 
+@dataclass
 class _Axis:
     """Maps values from low to high to pixels from start to end, with about so many ticks."""
 
-    def __init__(
-        self,
-        low: float,
-        high: float,
-        start: float,
-        end: float,
-        about: int,
-        logarithmic: bool = False,
-        margin: float = 0.0,
-        whole: bool = False,
-    ) -> None:
-        self.start, self.end, self.about, self.logarithmic, self.whole = start, end, about, logarithmic, whole
-        low, high = (math.log10(low), math.log10(high)) if logarithmic else (low, high)
-        free = (high - low) * margin or (0 if high > low else max(abs(high) * 0.05, 0.05))
-        self.low, self.high = low - free, high + free
+    low: float
+    high: float
+    start: float
+    end: float
+    about: int
+    logarithmic: bool = False
+    margin: float = 0.0
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if self.logarithmic:
+            self.low, self.high = math.log10(self.low), math.log10(self.high)
+        length = self.high - self.low
+        free = length * self.margin or (0 if length > 0 else max(abs(self.high) * 0.05, 0.05))
+        self.low, self.high = self.low - free, self.high + free
 
     def __call__(self, value: float) -> float:
         value = math.log10(value) if self.logarithmic else value

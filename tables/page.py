@@ -2,8 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from metrics import METRICS
 from objectives import OBJECTIVES
 from tables import charts, reduced
 from tables.charts import Chart, Figure, Line, Style, line_chart
-from tables.report import Crop, Report, Row, Table, Training
+from tables.report import Crop, Report, Table, Training
 from tables.texts import make_environment
 
 HIGH_RES = Style("#111111", "", 2.2)
@@ -29,47 +28,11 @@ LETTERS = "ABC"
 Styles = Mapping[str, Style]
 
 
-@dataclass(frozen=True)
-class Output:
-    """A row's picture of a crop and the errors below it, as data URIs, and the crop's RMSE."""
-
-    label: str
-    is_reduced: bool
-    picture: str
-    errors: str
-    rmse: float
-
-
-@dataclass(frozen=True)
-class CropFigure:
-    """The pictures and spectra of a Crop.
-
-    Attributes:
-        pixels: [(letter, row, column)] of the pixels whose spectra are drawn.
-        truth, low_res: pictures as data URIs.
-        full_scale: the error at the end of the colour scale.
-        colours: [(part of the full scale, (red, green, blue))].
-        bands: the bands of the false-colour pictures in words.
-        about: the end of captions.
-    """
-
-    crop: Crop
-    pixels: list[tuple[str, int, int]]
-    truth: str
-    low_res: str
-    outputs: list[Output]
-    full_scale: float
-    colours: list[tuple[float, list[int]]]
-    bands: str
-    about: str
-    spectra: Figure
-
-
 def render_page(report: Report) -> str:
     """Return the page as HTML."""
     styles = _assign_styles(report)
     sections = [
-        (table, draw_bands(table, styles), [draw_crop(crop, table, styles) for crop in table.crops])
+        (table, draw_bands(table, styles), [CropFigure(crop, table, styles) for crop in table.crops])
         for table in report.tables
     ]
     trainings = [(training.title, draw_training(training, styles)) for training in report.trainings]
@@ -103,90 +66,92 @@ def draw_bands(table: Table, styles: Styles) -> Figure | None:
 
 def draw_training(training: Training, styles: Styles) -> Figure:
     """Return charts of the losses and validation metrics of runs; without charts if nothing is recorded."""
-    rows = [curves.row for curves in training.curves]
+    drawn: list[Chart] = []
+
+    def add_chart(title: str, file: str, x: str, y: str, y_label: str, logarithmic: bool = False) -> None:
+        recorded = [(c.row.label, getattr(c, file)) for c in training.curves]
+        recorded = [(label, columns) for label, columns in recorded if np.isfinite(columns.get(y, np.nan)).any()]
+        if recorded:
+            lines = [Line(label, styles[label], columns[x], columns[y]) for label, columns in recorded]
+            drawn.append(line_chart(title, lines, x, y_label, logarithmic))
+
+    for objective in OBJECTIVES.values():
+        add_chart(objective.title, "log", "iteration", objective.name, "loss", logarithmic=True)
+    for metric in VALIDATED:
+        add_chart(f"Validation {metric}", "validation", "epoch", metric, METRICS[metric].heading)
+    reasons = {c.row.label: c.row.reasons for c in training.curves}
     caption = (
         f"{training.title}: mean losses between rows of log.csv and, with validation scenes, their metrics after each "
         "epoch (validation.csv). One line for each run; seeds of a method share its colour"
-        f"{reduced.describe_in_caption({row.label: row.reasons for row in rows})}."
+        f"{reduced.describe_in_caption(reasons)}."
     )
-    return Figure(list(_training_charts(training, styles)), {row.label: styles[row.label] for row in rows}, caption)
+    return Figure(drawn, {label: styles[label] for label in reasons}, caption)
 
 
-def _training_charts(training: Training, styles: Styles) -> Iterator[Chart]:
-    def lines(columns: Iterable[tuple[Row, Mapping[str, np.ndarray]]], x: str, y: str) -> list[Line]:
-        found = [(row, column) for row, column in columns if y in column and (np.isfinite(column[y]).any())]
-        return [Line(row.label, styles[row.label], column[x], column[y]) for row, column in found]
+class CropFigure:
+    """Pictures, errors and spectra of a crop: all pictures on one scale, all errors on another.
 
-    for objective in OBJECTIVES.values():
-        if losses := lines([(c.row, c.log) for c in training.curves], "iteration", objective.name):
-            yield line_chart(objective.title, losses, "iteration", "loss", logarithmic=True)
-    for metric in VALIDATED:
-        if values := lines([(c.row, c.validation) for c in training.curves], "epoch", metric):
-            yield line_chart(f"Validation {metric}", values, "epoch", METRICS[metric].heading)
+    Attributes:
+        cubes: {label: C x H x W} of bicubic and of every other row.
+        rows: {label: row} of these, without bicubic.
+        pixels: [(letter, row, column)] of the pixels whose spectra are drawn.
+        full_scale: the error at the end of the colour scale.
+        about: the end of captions.
+    """
 
+    def __init__(self, crop: Crop, table: Table, styles: Styles) -> None:
+        self.crop = crop
+        self.rows = {row.label: row for row in crop.outputs if not row.is_bicubic}
+        self.cubes = {"Bicubic": crop.lms, **{label: crop.outputs[row] for label, row in self.rows.items()}}
+        self.white = pictures.white_level(_to_image(crop.gt), crop.bands)
+        self.full_scale = max(float(np.percentile(_error(crop.lms, crop.gt), 99)), 1e-6)
+        reasons = {row.label: row.reasons for row in crop.outputs}
+        self.about = f"{crop.scene}, {table.title}{reduced.describe_in_caption(reasons)}"
+        best = max(self.rows, key=lambda label: self.rows[label].mean("MPSNR"), default=None)
+        chosen = f"where bicubic and {best} (the best MPSNR) differ most" if best else "where bicubic errs most"
+        pixels = find_differing_pixels(crop.lms, self.cubes[best] if best else crop.gt)
+        self.pixels = [(letter, *pixel) for letter, pixel in zip(LETTERS, pixels, strict=False)]
+        caption = f"Spectra of the pixels marked on “HR truth”, {chosen}. {self.about}."
+        self.spectra = self._draw_spectra(styles, caption)
 
-def draw_crop(crop: Crop, table: Table, styles: Styles) -> CropFigure:
-    """Return false-colour pictures and errors of bicubic and all rows, and spectra of the pixels that differ most."""
-    outputs = {row: output for row, output in crop.outputs.items() if not row.is_bicubic}
-    best = max(outputs, key=lambda row: row.mean("MPSNR"), default=None)
-    pixels = find_differing_pixels(crop.lms, outputs[best] if best else crop.gt)
-    cubes = {"Bicubic": crop.lms, **{row.label: output for row, output in outputs.items()}}
-    marked = {row.label for row in outputs if row.is_reduced}
-    errors = {label: _error(cube, crop.gt) for label, cube in cubes.items()}
-    full_scale = max(float(np.percentile(errors["Bicubic"], 99)), 1e-6)
-    white = pictures.white_level(_to_image(crop.gt), crop.bands)
-    levels = np.linspace(0, 1, 9)
-    colours = pictures.colour_errors(levels[None] * full_scale, full_scale)[0].tolist()
-    reasons = {row.label: row.reasons for row in crop.outputs}
-    about = f"{crop.scene}, {table.title}{reduced.describe_in_caption(reasons)}"
-    chosen = f"where bicubic and {best.label} (the best MPSNR) differ most" if best else "where bicubic errs most"
+    def picture(self, cube: np.ndarray) -> str:
+        """Return a cube in false colour as a data URI."""
+        return encode_picture(pictures.false_colour(_to_image(cube), self.crop.bands, self.white))
 
-    def false_colour(cube: np.ndarray) -> str:
-        return encode_picture(pictures.false_colour(_to_image(cube), crop.bands, white))
+    def errors(self, cube: np.ndarray) -> str:
+        """Return the errors of a cube in colour as a data URI."""
+        return encode_picture(pictures.colour_errors(_error(cube, self.crop.gt), self.full_scale))
 
-    return CropFigure(
-        crop=crop,
-        pixels=[(letter, *pixel) for letter, pixel in zip(LETTERS, pixels, strict=False)],
-        truth=false_colour(crop.gt),
-        low_res=false_colour(crop.ms),
-        outputs=[
-            Output(
-                label=label,
-                is_reduced=label in marked,
-                picture=false_colour(cubes[label]),
-                errors=encode_picture(pictures.colour_errors(error, full_scale)),
-                rmse=float(np.sqrt(np.mean(error**2))),
+    def rmse(self, cube: np.ndarray) -> float:
+        """Return the root mean squared error of a cube."""
+        return float(np.sqrt(np.mean(_error(cube, self.crop.gt) ** 2)))
+
+    def colours(self) -> list[tuple[float, list[int]]]:
+        """Return the colour scale of the errors, [(part of the full scale, [red, green, blue])]."""
+        levels = np.linspace(0, 1, 9)
+        return list(zip(levels.tolist(), pictures.colour_errors(levels[None], 1)[0].tolist(), strict=True))
+
+    def band_names(self) -> list[str]:
+        """Return the bands shown as red, green and blue in words."""
+        waves = self.crop.wavelengths
+        return [f"band {b + 1}" if waves is None else f"{waves[b]:g} nm" for b in self.crop.bands]
+
+    def _draw_spectra(self, styles: Styles, caption: str) -> Figure:
+        row, column = self.crop.corner
+        x, x_label = _spectral_axis(self.crop.wavelengths, len(self.crop.gt))
+        shown = {"HR truth": HIGH_RES, "Bicubic": BICUBIC, **{label: styles[label] for label in self.rows}}
+        # Later lines are drawn over earlier ones.
+        cubes = {**self.cubes, "HR truth": self.crop.gt}
+        drawn = [
+            line_chart(
+                f"Pixel {letter}: row {row + i}, column {column + j}",
+                _lines({label: cube[:, i, j] for label, cube in cubes.items()}, x, shown),
+                x_label,
+                "value (0..1)",
             )
-            for label, error in errors.items()
-        ],
-        full_scale=full_scale,
-        colours=list(zip(levels.tolist(), colours, strict=True)),
-        bands=", ".join(
-            f"band {b + 1}" if crop.wavelengths is None else f"{crop.wavelengths[b]:g} nm" for b in crop.bands
-        ),
-        about=about,
-        spectra=_draw_spectra(
-            crop, cubes, pixels, styles, f"Spectra of the pixels marked on “HR truth”, {chosen}. {about}."
-        ),
-    )
-
-
-def _draw_spectra(
-    crop: Crop, cubes: Mapping[str, np.ndarray], pixels: Sequence[tuple[int, int]], styles: Styles, caption: str
-) -> Figure:
-    x, x_label = _spectral_axis(crop.wavelengths, len(crop.gt))
-    shown = {"HR truth": HIGH_RES, **{label: styles.get(label, BICUBIC) for label in cubes}}
-    # Later lines are drawn over earlier ones.
-    drawn = [
-        line_chart(
-            f"Pixel {letter}: row {crop.corner[0] + i}, column {crop.corner[1] + j}",
-            _lines({label: cube[:, i, j] for label, cube in {**cubes, "HR truth": crop.gt}.items()}, x, shown),
-            x_label,
-            "value (0..1)",
-        )
-        for letter, (i, j) in zip(LETTERS, pixels, strict=False)
-    ]
-    return Figure(drawn, shown, caption, f"{crop.scene}: spectra")
+            for letter, i, j in self.pixels
+        ]
+        return Figure(drawn, shown, caption, f"{self.crop.scene}: spectra")
 
 
 def find_differing_pixels(cube: np.ndarray, other: np.ndarray) -> list[tuple[int, int]]:

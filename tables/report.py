@@ -81,22 +81,19 @@ class Row:
 
     @property
     def method(self) -> str:
-        """Network and published components."""
         return self.results[0].method
 
     @property
     def is_bicubic(self) -> bool:
-        """True for bicubic upsampling, the reference of the figures."""
         return self.method == "Bicubic"
 
     @property
     def reasons(self) -> Sequence[str]:
-        """Differences from the published experiment."""
+        """Differences from the published experiment; a row with any is reduced."""
         return self.results[0].reasons
 
     @property
     def is_reduced(self) -> bool:
-        """True if it differs from the published experiment."""
         return bool(self.reasons)
 
     @property
@@ -106,18 +103,16 @@ class Row:
 
     @property
     def scenes(self) -> list[str]:
-        """Names of the scored scenes."""
         return list(self.results[0].found.scenes)
 
     @property
-    def seeds(self) -> list[int]:
-        """Seeds of its runs."""
-        return [r.config["seed"] for r in self.results if "seed" in r.config]
+    def config(self) -> Mapping[str, Any]:
+        """The content of the first run's config.json; {} without one."""
+        return self.results[0].config
 
     @property
-    def iterations(self) -> int | None:
-        """Iterations of each run; None if they are not recorded."""
-        return self.results[0].config.get("iterations")
+    def seeds(self) -> list[int]:
+        return [r.config["seed"] for r in self.results if "seed" in r.config]
 
     @property
     def seconds(self) -> float | None:
@@ -126,24 +121,19 @@ class Row:
         return sum(seconds) / len(seconds) if len(seconds) == len(self.results) else None
 
     @property
-    def parameters(self) -> int | None:
-        """Number of the network's parameters; None if it is not recorded."""
-        return self.results[0].config.get("parameters")
-
-    @property
     def devices(self) -> list[str]:
-        """Devices of its runs."""
         return sorted({r.config["device"] for r in self.results if "device" in r.config})
 
     @property
     def facts(self) -> list[str]:
         """The texts of the columns FACTS."""
+        iterations, parameters = self.config.get("iterations"), self.config.get("parameters")
         return [
             str(len(self.scenes)),
             f"{len(self.seeds)} ({', '.join(map(str, self.seeds))})" if self.seeds else "",
-            f"{self.iterations:,}" if self.iterations else "",
+            f"{iterations:,}" if iterations else "",
             format_duration(self.seconds),
-            f"{self.parameters:,}" if self.parameters else "",
+            f"{parameters:,}" if parameters else "",
             ", ".join(self.devices),
         ]
 
@@ -157,15 +147,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table as text.
+    """One line of a table: its first cell, the metrics as text, which of them are the best of their column, FACTS.
 
-    Attributes:
-        kind: "ours"; below it, if the same experiment is published, "published" and "difference".
-        row: the row that the line belongs to.
-        name: the first cell.
-        cells: one for each of the table's metrics.
-        best: True for the cells that are the best of their column.
-        facts: one for each of FACTS.
+    kind is "ours" for a row; "published" and "difference" below it, if the same experiment is published.
     """
 
     kind: str

@@ -166,9 +166,9 @@ def _csv_row(row: Row, table: Table, report: Report) -> dict[str, Any]:
         **{f"difference_{metric}": table.difference(row, metric) for metric in METRICS},
         "scenes": len(row.scenes),
         "seeds": " ".join(map(str, row.seeds)),
-        "iterations": row.iterations,
+        "iterations": row.config.get("iterations"),
         "training_seconds": row.seconds,
-        "parameters": row.parameters,
+        "parameters": row.config.get("parameters"),
         "device": ", ".join(row.devices),
         "results": " ".join(report.below(result.path) for result in row.results),
     }

@@ -14,6 +14,10 @@ from helpers import (
     write_unfinished_run,
 )
 
+from tables.gather import gather
+from tables.page import render_page
+from tables.texts import render_csv, render_latex, render_markdown
+
 
 def test_seeds_are_merged_into_a_mean_and_half_their_range(tabulate, tmp_path):
     write_finished_run(tmp_path / "runs" / "a", RMSE=0.02, MPSNR=40.0, ERGAS=4.0)
@@ -255,3 +259,13 @@ def test_results_of_one_kind_that_differ_are_named(tabulate, tmp_path):
     markdown, rows, _ = tabulate()
     assert float(own_rows(rows)["Bicubic"]["MPSNR"]) == 40.0
     assert "c/r_results.json: left out" in markdown and "b/r_results.json: left out" not in markdown
+
+
+def test_writers_need_nothing_but_the_report(tmp_path):
+    shutil.copytree(EARLIER, tmp_path / "earlier")
+    report = gather(tmp_path / "earlier")
+    shutil.rmtree(tmp_path / "earlier")
+    assert "Pixel A" in render_page(report) and "Labelled loss" in render_page(report)
+    assert render_csv(report) == (EARLIER / "expected.csv").read_text()
+    assert "DeepShare + RGB (reduced)" in render_markdown(report)
+    assert "DeepShare + RGB (reduced)" in render_latex(report)

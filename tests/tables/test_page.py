@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from helpers import PageReader, own_rows, write_finished_run
+from helpers import PageReader, own_rows, write_finished_run, write_unfinished_run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -94,3 +94,13 @@ def test_pixels_that_differ_most_are_apart():
     for (i, j), value in {(2, 30): 9, (40, 50): 5, (45, 45): 4, (20, 10): 3, (50, 20): -2}.items():
         other[1, i, j] = value
     assert find_differing_pixels(cube, other) == [(40, 50), (20, 10), (50, 20)]
+
+
+def test_foreign_names_are_escaped(tabulate, tmp_path):
+    name = "<script>x</script>"
+    write_finished_run(tmp_path / "runs" / "a", changes={"device": name, "UseRGB": True, "dataset_name": name})
+    write_unfinished_run(tmp_path / "runs" / "<b>")
+    markdown, _, page = tabulate()
+    for text in (markdown, page):
+        assert "<script>" not in text and "&lt;script>" in text.replace("&gt;", ">")
+        assert "<b>\n" not in text and "&lt;b>" in text.replace("&gt;", ">")
