@@ -16,7 +16,7 @@ from evaluation.samples import Sample
 from system.errors import UserError, refuse_small_memory
 from tables import reduced
 from tables.labels import describe_trait, group_by, label_results, sort_key
-from tables.report import Crop, Curves, OwnScene, Report, Result, Row, Table, Training
+from tables.report import Crop, Curves, OwnScene, Report, Result, Row, Table
 from tables.runs import Run, find_run, is_finished, read_columns, traits_of, traits_of_test
 
 # Report pictures of own scenes that the page shows: each takes about half a megabyte of it.
@@ -210,7 +210,7 @@ def _read_samples(row: Row, report: Report) -> list[Sample]:
     return []
 
 
-def _group_curves(report: Report, logs: Logs) -> list[Training]:
+def _group_curves(report: Report, logs: Logs) -> dict[str, list[Curves]]:
     """Return the curves by data set and scale, each run once, whatever protocols it was scored under."""
     found: dict[str, dict[Path, Curves]] = {}
     for table in report.tables:
@@ -218,4 +218,4 @@ def _group_curves(report: Report, logs: Logs) -> list[Training]:
         for row in table.rows:
             for folder in (r.run_dir for r in row.results if r.run_dir):
                 runs.setdefault(folder.resolve(), Curves(row, *logs[folder]))
-    return [Training(title, list(runs.values())) for title, runs in found.items() if runs]
+    return {title: list(runs.values()) for title, runs in found.items() if runs}

@@ -14,7 +14,7 @@ from metrics import METRICS
 from objectives import OBJECTIVES
 from tables import charts, reduced
 from tables.charts import Chart, Figure, Line, Style, line_chart
-from tables.report import Crop, Report, Table, Training
+from tables.report import Crop, Curves, Report, Table
 from tables.texts import make_environment
 
 HIGH_RES = Style("#111111", "", 2.2)
@@ -35,7 +35,7 @@ def render_page(report: Report) -> str:
         (table, draw_bands(table, styles), [CropFigure(crop, table, styles) for crop in table.crops])
         for table in report.tables
     ]
-    trainings = [(training.title, draw_training(training, styles)) for training in report.trainings]
+    trainings = [(title, draw_training(title, curves, styles)) for title, curves in report.trainings.items()]
     css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     return HTML.get_template("index.html").render(
         report=report,
@@ -64,12 +64,12 @@ def draw_bands(table: Table, styles: Styles) -> Figure | None:
     return Figure(drawn, {label: styles[label] for label in curves}, caption, "Bands")
 
 
-def draw_training(training: Training, styles: Styles) -> Figure:
+def draw_training(title: str, curves: Sequence[Curves], styles: Styles) -> Figure:
     """Return charts of the losses and validation metrics of runs; without charts if nothing is recorded."""
     drawn: list[Chart] = []
 
     def add_chart(title: str, file: str, x: str, y: str, y_label: str, logarithmic: bool = False) -> None:
-        recorded = [(c.row.label, getattr(c, file)) for c in training.curves]
+        recorded = [(c.row.label, getattr(c, file)) for c in curves]
         recorded = [(label, columns) for label, columns in recorded if np.isfinite(columns.get(y, np.nan)).any()]
         if recorded:
             lines = [Line(label, styles[label], columns[x], columns[y]) for label, columns in recorded]
@@ -79,9 +79,9 @@ def draw_training(training: Training, styles: Styles) -> Figure:
         add_chart(objective.title, "log", "iteration", objective.name, "loss", logarithmic=True)
     for metric in VALIDATED:
         add_chart(f"Validation {metric}", "validation", "epoch", metric, METRICS[metric].heading)
-    reasons = {c.row.label: c.row.reasons for c in training.curves}
+    reasons = {c.row.label: c.row.reasons for c in curves}
     caption = (
-        f"{training.title}: mean losses between rows of log.csv and, with validation scenes, their metrics after each "
+        f"{title}: mean losses between rows of log.csv and, with validation scenes, their metrics after each "
         "epoch (validation.csv). One line for each run; seeds of a method share its colour"
         f"{reduced.describe_in_caption(reasons)}."
     )

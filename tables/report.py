@@ -278,14 +278,6 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Training:
-    """The curves of all runs of one data set and scale."""
-
-    title: str
-    curves: Sequence[Curves]
-
-
-@dataclass(frozen=True)
 class OwnScene:
     """The report picture that `predict --report 1` wrote of a scene; png is b"" beyond the first few."""
 
@@ -297,11 +289,11 @@ class OwnScene:
 
 @dataclass
 class Report:
-    """Everything that the writers show: tables, training curves, own scenes, runs without results, remarks."""
+    """Everything that the writers show; trainings contains the curves of all runs by data set and scale."""
 
     folder: Path
     tables: list[Table] = field(default_factory=list)
-    trainings: list[Training] = field(default_factory=list)
+    trainings: dict[str, list[Curves]] = field(default_factory=dict)
     own_scenes: list[OwnScene] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     unscored: list[str] = field(default_factory=list)

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from tables.page import find_differing_pixels
 
 
-def test_real_runs_become_a_page_that_needs_nothing_else(run, tiny_flags, stores, tmp_path):
+def test_page_of_real_runs_needs_no_network(run, tiny_flags, stores, tmp_path):
     runs = tmp_path / "runs"
     scenes = {"test_dir": stores / "test.h5", "eval_dir_ms": stores / "test.h5"}
     for seed in (3000, 3001):
@@ -47,7 +47,7 @@ def test_real_runs_become_a_page_that_needs_nothing_else(run, tiny_flags, stores
         assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_reports_of_own_scenes_are_shown_with_the_results_or_without_any(run, tabulate, tmp_path):
+def test_own_scenes_are_shown(run, tabulate, tmp_path):
     pytest.importorskip("matplotlib")
     scene = np.random.default_rng(0).random((20, 24, 31), dtype=np.float32)
     axis = {"band_axis": 2, "model_dir": "cave_x4_small"}
@@ -73,7 +73,7 @@ def test_reports_of_own_scenes_are_shown_with_the_results_or_without_any(run, ta
     assert "lake_report.png" in markdown
 
 
-def test_of_many_reports_the_first_are_shown_and_the_rest_named(tabulate, tmp_path):
+def test_page_shows_the_first_own_scenes(tabulate, tmp_path):
     about = PngInfo()
     about.add_text("Title", "a scene")
     about.add_text("Description", "RMSE 1e-3")

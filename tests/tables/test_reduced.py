@@ -11,7 +11,7 @@ def test_the_published_experiment_differs_in_nothing():
     assert objectives.labels(FULL) == ["RGB", "SSL"]
 
 
-def test_what_a_network_does_not_have_is_no_difference():
+def test_settings_of_other_networks_are_no_difference():
     plain = {**FULL, "UseRGB": False, "UseUnlabelConsistency": False}
     peer = {**plain, "model_title": "3DFCNN", "loss": "mse", "learning_rate": 5e-5}
     assert compare_run({**peer, "n_feats": 32, "n_subs": 4}, "Cave", 4) == []
@@ -54,7 +54,7 @@ def test_each_difference_is_named(changes, reason):
         },
     ],
 )
-def test_what_cannot_change_the_result_is_no_difference(changes):
+def test_settings_without_effect_are_no_difference(changes):
     assert compare_run({**FULL, **changes}, "Cave", 4) == []
 
 
@@ -63,7 +63,7 @@ def test_the_published_patches_depend_on_the_scale():
     assert compare_run({**FULL, **x8}, "Cave", 8) == []
 
 
-def test_missing_and_foreign_test_scenes_are_told():
+def test_missing_and_foreign_scenes_are_named():
     scenes = published_split("Cave")["test"]
     assert compare_scenes("Cave", scenes) == []
     assert compare_scenes("Cave", scenes[:6]) == ["6 of 12 test scenes"]

@@ -28,7 +28,7 @@ def test_weights_of_unfinished_runs_are_named(tmp_path):
     assert Run(PLAIN_RUN, tmp_path).describe_weights("last.pth") == "of an unfinished run"
 
 
-def test_the_protocol_is_as_asked_else_that_of_the_runs_own_test(tmp_path):
+def test_protocol_falls_back_to_the_own_test(tmp_path):
     assert Run({"protocol": "corrected"}, tmp_path).protocol() == "corrected"
     assert Run({"protocol": ""}, tmp_path).protocol() == ""
     write_finished_run(tmp_path, protocol="published")
@@ -36,7 +36,7 @@ def test_the_protocol_is_as_asked_else_that_of_the_runs_own_test(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PRETRAINED.glob("*.pth")))
-def test_the_config_of_the_programs_own_weights_agrees_with_their_tensors(name):
+def test_bundled_configs_agree_with_their_weights(name):
     told = json.loads((ROOT / "pretrained" / f"{name}.json").read_text(encoding="utf-8"))
     loaded = weights.load(name)
     architecture = dict(loaded.architecture)

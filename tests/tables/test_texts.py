@@ -14,7 +14,7 @@ CONTROL_WORDS = {
 CONTROL_SYMBOLS = set("\\&%$#_{}")
 
 
-def test_latex_lines_have_as_many_cells_as_their_tables_columns(tabulate, tmp_path):
+def test_latex_lines_have_a_cell_per_column(tabulate, tmp_path):
     write_finished_run(tmp_path / "runs" / "50% & more_~^\\{}", changes={"device": "A & B_2"})
     write_finished_run(tmp_path / "runs" / "b", changes={"UseRGB": True, "theta_rgb": 1, "device": "ü 好"})
     write_unfinished_run(tmp_path / "runs" / "50%_stopped")
@@ -51,7 +51,7 @@ def check_latex(tex):
     assert all(c.isprintable() or c == "\n" for c in tex) and not set(tex) & set("«»ÐðÞþ")
 
 
-def test_a_document_of_all_kinds_of_lines_is_valid_latex(tabulate, tmp_path):
+def test_latex_of_all_kinds_is_valid(tabulate, tmp_path):
     runs = tmp_path / "runs"
     write_finished_run(runs / "plain")
     write_finished_run(runs / "full", changes={**FULL, "device": "GPU ^_~<>|\\ [a]* °±"})
