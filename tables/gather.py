@@ -51,8 +51,8 @@ def gather(runs_dir: Path) -> Report:
             Row(labels[same[0].path], _drop_repeated(same, report))
             for _, same in group_by(group, lambda r: (r.method, sorted(r.traits.items(), key=str)))
         ]
-        theirs = published.tables_of(dataset, scale, protocol)
-        report.tables.append(Table(dataset, scale, protocol, sorted(rows, key=sort_key), theirs))
+        printed = published.tables_of(dataset, scale, protocol)
+        report.tables.append(Table(dataset, scale, protocol, sorted(rows, key=sort_key), printed))
     for table in report.tables:
         table.crops.extend(_read_crops(table, report))
     report.trainings = _group_curves(report, logs)

@@ -223,16 +223,16 @@ class Table:
         """Return (source, {metric: printed number}) of the published row of the same experiment; None without one."""
         if row.is_reduced:
             return None
-        for theirs in self.published:
-            if row.method in theirs.rows and row.method in (theirs.comparable or theirs.rows):
-                return theirs.source, dict(zip(theirs.columns, theirs.rows[row.method], strict=True))
+        for table in self.published:
+            if row.method in table.rows and row.method in (table.comparable or table.rows):
+                return table.source, dict(zip(table.columns, table.rows[row.method], strict=True))
         return None
 
     def difference(self, row: Row, metric: str) -> float | None:
         """Return the row's mean minus the published number; None without a comparable one."""
         counterpart = self.counterpart(row)
-        theirs = published.number(counterpart[1].get(metric, "")) if counterpart else None
-        return None if theirs is None else row.mean(metric) - theirs
+        printed = published.number(counterpart[1].get(metric, "")) if counterpart else None
+        return None if printed is None else row.mean(metric) - printed
 
     def not_comparable(self) -> list[PublishedTable]:
         """Return the published tables with the rows that are not the counterpart of any row."""

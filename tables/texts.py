@@ -144,16 +144,16 @@ def render_csv(report: Report) -> str:
     for table in report.tables:
         place = {"dataset": table.dataset, "scale": table.scale, "protocol": table.protocol}
         rows = [_csv_row(row, table, report) for row in table.rows]
-        for theirs in table.not_comparable():
-            for method, printed in theirs.rows.items():
-                kind = {"kind": "published, not comparable", "method": method, "source": theirs.source}
-                rows.append({**kind, **dict(zip(theirs.columns, printed, strict=True))})
+        for printed in table.not_comparable():
+            for method, cells in printed.rows.items():
+                kind = {"kind": "published, not comparable", "method": method, "source": printed.source}
+                rows.append({**kind, **dict(zip(printed.columns, cells, strict=True))})
         writer.writerows(_disarm_formulas({**place, **row}) for row in rows)
     return text.getvalue()
 
 
 def _csv_row(row: Row, table: Table, report: Report) -> dict[str, Any]:
-    source, theirs = table.counterpart(row) or ("", {})
+    source, printed = table.counterpart(row) or ("", {})
     return {
         "kind": "ours",
         "method": row.label,
@@ -162,7 +162,7 @@ def _csv_row(row: Row, table: Table, report: Report) -> dict[str, Any]:
         "source": source,
         **{metric: row.mean(metric) for metric in METRICS},
         **{f"spread_{metric}": row.spread(metric) for metric in METRICS},
-        **{f"published_{metric}": number for metric, number in theirs.items()},
+        **{f"published_{metric}": number for metric, number in printed.items()},
         **{f"difference_{metric}": table.difference(row, metric) for metric in METRICS},
         "scenes": len(row.scenes),
         "seeds": " ".join(map(str, row.seeds)),
