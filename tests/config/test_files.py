@@ -37,6 +37,16 @@ def test_config_json_repeats_a_run_exactly(run, stores, raw, tmp_path):
     assert not same(final_weights(first), final_weights(third))
 
 
+def test_config_json_of_a_run_serves_test(run, stores, tiny_flags, tmp_path):
+    assert run("train", **tiny_flags, test_dir=stores / "test.h5", max_iterations=1, cuda=0)[0] == 0
+    (folder,) = tiny_flags["save_dir"].iterdir()
+    flags = {"config": folder / "config.json", "model_dir": folder / "last.pth", "result_path": tmp_path / "results"}
+    assert run("test", **flags)[0] == 0
+    (results,) = (tmp_path / "results").glob("*_results.json")
+    trained = json.loads((folder / "results.json").read_text())
+    assert json.loads(results.read_text())["scenes"] == trained["scenes"]
+
+
 def test_records_of_a_run_are_not_settings(write):
     path = write({**RECORD, "resume": "last"}, "config.json")
     expected = {name: value for name, value in SETTINGS.items() if name != "resume"}
@@ -96,7 +106,7 @@ def test_wrong_files_are_refused_in_a_sentence(write, refused, content, words):
     assert words in refused("train", config=write(content), train_dir_mslabel="x")
 
 
-def test_yaml_with_flags_of_other_commands_is_refused(write):
+def test_yaml_of_another_command_is_refused(write):
     with pytest.raises(UserError, match="--epochs is not a flag of this command"):
         read_flags(write("epochs: 3\nn_scale: 4"), TestConfig)
 
