@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import platform
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from metrics import METRICS
 from system.errors import UserError
 from system.files import atomic_write, explaining_write_errors
+from system.version import git_commit
 from training.inputs import Inputs
 
 
@@ -106,15 +106,6 @@ def description_of(
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "git_commit": git_commit(),
     }
-
-
-def git_commit() -> str | None:
-    """The commit of the program that runs, or None where git does not tell."""
-    command = ["git", "-C", str(Path(__file__).parent.parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _append(path: Path, row: Sequence[Any]) -> None:

@@ -9,16 +9,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from system.errors import UserError
+from system.errors import PeerLostError, UserError
 from utils import process_count
 
 CPU = torch.device("cpu")
 # What the main process says to the others where it fails for all.
 FAILED = "the first process has failed"
-
-
-class PeerLostError(Exception):
-    """Another process of the run has ended; what is on disk is from before."""
 
 
 class World:

@@ -156,7 +156,7 @@ def test_folders_without_results_are_refused(refused, tmp_path):
     (tmp_path / "results.json").write_text("{")
     assert "results.json: passed over" in refused("tables", tmp_path)
     assert not (tmp_path / "tables").exists()
-    assert "which runs?" in refused("tables")
+    assert "--runs_dir is missing" in refused("tables")
 
 
 EARLIER = Path(__file__).parent / "earlier"
