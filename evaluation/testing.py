@@ -25,12 +25,10 @@ from models.predictor import Predictor, with_arithmetic
 from system.devices import select_device, warn_of_slow_bf16
 from system.errors import UserError, as_flags
 from system.files import exclusive_lock, explaining_write_errors
-from training.checkpoint import RUN_FILES
 from training.processes import World
+from training.run_directory import BEST, LAST, PREVIOUS, RESULTS
 from utils import as_utf8, file_name, print_line
 
-# Weights that are called alike in every run's folder; results are called after the folder.
-RUN_WEIGHTS = (*RUN_FILES, results.BEST_WEIGHTS)
 # Flags that are only checked against the weights.
 CHECKED = ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs")
 
@@ -147,7 +145,7 @@ def score_run(
     rows, _ = scoring.evaluate(model, scenes, device, world=world, keep=keep)
     if not world.is_main:
         return []
-    path = results.write(folder / "results.json", name, scenes, rows, about, keep)
+    path = results.write(folder / RESULTS, name, scenes, rows, about, keep)
     written = [path, *keep.write(path)]
     print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{results.table(rows)}')
     return written
@@ -164,8 +162,9 @@ def _method_of(config: TestConfig) -> Method:
     _refuse_contradictions(config, architecture)
     path = loaded.path.absolute()
     title = as_utf8(path.stem)
-    if path.name in RUN_WEIGHTS:
-        title = as_utf8(path.parent.name if path.name == RUN_FILES[0] else f"{path.parent.name}_{path.stem}")
+    # These names are the same in all runs: the results are named after the directory.
+    if path.name in (LAST, PREVIOUS, BEST):
+        title = as_utf8(path.parent.name if path.name == LAST else f"{path.parent.name}_{path.stem}")
     n_scale, n_colors = architecture["n_scale"], architecture["n_colors"]
     return Method(loaded.model, architecture["name"], title, n_scale, n_colors, loaded.wavelengths, loaded.sensor)
 

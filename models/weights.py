@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,24 @@ from models import registry
 from models.network import Network, State
 from system.errors import UserError, refuse_small_memory
 from system.files import atomic_write
+from system.records import Field
 from utils import print_line
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
+# No sensor has more bands.
+MOST_BANDS = 100_000
+WAVELENGTHS = Field(list, items=Field(float, 1e-9), is_optional=True)
+METADATA = {
+    "n_ovls": Field(int, 0, MOST_BANDS, is_optional=True),
+    "n_scale": Field(int, 1, MOST_BANDS, is_optional=True),
+    "n_colors": Field(int, 0, MOST_BANDS, is_optional=True),
+    "wavelengths": WAVELENGTHS,
+    "sensor_bands": Field(int, 1, MOST_BANDS, is_optional=True),
+    "sensor_wavelengths": WAVELENGTHS,
+    "value_scale": Field(float, 0, facts.LARGEST_SCALE, is_optional=True),
+    "dataset_name": Field(str, is_optional=True),
+}
 # Where files keep a state_dict beside other things, the first one counting: of those that keep the weights' running
 # mean, that is the network. They may stand in each other.
 RUNNING_MEANS = ("averaged", "params_ema", "model_ema", "ema", "state_dict_ema")
@@ -377,8 +391,8 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
         raise UserError(f"{path}: holds no state_dict (it has {has}); --model_dir takes a .pth of network weights")
     own = getattr(content, "_metadata", None)
     own = own.get(METADATA_KEY) if isinstance(own, dict) else None
-    # What others call config may mean anything: of it only what can be is taken.
-    known = {k: v for k, v in metadata.items() if k not in RECORDED or RECORDED[k](v)}
+    # A foreign config can mean anything: only its possible values are used.
+    known = {k: v for k, v in metadata.items() if k not in METADATA or METADATA[k].is_possible(v)}
     metadata = known if own is None else _checked_metadata(own, path)
     if entry := registry.of_state(state):
         state, remark = entry.make.completed(state)
@@ -388,50 +402,20 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
 
 
 def _checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
-    """What a file says of its weights, which is not taken from it unseen: anybody may have written it.
+    """Return the metadata of a state_dict.
 
     Raises:
-        UserError: naming what cannot be.
+        UserError: naming the first entry that is not possible.
     """
-    remedy = "copy it again, or save its state_dict() alone"
-    if not isinstance(metadata, dict):
-        raise UserError(f"{path}: what it says of its network is {metadata!r:.40}, not names with values; {remedy}")
-    for name, is_possible in RECORDED.items():
-        if name in metadata and not is_possible(metadata[name]):
-            raise UserError(f"{path}: it says that its network has the {name} {metadata[name]!r:.40}; {remedy}")
-    for centres, bands in (("wavelengths", "n_colors"), ("sensor_wavelengths", "sensor_bands")):
-        found, count = metadata.get(centres), metadata.get(bands)
-        if found and count and len(found) != count:
-            raise UserError(f"{path}: it has {len(found)} {centres} for {count} bands; {remedy}")
+    try:
+        Field(dict, fields=METADATA).check(metadata)
+        for centres, bands in (("wavelengths", "n_colors"), ("sensor_wavelengths", "sensor_bands")):
+            found, count = metadata.get(centres), metadata.get(bands)
+            if found and count and len(found) != count:
+                raise ValueError(f"{centres} has {len(found)} values, for {count} bands")
+    except ValueError as error:
+        raise UserError(f"{path}: its metadata: {error}; copy it again, or save its state_dict() alone") from error
     return metadata
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _are_wavelengths(value: Any) -> bool:
-    numbers = isinstance(value, list) and all(isinstance(w, (int, float)) and not isinstance(w, bool) for w in value)
-    return value is None or (numbers and all(0 < w < float("inf") for w in value))
-
-
-def _is_scale(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 1 / facts.LARGEST_SCALE <= value <= facts.LARGEST_SCALE
-
-
-# What a file may say of its network, and whether a value is possible; no sensor has more bands.
-MOST_BANDS = 100_000
-RECORDED: dict[str, Callable[[Any], bool]] = {
-    "n_ovls": lambda value: _is_whole(value) and 0 <= value < MOST_BANDS,
-    "n_scale": lambda value: _is_whole(value) and 0 < value < MOST_BANDS,
-    "n_colors": lambda value: _is_whole(value) and 0 <= value <= MOST_BANDS,
-    "wavelengths": _are_wavelengths,
-    "sensor_bands": lambda value: _is_whole(value) and 0 < value <= MOST_BANDS,
-    "sensor_wavelengths": _are_wavelengths,
-    "value_scale": lambda value: value == 0 or _is_scale(value),
-    "dataset_name": lambda value: isinstance(value, str),
-}
 
 
 def _is_container(value: Any) -> bool:
@@ -492,5 +476,5 @@ def _recorded(name: str, path: Path, metadata: dict[str, Any] | None, kind: type
             content = json.loads(beside.read_text(encoding="utf-8"))
             metadata = content if isinstance(content, dict) else {}
     value = metadata.get(name)
-    is_possible = type(value) is kind if kind else RECORDED[name](value)
+    is_possible = type(value) is kind if kind else METADATA[name].is_possible(value)
     return value if is_possible else None

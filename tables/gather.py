@@ -15,9 +15,10 @@ from tables import curves, differences
 from tables.labels import grouped, label, phrase, place, telling_traits, words_of_scenes
 from tables.rows import OwnScene, Report, Result, Row, Table
 from tables.runs import Run, is_finished, run_of
+from training.run_directory import BEST, PREVIOUS
 
 # What weights are of that each run's folder has beside its last ones.
-EARLIER_WEIGHTS = {results.BEST_WEIGHTS: "of the best validation", "previous.pth": "of the checkpoint before the last"}
+EARLIER_WEIGHTS = {BEST: "of the best validation", PREVIOUS: "of the checkpoint before the last"}
 
 
 def gather(runs_dir: Path) -> Report:

@@ -6,6 +6,7 @@ import torch
 
 from objectives import OBJECTIVES
 from system.errors import UserError
+from system.records import Field
 from training.processes import World
 
 # A supervised loss is taken to diverge when its mean over a log interval is so many times the lowest mean so far,
@@ -99,7 +100,15 @@ class LossMeter:
         return {"sums": self._sums.cpu(), "counts": list(self._counts), "lowest": list(self._lowest)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state.
+
+        Raises:
+            ValueError: if the state is not of these objectives.
+        """
+        count = len(self.names)
+        counts, lowest = Field(int, 0), Field(float, is_optional=True)
+        fields = {"counts": Field(list, count, count, items=counts), "lowest": Field(list, count, count, items=lowest)}
+        Field(dict, fields={"sums": Field(torch.Tensor), **fields}).check(state)
         self._sums.copy_(state["sums"])
         self._counts, self._lowest = list(state["counts"]), list(state["lowest"])
 
