@@ -31,10 +31,10 @@ from training import checkpoint
 from training.backward import Backward
 from training.initialization import build_network
 from training.inputs import open_inputs, remark_on_pictures
-from training.log import RunLog, description_of
+from training.log import RunLog, describe
 from training.meters import LossMeter
 from training.processes import World, naming_lost_peers
-from training.run_directory import RunDirectory
+from training.run_directory import BEST, RESULTS, RunDirectory
 from training.signals import StopSignals, resumable
 from utils import print_line, progress_bar, seed_everything
 
@@ -169,7 +169,7 @@ class Trainer(Iterations):
         try:
             self._prepare(config)
         except BaseException:
-            self.run_dir.release()
+            self.run_dir.close()
             raise
 
     def _prepare(self, config: TrainConfig) -> None:
@@ -302,8 +302,7 @@ class Trainer(Iterations):
         }
 
     def _restore(self, run: dict[str, Any], path: Path) -> None:
-        patches, conversion = self.inputs.patch_counts, self.inputs.conversion_sha256
-        checkpoint.refuse_other_run(run, path, self.config, patches, conversion, self.world.size)
+        checkpoint.refuse_other_run(run, path, self.inputs, self.world.size)
         load_strictly(self.model, run["model"], path)
         if self.averaged:
             load_strictly(self.averaged, run["averaged"] or {}, path)
@@ -321,15 +320,14 @@ class Trainer(Iterations):
             )
 
     def _description(self) -> dict[str, Any]:
-        about = description_of(self.inputs, self.total, self.model, self.device, self.world.size)
+        about = describe(self.inputs, self.total, self.model, self.device, self.world.size)
         return {**about, **self.started}
 
     def _open_log(self) -> AbstractContextManager[Any]:
         if not self.world.is_main:
             return contextlib.nullcontext()
-        epoch, validates = self.iteration // self.per_epoch, bool(self.eval_scenes)
-        path, names = self.run_dir.path, self.losses.names
-        self.log = RunLog(path, names, self.logged_iteration, epoch, validates, self._description())
+        epoch = self.iteration // self.per_epoch if self.eval_scenes else None
+        self.log = RunLog(self.run_dir.path, self.logged_iteration, epoch, self._description())
         self.files += self.log.files
         return contextlib.closing(self.log)
 
@@ -372,7 +370,7 @@ class Trainer(Iterations):
         mean = results.mean_row(rows)
         print_line(f"epoch {epoch}: MPSNR {mean['MPSNR']:.4f}  SAM {mean['SAM']:.4f}  ERGAS {mean['ERGAS']:.4f}")
         if all(mean["MPSNR"] > best for _, best in self.log.validations()):
-            self._save_weights(self.run_dir.best_weights)
+            self._save_weights(self.run_dir.path / BEST)
         self.log.validation(epoch, self.iteration, mean)
 
     def _save_weights(self, path: Path) -> None:
@@ -389,12 +387,11 @@ class Trainer(Iterations):
         if self.world.is_main:
             weights = self.run_dir.final_weights(-(-self.iteration // self.per_epoch))
             self._save_weights(weights)
-            best = self.run_dir.best_weights
-            self.files += [*self.run_dir.checkpoints, *([best] if best.is_file() else []), weights]
+            self.files += [*self.run_dir.checkpoints, *self.run_dir.path.glob(BEST), weights]
         if self.test_scenes:
             about = {**self._description(), "training_seconds": round(self.seconds, 1)}
-            name, folder = self.config.model_title, self.run_dir.path
-            self.files += score_run(self.network, self.test_scenes, self.device, self.world, folder, name, about)
+            results_path = self.run_dir.path / RESULTS
+            self.files += score_run(self.network, self.test_scenes, self.device, self.world, results_path, about)
 
 
 def train(config: TrainConfig) -> list[Path]:

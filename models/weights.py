@@ -209,24 +209,24 @@ def architecture_of(
             "give a checkpoint trained by this program or by the released code"
         ) from error
     if "n_ovls" in entry.settings:
-        architecture["n_ovls"] = _told("n_ovls", _recorded("n_ovls", path, metadata), n_ovls, path)
+        architecture["n_ovls"] = _reconcile("n_ovls", _find_setting("n_ovls", path, metadata), n_ovls, path)
         if architecture["n_ovls"] is None:
             print_line(
                 f'{path}: nothing tells n_ovls; the published 2 is taken (a config.json beside it may say "n_ovls": N)'
             )
             architecture["n_ovls"] = 2
     if "n_scale" not in architecture:
-        architecture["n_scale"] = _told("n_scale", _recorded("n_scale", path, metadata), n_scale, path)
+        architecture["n_scale"] = _reconcile("n_scale", _find_setting("n_scale", path, metadata), n_scale, path)
         if architecture["n_scale"] is None:
             raise UserError(
                 f"{path}: nothing tells for what scale these weights are; give --n_scale, as 4, or a config.json "
                 'beside them that has "n_scale": 4'
             )
     if "n_colors" not in architecture:
-        architecture["n_colors"] = _recorded("n_colors", path, metadata) or 0
+        architecture["n_colors"] = _find_setting("n_colors", path, metadata) or 0
     for name, default in entry.settings.items():
         if name not in architecture:
-            found = _recorded(name, path, metadata, type(default))
+            found = _find_setting(name, path, metadata, type(default))
             architecture[name] = default if found is None else found
     return architecture
 
@@ -367,7 +367,7 @@ def _numpy_scalars() -> list[Any]:
 
 
 def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """(state_dict, metadata) of what a file holds; a run's checkpoint has its config beside it."""
+    """Return (state_dict, metadata) of a file's content; the metadata of a run's checkpoint is its config."""
     metadata: dict[str, Any] = {}
     keys: list[str] = []
     for _ in range(DEEPEST):
@@ -438,7 +438,7 @@ def _plainly_named(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _wavelengths(metadata: dict[str, Any], path: Path, n_colors: int) -> np.ndarray | None:
-    """Own weights carry them; released ones, and runs, are known by their data set."""
+    """Return the wavelengths in the metadata, else those of the data set."""
     recorded = metadata.get("wavelengths")
     if isinstance(recorded, list) and len(recorded) == n_colors:
         return np.array(recorded)
@@ -453,18 +453,18 @@ def _sensor(metadata: dict[str, Any]) -> BandList | None:
     return BandList(metadata["sensor_bands"], np.array(centres, dtype=np.float64) if centres else None)
 
 
-def _told(name: str, recorded: int | None, given: int | None, path: Path) -> int | None:
-    """A setting as recorded, else as given, else None; the two must not contradict each other."""
+def _reconcile(name: str, recorded: int | None, given: int | None, path: Path) -> int | None:
+    """Return a setting as recorded, else as given, else None; raise UserError if the two differ."""
     if None not in (recorded, given) and recorded != given:
         raise UserError(f"--{name} {given}: {path} was made with {recorded}; leave the flag out, or give other weights")
     return given if recorded is None else recorded
 
 
-def _recorded(name: str, path: Path, metadata: dict[str, Any] | None, kind: type | None = None) -> Any:
-    """A setting as the metadata, the file's name or the run's config.json have it; None where nothing does.
+def _find_setting(name: str, path: Path, metadata: dict[str, Any] | None, kind: type | None = None) -> Any:
+    """Return a setting from the metadata, the file's name or the run's config.json, or None.
 
     Args:
-        kind: of a setting that only one network has.
+        kind: type of a setting that only one network has.
     """
     metadata = metadata or {}
     named = re.search(r"Ovls=?(\d+)", path.name) if name == "n_ovls" else None

@@ -10,9 +10,10 @@ from config import TrainConfig, affecting
 from models.weights import read_checkpoint
 from system.errors import UserError
 from system.records import SCALAR, Field
+from training import meters
+from training.inputs import Inputs
 from training.meters import LossMeter
 
-TENSORS = Field(dict, 1, items=Field(torch.Tensor))
 RUN = Field(
     dict,
     fields={
@@ -24,10 +25,10 @@ RUN = Field(
         "iteration": Field(int, 0),
         "per_epoch": Field(int, 1),
         "processes": Field(int, 1),
-        "model": TENSORS,
+        "model": Field(dict, 1, items=Field(torch.Tensor)),
         "averaged": Field(dict, 1, items=Field(torch.Tensor), is_optional=True),
         "optimizer": Field(dict),
-        "losses": Field(dict),
+        "losses": meters.STATE,
         "seconds": Field(float, 0),
     },
 )
@@ -54,49 +55,34 @@ def load_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def refuse_other_run(
-    run: Mapping[str, Any],
-    path: Path,
-    config: TrainConfig,
-    patches: dict[str, int],
-    conversion: str | None,
-    processes: int,
-) -> None:
+def refuse_other_run(run: Mapping[str, Any], path: Path, inputs: Inputs, processes: int) -> None:
     """Refuse a checkpoint with other settings or data that affect the result.
 
     Args:
         run: the checkpoint.
         path: its file.
-        config: settings now.
-        patches: number of patches now, by stream.
-        conversion: hash of the conversion of bands now; None without one.
-        processes: number of processes now.
+        inputs: the data and settings of the run that continues.
+        processes: their number in the run that continues.
 
     Raises:
         UserError: naming the settings or data that differ.
     """
-    now = config.as_dict()
+    now, patches = inputs.config.as_dict(), inputs.patch_counts
     free = affecting(TrainConfig, "place", "speed", "remedy")
-    if config.batch_size * processes == run["config"]["batch_size"] * run["processes"]:
+    if inputs.config.batch_size * processes == run["config"]["batch_size"] * run["processes"]:
         free.add("batch_size")
     changed = [
         f"--{k} {now[k]} (was {v})" for k, v in run["config"].items() if k in now and k not in free and now[k] != v
     ]
+    problem = ""
     if changed:
-        raise UserError(
-            f"{path}: that run had other settings: {', '.join(changed)}; give the same ones, the folder of the run "
-            "that is meant as --resume, or start anew without"
-        )
-    if run["patches"] != patches:
-        raise UserError(
-            f"{path}: that run had {run['patches']} patches, now there are {patches}; give the same data, or start "
-            "anew without --resume"
-        )
-    if run.get("conversion") not in (None, conversion):
-        raise UserError(
-            f"{path}: that run had another conversion of bands; give the same --conversionMat_path, or start anew "
-            "without --resume"
-        )
+        problem = f"other settings: {', '.join(changed)}; give the same ones, the run's folder as --resume,"
+    elif run["patches"] != patches:
+        problem = f"{run['patches']} patches, now there are {patches}; give the same data,"
+    elif run.get("conversion") not in (None, inputs.conversion_sha256):
+        problem = "another conversion of bands; give the same --conversionMat_path,"
+    if problem:
+        raise UserError(f"{path}: that run had {problem} or start anew without --resume")
 
 
 def restore_state(run: Mapping[str, Any], path: Path, optimizer: torch.optim.Adam, losses: LossMeter) -> None:

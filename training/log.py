@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from metrics import METRICS
+from models.network import Network
+from objectives import OBJECTIVES
 from system.errors import UserError
 from system.files import atomic_write, explaining_write_errors
 from training.inputs import Inputs
@@ -25,32 +27,21 @@ class RunLog:
 
     Args:
         folder: directory of the run.
-        objectives: names of the losses.
-        iteration: later rows, of a run that was stopped, are dropped.
-        epoch: later validations are dropped.
-        validates: True if the run validates.
+        iteration: of the checkpoint; later rows, of a run that was stopped, are dropped.
+        epoch: of the checkpoint if the run validates; later validations are dropped.
         description: content of config.json.
 
     Raises:
         UserError: if an existing log is not a CSV file, the disk is full or the directory is not writable.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        objectives: Sequence[str],
-        iteration: int,
-        epoch: int,
-        validates: bool,
-        description: Mapping[str, Any],
-    ) -> None:
-        self.objectives = objectives
+    def __init__(self, folder: Path, iteration: int, epoch: int | None, description: Mapping[str, Any]) -> None:
         self.path, self.validation_path = folder / LOG, folder / VALIDATION
         self.files = [self.path, folder / CONFIG]
         with atomic_write(folder / CONFIG) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        _keep_rows(self.path, ["epoch", "iteration", "lr", *objectives], "iteration", iteration)
-        if validates:
+        _keep_rows(self.path, ["epoch", "iteration", "lr", *OBJECTIVES], "iteration", iteration)
+        if epoch is not None:
             _keep_rows(self.validation_path, ["epoch", *METRICS], "epoch", epoch)
             self.files.append(self.validation_path)
         self._tensorboard = _open_tensorboard(folder / TENSORBOARD, iteration)
@@ -62,7 +53,7 @@ class RunLog:
         _append(self.path, [epoch, iteration, rate, *("" if m is None else repr(m) for m in means)])
         if self._tensorboard:
             self._tensorboard.add_scalar("learning_rate", rate, iteration)
-            for name, mean in zip(self.objectives, means, strict=True):
+            for name, mean in zip(OBJECTIVES, means, strict=True):
                 if mean is not None:
                     self._tensorboard.add_scalar(f"loss/{name}", mean, iteration)
 
@@ -87,18 +78,14 @@ class RunLog:
                 self._tensorboard.close()
 
 
-def description_of(
-    inputs: Inputs, iterations: int, model: torch.nn.Module, device: torch.device, processes: int
-) -> dict[str, Any]:
+def describe(inputs: Inputs, iterations: int, model: Network, device: torch.device, processes: int) -> dict[str, Any]:
     """Return the content of config.json: all settings as resolved, the data, the device and the versions."""
-    config = inputs.config
-    _, stride = config.patch
     threads = torch.get_num_threads()
     on_cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     return {
-        **config.as_dict(),
+        **inputs.config.as_dict(),
         "patch_size": inputs.streams["labelled"].source.size,
-        "patch_stride": stride,
+        "patch_stride": inputs.config.patch[1],
         "n_colors": inputs.n_colors,
         "iterations": iterations,
         "patches": inputs.patch_counts,

@@ -17,14 +17,14 @@ from training.checkpoint import load_run
 from training.processes import World
 from utils import print_line
 
-# The newest checkpoint and the one before it; the weights of the best validation.
+# The newest checkpoint, the one before it, and the weights of the best validation.
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 LOG, VALIDATION, TENSORBOARD = "log.csv", "validation.csv", "tensorboard"
 CONFIG, RESULTS = "config.json", "results.json"
 
 
-class RunDirectory(contextlib.AbstractContextManager["RunDirectory"]):
-    """The directory of one run; only the main process makes, locks and writes it.
+class RunDirectory(contextlib.ExitStack):
+    """The directory of one run, locked until the context ends; only the main process makes, locks and writes it.
 
     The directory of a resumed run is locked at once, that of a new one is made and locked on entering the context.
 
@@ -37,12 +37,12 @@ class RunDirectory(contextlib.AbstractContextManager["RunDirectory"]):
         is_resumed: True if the run continues.
 
     Raises:
-        UserError: if --resume does not name a run with a checkpoint, or another process trains in its directory.
+        UserError: if --resume does not name a run, or another process trains in its directory.
     """
 
     def __init__(self, config: TrainConfig, world: World) -> None:
+        super().__init__()
         self._config, self._world = config, world
-        self._lock = contextlib.ExitStack()
         self._is_last_damaged = False
         resumed: Path | None = world.on_main(self._lock_resumed)
         self.is_resumed = resumed is not None
@@ -53,18 +53,6 @@ class RunDirectory(contextlib.AbstractContextManager["RunDirectory"]):
             self.path = self._world.on_main(self._make)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Release the lock."""
-        self._lock.close()
-
-    @property
-    def best_weights(self) -> Path:
-        """Path of the weights of the best validation."""
-        return self.path / BEST
-
     @property
     def checkpoints(self) -> list[Path]:
         """Checkpoints that exist, the newest first."""
@@ -74,22 +62,20 @@ class RunDirectory(contextlib.AbstractContextManager["RunDirectory"]):
         """Load the newest checkpoint that can be read.
 
         Returns:
-            (run, path): the checkpoint as of `load_run`, and its file.
+            (run, path): what `load_run` returns, and the file.
 
         Raises:
             UserError: if none can be read.
         """
-        files = self.checkpoints
-        if not files:
-            raise UserError(f"{self.path}: has no {LAST}; give the folder of a run that has made a checkpoint")
-        for path, older in itertools.pairwise(files):
+        for path in (files := self.checkpoints):
             try:
                 return load_run(path), path
             except UserError as error:
-                print_line(f"{error}\ngoing back to {older.name}, the checkpoint before it")
-        # A damaged newest checkpoint must not replace the previous one.
-        self._is_last_damaged = files[-1].name == PREVIOUS
-        return load_run(files[-1]), files[-1]
+                if path == files[-1]:
+                    raise
+                print_line(f"{error}\ngoing back to {PREVIOUS}, the checkpoint before it")
+                self._is_last_damaged = True
+        raise UserError(f"{self.path}: has no {LAST}; give the folder of a run that has made a checkpoint")
 
     def save(self, content: Mapping[str, Any]) -> None:
         """Write a checkpoint atomically; the newest one becomes the previous one, unless it was damaged.
@@ -131,7 +117,7 @@ class RunDirectory(contextlib.AbstractContextManager["RunDirectory"]):
     def _try_lock(self, folder: Path) -> bool:
         """Lock a directory; return False if another process holds it."""
         try:
-            self._lock.enter_context(exclusive_lock(folder))
+            self.enter_context(exclusive_lock(folder))
         except UserError:
             # Otherwise the disk is full or the directory is not writable.
             if is_locked(folder):
