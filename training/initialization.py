@@ -97,8 +97,12 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
         trained.append(f"for x{scale}")
     taken = "all"
     if trained:
-        taken = ", ".join(_parts(name for name in fresh if name in kept))
-        anew = ", ".join(_parts(name for name in fresh if name not in kept))
+        taken = _list_parts(name for name in fresh if name in kept)
+        # Of other bands whole parts start anew, of another scale the upsampler of a branch.
+        anew = ", ".join(
+            part if part not in taken.split(", ") else f"{part}.upsample"
+            for part in _list_parts(name for name in fresh if name not in kept).split(", ")
+        )
         print_line(f"{given.path}: was trained {' and '.join(trained)}: {taken} are taken; {anew} start anew")
     elif not model.of_bands:
         print_line(f"{given.path}: nothing of it depends on the bands: all of it is taken")
@@ -112,7 +116,7 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
     return {"started_from": {"file": as_utf8(given.path.name), "sha256": given.fingerprint, "taken": taken}}
 
 
-def _parts(names: Iterable[str]) -> list[str]:
-    """Return the names of the parts of a network that tensors belong to; an upsampler is a separate part."""
-    parts = (".".join(name.split(".")[: 2 if ".upsample." in name else 1]) for name in names)
-    return [part for part in dict.fromkeys(parts) if part != "global_residual"]
+def _list_parts(names: Iterable[str]) -> str:
+    """Return the names of the parts of a network that tensors belong to, with commas between."""
+    parts = dict.fromkeys(name.split(".")[0] for name in names)
+    return ", ".join(part for part in parts if part != "global_residual")
