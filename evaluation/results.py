@@ -151,29 +151,25 @@ def content_of(path: str | Path) -> Any:
 
 
 def mean_row(rows: Rows) -> dict[str, float]:
-    """Mean of each metric over the scenes."""
+    """Return the mean of each metric over the scenes."""
     return {metric: float(np.mean([row[metric] for row in rows.values()])) for metric in METRICS}
 
 
 def table(rows: Rows) -> str:
-    """The rows and their mean as text in columns."""
-    lines = [["scene", *PRINTED]]
-    lines += [[name, *cells(row)] for name, row in {**rows, "mean": mean_row(rows)}.items()]
-    return in_columns(lines, rule_before_last=True)
+    """Format the rows and their mean as text in columns."""
+    lines = [[name, *cells(row)] for name, row in {**rows, "mean": mean_row(rows)}.items()]
+    return in_columns([["scene", *PRINTED], *lines], rule_before_last=True)
 
 
 def cells(row: Mapping[str, float]) -> list[str]:
-    """A row's metrics as text, in the order of PRINTED."""
+    """Format the metrics of a row, in the order of PRINTED."""
     return [METRICS[metric].text(row[metric]) for metric in PRINTED]
 
 
 def in_columns(lines: Sequence[Sequence[str]], rule_before_last: bool = False) -> str:
-    """Rows of words as a table: the first column to the left, the others to the right."""
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    rows = []
-    for first, *others in lines:
-        right = (word.rjust(width) for word, width in zip(others, widths[1:], strict=True))
-        rows.append("  ".join([first.ljust(widths[0]), *right]))
+    """Format rows of words as a table: the first column aligned to the left, the other ones to the right."""
+    first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+    rows = ["  ".join([line[0].ljust(first), *map(str.rjust, line[1:], widths)]) for line in lines]
     rule = "-" * len(rows[0])
     rows.insert(1, rule)
     if rule_before_last:

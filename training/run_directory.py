@@ -56,7 +56,7 @@ class RunDirectory(contextlib.ExitStack):
     @property
     def checkpoints(self) -> list[Path]:
         """Checkpoints that exist, the newest first."""
-        return checkpoints_in(self.path)
+        return list_checkpoints(self.path)
 
     def load(self) -> tuple[dict[str, Any], Path]:
         """Load the newest checkpoint that can be read.
@@ -126,7 +126,7 @@ class RunDirectory(contextlib.ExitStack):
         return True
 
 
-def checkpoints_in(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a run's directory, the newest first."""
     return [folder / name for name in (LAST, PREVIOUS) if (folder / name).is_file()]
 
@@ -142,7 +142,7 @@ def find_run(config: TrainConfig) -> Path | None:
     """
     if config.resume == "last":
         title, save_dir = re.compile(re.escape(config.run_title) + r"(?:_(\d+))?"), Path(config.save_dir).expanduser()
-        names = [title.fullmatch(folder.name) for folder in save_dir.glob("*") if checkpoints_in(folder)]
+        names = [title.fullmatch(folder.name) for folder in save_dir.glob("*") if list_checkpoints(folder)]
         # By number, since a clock can have been set back.
         if runs := {int(name[1] or 1): save_dir / name[0] for name in names if name}:
             return runs[max(runs)]
@@ -154,6 +154,6 @@ def find_run(config: TrainConfig) -> Path | None:
     if path.name not in (LAST, PREVIOUS):
         load_run(path)
         raise UserError(f"{path}: --resume takes a run's folder or its {LAST}; give the checkpoint its name back")
-    if not path.is_file() and not checkpoints_in(path.parent):
+    if not path.is_file() and not list_checkpoints(path.parent):
         raise UserError(f"{path}: no such file; give a run's folder or its {LAST}")
     return path.parent
