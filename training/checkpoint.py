@@ -8,7 +8,7 @@ import torch
 
 from config import TrainConfig, affecting
 from models.weights import read_checkpoint
-from system.errors import UserError
+from system.errors import UserError, refuse_small_memory
 from system.records import SCALAR, Field
 from training import meters
 from training.inputs import Inputs
@@ -110,6 +110,7 @@ def restore_state(run: Mapping[str, Any], path: Path, optimizer: torch.optim.Ada
         optimizer.load_state_dict({**own, "state": state})
         losses.restore(run["losses"])
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        refuse_small_memory(path, error)
         raise _damaged(path, f"its optimizer or losses are not those of this network ({error})") from error
 
 
