@@ -84,7 +84,7 @@ CASES = [
         for make in (lambda t: t[:1], lambda t: t.to_sparse(), lambda t: t.to("meta"))
     ),
     *((at("losses", value), "losses") for value in (None, [], {})),
-    *((at("losses", "sums", value), ADAM) for value in (torch.zeros(3), [0, 0, 0, 0])),
+    *((at("losses", "sums", value), "losses") for value in (torch.zeros(3), [0, 0, 0, 0])),
     *((at("losses", "counts", value), "counts") for value in ([0], [-1] * 4, ["a"] * 4, None)),
     *((at("losses", "lowest", value), "lowest") for value in ([0.0], [NAN] * 4, "abcd", None)),
     *((at("optimizer", value), "optimizer") for value in (None, [], {})),
