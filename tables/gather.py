@@ -18,6 +18,7 @@ from tables import reduced
 from tables.labels import describe_trait, group_by, label_results, sort_key
 from tables.report import Crop, Curves, OwnScene, Report, Result, Row, Table
 from tables.runs import Run, find_run, is_finished, read_columns, traits_of, traits_of_test
+from training.run_directory import CONFIG, LOG, VALIDATION
 
 # Report pictures of own scenes that the page shows: each takes about half a megabyte of it.
 OWN_SCENES = 12
@@ -135,8 +136,8 @@ def _traits_of_run(run: Run, weights: str | None) -> dict[str, Any]:
 
 def _list_runs_without_results(report: Report, found: Sequence[Result]) -> None:
     scored = {r.run_dir.resolve() for r in found if r.run_dir}
-    for path in sorted(report.folder.rglob("config.json")):
-        if path.parent.resolve() not in scored and (path.parent / "log.csv").is_file():
+    for path in sorted(report.folder.rglob(CONFIG)):
+        if path.parent.resolve() not in scored and (path.parent / LOG).is_file():
             runs = report.unscored if is_finished(path.parent) else report.unfinished
             runs.append(report.below(path.parent))
 
@@ -152,7 +153,7 @@ def _read_logs(report: Report, found: Sequence[Result]) -> Logs:
         return {}
 
     folders = dict.fromkeys(r.run_dir for r in found if r.run_dir)
-    return {folder: (read(folder / "log.csv"), read(folder / "validation.csv")) for folder in folders}
+    return {folder: (read(folder / LOG), read(folder / VALIDATION)) for folder in folders}
 
 
 def _read_own_scenes(report: Report) -> None:

@@ -20,10 +20,11 @@ from metrics import METRICS
 from models import registry
 from models.registry import PRETRAINED
 from objectives import OBJECTIVES
+from training.run_directory import BEST, CONFIG, PREVIOUS
 from utils import as_utf8
 
 # Weights in a run's directory other than its last ones.
-EARLIER_WEIGHTS = {results.BEST_WEIGHTS: "of the best validation", "previous.pth": "of the checkpoint before the last"}
+EARLIER_WEIGHTS = {BEST: "of the best validation", PREVIOUS: "of the checkpoint before the last"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def find_run(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
         # `adapt` writes the settings beside its weights, in any folder.
         if config := _read_config(candidate.with_suffix(".json")):
             return Run(config, None)
-        if config := _read_config(candidate.parent / "config.json"):
+        if config := _read_config(candidate.parent / CONFIG):
             return Run(config, candidate.parent)
     if named == weights.name or weights.parent.name == PRETRAINED.name:
         config = _read_config(PRETRAINED / f"{weights.name.removesuffix('.pth')}.json")
