@@ -453,7 +453,7 @@ def read_attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
         attribute = h5a.open(item.id, index=index)
         name, kind, shape = attribute.name.decode("utf-8", "surrogateescape"), attribute.get_type(), attribute.shape
         if shape == () and isinstance(kind, h5t.TypeStringID) and kind.is_variable_str():
-            text = np.empty((), object)
+            text: Any = np.empty((), object)
             attribute.read(text, mtype=TEXTS[kind.get_cset()])
             attributes[name] = text[()].decode("utf-8", "surrogateescape")
         elif shape is not None and isinstance(kind, (h5t.TypeIntegerID, h5t.TypeFloatID)):
