@@ -480,9 +480,9 @@ def test_a_bicubic_image_of_another_size_is_not_replaced(refused, tmp_path):
 @pytest.mark.parametrize(
     ("command", "flags", "words"),
     [
-        ("prepare", {"wavelengths": "abc"}, "--wavelengths: is for cubes of one's own, and of Cave it is known"),
-        ("prepare", {"value_scale": 10000}, "--value_scale: is for cubes of one's own"),
-        ("prepare", {"dataset_name": "DIV2K", "key": "a"}, "--key: is for cubes of one's own"),
+        ("prepare", {"wavelengths": "abc"}, "--wavelengths: is for own cubes; Cave does not need it"),
+        ("prepare", {"value_scale": 10000}, "--value_scale: is for own cubes"),
+        ("prepare", {"dataset_name": "DIV2K", "key": "a"}, "--key: is for own cubes"),
         ("train", {"save_dir": ""}, "--save_dir is empty"),
         ("train", {"dataset_name": " "}, "--dataset_name is empty"),
         ("test", {"result_path": ""}, "--result_path is empty"),

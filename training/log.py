@@ -5,7 +5,6 @@ import csv
 import json
 import math
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from models.network import Network
 from objectives import OBJECTIVES
 from system.errors import UserError
 from system.files import atomic_write, explaining_write_errors
+from system.version import git_commit
 from training.inputs import Inputs
 from training.run_directory import CONFIG, LOG, TENSORBOARD, VALIDATION
 
@@ -96,15 +96,6 @@ def describe(inputs: Inputs, iterations: int, model: Network, device: torch.devi
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "git_commit": git_commit(),
     }
-
-
-def git_commit() -> str | None:
-    """Return the commit of the program, or None without git."""
-    command = ["git", "-C", str(Path(__file__).parent.parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _append(path: Path, row: Sequence[Any]) -> None:

@@ -9,14 +9,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from system.errors import UserError
+from system.errors import PeerLostError, UserError
 from utils import process_count
 
 CPU = torch.device("cpu")
-
-
-class PeerLostError(Exception):
-    """Another process of the run has ended; the files are from before."""
 
 
 class World:
