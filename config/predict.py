@@ -60,7 +60,7 @@ class PredictConfig(Config):
     )
     report: bool = flag(
         False,
-        "1: a picture beside the result: LR, bicubic, SR, spectra, and SR degraded against the input",
+        "1: a picture and an interactive page beside the result: LR, bicubic, SR, spectra, re-degradation error",
         affects="place",
     )
     tile_size: int = flag(
