@@ -245,10 +245,11 @@ def _finished(work: _Work, cube: np.ndarray) -> list[Path]:
     found, page = findings.find(comparison), _page_of(work.picture)
     drawn, text = report.draw(comparison, found), report.render_viewer(comparison, found)
     # Picture and page are on the disk before the result appears, and appear after it.
-    with atomic_write(work.picture) as temporary, atomic_write(page) as temporary_page:
+    with atomic_write(work.picture) as temporary:
         temporary.write_bytes(drawn)
-        temporary_page.write_text(text, encoding="utf-8")
-        return [*work.output.finish(cube), work.picture, page]
+        with atomic_write(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            return [*work.output.finish(cube), work.picture, page]
 
 
 def _refuse_standing(raster: formats.Raster, output: formats.Output, picture: Path | None, overwrite: bool) -> None:

@@ -110,7 +110,7 @@
     }
 
     bandText(band) {
-      return this.unit ? `${this.x[band]} ${this.unit} (band ${band + 1})` : `band ${band + 1}`;
+      return this.unit ? `${Number(this.x[band].toFixed(1))} ${this.unit} (band ${band + 1})` : `band ${band + 1}`;
     }
 
     // The 99.5th percentile of the reference in some bands.
@@ -387,7 +387,7 @@
       const { clientWidth, clientHeight } = this.parts.images;
       const [x, y] = at ?? [clientWidth / 2, clientHeight / 2];
       const { left, top, size } = this.frame;
-      this.zoom = clamp(this.zoom * factor, 1, Math.max(1, (40 * this.zoom) / size));
+      this.zoom = clamp(this.zoom * factor, 1, Math.max(8, (40 * this.zoom) / size));
       const next = this.frame.size;
       this.centreOn(x - ((x - left) * next) / size, y - ((y - top) * next) / size, next);
     }
