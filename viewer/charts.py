@@ -13,7 +13,7 @@ from markupsafe import Markup
 COLOURS = ("#111111", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 DASHES = ("6 4", "", "2 3")
 WIDTH, HEIGHT = 460, 290
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 50, 46
+LEFT, RIGHT, TOP, BOTTOM = 76, 14, 50, 46
 BINS = 60
 
 TEMPLATES = Environment(

@@ -15,8 +15,10 @@ LEVELS = {4094: 1.19, 1022: 0.87, 254: 0.43}
 COARSEST = min(LEVELS)
 # Values that are read at once, of the finest layer.
 BLOCK_VALUES = 2**24
-# Edge of a detail at most, in pixels of the coarsest layer.
-DETAIL = 160
+# Edges of a detail (at most) and of the square that is encoded first, in pixels of the coarsest layer.
+DETAIL, SAMPLE = 160, 24
+# Encoded bytes per value that are expected at least: the square may have no data.
+LOWEST_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -90,51 +92,61 @@ def encode_scene(scene: Scene, budget_bytes: int) -> list[dict[str, Any]]:
     """
     height, width, _ = scene.shape
     whole = slice(0, height), slice(0, width)
-    if _estimate(scene, 1, height, width) <= budget_bytes:
+    rate = _measure_rate(scene)
+    if rate * _count_values(scene, 1, height, width) <= budget_bytes:
         encoded = _encode_layers(_read_reduced(scene, 1, *whole), budget_bytes)
         if encoded:
             return [_describe(scene, encoded, 1, *whole)]
-    return [_encode_reduced(scene, budget_bytes // 2), _encode_detail(scene, budget_bytes // 2)]
+    return [_encode_reduced(scene, budget_bytes // 2, rate), _encode_detail(scene, budget_bytes // 2, rate)]
 
 
-def _encode_reduced(scene: Scene, budget_bytes: int) -> dict[str, Any]:
+def _measure_rate(scene: Scene) -> float:
+    """Encoded bytes per value at the coarsest quantisation, around the focus: most of a scene takes less."""
+    layers = _read_reduced(scene, 1, *_window(scene, SAMPLE))
+    encoded = _encode_layers(layers, 0, is_forced=True)
+    size = sum(len(layer["data"]) for layer in encoded["layers"]) if encoded else 0
+    return max(LOWEST_RATE, size / sum(cube.size for cube in layers.values()))
+
+
+def _window(scene: Scene, edge: int) -> tuple[slice, slice]:
+    """Rows and columns of a square around the focus, within the scene."""
+    row, column = scene.focus or (scene.shape[0] // 2, scene.shape[1] // 2)
+    starts = (max(0, min(size - edge, at - edge // 2)) for at, size in zip((row, column), scene.shape, strict=False))
+    rows, cols = (slice(s, min(s + edge, size)) for s, size in zip(starts, scene.shape, strict=False))
+    return rows, cols
+
+
+def _encode_reduced(scene: Scene, budget_bytes: int, rate: float) -> dict[str, Any]:
     """The whole scene in the smallest averaged pixels that fit the budget."""
     height, width, _ = scene.shape
     largest = max(height, width) * max(scene.layers.values())
     for pixel in _reductions(scene):
-        if _estimate(scene, pixel, height, width) <= budget_bytes or pixel >= largest:
+        is_last = pixel >= largest
+        if is_last or rate * _count_values(scene, pixel, height, width) <= budget_bytes:
             spans = slice(0, height), slice(0, width)
-            encoded = _encode_layers(_read_reduced(scene, pixel, *spans), budget_bytes, pixel >= largest)
+            encoded = _encode_layers(_read_reduced(scene, pixel, *spans), budget_bytes, is_last)
             if encoded:
                 return _describe(scene, encoded, pixel, *spans)
     raise AssertionError("the largest pixel is encoded in any case")
 
 
-def _encode_detail(scene: Scene, budget_bytes: int) -> dict[str, Any]:
+def _encode_detail(scene: Scene, budget_bytes: int, rate: float) -> dict[str, Any]:
     """A square in all pixels around the focus, the largest that fits the budget."""
-    height, width, _ = scene.shape
-    row, column = scene.focus or (height // 2, width // 2)
     edge = DETAIL
     while True:
-        rows, cols = (
-            slice(start, start + min(edge, size))
-            for at, size in ((row, height), (column, width))
-            for start in [max(0, min(size - edge, at - edge // 2))]
-        )
-        if _estimate(scene, 1, edge, edge) <= budget_bytes or edge == 1:
-            encoded = _encode_layers(_read_reduced(scene, 1, rows, cols), budget_bytes, edge == 1)
+        if edge == 1 or rate * _count_values(scene, 1, edge, edge) <= budget_bytes:
+            spans = _window(scene, edge)
+            encoded = _encode_layers(_read_reduced(scene, 1, *spans), budget_bytes, edge == 1)
             if encoded:
-                return _describe(scene, encoded, 1, rows, cols)
+                return _describe(scene, encoded, 1, *spans)
         edge = max(1, edge * 7 // 8)
 
 
-def _estimate(scene: Scene, pixel: int, height: int, width: int) -> float:
-    """Encoded bytes of height x width pixels of the coarsest layer, at the coarsest quantisation."""
+def _count_values(scene: Scene, pixel: int, height: int, width: int) -> int:
+    """The number of all layers' values in height x width pixels of the coarsest, reduced to `pixel`."""
     steps = {factor: _averaged_pixels(scene, factor, pixel) for factor in scene.layers.values()}
-    values = sum(
-        -(-height * factor // steps[factor]) * -(-width * factor // steps[factor]) for factor in scene.layers.values()
-    )
-    return values * scene.shape[2] * LEVELS[COARSEST]
+    pixels = (-(-height * f // steps[f]) * -(-width * f // steps[f]) for f in scene.layers.values())
+    return sum(pixels) * scene.shape[2]
 
 
 def _reductions(scene: Scene) -> Iterator[int]:

@@ -585,7 +585,7 @@
       const { view } = this;
       const chart = this.parts.spectra;
       const [width, height] = [chart.clientWidth || 600, chart.clientHeight || 300];
-      const [left, right, top, bottom] = [58, width - 12, 10, height - 44];
+      const [left, right, top, bottom] = [66, width - 12, 10, height - 44];
       const [first, last] = [Math.min(...view.x), Math.max(...view.x)];
       const room = 0.04 * (high - low);
       const x = (value) => left + ((value - first) / (last - first || 1)) * (right - left);
