@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from formats import nodata
+from formats.nodata import missing_values
 
 
 def test_gaps_are_filled_from_the_nearest_pixel_and_band():
@@ -31,5 +32,5 @@ def test_marks_are_found_where_the_type_can_hold_them(dtype, nodata, count):
     cube = np.array([[[1, 3, 4]]], dtype)
     if dtype == "f4":
         cube[0, 0, 0] = np.nan
-    missing = nodata.missing_values(cube, nodata)
+    missing = missing_values(cube, nodata)
     assert (0 if missing is None else missing.sum()) == count
