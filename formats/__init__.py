@@ -1,26 +1,34 @@
-"""Scenes in the formats people have: read by windows, and written back with what their files said of them.
+"""Users' raster files: read by windows, and written back with their metadata.
 
-Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, ENVI (.hdr with its data file), multi-band TIFF and
-GeoTIFF, folders of one PNG a band.
+Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, netCDF-4, ENVI (.hdr with its data file), multi-band TIFF
+(GeoTIFF, COG), folders of one PNG a band.
 """
 
 import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from formats import arrays, band_pictures, envi, envi_header, georeferencing, hdf5, netcdf, tiff
+from formats import arrays, band_pictures, envi, gdal, hdf5, netcdf
 from formats.calibration import Understanding, described
 from formats.folders import few_of, folders_below, is_output
 from formats.kinds import NPZ, describe_kind
 from formats.nodata import mark_in
-from formats.raster import DEFAULTS, NAMES_OF_KINDS, CubeOptions, Georeference, Raster, from_array, unreadable
-from formats.raw_values import AXES, RawCube
+from formats.raster import (
+    DEFAULTS,
+    NAMES_OF_KINDS,
+    CubeOptions,
+    Georeference,
+    Raster,
+    from_array,
+    readable,
+    unreadable,
+)
+from formats.raw import AXES, RawCube
 from system.errors import DataError
 from system.files import refuse_irregular, sync_file
 from utils import as_utf8, print_line
@@ -32,17 +40,17 @@ _OPEN = {
     "hdf5": hdf5.open_raster,
     "npy": arrays.open_npy,
     "npz": arrays.open_npz,
-    "tiff": tiff.open_raster,
+    "tiff": gdal.open_tiff,
     "envi": envi.open_raster,
     "png": band_pictures.open_raster,
 }
+# Writers of new files, of scenes of other formats.
 _WRITE = {
     "mat5": arrays.write_mat5,
     "hdf5": hdf5.write,
     "npy": arrays.write_npy,
     "npz": arrays.write_npz,
-    "tiff": tiff.write,
-    "png": band_pictures.write,
+    "tiff": gdal.write_tiff,
 }
 KIND_OF_EXTENSION = {
     **{".mat": "mat5", ".npy": "npy", ".npz": "npz", ".tif": "tiff", ".tiff": "tiff"},
@@ -83,7 +91,7 @@ def format_of(path: str | Path) -> str | None:
         return "npz"
     if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
         return "tiff"
-    if envi_header.is_header(head):
+    if envi.is_header(head):
         return "envi"
     # A v4 file begins with a number of at most 4052: one of its bytes is zero.
     if Path(path).suffix.lower() == ".mat" and 0 in head[:4] and not describe_kind(path):
@@ -101,7 +109,7 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
     """
     path = Path(path)
     if path.is_dir():
-        return band_pictures.open_raster(path, options)
+        return _with_users_nodata(band_pictures.open_raster(path, options), options)
     refuse_irregular(path)
     if path.stat().st_size == 0:
         raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
@@ -110,31 +118,15 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
         path, kind, data = header, "envi", path
     if kind is None:
         raise _of_no_kind(path)
-    try:
+    with readable(path, kind):
         raster = envi.open_raster(path, options, data) if data else _OPEN[kind](path, options)
         if 0 in raster.shape:
             raise DataError(path, f"{' x '.join(map(str, raster.shape))} values, none at all", "export it again")
-        raster.georeference = _guarded(raster.georeference, path, kind)
-        return raster
-    except DataError:
-        raise
-    # The formats' libraries meet damaged files with errors of nearly any type.
-    except Exception as error:
-        raise unreadable(path, kind, error) from error
+    return _with_users_nodata(raster, options)
 
 
-def _guarded(
-    georeference: Callable[[], Georeference | None], path: Path, kind: str
-) -> Callable[[], Georeference | None]:
-    """A raster's position, with the formats' errors as sentences."""
-
-    def guarded() -> Georeference | None:
-        try:
-            return georeference()
-        except Exception as error:
-            raise unreadable(path, kind, error) from error
-
-    return guarded
+def _with_users_nodata(raster: Raster, options: CubeOptions) -> Raster:
+    return dataclasses.replace(raster, nodata=options.nodata_value) if options.nodata else raster
 
 
 def _of_no_kind(path: Path) -> DataError:
@@ -169,7 +161,7 @@ class Output:
         self.path, self.like, self.scale = Path(path), like, scale
         suffix = self.path.suffix
         self.kind = KIND_OF_EXTENSION.get(suffix.lower(), like.kind)
-        is_hdf5_mat = like.kind == "hdf5" and (like.details["matlab"] or like.path.suffix.lower() == ".mat")
+        is_hdf5_mat = isinstance(like, hdf5.Hdf5Raster) and (like.is_matlab or like.path.suffix.lower() == ".mat")
         if self.kind == "mat5" and is_hdf5_mat:
             self.kind = "hdf5"
         # An extension of ENVI's data files is a wish for their name, and .bil, .bip and .bsq for their interleave.
@@ -181,6 +173,13 @@ class Output:
         self.work = self.path.with_name(f".{self.path.name}.partial")
         self.raw: RawCube | None = None
         self._check()
+
+    @property
+    def is_copy(self) -> bool:
+        """True if the result is a copy of its scene's file with finer pixels: HDF5 does not become netCDF so."""
+        becomes_netcdf = self.kind == "hdf5" and netcdf.is_named_so(self.path)
+        is_netcdf = isinstance(self.like, hdf5.Hdf5Raster) and self.like.is_netcdf
+        return self.kind == self.like.kind and (is_netcdf or not becomes_netcdf)
 
     @property
     def nbytes(self) -> int:
@@ -257,7 +256,7 @@ class Output:
         """Have the result's file say what its scene's file and its user say of the values."""
         # Asked for now, so that a damaged one is met before the work.
         place = self._known_position()
-        self.like = dataclasses.replace(described(self.like, understood), georeference=lambda: place)
+        self.like = dataclasses.replace(described(self.like, understood), locate=lambda: place)
         nodata = self.like.nodata
         if nodata is not None and self.dtype.kind != "f" and mark_in(self.dtype, nodata) is None:
             # It marks nothing, and other numbers that stand for it in a file would.
@@ -271,12 +270,12 @@ class Output:
     def _known_position(self) -> Georeference | None:
         """The scene's position; without a coordinate system of which its result's format can write nothing."""
         place = self.like.georeference()
-        becomes_netcdf = netcdf.is_named_so(self.path) and not hdf5.is_copied(self.path, self.like)
+        becomes_netcdf = netcdf.is_named_so(self.path) and not self.is_copy
         # All others hold any text.
         is_written_by_gdal = self.kind in ("tiff", "envi") or becomes_netcdf
-        if place is None or not is_written_by_gdal or georeferencing.is_known(place.crs):
+        if place is None or not is_written_by_gdal or gdal.is_known_crs(place.crs):
             return place
-        print_line(f"{self.path.name}: without its coordinate system, which nobody knows ({place.crs[:60]})")
+        print_line(f"{self.path.name}: without its coordinate system, which is not known ({place.crs[:60]})")
         return Georeference("", place.transform)
 
     def finish(self, cube: np.ndarray) -> list[Path]:
@@ -294,8 +293,12 @@ class Output:
             envi.write_header(self.work / self.path.name, raw, self.like, self.scale)
         else:
             self.work.mkdir(parents=True, exist_ok=True)
-            _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
-        self._say_what_is_lost()
+            made = self.work / self.path.name
+            if self.is_copy:
+                self.like.write_like(made, cube, self.scale)
+            else:
+                _WRITE[self.kind](made, cube, self.like, self.scale)
+        self._report_losses()
         self._check_position()
         replaced = self.replaced_paths()
         # The header, by which a scene is known, comes last; nothing goes before what takes its place stands.
@@ -308,12 +311,12 @@ class Output:
         self.discard()
         return self.final_paths()
 
-    def _say_what_is_lost(self) -> None:
-        """Name what the format has no place for."""
+    def _report_losses(self) -> None:
+        """Name the metadata that the format cannot contain."""
         like, name = self.like, self.path.name
-        extra = list(like.details.get("only_in_tiff", ())) if self.kind != like.kind else []
-        if self.kind not in ("envi", like.kind):
-            extra += like.details.get("band_fields", ())
+        extra = list(like.other_fields) if self.kind != like.kind else []
+        if self.kind not in ("envi", "tiff", like.kind):
+            extra += like.band_fields
         if self.kind in ("npy", "png"):
             lost = {
                 "position": like.georeference() is not None,
@@ -334,17 +337,17 @@ class Output:
         expected, found = place.finer(self.scale), self._position_of_result()
         if found is None and self.kind == "hdf5":
             print_line(f"{self.path.name}: without its position, for which its coordinates have no place")
-        elif found and not georeferencing.same(expected, found, *self.shape[:2]):
+        elif found and not gdal.are_same(expected, found, *self.shape[:2]):
             print_line(f"{self.path.name}: its position reads back as {found.transform}, not as {expected.transform}")
 
     def _position_of_result(self) -> Georeference | None:
         """Where the file in the work folder lies."""
         made = self.work / self.path.name
         if self.kind == "hdf5":
-            key = self.like.details["key"] if hdf5.is_copied(self.path, self.like) else "image"
+            key = self.like.key if self.is_copy and isinstance(self.like, hdf5.Hdf5Raster) else "image"
             return hdf5.open_raster(made, CubeOptions(key)).georeference()
         driver = {"tiff": "GTiff", "envi": "ENVI"}[self.kind]
-        return georeferencing.of_file(self.raw_path if self.kind == "envi" else made, driver)
+        return gdal.read_georeference(self.raw_path if self.kind == "envi" else made, driver)
 
     def discard(self) -> None:
         """Take the work away."""

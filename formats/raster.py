@@ -1,8 +1,9 @@
 """What every format's reader gives: a scene read by windows, with what its file says of it."""
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,6 @@ TRANSFORM = "transform"
 NAMES_OF_KINDS = {"mat5": "a .mat", "hdf5": "HDF5", "npy": ".npy", "npz": ".npz", "tiff": "TIFF", "envi": "ENVI"}
 # Words of the formats' libraries for a compression that is not installed, and the remedy.
 MISSING_CODECS = {
-    "imagecodecs": "pip install imagecodecs, or export it without compression",
     "required filter": "pip install hdf5plugin, or write it anew with gzip",
     "can't find plugin": "pip install hdf5plugin, or write it anew with gzip",
     "can't open directory": "pip install hdf5plugin, or write it anew with gzip",
@@ -74,6 +74,11 @@ class CubeOptions:
         """Those of a command's settings, which have them by these names."""
         names = ("key", "band_axis", "value_scale", "wavelengths", "nodata")
         return cls(**{name: getattr(settings, name) for name in names}, n_colors=n_colors)
+
+    @property
+    def nodata_value(self) -> float | None:
+        """The nodata value of the user, NaN for "all values are measured"; None for the file's."""
+        return float(self.nodata) if self.nodata else None
 
 
 DEFAULTS = CubeOptions()
@@ -126,69 +131,101 @@ class Georeference:
         return Georeference(self.crs, finer_transform(self.transform, scale))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Raster:
     """One scene, rows x columns x bands.
 
     Attributes:
-        path: what the user named.
-        kind: its format: one of NAMES_OF_KINDS, or png for a folder of pictures.
+        kind: its format: one of NAMES_OF_KINDS, png for a folder of pictures, array for one in memory.
+        path: as the user named it.
         shape: (rows, columns, bands).
         dtype: number type, in the file's own byte order.
         source: function of two slices (rows, columns) that reads that window, h x w x C.
         files: all files that it is made of.
         wavelengths: C band centres in nm, or None.
+        wavelengths_given: True if the wavelengths are the user's, and not the file's.
         band_names: C names, or None.
-        nodata: value that marks missing data, or None.
-        value_scale: what stands for 1, where the file says one number for all bands and no offset; None otherwise.
-        scaling: what the file says of gains and offsets, where that is more than `value_scale` holds; None otherwise.
-        wavelengths_given: whether the wavelengths are the user's, and not the file's.
+        nodata: nodata value of the user or the file, or None.
+        value_scale: full-scale value, if the file defines one for all bands and no offset; None otherwise.
+        scaling: gains and offsets of the file, if `value_scale` cannot hold them; None otherwise.
         mask: function of two slices (rows, columns) that returns True where the mask has data, h x w or (masked
             arrays) h x w x C; None without a mask.
-        georeference: function without arguments that gives the `Georeference` or None; asked for only
-            when a file of another kind is to be written.
+        locate: function that returns the georeferencing or None.
         interleave: bip, bil or bsq: the order in which the format wants its values.
-        details: what the format's own writer needs to write its like.
+        axes: axes of rows, columns and bands in the file's array.
+        band_fields: {fwhm (nm) or bbl: C numbers as text} of the file.
+        other_fields: names of further metadata that no other format can contain.
     """
 
+    kind = "array"
     path: Path
-    kind: str
     shape: tuple[int, ...]
     dtype: np.dtype
     source: Callable[[slice, slice], np.ndarray]
     files: tuple[Path, ...] = ()
     wavelengths: np.ndarray | None = None
-    band_names: list[str] | None = None
+    wavelengths_given: bool = False
+    band_names: Sequence[str | None] | None = None
     nodata: float | None = None
     value_scale: float | None = None
     scaling: Scaling | None = None
-    wavelengths_given: bool = False
     mask: Callable[[slice, slice], np.ndarray] | None = None
-    georeference: Callable[[], Georeference | None] = lambda: None
+    locate: Callable[[], Georeference | None] = lambda: None
     interleave: str = "bip"
-    details: dict[str, Any] = field(default_factory=dict)
+    axes: tuple[int, ...] = (0, 1, 2)
+    band_fields: dict[str, list[str]] = field(default_factory=dict)
+    other_fields: list[str] = field(default_factory=list)
 
     def there(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray | None:
-        """The mask of a window, True for data, h x w or h x w x C; None without a mask."""
+        """Return the mask of a window, True for data, h x w or h x w x C; None without a mask."""
         return self.mask(rows, cols) if self.mask else None
 
     def read(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray:
-        """A window, h x w x C, in the machine's byte order.
+        """Read a window, h x w x C, in the machine's byte order.
 
         Raises:
-            DataError: for a file that turns out to be damaged there.
+            DataError: if the file is damaged there.
         """
-        try:
+        with readable(self.path, self.kind):
             values = np.asarray(self.source(rows, cols))
-        except DataError:
-            raise
-        # The formats' libraries meet damaged files with errors of nearly any type.
-        except Exception as error:
-            raise unreadable(self.path, self.kind, error) from error
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
+    def georeference(self) -> Georeference | None:
+        """Return the georeferencing, or None.
 
-def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
+        Raises:
+            DataError: if the file is damaged there.
+        """
+        with readable(self.path, self.kind):
+            return self.locate()
+
+    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+        """Write a result in this scene's format with the metadata of its file.
+
+        Args:
+            path: of the new file.
+            cube: rows x columns x bands, of the scene's number type.
+            scale: upsampling factor; metadata of the pixel grid are renewed by it, or left out with a message.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        raise NotImplementedError(f"{self.kind} has no files")
+
+
+@contextlib.contextmanager
+def readable(path: Path, kind: str) -> Iterator[None]:
+    """Turn errors of a format's library below into a `DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    # The libraries raise errors of nearly any type for damaged files.
+    except Exception as error:
+        raise unreadable(path, kind, error) from error
+
+
+def scaling_of(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
     """What a file says of its values, as (value_scale, scaling) of a Raster.
 
     Args:
@@ -214,7 +251,7 @@ def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[floa
     return None, Scaling(np.broadcast_to(gains, bands).copy(), np.broadcast_to(offsets, bands).copy())
 
 
-def scaling_named(
+def scaling_in(
     path: Path, said: Mapping[str, Any], bands: int, least: float = 1.0
 ) -> tuple[float | None, Scaling | None]:
     """What a file says of its values under names, as (value_scale, scaling) of a Raster.
@@ -229,7 +266,7 @@ def scaling_named(
         least: what stands for 1 is at least that; a factor between 1 and that says nothing of the values.
 
     Raises:
-        DataError: as `scaling_said`.
+        DataError: as `scaling_of`.
     """
     numbers = {name.lower(): value for name, value in said.items() if np.asarray(value).dtype.kind in "fiu"}
     gains, offsets = (
@@ -242,7 +279,7 @@ def scaling_named(
             return None, None
         value_scale = factor if factor is not None and factor > 1 else None
     if value_scale is None:
-        return scaling_said(path, gains, offsets, bands)
+        return scaling_of(path, gains, offsets, bands)
     if not 1 / LARGEST_SCALE <= value_scale <= LARGEST_SCALE:
         raise DataError(path, f"{value_scale:g} among its gains, as what stands for 1", "correct or remove it")
     return value_scale, None
@@ -258,7 +295,9 @@ def only_number(values: Any) -> float | None:
 
 def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
     """The error for a file that its format's library cannot read, with no more said of it than was found out."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    # rasterio's own words refer to its cause.
+    cause = error.__cause__ if type(error).__name__ == "RasterioIOError" and error.__cause__ else error
+    reason = " ".join(str(cause).split()) or type(error).__name__
     if is_out_of_memory(error):
         return DataError(path, "the memory is too small to read it", "close other programs, or cut the scene up")
     if isinstance(error, PermissionError):
@@ -277,7 +316,6 @@ def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata:
     axes = (0, 1, 2)
     return Raster(
         path=Path("image"),
-        kind="array",
         shape=image.shape,
         dtype=image.dtype,
         source=windows_of(np.ma.getdata(image), axes),
@@ -370,7 +408,7 @@ def text_of(value: Any) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def say_left_out(path: Path, names: Sequence[str]) -> None:
+def report_left_out(path: Path, names: Sequence[str]) -> None:
     """Tell what of the input is not in the output, since it belongs to the old pixels."""
     if names:
         print_line(f"{path.name}: without {', '.join(names)}, which belongs to the pixels of the input")

@@ -58,7 +58,7 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
         DataError: for a file that `open_raster` or `understand` refuses, no data at all, non-finite or constant values.
     """
     raster = open_raster(path, options)
-    understood = understand(raster, options.value_scale, float(options.nodata) if options.nodata else None)
+    understood = understand(raster, options.value_scale)
     calibration = understood.calibration
     cube = _without_gaps(raster, calibration.nodata)
     if calibration.scaling:
