@@ -32,10 +32,10 @@ from formats.raster import (
     report_left_out,
     scaling_in,
     text_of,
-    wavelengths_among,
     windows_of,
 )
 from formats.raw import AXES, RawWindows
+from formats.wavelengths import wavelengths_among
 from system.errors import DataError
 
 # A smaller scale_factor beside an array is rather an enlargement than what stands for 1.

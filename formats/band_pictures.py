@@ -11,7 +11,8 @@ from PIL import Image
 from facts import VISIBLE
 from formats.folders import refuse_dangling
 from formats.images import read_bands
-from formats.raster import LONGEST, SHORTEST, CubeOptions, Raster, given_wavelengths
+from formats.raster import CubeOptions, Raster
+from formats.wavelengths import LONGEST, SHORTEST, given_wavelengths
 from system.errors import DataError
 
 # A point is part of a wavelength only: of three digits or more, or with its unit.

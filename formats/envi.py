@@ -18,18 +18,9 @@ from facts import LARGEST_SCALE
 from formats import gdal
 from formats.grid import finer_map_info
 from formats.kinds import describe_kind, unreadable_as
-from formats.raster import (
-    WAVELENGTH_NAMES,
-    CubeOptions,
-    Georeference,
-    Raster,
-    Scaling,
-    checked_numbers,
-    given_wavelengths,
-    nanometres,
-    scaling_of,
-)
+from formats.raster import CubeOptions, Georeference, Raster, Scaling, checked_numbers, scaling_of
 from formats.raw import AXES, RawCube, RawWindows
+from formats.wavelengths import WAVELENGTH_NAMES, given_wavelengths, nanometres
 from system.errors import DataError
 from system.files import explaining_write_errors
 from utils import as_utf8, print_line
@@ -41,11 +32,9 @@ LARGEST = 2**26
 LINE_WIDTH = 120
 # ENVI's numbers of the types that its files contain.
 DATA_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 6: "c8", 9: "c16", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
-# Words for a byte order: 0 is the least significant byte first.
-BYTE_ORDERS = {
-    **dict.fromkeys(("0", "little", "little endian", "little-endian", "intel", "lsf", "host (intel)", "ieee-le"), 0),
-    **dict.fromkeys(("1", "big", "big endian", "big-endian", "network", "msf", "network (ieee)", "ieee-be"), 1),
-}
+# Words for a byte order: the least, or the most significant byte first.
+LEAST_FIRST = ("0", "little", "little endian", "little-endian", "intel", "lsf", "host (intel)", "ieee-le")
+MOST_FIRST = ("1", "big", "big endian", "big-endian", "network", "msf", "network (ieee)", "ieee-be")
 GAINS, OFFSETS = "data gain values", "data offset values"
 COMPRESSION = "file compression"
 # DEFLATE packs to a 1032nd at best.
@@ -202,7 +191,7 @@ def header_candidates(path: Path) -> list[Path]:
 
 @dataclass(kw_only=True)
 class EnviRaster(Raster):
-    """An ENVI scene.
+    """An ENVI scene; `write_header` writes its like beside the values of a RawCube.
 
     Attributes:
         header: its header.
@@ -210,13 +199,6 @@ class EnviRaster(Raster):
 
     kind = "envi"
     header: Header
-
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
-        """Write the header and, beside it, the values."""
-        raw = RawCube(path.with_name(data_name(path.stem, self)), cube.shape, self.dtype, self.interleave)
-        raw.write(0, 0, cube)
-        raw.close()
-        write_header(path, raw, self, scale)
 
 
 def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> EnviRaster:
@@ -345,11 +327,11 @@ def _number_type(header: Header) -> np.dtype:
     dtype = np.dtype(DATA_TYPES[number])
     checked_numbers(header.path, dtype)
     order = " ".join(header.text("byte order").lower().rstrip(",").split()).removesuffix(".0")
-    if order and order not in BYTE_ORDERS:
+    if order and order not in (*LEAST_FIRST, *MOST_FIRST):
         raise header.error("byte order")
     if not order and dtype.itemsize > 1:
         print_line(f"{header.path}: its header has no byte order; assuming the least significant byte first")
-    return dtype.newbyteorder(">" if BYTE_ORDERS.get(order, 0) else "<")
+    return dtype.newbyteorder(">" if order in MOST_FIRST else "<")
 
 
 def _wavelengths(header: Header, bands: int) -> np.ndarray | None:
@@ -459,17 +441,17 @@ def _finer(header: Header, scale: int) -> Fields:
     if "map info" in fields:
         fields["map info"] = finer_map_info(header.entries("map info"), scale)
     if "pixel size" in fields:
-        fields["pixel size"] = [
-            re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in header.entries("pixel size")
-        ]
-    for name in ("x start", "y start"):
-        if name in fields:
-            fields[name] = f"{(float(header.text(name)) - 1) * scale + 1:.15g}"
+        sizes = header.entries("pixel size")
+        fields["pixel size"] = [re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in sizes]
+
+    def finer(pixel: str) -> str:
+        """The number of a pixel, counted from 1 at its upper left corner."""
+        return f"{(float(pixel) - 1) * scale + 1:.15g}"
+
+    fields |= {name: finer(header.text(name)) for name in ("x start", "y start") if name in fields}
     if "geo points" in fields:
         # x, y, latitude, longitude of each point.
-        fields["geo points"] = [
-            f"{(float(v) - 1) * scale + 1:.15g}" if k % 4 < 2 else v for k, v in enumerate(header.entries("geo points"))
-        ]
+        fields["geo points"] = [finer(v) if k % 4 < 2 else v for k, v in enumerate(header.entries("geo points"))]
     # The sensor model's own pixel grid, and the input's compression.
     fields.pop("rpc info", None)
     fields.pop(COMPRESSION, None)
@@ -479,19 +461,13 @@ def _finer(header: Header, scale: int) -> Fields:
 def _with_users_values(fields: Fields, like: EnviRaster) -> Fields:
     """The fields with the metadata that the user gave and the header lacks."""
     header = like.header
-    own = header.number(IGNORED) if IGNORED in header else None
-    if like.nodata is not None and (own is None or not np.array_equal([own], [like.nodata], equal_nan=True)):
+    own = header.numbers(IGNORED) if IGNORED in header else []
+    if like.nodata is not None and not np.array_equal(own, [like.nodata], equal_nan=True):
         fields[IGNORED] = f"{like.nodata:.17g}"
-    if (like.value_scale, like.scaling) != _scaling(header, like.shape[2]):
+    # Readers need one scale factor.
+    is_listed = isinstance(fields.get(SCALE_FACTOR), list)
+    if is_listed or (like.value_scale, like.scaling) != _scaling(header, like.shape[2]):
         fields = {n: v for n, v in fields.items() if n not in (SCALE_FACTOR, GAINS, OFFSETS)} | _scaling_fields(like)
-    for name in (SCALE_FACTOR, IGNORED):
-        # Readers need one number.
-        value = fields.get(name)
-        if isinstance(value, list) and len(set(value)) == 1:
-            fields[name] = value[0]
-    if like.scaling and isinstance(fields.get(SCALE_FACTOR), list):
-        del fields[SCALE_FACTOR]
-        fields |= _scaling_fields(like)
     return fields | (_wavelength_fields(like) if like.wavelengths_given else {})
 
 

@@ -19,13 +19,11 @@ from formats.raster import (
     Raster,
     checked_numbers,
     layout,
-    nanometres,
     report_left_out,
     row_blocks,
     scaling_of,
-    wavelengths_in_names,
 )
-from formats.wavelength_list import numbers_in
+from formats.wavelengths import nanometres, numbers_in, wavelengths_in_names
 from system.errors import DataError
 
 # Drivers of GDAL that access other files and machines, and the suffixes that its network may open: none.
@@ -44,8 +42,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError  # noqa: E402
 from rasterio.warp import transform  # noqa: E402
 
 CREATION_OPTIONS = ("compress", "tiled", "blockxsize", "blockysize", "interleave", "photometric")
-# Words of GDAL's warnings of damage that it passes over: lost tags, and directories in a circle.
-DAMAGE = ("io error", "looping")
+# Words of GDAL's messages of damage that it passes over: lost tags, directories in a circle or lost.
+DAMAGE = ("io error", "looping", "failed to read directory")
 Window = tuple[tuple[int, int], tuple[int, int]]
 # Corners this near to each other, in parts of a pixel, are the same.
 TOLERANCE = 0.01
@@ -70,15 +68,21 @@ def open_dataset(path: str | Path, driver: str) -> Any:
 
 
 class _DamageLog(logging.Handler):
-    """Collects GDAL's warnings of damage, which it would pass over, while it is entered.
+    """Collects GDAL's messages of damage that it passes over while this is entered.
 
     Attributes:
         found: the last one; "" if there is none.
     """
 
     def __enter__(self) -> "_DamageLog":
+        # Within an Env, GDAL writes to the log and not to stderr.
+        self._environment = rasterio.Env()
+        self._environment.__enter__()
         self.found, self._log = "", logging.getLogger("rasterio._env")
-        self._propagate, self._log.propagate = self._log.propagate, False
+        self._before = self._log.propagate, self._log.level
+        self._log.propagate = False
+        # rasterio logs errors that it does not raise as information.
+        self._log.setLevel(logging.INFO)
         self._log.addHandler(self)
         return self
 
@@ -89,7 +93,9 @@ class _DamageLog(logging.Handler):
 
     def __exit__(self, *_: object) -> None:
         self._log.removeHandler(self)
-        self._log.propagate = self._propagate
+        self._log.propagate = self._before[0]
+        self._log.setLevel(self._before[1])
+        self._environment.__exit__()
 
 
 @dataclass(kw_only=True)
@@ -124,7 +130,9 @@ def open_tiff(path: Path, options: CubeOptions) -> TiffRaster:
     """
     with _DamageLog() as log:
         first = open_dataset(path, "GTiff")
-        pages = [open_dataset(name, "GTiff") for name in first.subdatasets] or [first]
+        # rasterio sorts their names, GTIFF_DIR:NUMBER:PATH, as texts.
+        names = sorted(first.subdatasets, key=lambda name: int(name.split(":")[1]))
+        pages = [open_dataset(name, "GTiff") for name in names] or [first]
     if log.found:
         raise DataError(path, f"cannot be read as TIFF ({log.found})", "copy or export it again")
     if first.count > 1:

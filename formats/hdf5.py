@@ -22,7 +22,6 @@ from formats.raster import (
     NODATA_NAMES,
     SCALE_NAMES,
     TRANSFORM,
-    WAVELENGTH_NAMES,
     CubeOptions,
     Georeference,
     Raster,
@@ -34,9 +33,9 @@ from formats.raster import (
     report_left_out,
     scaling_in,
     text_of,
-    wavelengths_among,
     windows_of,
 )
+from formats.wavelengths import WAVELENGTH_NAMES, wavelengths_among
 from system.errors import DataError
 from utils import print_line
 

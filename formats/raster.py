@@ -1,8 +1,6 @@
 """What every format's reader gives: a scene read by windows, with what its file says of it."""
 
 import contextlib
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +11,12 @@ import numpy as np
 from facts import LARGEST_SCALE
 from formats.axes import axes_with_bands_at, find_band_axis
 from formats.grid import finer_transform
-from formats.wavelength_list import numbers_in, read_wavelengths
+from formats.wavelengths import given_wavelengths, number_given
 from system.errors import DataError, is_out_of_memory
 from utils import print_line
 
 # Writers pass a cube on in blocks of about this many bytes.
 BLOCK_BYTES = 2**26
-WAVELENGTH_NAMES = ("wavelength", "wavelengths", "wl", "lambda", "bands")
-# In nm: what is shorter is no light, or in another unit.
-SHORTEST = 100
-# Light of a longer wave is no light that these sensors see: the unit is another.
-LONGEST = 1e5
 # Under these names HDF5 files keep, as attributes, and others as arrays beside the cube, the mark for no data, ...
 NODATA_NAMES = ("_fillvalue", "missing_value", "data_ignore_value", "nodata", "no_data")
 # ... what stands for 1 or its inverse, or without a doubt what stands for 1, ...
@@ -371,7 +364,7 @@ def layout(
         )
     axis = options.band_axis if options.band_axis >= 0 else band_axis
     if axis is None:
-        n_wavelengths = _number_given(options.wavelengths) if wavelengths is None else len(wavelengths)
+        n_wavelengths = number_given(options.wavelengths) if wavelengths is None else len(wavelengths)
         axis = find_band_axis(path, shape, n_wavelengths, options.n_colors)
         _say_if_weights_decided(path, shape, n_wavelengths, axis)
     if wavelengths is None and options.wavelengths:
@@ -381,12 +374,6 @@ def layout(
             path, f"{len(wavelengths)} wavelengths for {shape[axis]} bands", "name the band axis by {band_axis}"
         )
     return axes_with_bands_at(axis), wavelengths
-
-
-def _number_given(text: str) -> int:
-    """The number of wavelengths that a user lists; 0 for none, or for the first and last only."""
-    values = _given_numbers(text) if text else []
-    return 0 if len(numbers_in(text)) == 2 else len(values)
 
 
 def _say_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths: int, axis: int) -> None:
@@ -412,88 +399,6 @@ def report_left_out(path: Path, names: Sequence[str]) -> None:
     """Tell what of the input is not in the output, since it belongs to the old pixels."""
     if names:
         print_line(f"{path.name}: without {', '.join(names)}, which belongs to the pixels of the input")
-
-
-def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
-    """Wavelengths in nm, or None for what is none; without a unit, values below 100 are micrometres."""
-    values = np.asarray(values, dtype=np.float64)
-    unit = unit.lower()
-    if any(word in unit for word in ("wavenumber", "index", "hz", "cm")):
-        return None
-    is_micro = "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and values.max() < 100)
-    # Where the unit would make heat waves or longer of them, it is not the values'.
-    if is_micro and values.max() * 1000 <= LONGEST:
-        values = values * 1000
-    return values if values.min() >= SHORTEST else None
-
-
-def wavelengths_among(arrays: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
-    """Wavelengths in nm that a file holds beside its cube under a usual name, in whatever order, or None."""
-    by_name = {name.lower(): values for name, values in arrays.items()}
-    for name in WAVELENGTH_NAMES:
-        values = np.ravel(by_name[name]) if name in by_name else np.zeros(0)
-        if values.size < 2 or values.size not in shape or values.dtype.kind not in "fiu":
-            continue
-        values = values.astype(float)
-        # 1, 2, 3, ... count the bands.
-        if np.isfinite(values).all() and not (values[0] in (0, 1) and (np.diff(values) == 1).all()):
-            found = nanometres(values)
-            if found is not None:
-                return found
-    return None
-
-
-def wavelengths_in_names(names: Sequence[str | None]) -> np.ndarray | None:
-    """Wavelengths in nm out of band names such as "Band 3 (450.5 nm)", or None."""
-    found = [re.search(r"([\d.]+)\s*(nm|nanomet|um|µm|micromet)", name or "", re.IGNORECASE) for name in names]
-    if not all(found):
-        return None
-    return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found if m])
-
-
-def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
-    """Band centres in nm as a user gives them.
-
-    Args:
-        text: "first,last" of evenly spaced bands; all of them, with commas between; or the path of a text file, see
-            `read_wavelengths`.
-        bands: how many there are; None to look only whether the text can be understood.
-
-    Returns:
-        As many as there are bands; None without their number.
-
-    Raises:
-        DataError: for a text that is none of these, and for another number of wavelengths.
-    """
-    values = _given_numbers(text)
-    is_span = len(numbers_in(text)) == 2
-    found = np.array(values)
-    if len(values) < 2 or found.min() < SHORTEST or (is_span and found[0] >= found[1]):
-        raise DataError(
-            text,
-            "no two wavelengths of light",
-            "give {wavelengths} as first,last in nm, such as 400,700, or all of them, or a file that holds them",
-        )
-    if bands is None:
-        return None
-    if is_span and bands != 2:
-        return np.linspace(found[0], found[1], bands)
-    if len(found) != bands:
-        raise DataError(text, f"{len(found)} wavelengths for {bands} bands", "give one for each band by {wavelengths}")
-    return found
-
-
-def wavelengths_file(text: str) -> Path | None:
-    """The file that a user's wavelengths stand in; None where the text says them itself."""
-    # Path.is_file raises for a text that is too long for a name.
-    return Path(path) if os.path.isfile(path := os.path.expanduser(text)) else None
-
-
-def _given_numbers(text: str) -> list[float]:
-    """The numbers of a user's wavelengths, or of the file that these are in."""
-    values = numbers_in(text)
-    path = None if values else wavelengths_file(text)
-    return read_wavelengths(path, SHORTEST) if path else values
 
 
 def row_blocks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> list[slice]:

@@ -17,7 +17,8 @@ from formats.band_pictures import band_files
 from formats.calibration import LARGEST_FLOAT, understand
 from formats.folders import LEVELS, few_of, files_below, unique_by_name
 from formats.nodata import filled, mark_in
-from formats.raster import DEFAULTS, Raster, wavelengths_file
+from formats.raster import DEFAULTS, Raster
+from formats.wavelengths import wavelengths_file
 from system.errors import DataError
 from utils import print_line
 

@@ -140,6 +140,18 @@ def test_pages_in_lzw_become_bands(tmp_path):
         np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(CUBE))
 
 
+def test_stacks_that_lost_pages_are_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as f:
+        for k in range(BANDS):
+            f.write(CUBE[:, :, k], contiguous=False, metadata=None, photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "a.tif") as f:
+        offset = f.pages[3].offset
+    assert open_raster(tmp_path / "a.tif").shape == CUBE.shape
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[: offset + 4])
+    with pytest.raises(DataError, match="cannot be read as TIFF"):
+        open_raster(tmp_path / "a.tif")
+
+
 def test_ome_descriptions_are_left_out_by_name(tmp_path, capsys):
     tifffile.imwrite(
         tmp_path / "a.ome.tif", CUBE.transpose(2, 0, 1), photometric="minisblack",
@@ -375,6 +387,20 @@ def test_control_points_are_not_lost_in_silence(tmp_path, capsys):
             f.gcps = [rasterio.control.GroundControlPoint(row=1, col=2, x=10, y=20)], rasterio.CRS.from_epsg(4326)
     write_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
     assert "b.hdr: without its control points" in capsys.readouterr().out
+
+
+def test_fwhm_of_envi_is_kept_or_named(tmp_path, capsys):
+    (tmp_path / "a.img").write_bytes(CUBE.tobytes())
+    listed = {"wavelength": "{0.45, 0.5, 0.55, 0.6, 0.65, 0.7}", "fwhm": "{0.01, 0.01, 0.01, 0.01, 0.02, 0.02}"}
+    path = header(tmp_path / "a.hdr", wavelength_units="Micrometers", **listed, bbl="{1, 1, 0, 1, 1, 1}")
+    write_larger(path, tmp_path / "b.npz", value_scale=10000)
+    assert "b.npz: without its fwhm, bbl, for which" in capsys.readouterr().out
+    _, out = write_larger(path, tmp_path / "b.tif", value_scale=10000)
+    _, again = write_larger(out, tmp_path / "c.hdr")
+    assert "fwhm" not in capsys.readouterr().out
+    fields = envi.open(str(again)).metadata
+    assert [float(v) for v in fields["fwhm"]] == [10, 10, 10, 10, 20, 20]
+    assert [int(v) for v in fields["bbl"]] == [1, 1, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["a.hdr", "a.h5", "a.npz", "a.mat", "a.tif"])

@@ -21,8 +21,9 @@ from rasterio.rpc import RPC
 
 from formats import CubeOptions, Output, open_raster
 from formats.envi import finer_map_info
-from formats.raster import Georeference, given_wavelengths, row_blocks
+from formats.raster import Georeference, row_blocks
 from formats.raw import RawCube
+from formats.wavelengths import given_wavelengths
 from system.errors import DataError, UserError
 
 WAVELENGTHS = np.array([412.5, 500, 555.25, 640, 705])
