@@ -19,10 +19,9 @@ from formats.raster import (
     BAND_NAMES,
     BLOCK_BYTES,
     CRS_NAMES,
+    NAMES_OF_SCALING,
     NODATA_NAMES,
-    OFFSET_NAMES,
     TRANSFORM,
-    VALUE_SCALE_NAME,
     CubeOptions,
     Georeference,
     Raster,
@@ -30,6 +29,7 @@ from formats.raster import (
     interleave_of,
     layout,
     report_left_out,
+    scaling_entries,
     scaling_in,
     text_of,
     windows_of,
@@ -291,15 +291,9 @@ def _new_arrays(like: Raster, scale: int, others: dict[str, Any], is_alike: bool
     if like.nodata is not None and (nodata is None or np.ravel(nodata)[0] != like.nodata):
         found["nodata"] = float(like.nodata)
     if (like.value_scale, like.scaling) != scaling_in(like.path, others, like.shape[2], LEAST_INVERSE):
-        scaling = like.scaling
-        for name in [n for n in others if n.lower() == VALUE_SCALE_NAME]:
+        for name in [n for n in others if n.lower() in NAMES_OF_SCALING]:
             del others[name]
-        found["scale_factor"] = scaling.gains if scaling else 1 / (like.value_scale or 1)
-        if scaling or _among(others, OFFSET_NAMES) is not None:
-            found["add_offset"] = scaling.offsets if scaling else 0.0
-        if like.value_scale and like.value_scale <= 1:
-            # A factor above 1 is taken for what stands for 1.
-            found[VALUE_SCALE_NAME] = like.value_scale
+        found |= scaling_entries(like)
     if is_alike:
         return found
     if like.band_names:

@@ -156,9 +156,9 @@ def _refuse_pictures(path: Path, f: Any, bands: int) -> None:
     remedy = "take it out of the folder"
     if bands == 1:
         raise DataError(path, f"a picture of shape {f.shape}, where several bands are needed", remedy)
-    is_placed = f.crs is not None or not f.transform.is_identity
-    is_rgb = f.photometric is not None and "rgb" in f.photometric.value.lower()
-    if is_rgb and bands <= 3 and (f.dtypes[0] == "uint8" or not is_placed):
+    is_rgb = bands == 3 and f.colorinterp[:3] == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    is_described = f.crs is not None or not f.transform.is_identity or bool(f.tags(1))
+    if is_rgb and not is_described:
         raise DataError(path, "an RGB picture, where a cube of many bands is needed", remedy)
 
 
@@ -315,7 +315,8 @@ def _profile(cube: np.ndarray, like: Raster, own: TiffRaster | None, scale: int)
         if own.has_alpha:
             profile["count"] = own.pages[0].count
     if own is None or own.is_stack:
-        profile["interleave"] = "band" if like.interleave == "bsq" else "pixel"
+        # GDAL takes three or four bands of uint8 for red, green, blue and alpha.
+        profile |= {"interleave": "band" if like.interleave == "bsq" else "pixel", "photometric": "minisblack"}
     if georeference := like.georeference():
         finer = georeference.finer(scale)
         profile |= {"crs": finer.crs or None, "transform": rasterio.Affine(*finer.transform)}

@@ -1,5 +1,6 @@
 """HDF5, netCDF-4 and MATLAB's .mat v7.3, which are HDF5; MATLAB's has its axes in reverse."""
 
+import dataclasses
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from formats.raster import (
     layout,
     only_number,
     report_left_out,
+    scaling_entries,
     scaling_in,
     text_of,
     windows_of,
@@ -49,26 +51,25 @@ class Hdf5Raster(Raster):
 
     Attributes:
         key: its path.
+        ndim: number of axes of the stored array, of which those beside the cube's have one entry.
         pixels: how to read a matrix of pixels; None for a cube.
-        single: axes of one entry that are stored beside the cube's.
-        is_turned: True if a matrix, or a cube with such axes, is stored with its axes in reverse.
         is_matlab, is_netcdf: True if MATLAB or netCDF wrote the file, or its name says so.
     """
 
     kind = "hdf5"
     key: str
+    ndim: int = 3
     pixels: PixelList | None = None
-    single: tuple[int, ...] = ()
-    is_turned: bool = False
     is_matlab: bool = False
     is_netcdf: bool = False
 
     def stored(self, cube: np.ndarray) -> np.ndarray:
         """Return a rows x columns x bands array with the axes of the file's array."""
-        array = self.pixels.matrix(cube) if self.pixels else cube.transpose(np.argsort(self.axes))
-        for axis in self.single:
-            array = np.expand_dims(array, axis)
-        return array.T if self.is_turned else array
+        if self.pixels:
+            return self.pixels.matrix(cube)
+        # Axes of one entry stand beside the cube's.
+        single = tuple(k for k in range(self.ndim) if k not in self.axes)
+        return np.expand_dims(cube.transpose(np.argsort(self.axes)), single)
 
     def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
         """Copy the file with the new cube; metadata of the pixel grid are renewed or left out."""
@@ -94,24 +95,22 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     numbers |= {n: v for n, v in dataset.attrs.items() if isinstance(v, np.ndarray)}
     array: Any = dataset
     pixels: PixelList | None = None
-    single: tuple[int, ...] = ()
     if size:
-        matrix = dataset[()].T if reverse else dataset[()]
-        pixels = pixel_list(key, matrix, size)
-        array = pixels.cube(matrix)
-    elif len(shape) > 3:
-        # One cube among axes of one entry each, which its result gets back.
-        single = tuple(k for k, n in enumerate(shape) if n == 1)
-        array = _Unfolded(dataset, shape, reverse)
-    is_unfolded, is_turned = pixels is not None or bool(single), False
-    if is_unfolded:
-        shape, reverse, is_turned = array.shape, False, reverse
-    known = wavelengths_among(numbers, shape)
-    axes, wavelengths = layout(path, shape, options, known, 2 if pixels else None)
-    if not reverse and not is_unfolded:
+        pixels = pixel_list(key, dataset[()].T if reverse else dataset[()], size)
+        pixels = dataclasses.replace(pixels, bands_first=pixels.bands_first != reverse)
+        array = pixels.cube(dataset[()])
+        shape, reverse = array.shape, False
+    # One cube may be among axes of one entry each.
+    kept = [k for k, n in enumerate(shape) if n != 1] if len(shape) > 3 else list(range(len(shape)))
+    sides = tuple(shape[k] for k in kept)
+    known = wavelengths_among(numbers, sides)
+    axes, wavelengths = layout(path, sides, options, known, 2 if pixels else None)
+    interleave = interleave_of(axes if len(shape) > 3 or not reverse else tuple(2 - k for k in axes))
+    if not reverse and not pixels and len(shape) == 3:
         axes = unmarked_axes(path, axes[2])
-    stored = tuple(2 - k for k in axes) if reverse else axes
-    rows, cols, bands = (shape[k] for k in axes)
+        interleave = interleave_of(axes)
+    rows, cols, bands = (sides[k] for k in axes)
+    stored = tuple(len(shape) - 1 - kept[k] if reverse else kept[k] for k in axes)
     value_scale, scaling = _scaling(path, dataset, bands)
     return Hdf5Raster(
         path=path,
@@ -126,12 +125,11 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
         value_scale=value_scale,
         scaling=scaling,
         locate=lambda: _georeference(f, arrays, dataset, stored, (rows, cols, bands)),
-        interleave=interleave_of(stored),
+        interleave=interleave,
         axes=stored,
         key=key,
+        ndim=len(shape),
         pixels=pixels,
-        single=single,
-        is_turned=is_turned,
         is_matlab=bool(of_matlab) or has_matlab_header(f),
         is_netcdf=netcdf.is_named_so(path) or "_NCProperties" in f.attrs,
     )
@@ -147,27 +145,6 @@ def _chosen(
     shapes = {n: a.shape[:: -1 if n in of_matlab else 1] for n, a in numbers.items()}
     single = {n: a for n, a in numbers.items() if is_size_name(n) and a.size == 1 and a.dtype.kind in "fiu"}
     return choose_scene(path, shapes, {n: np.ravel(a[()])[0] for n, a in single.items()}, options)
-
-
-class _Unfolded:
-    """A dataset without its axes of one entry, read by windows.
-
-    Args:
-        dataset: of any number of axes.
-        shape: of these as their owner counts them.
-        turned: whether they are stored in reverse.
-    """
-
-    def __init__(self, dataset: h5py.Dataset, shape: tuple[int, ...], turned: bool) -> None:
-        self._dataset, self._turned, self._count = dataset, turned, len(shape)
-        self._kept = [k for k, n in enumerate(shape) if n != 1]
-        self.shape = tuple(shape[k] for k in self._kept)
-
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        place: list[Any] = [0] * self._count
-        for k, chosen in zip(self._kept, index, strict=True):
-            place[k] = chosen
-        return self._dataset[tuple(place[::-1])].T if self._turned else self._dataset[tuple(place)]
 
 
 def _attribute(dataset: h5py.Dataset, names: Sequence[str]) -> float | None:
@@ -273,7 +250,7 @@ def _write_new(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         )
         fill(dataset, cube)
         netcdf.write_nodata(dataset, like.nodata)
-        netcdf.write_scaling(dataset, like)
+        dataset.attrs.update(scaling_entries(like))
         if like.wavelengths is not None:
             _add_wavelengths(f, like)
         if like.band_names:
@@ -496,7 +473,7 @@ def _add_users_values(target: h5py.Dataset, source: h5py.Dataset, root: h5py.Fil
     if (like.value_scale, like.scaling) != _scaling(like.path, source, like.shape[2]):
         for name in [n for n in target.attrs if n.lower() in NAMES_OF_SCALING]:
             del target.attrs[name]
-        netcdf.write_scaling(target, like)
+        target.attrs.update(scaling_entries(like))
     # A dataset of that name that holds no wavelengths stays, and readers look for the next name.
     name = next((n for n in WAVELENGTH_NAMES if n not in root), None)
     if like.wavelengths_given and name:

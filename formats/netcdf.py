@@ -12,7 +12,7 @@ import numpy as np
 from formats import gdal
 from formats.grid import X_NAMES, Y_NAMES, even_step, geotransform_numbers
 from formats.hdf5_structure import open_hdf5
-from formats.raster import CRS_NAMES, VALUE_SCALE_NAME, Georeference, Raster, only_number, row_blocks, text_of
+from formats.raster import CRS_NAMES, Georeference, Raster, only_number, row_blocks, scaling_entries, text_of
 
 EXTENSIONS = (".nc", ".nc4")
 # What netCDF calls a dimension without coordinates, with its length behind it.
@@ -157,20 +157,6 @@ def write_nodata(dataset: h5py.Dataset, nodata: float | None) -> None:
         dataset.attrs["_FillValue"] = np.array(nodata).astype(dataset.dtype)
 
 
-def write_scaling(dataset: h5py.Dataset, like: Raster) -> None:
-    """Give a dataset the attributes that say what its values stand for."""
-    if like.scaling:
-        gains, offsets = like.scaling.gains, like.scaling.offsets
-        same = (gains == gains[0]).all() and (offsets == offsets[0]).all()
-        dataset.attrs["scale_factor"] = gains[0] if same else gains
-        dataset.attrs["add_offset"] = offsets[0] if same else offsets
-    elif like.value_scale:
-        dataset.attrs["scale_factor"] = 1 / like.value_scale
-        if like.value_scale <= 1:
-            # A factor above 1 is taken for what stands for 1.
-            dataset.attrs[VALUE_SCALE_NAME] = like.value_scale
-
-
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as a new netCDF file: image(wavelength, y, x), or image(band, y, x)."""
     height, width, bands = cube.shape
@@ -195,7 +181,7 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         for rows in row_blocks(cube.shape, cube.dtype.itemsize, 256):
             dataset[:, rows] = cube[rows].transpose(2, 0, 1)
         write_nodata(dataset, like.nodata)
-        write_scaling(dataset, like)
+        dataset.attrs.update(scaling_entries(like))
         for name in (spectral, "y", "x"):
             f[name].make_scale(scale_name(f[name], f[name]) or name)
         for axis, name in enumerate((spectral, "y", "x")):

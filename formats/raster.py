@@ -278,6 +278,20 @@ def scaling_in(
     return value_scale, None
 
 
+def scaling_entries(like: Raster) -> dict[str, Any]:
+    """Return the numbers by which `scaling_in` finds the scaling of a raster again."""
+    if like.scaling:
+        gains, offsets = like.scaling.gains, like.scaling.offsets
+        is_same = (gains == gains[0]).all() and (offsets == offsets[0]).all()
+        values = (gains[0], offsets[0]) if is_same else (gains, offsets)
+        return {"scale_factor": values[0], "add_offset": values[1]}
+    if not like.value_scale:
+        return {}
+    # A factor above 1 is taken for the full-scale value.
+    doubtful = {VALUE_SCALE_NAME: like.value_scale} if like.value_scale <= 1 else {}
+    return {"scale_factor": 1 / like.value_scale, **doubtful}
+
+
 def only_number(values: Any) -> float | None:
     """The number that something holds once, or over and over; None where its numbers differ, or without any."""
     numbers = np.ravel(np.asarray(values))
@@ -319,16 +333,18 @@ def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata:
 
 
 def windows_of(array: Any, axes: tuple[int, ...]) -> Callable[[slice, slice], np.ndarray]:
-    """A Raster's `source` over anything that is indexed like an array.
+    """Return a Raster's `source` over an array, or anything that is indexed like one.
 
     Args:
-        axes: which axes of the array are rows, columns and bands.
+        array: with axes of one entry beside those of the cube.
+        axes: axes of rows, columns and bands.
     """
 
     def read(rows: slice, cols: slice) -> np.ndarray:
-        index = [slice(None)] * 3
-        index[axes[0]], index[axes[1]] = rows, cols
-        return np.transpose(array[tuple(index)], axes)
+        index: list[int | slice] = [0] * len(array.shape)
+        for axis, place in zip(axes, (rows, cols, slice(None)), strict=True):
+            index[axis] = place
+        return np.transpose(array[tuple(index)], np.argsort(np.argsort(axes)))
 
     return read
 

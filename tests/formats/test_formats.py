@@ -252,6 +252,12 @@ def test_plain_tiff(tmp_path, form):
         np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(cube))
 
 
+def test_four_bands_of_bytes_stay_bands(tmp_path):
+    np.save(tmp_path / "in.npy", numbers("u1", bands=4))
+    there_and_back(tmp_path / "in.npy", tmp_path / "out.tif", options=CubeOptions(band_axis=2))
+    np.testing.assert_array_equal(open_raster(tmp_path / "out.tif").read(), larger(numbers("u1", bands=4)))
+
+
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_a_geotiff_is_opened_at_most_twice(tmp_path):
     path = geotiff(tmp_path / "in.tif", numbers("u2"))
