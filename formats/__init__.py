@@ -117,7 +117,7 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
     if kind is None and (header := envi.header_of(path)):
         path, kind, data = header, "envi", path
     if kind is None:
-        raise _of_no_kind(path)
+        raise _unknown_format(path)
     with readable(path, kind):
         raster = envi.open_raster(path, options, data) if data else _OPEN[kind](path, options)
         if 0 in raster.shape:
@@ -129,8 +129,8 @@ def _with_users_nodata(raster: Raster, options: CubeOptions) -> Raster:
     return dataclasses.replace(raster, nodata=options.nodata_value) if options.nodata else raster
 
 
-def _of_no_kind(path: Path) -> DataError:
-    """The error for a file in a format that is not read: its kind, else the formats that are."""
+def _unknown_format(path: Path) -> DataError:
+    """Return the error for a file in another format: its kind, else the formats that are read."""
     if kind := describe_kind(path):
         return DataError(path, f"{kind.name}, not a scene", kind.remedy or f"give one that is read: {FORMATS_READ}")
     headers = envi.header_candidates(path)
@@ -148,7 +148,7 @@ def _of_no_kind(path: Path) -> DataError:
 
 
 class Output:
-    """Where a scene's result goes: everything is made in a folder of its own beside it and moved out at the end.
+    """The result of a scene: written in a folder beside its final path, and moved there at the end.
 
     Attributes:
         path: the final file, ENVI header or folder of pictures.
@@ -192,7 +192,7 @@ class Output:
 
     @property
     def raw_path(self) -> Path:
-        """Where the tiles' bare values are kept."""
+        """Path of the tiles' bare values."""
         return self.work / self._data_name
 
     @property
@@ -201,12 +201,12 @@ class Output:
         return self.nbytes if self.kind == "envi" else 2 * self.nbytes
 
     def final_paths(self) -> list[Path]:
-        """The files, or the folder, that will stand there at the end."""
+        """Return the files, or the folder, of the result."""
         beside = [self.path.with_name(self._data_name)] if self.kind == "envi" else []
         return [*beside, self.path]
 
     def replaced_paths(self) -> list[Path]:
-        """What stands there already and gives way: the final paths, and what readers take for parts of these."""
+        """Return existing files that the result replaces: its own paths, and parts that readers take for its own."""
         standing = [path for path in self.final_paths() if path.exists()]
         parts = [*self._data_candidates()[:1], *self._sidecars()] if self.path in standing else []
         return list(dict.fromkeys([*standing, *parts]))
@@ -233,7 +233,7 @@ class Output:
         return [path for path in map(self.path.with_name, names) if path.is_file()]
 
     def open_raw(self) -> RawCube:
-        """Make, or go on with, the file of bare values."""
+        """Create, or continue, the file of bare values."""
         self.work.mkdir(parents=True, exist_ok=True)
         interleave = self.like.interleave if self.kind in (self.like.kind, "envi") else "bip"
         if self._wish[1:].lower() in AXES:
@@ -242,10 +242,10 @@ class Output:
         return self.raw
 
     def reserve(self) -> None:
-        """See before any work that a file of the result's size may stand there.
+        """Check before any work that a file of the result's size can be written.
 
         Raises:
-            OSError: where the disk's format or the shell allows no file of that size.
+            OSError: if the disk's format or the shell allows no file of that size.
         """
         trial = self.work / "size"
         with open(trial, "wb") as f:
@@ -253,22 +253,22 @@ class Output:
         trial.unlink()
 
     def describe(self, understood: Understanding) -> None:
-        """Have the result's file say what its scene's file and its user say of the values."""
-        # Asked for now, so that a damaged one is met before the work.
-        place = self._known_position()
+        """Take over the metadata of the scene and of its user for the result."""
+        # Read now, so that damage is found before the work.
+        place = self._writable_position()
         self.like = dataclasses.replace(described(self.like, understood), locate=lambda: place)
         nodata = self.like.nodata
         if nodata is not None and self.dtype.kind != "f" and mark_in(self.dtype, nodata) is None:
-            # It marks nothing, and other numbers that stand for it in a file would.
+            # The type does not hold it, and its rounded number would mark data.
             self.like = dataclasses.replace(self.like, nodata=None)
         if self.like.mask and self.kind != "tiff" and self.like.nodata is None:
-            # Other formats have no mask: their result gets a mark.
+            # Other formats have no mask: their result gets a nodata value.
             mark = np.nan if self.dtype.kind == "f" else np.iinfo(self.dtype).min
             understood.calibration.mark = self.dtype.newbyteorder("=").type(mark)
             self.like = dataclasses.replace(self.like, nodata=float(mark))
 
-    def _known_position(self) -> Georeference | None:
-        """The scene's position; without a coordinate system of which its result's format can write nothing."""
+    def _writable_position(self) -> Georeference | None:
+        """Return the scene's georeferencing, without a coordinate system that GDAL cannot write."""
         place = self.like.georeference()
         becomes_netcdf = netcdf.is_named_so(self.path) and not self.is_copy
         # All others hold any text.
@@ -301,7 +301,7 @@ class Output:
         self._report_losses()
         self._check_position()
         replaced = self.replaced_paths()
-        # The header, by which a scene is known, comes last; nothing goes before what takes its place stands.
+        # The header comes last; old files are removed when the new ones are in place.
         for final in self.final_paths():
             _sync(self.work / final.name)
             _replace(self.work / final.name, final)
@@ -330,7 +330,7 @@ class Output:
             print_line(f"{name}: without its {', '.join(extra)}, for which this format has no place")
 
     def _check_position(self) -> None:
-        """Have the library that owns the format read the position back, and say where it is another."""
+        """Read the georeferencing back by the format's own library, and report a difference."""
         place = self.like.georeference()
         if self.kind not in ("tiff", "envi", "hdf5") or place is None:
             return
@@ -341,7 +341,7 @@ class Output:
             print_line(f"{self.path.name}: its position reads back as {found.transform}, not as {expected.transform}")
 
     def _position_of_result(self) -> Georeference | None:
-        """Where the file in the work folder lies."""
+        """Return the georeferencing of the file in the work folder."""
         made = self.work / self.path.name
         if self.kind == "hdf5":
             key = self.like.key if self.is_copy and isinstance(self.like, hdf5.Hdf5Raster) else "image"
@@ -350,7 +350,7 @@ class Output:
         return gdal.read_georeference(self.raw_path if self.kind == "envi" else made, driver)
 
     def discard(self) -> None:
-        """Take the work away."""
+        """Remove the work folder."""
         if self.raw:
             self.raw.abandon()
         shutil.rmtree(self.work, ignore_errors=True)
@@ -380,19 +380,19 @@ class Output:
 
 
 def output_name(path: str | Path) -> str:
-    """The name that a result of the same kind has in a folder: its input's, or that of its header."""
+    """Return the name of a result of the same kind in a folder: its input's, or that of its header."""
     path = Path(path)
     header = None if path.is_dir() or path.suffix.lower() in EXTENSIONS else envi.header_of(path)
     return header.name if header else path.name
 
 
 def is_band_folder(path: str | Path) -> bool:
-    """Whether a path is a folder of one picture a band."""
+    """Return True if a path is a folder of one picture a band."""
     return Path(path).is_dir() and bool(band_pictures.band_files(path))
 
 
 def holds_only_pictures(folder: str | Path) -> bool:
-    """Whether nothing but PNG files is in a folder."""
+    """Return True if a folder contains only PNG files."""
     return all(p.is_file() and p.suffix.lower() == ".png" for p in Path(folder).iterdir())
 
 
@@ -431,13 +431,13 @@ def scenes_below(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or all files of a folder, safely on the disk."""
+    """Flush a file, or all files of a folder, to the disk."""
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         sync_file(file)
 
 
 def _replace(made: Path, final: Path) -> None:
-    """Move a file or folder to its place; a folder that stands there is moved aside first."""
+    """Move a file or folder to its place; an existing folder is moved aside first."""
     aside = made.with_name(f"{made.name}.before")
     if final.is_dir():
         os.replace(final, aside)

@@ -16,7 +16,6 @@ from formats.grid import Grid, finer_axis, is_of_axis, is_per_pixel
 from formats.mat import check_whole_mat
 from formats.pixel_list import PixelList, choose_scene, is_size_name, pixel_list
 from formats.raster import (
-    BAND_NAMES,
     BLOCK_BYTES,
     CRS_NAMES,
     NAMES_OF_SCALING,
@@ -25,7 +24,10 @@ from formats.raster import (
     CubeOptions,
     Georeference,
     Raster,
-    checked_numbers,
+    check_numbers,
+    find_band_names,
+    find_named,
+    find_number,
     interleave_of,
     layout,
     report_left_out,
@@ -38,7 +40,7 @@ from formats.raw import AXES, RawWindows
 from formats.wavelengths import wavelengths_among
 from system.errors import DataError
 
-# A smaller scale_factor beside an array is rather an enlargement than what stands for 1.
+# A smaller scale_factor beside an array is rather an upsampling factor than a full-scale value.
 LEAST_INVERSE = 100.0
 # A variable of a v5 file may not be larger.
 LARGEST_MAT5 = 2**32 - 2**16
@@ -136,7 +138,7 @@ def open_mat5(path: Path, options: CubeOptions) -> MatRaster:
         if matlab_class == "double" and min(shape, default=0) == 1 and held[name].dtype.kind in "iu":
             held[name] = held[name].astype(np.float64)
     fields = dict(_fields(held))
-    # People write hsi.Data and hsi/Data.
+    # Users write hsi.Data and hsi/Data.
     key = options.key.replace("/", ".")
     structs = sorted(held.keys() - fields.keys())
     if key in structs:
@@ -176,7 +178,7 @@ def _describe(
     path: Path, array: np.ndarray, options: CubeOptions, others: Mapping[str, Any], band_axis: int | None = None
 ) -> dict[str, Any]:
     """Return the arguments of a Raster of an array with the metadata in the arrays beside it."""
-    checked_numbers(path, array.dtype)
+    check_numbers(path, array.dtype)
     shape = array.shape
     array = np.squeeze(array) if array.ndim > 3 else array
     if array.ndim > 3:
@@ -187,37 +189,21 @@ def _describe(
     axes, wavelengths = layout(path, array.shape, options, known, band_axis)
     size = tuple(array.shape[k] for k in axes)
     value_scale, scaling = scaling_in(path, others, size[2], LEAST_INVERSE)
-    nodata = _among(others, NODATA_NAMES)
     return {
         **{"path": path, "shape": size, "dtype": array.dtype, "source": windows_of(array, axes), "files": (path,)},
         **{"wavelengths": wavelengths, "wavelengths_given": known is None and wavelengths is not None},
-        "band_names": _band_names(others, size[2]),
-        "nodata": float(np.ravel(nodata)[0]) if nodata is not None and np.size(nodata) == 1 else None,
+        **{"band_names": find_band_names(others, size[2]), "nodata": find_number(others, NODATA_NAMES)},
         **{"value_scale": value_scale, "scaling": scaling, "locate": lambda: _georeference(others)},
         **{"interleave": interleave_of(axes), "axes": axes},
     }
 
 
-def _among(others: Mapping[str, Any], names: Sequence[str], kinds: str = "fiu") -> Any:
-    """The value under the first of these names, in whatever case, or None."""
-    by_name = {name.lower(): value for name, value in others.items()}
-    found = (by_name[name] for name in names if name in by_name)
-    return next((value for value in found if np.asarray(value).dtype.kind in kinds), None)
-
-
-def _band_names(others: Mapping[str, Any], bands: int) -> list[str] | None:
-    names = _among(others, BAND_NAMES, "UOS")
-    if names is None or np.size(names) != bands:
-        return None
-    return [text_of(np.asarray(name)).strip() for name in np.ravel(names)]
-
-
 def _georeference(others: Mapping[str, Any]) -> Georeference | None:
-    transform = _among(others, (TRANSFORM,))
+    transform = find_named(others, (TRANSFORM,))
     if transform is None or np.size(transform) not in (6, 9):
         return None
-    crs = _among(others, CRS_NAMES, "US")
-    return Georeference("" if crs is None else text_of(np.asarray(crs)), tuple(map(float, np.ravel(transform)[:6])))
+    crs = find_named(others, CRS_NAMES, "US")
+    return Georeference("" if crs is None else text_of(crs), tuple(map(float, np.ravel(transform)[:6])))
 
 
 def write_npy(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
@@ -272,7 +258,7 @@ def write_mat5(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
 
 
 def _field(held: Mapping[str, Any], structs: Sequence[str]) -> np.void:
-    """The record in which a field of nested structs stands."""
+    """The record that contains a field of nested structs."""
     record: Any = held
     for name in structs:
         record = record[name].reshape(-1)[0]
@@ -287,8 +273,7 @@ def _new_arrays(like: Raster, scale: int, others: dict[str, Any], is_alike: bool
     found: dict[str, Any] = {}
     if like.wavelengths is not None and (not is_alike or like.wavelengths_given):
         found["wavelength"] = np.asarray(like.wavelengths)
-    nodata = _among(others, NODATA_NAMES)
-    if like.nodata is not None and (nodata is None or np.ravel(nodata)[0] != like.nodata):
+    if like.nodata is not None and find_number(others, NODATA_NAMES) != like.nodata:
         found["nodata"] = float(like.nodata)
     if (like.value_scale, like.scaling) != scaling_in(like.path, others, like.shape[2], LEAST_INVERSE):
         for name in [n for n in others if n.lower() in NAMES_OF_SCALING]:
@@ -334,7 +319,7 @@ def _record(struct: np.ndarray) -> dict[str, Any]:
 
 
 def _struct(value: np.ndarray, fields: Mapping[str, Any]) -> np.ndarray:
-    """A struct like another with these fields; what was taken out is empty."""
+    """A struct like another with these fields; missing ones are empty."""
     struct = copy.deepcopy(value)
     for name in value.dtype.names or ():
         struct.reshape(-1)[0][name] = fields.get(name, np.zeros((0, 0)))
@@ -342,7 +327,7 @@ def _struct(value: np.ndarray, fields: Mapping[str, Any]) -> np.ndarray:
 
 
 def _renewed(grid: Grid, name: str, value: Any, bands: int) -> tuple[bool, np.ndarray | None]:
-    """(whether something beside the cube belongs to its grid, what takes its place or None), see `Grid.renewed`."""
+    """(True if an array beside the cube belongs to its grid, the renewed array or None), see `Grid.renewed`."""
     shape = np.shape(value)
     size = int(np.prod(shape)) if shape else 1
     belongs, renewed = grid.renewed(name, np.ravel(value)[0] if size == 1 else value)

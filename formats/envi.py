@@ -18,7 +18,7 @@ from facts import LARGEST_SCALE
 from formats import gdal
 from formats.grid import finer_map_info
 from formats.kinds import describe_kind, unreadable_as
-from formats.raster import CubeOptions, Georeference, Raster, Scaling, checked_numbers, scaling_of
+from formats.raster import CubeOptions, Georeference, Raster, Scaling, check_numbers, scaling_of
 from formats.raw import AXES, RawCube, RawWindows
 from formats.wavelengths import WAVELENGTH_NAMES, given_wavelengths, nanometres
 from system.errors import DataError
@@ -325,7 +325,7 @@ def _number_type(header: Header) -> np.dtype:
         known = ", ".join(map(str, DATA_TYPES))
         raise DataError(header.path, f"its field data type = {number} is none of ENVI's ({known})", "correct it")
     dtype = np.dtype(DATA_TYPES[number])
-    checked_numbers(header.path, dtype)
+    check_numbers(header.path, dtype)
     order = " ".join(header.text("byte order").lower().rstrip(",").split()).removesuffix(".0")
     if order and order not in (*LEAST_FIRST, *MOST_FIRST):
         raise header.error("byte order")

@@ -17,7 +17,7 @@ from formats.raster import (
     CubeOptions,
     Georeference,
     Raster,
-    checked_numbers,
+    check_numbers,
     layout,
     report_left_out,
     row_blocks,
@@ -174,7 +174,7 @@ def _describe_pages(
     first, is_stack = pages[0], len(pages) > 1
     bands = [(page, 1) for page in pages] if is_stack else [(first, k) for k in indexes]
     dtype = np.dtype(first.dtypes[0])
-    checked_numbers(path, dtype)
+    check_numbers(path, dtype)
 
     def read(rows: slice, cols: slice) -> np.ndarray:
         window = _window(first, rows, cols)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from formats.grid import Grid, finer_axis, held_in, is_of_axis, is_per_pixel
 from formats.hdf5_structure import check_structure, open_hdf5
 from formats.pixel_list import ImageSize, PixelList, choose_scene, is_size_name, pixel_list
 from formats.raster import (
-    BAND_NAMES,
     BLOCK_BYTES,
     CRS_NAMES,
     NAMES_OF_SCALING,
@@ -27,7 +26,9 @@ from formats.raster import (
     Georeference,
     Raster,
     Scaling,
-    checked_numbers,
+    check_numbers,
+    find_band_names,
+    find_number,
     interleave_of,
     layout,
     only_number,
@@ -89,7 +90,7 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     shape = dataset.shape[:: -1 if reverse else 1]
     if elsewhere := netcdf.points_elsewhere(dataset):
         raise DataError(path, f"{key} is {elsewhere}", "give the file that holds the values themselves")
-    checked_numbers(path, dataset.dtype)
+    check_numbers(path, dataset.dtype)
     others = {n.rsplit("/", 1)[-1]: a for n, a in arrays.items() if a.ndim <= 2 and 1 < (a.size or 0) < 10000}
     numbers = {n: a[()] for n, a in others.items() if a.dtype.kind in "fiu"}
     numbers |= {n: v for n, v in dataset.attrs.items() if isinstance(v, np.ndarray)}
@@ -120,8 +121,8 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
         files=(path,),
         wavelengths=wavelengths,
         wavelengths_given=known is None and wavelengths is not None,
-        band_names=_band_names(others, bands),
-        nodata=_attribute(dataset, NODATA_NAMES),
+        band_names=find_band_names(others, bands),
+        nodata=find_number(dataset.attrs, NODATA_NAMES),
         value_scale=value_scale,
         scaling=scaling,
         locate=lambda: _georeference(f, arrays, dataset, stored, (rows, cols, bands)),
@@ -147,16 +148,6 @@ def _chosen(
     return choose_scene(path, shapes, {n: np.ravel(a[()])[0] for n, a in single.items()}, options)
 
 
-def _attribute(dataset: h5py.Dataset, names: Sequence[str]) -> float | None:
-    """The number that an attribute holds under the first of these names, or None."""
-    by_name = {name.lower(): name for name in dataset.attrs}
-    for name in filter(None, map(by_name.get, names)):
-        value = np.ravel(dataset.attrs[name])
-        if value.size == 1 and value.dtype.kind in "fiu":
-            return float(value[0])
-    return None
-
-
 def _scaling(path: Path, dataset: h5py.Dataset, bands: int) -> tuple[float | None, Scaling | None]:
     """(value_scale, scaling) as a dataset's attributes say."""
     said = {name: dataset.attrs[name] for name in dataset.attrs if name.lower() in NAMES_OF_SCALING}
@@ -165,13 +156,6 @@ def _scaling(path: Path, dataset: h5py.Dataset, bands: int) -> tuple[float | Non
         if (factor := only_number(said[name])) is not None and factor <= 0:
             del said[name]
     return scaling_in(path, said, bands)
-
-
-def _band_names(others: Mapping[str, h5py.Dataset], bands: int) -> list[str] | None:
-    found = next((a for n, a in others.items() if n.lower() in BAND_NAMES and a.size == bands), None)
-    if found is None or found.dtype.kind not in "OS":
-        return None
-    return [text_of(name) for name in np.ravel(found[()])]
 
 
 def _georeference(
@@ -465,7 +449,7 @@ def _copy_values(item: h5py.Dataset, target: h5py.Group, name: str) -> None:
 
 def _add_users_values(target: h5py.Dataset, source: h5py.Dataset, root: h5py.File, like: Raster) -> None:
     """Write the metadata that the user gave and the file lacks."""
-    said = _attribute(source, NODATA_NAMES)
+    said = find_number(source.attrs, NODATA_NAMES)
     if like.nodata is not None and not np.array_equal(
         [like.nodata], [np.nan if said is None else said], equal_nan=True
     ):

@@ -1,4 +1,4 @@
-"""What every format's reader gives: a scene read by windows, with what its file says of it."""
+"""The scene that every reader returns, read by windows, with the metadata of its file."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from utils import print_line
 
 # Writers pass a cube on in blocks of about this many bytes.
 BLOCK_BYTES = 2**26
-# Under these names HDF5 files keep, as attributes, and others as arrays beside the cube, the mark for no data, ...
+# Names of HDF5 attributes, and of arrays beside the cube in other formats: the nodata value, ...
 NODATA_NAMES = ("_fillvalue", "missing_value", "data_ignore_value", "nodata", "no_data")
-# ... what stands for 1 or its inverse, or without a doubt what stands for 1, ...
+# ... the full-scale value or its inverse, always the full-scale value, ...
 SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
 VALUE_SCALE_NAME = "value_scale"
-# ... what is added to the scaled value, the names of the bands, and the position (see `Georeference`).
+# ... the offset of the scaled value, the names of the bands, and the georeferencing (see `Georeference`).
 OFFSET_NAMES = ("add_offset",)
 NAMES_OF_SCALING = (*SCALE_NAMES, VALUE_SCALE_NAME, *OFFSET_NAMES)
 BAND_NAMES = ("band_names",)
@@ -43,13 +43,13 @@ MISSING_CODECS = {
 
 @dataclass(frozen=True)
 class CubeOptions:
-    """How to understand a cube where it does not say so itself.
+    """How to read a cube whose file does not define it.
 
     Attributes:
         key: name of the array in .mat, .npz and HDF5 files; the only cube without.
         band_axis: 0, 1 or 2 as the file's owner counts (MATLAB's order for .mat); -1: find it.
-        value_scale: full-scale value; 0: see `values.understand`.
-        wavelengths: see `given_wavelengths`; "" where the file knows or nobody does.
+        value_scale: full-scale value; 0: see `calibration.understand`.
+        wavelengths: see `given_wavelengths`; "" for the file's, or if they are unknown.
         nodata: nodata value as text; "" for the file's.
         n_colors: number of bands of the network that is to see the scene; 0: any.
     """
@@ -64,7 +64,7 @@ class CubeOptions:
 
     @classmethod
     def of(cls, settings: Any, n_colors: int = 0) -> "CubeOptions":
-        """Those of a command's settings, which have them by these names."""
+        """Return the options among a command's settings."""
         names = ("key", "band_axis", "value_scale", "wavelengths", "nodata")
         return cls(**{name: getattr(settings, name) for name in names}, n_colors=n_colors)
 
@@ -109,7 +109,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a raster lies.
+    """CRS and transform of a raster.
 
     Attributes:
         crs: coordinate system as WKT.
@@ -219,11 +219,11 @@ def readable(path: Path, kind: str) -> Iterator[None]:
 
 
 def scaling_of(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
-    """What a file says of its values, as (value_scale, scaling) of a Raster.
+    """Return a file's gains and offsets as (value_scale, scaling) of a Raster.
 
     Args:
         path: for the message.
-        gains, offsets: one number or one a band; None where the file says nothing.
+        gains, offsets: one number or one a band; None if the file defines none.
         bands: how many there are.
 
     Raises:
@@ -245,23 +245,23 @@ def scaling_of(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float 
 
 
 def scaling_in(
-    path: Path, said: Mapping[str, Any], bands: int, least: float = 1.0
+    path: Path, named: Mapping[str, Any], bands: int, least: float = 1.0
 ) -> tuple[float | None, Scaling | None]:
-    """What a file says of its values under names, as (value_scale, scaling) of a Raster.
+    """Return a file's named gains and offsets as (value_scale, scaling) of a Raster.
 
-    A `scale_factor` of all bands without an offset is what stands for 1 (10000), or its inverse, a gain (0.0001):
+    A `scale_factor` of all bands without an offset is the full-scale value (10000), or its inverse, a gain (0.0001):
     whichever is above 1. Beside an offset, and where bands differ, it is a gain.
 
     Args:
         path: for the message.
-        said: what the file holds by names, in whatever case.
+        named: the file's entries by name, in any case.
         bands: how many there are.
-        least: what stands for 1 is at least that; a factor between 1 and that says nothing of the values.
+        least: least full-scale value; a factor between 1 and it is ignored.
 
     Raises:
         DataError: as `scaling_of`.
     """
-    numbers = {name.lower(): value for name, value in said.items() if np.asarray(value).dtype.kind in "fiu"}
+    numbers = {name.lower(): value for name, value in named.items() if np.asarray(value).dtype.kind in "fiu"}
     gains, offsets = (
         next((numbers[name] for name in names if name in numbers), None) for names in (SCALE_NAMES, OFFSET_NAMES)
     )
@@ -274,8 +274,27 @@ def scaling_in(
     if value_scale is None:
         return scaling_of(path, gains, offsets, bands)
     if not 1 / LARGEST_SCALE <= value_scale <= LARGEST_SCALE:
-        raise DataError(path, f"{value_scale:g} among its gains, as what stands for 1", "correct or remove it")
+        raise DataError(path, f"{value_scale:g} as its full-scale value", "correct or remove it")
     return value_scale, None
+
+
+def find_named(entries: Mapping[str, Any], names: Sequence[str], kinds: str = "fiu") -> np.ndarray | None:
+    """Return the first entry under one of these names, in any case, whose number type is of these kinds, or None."""
+    by_name = {name.lower(): name for name in entries}
+    found = (np.asarray(entries[by_name[name]]) for name in names if name in by_name)
+    return next((value for value in found if value.dtype.kind in kinds), None)
+
+
+def find_number(entries: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    """Return the single number under the first of these names, or None."""
+    found = (find_named(entries, [name]) for name in names)
+    return next((float(value.ravel()[0]) for value in found if value is not None and value.size == 1), None)
+
+
+def find_band_names(entries: Mapping[str, Any], bands: int) -> list[str] | None:
+    """Return the names of that many bands among a file's arrays, or None."""
+    names = find_named(entries, BAND_NAMES, "UOS")
+    return [text_of(n).strip() for n in names.ravel()] if names is not None and names.size == bands else None
 
 
 def scaling_entries(like: Raster) -> dict[str, Any]:
@@ -301,7 +320,7 @@ def only_number(values: Any) -> float | None:
 
 
 def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
-    """The error for a file that its format's library cannot read, with no more said of it than was found out."""
+    """Return the error for a file that its format's library cannot read."""
     # rasterio's own words refer to its cause.
     cause = error.__cause__ if type(error).__name__ == "RasterioIOError" and error.__cause__ else error
     reason = " ".join(str(cause).split()) or type(error).__name__
@@ -354,8 +373,8 @@ def interleave_of(axes: tuple[int, ...]) -> str:
     return ("bsq", "bil", "bip")[axes[2]]
 
 
-def checked_numbers(path: Path, dtype: np.dtype) -> None:
-    """Refuse what is no real number."""
+def check_numbers(path: Path, dtype: np.dtype) -> None:
+    """Refuse values that are not real numbers."""
     if dtype.kind not in "fiu":
         raise DataError(
             path, f"values of type {dtype}, where real numbers are needed", "export the magnitude or reflectance"
@@ -369,7 +388,7 @@ def layout(
     wavelengths: np.ndarray | None,
     band_axis: int | None = None,
 ) -> tuple[tuple[int, ...], np.ndarray | None]:
-    """Where rows, columns and bands are, and the wavelengths, of an array as its owner counts its axes.
+    """Find the axes of rows, columns and bands, as the owner of an array counts them, and the wavelengths.
 
     Returns:
         (axes, wavelengths in nm or None).
@@ -382,7 +401,7 @@ def layout(
     if axis is None:
         n_wavelengths = number_given(options.wavelengths) if wavelengths is None else len(wavelengths)
         axis = find_band_axis(path, shape, n_wavelengths, options.n_colors)
-        _say_if_weights_decided(path, shape, n_wavelengths, axis)
+        _report_if_weights_decided(path, shape, n_wavelengths, axis)
     if wavelengths is None and options.wavelengths:
         wavelengths = given_wavelengths(options.wavelengths, shape[axis])
     if wavelengths is not None and len(wavelengths) != shape[axis]:
@@ -392,8 +411,8 @@ def layout(
     return axes_with_bands_at(axis), wavelengths
 
 
-def _say_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths: int, axis: int) -> None:
-    """Name the band axis if the file's own shape and wavelengths do not tell it."""
+def _report_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths: int, axis: int) -> None:
+    """Print the band axis if only the network's number of bands determines it."""
     try:
         is_told = find_band_axis(path, shape, n_wavelengths) == axis
     except DataError:
@@ -412,7 +431,7 @@ def text_of(value: Any) -> str:
 
 
 def report_left_out(path: Path, names: Sequence[str]) -> None:
-    """Tell what of the input is not in the output, since it belongs to the old pixels."""
+    """Name the metadata of the input that are not in the output, since they belong to the old pixels."""
     if names:
         print_line(f"{path.name}: without {', '.join(names)}, which belongs to the pixels of the input")
 
