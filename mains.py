@@ -1,19 +1,15 @@
 #!/usr/bin/env python3
 """Hyperspectral image super-resolution from the command line.
 
-The commands: prepare, info, train, test, predict, tables, demo, adapt.
-
-`python mains.py COMMAND --help` lists a command's flags. Commands end by naming the files they wrote.
-Exit codes: 0 done, 2 something given is wrong (one sentence says what), 130 stopped by Ctrl-C, 143 by SIGTERM,
-1 else.
+`python mains.py` lists the commands; `python mains.py COMMAND --help` lists the flags of a command.
+Commands end by listing the files they wrote. Exit codes: 0 done, 2 invalid input (one sentence on standard error),
+130 stopped by Ctrl-C, 143 by SIGTERM, 1 any other error.
 `torchrun --nproc-per-node N mains.py COMMAND ...` runs train, test and predict on N devices.
 """
 
 import dataclasses
 import difflib
 import errno
-import importlib
-import inspect
 import os
 import signal
 import sys
@@ -22,35 +18,40 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import fire
-from fire.helptext import HelpText
-from fire.trace import FireTrace
 
 from system.machine import set_thread_defaults
 
-# Before torch is imported, which the modules below do.
+# Before numpy and torch are imported: numpy below, torch by the command that runs.
 set_thread_defaults()
 
 import config  # noqa: E402
-from system.errors import Interrupted, Terminated, UserError, is_out_of_memory, signal_of  # noqa: E402
+from system.errors import (  # noqa: E402
+    Interrupted,
+    PeerLostError,
+    Terminated,
+    UserError,
+    is_out_of_memory,
+    signal_of,
+)
 from system.terminal import ForgivingStream  # noqa: E402
-from training import processes  # noqa: E402
+from system.version import describe_version  # noqa: E402
 from utils import as_utf8, close_progress_bars, is_main_process, sanitize_for_terminal  # noqa: E402
 
-# What each command takes, and the function that does it: it is imported when it is called, and gives the files written.
-COMMANDS: dict[str, tuple[type[config.Config], str]] = {
-    "prepare": (config.PrepareConfig, "evaluation.preparing:prepare"),
-    "info": (config.InfoConfig, "data.store:show"),
-    "train": (config.TrainConfig, "trainer:train"),
-    "test": (config.TestConfig, "evaluation.testing:test"),
-    "predict": (config.PredictConfig, "predict.files:predict"),
-    "tables": (config.TablesConfig, "tables:make_tables"),
-    "demo": (config.DemoConfig, "demo.run:run_demo"),
-    "adapt": (config.AdaptConfig, "adapt.adaptation:adapt"),
+# The function of each command, as "module:function". It takes the command's config and returns the files it wrote.
+FUNCTIONS = {
+    "prepare": "evaluation.preparing:prepare",
+    "info": "data.store:show",
+    "train": "trainer:train",
+    "test": "evaluation.testing:test",
+    "tables": "tables:make_tables",
+    "predict": "predict.files:predict",
+    "adapt": "adapt.adaptation:adapt",
+    "demo": "demo.run:run_demo",
 }
 
 
-# What a path of the user's may meet where no command says it better: what is wrong, and the remedy.
-OF_PATHS = {
+# Errors of users' paths that no command describes better: problem and remedy.
+PATH_ERRORS = {
     errno.ENAMETOOLONG: ("the name is too long for the file system", "give a shorter one"),
     errno.EACCES: ("may not be read or written", "ask its owner for the permission, or give another path"),
     errno.EPERM: ("may not be read or written", "ask its owner for the permission, or give another path"),
@@ -60,59 +61,27 @@ OF_PATHS = {
 }
 
 
-class Deferred:
-    """A validated command that waits until the whole command line has been understood."""
+def parse_flags(name: str, words: Sequence[str]) -> dict[str, str]:
+    """Return the flags of a command line with their values, as typed.
 
-    def __init__(self, place: str, asked: config.Config) -> None:
-        self._place, self._asked = place, asked
+    Args:
+        name: the command.
+        words: the words behind it: --flag value, --flag=value, a switch without a value, or the value of the flag whose
+            name may be omitted.
 
-    # Not public: fire takes public methods for sub-commands.
-    def _run(self) -> list[Any] | None:
-        module, _, function = self._place.partition(":")
-        return getattr(importlib.import_module(module), function)(self._asked)
-
-
-def fire_command(name: str) -> Callable[..., Deferred]:
-    """The function that fire calls for a command, with the config's fields as its signature and help text."""
-    config_class, place = COMMANDS[name]
-    fields = dataclasses.fields(config_class)
-
-    def command(**flags: Any) -> Deferred:
-        return Deferred(place, config_class.from_flags(flags))
-
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    arguments = "\n".join(f"    {f.name}: {f.metadata['help']}" for f in fields)
-    command.__name__, command.__doc__ = name, f"{config_class.__doc__}\n\nArgs:\n{arguments}\n"
-    return command
-
-
-def checked_arguments(arguments: Sequence[str]) -> list[str]:
-    """The command line as fire shall see it, with unknown commands, flags and stray words refused first.
-
-    Fire runs a command before it finds a mistyped flag, and reads text such as 1e5, 2020 or a,b as
-    numbers and tuples: words for text flags are quoted here.
+    Raises:
+        UserError: for an unknown flag, a flag without a value, or a word that belongs to no flag.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        return ["--", "--help"]
-    name, *words = arguments
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(COMMANDS)}"
-        raise UserError(f"{name} is not a command; {remedy}")
-    if "-h" in words or "--help" in words:
-        return [name, "--help"]
-    config_class = COMMANDS[name][0]
-    fields = {f.name: f for f in dataclasses.fields(config_class)}
-    checked, words = [name], list(words)
+    config_class = config.CONFIGS[name]
+    fields = {f.name: f for f in config.declared_flags(config_class)}
+    words, flags = list(words), {}
     while words:
         word = words.pop(0)
         positional = config_class.POSITIONAL
-        if not word.startswith("-") and positional and not any(f"--{positional}=" in c for c in checked):
-            checked.append(f"--{positional}={word!r}")
+        if not word.startswith("-") and positional and positional not in flags:
+            flags[positional] = word
             continue
-        # Fire's help shows -i for --input where no other flag begins with an i.
+        # -i is short for --input if no other flag begins with an i.
         if len(word) == 2 and len(found := [name for name in fields if word == f"-{name[0]}"]) == 1:
             word = f"--{found[0]}"
         if not word.startswith("--") or word == "--":
@@ -121,30 +90,58 @@ def checked_arguments(arguments: Sequence[str]) -> list[str]:
         flag = flag.replace("-", "_")
         if flag not in fields:
             raise UserError(config.unknown_flag(flag, fields))
-        value = value if equals else _value_of(fields[flag], words)
-        checked.append(f"--{flag}={value!r}")
-    return checked
+        flags[flag] = value if equals else _take_value(fields[flag], words)
+    return flags
 
 
-def help_text(commands: dict[str, Callable[..., Deferred]], name: str) -> str:
-    """Help for one command, or for the program if there is none of the name, as fire formats it.
-
-    Fire itself writes it to standard error, and on a terminal into a pager.
-    """
-    trace = FireTrace(commands, name="mains.py")
-    if name not in commands:
-        return HelpText(commands, trace=trace)
-    trace.AddAccessedProperty(commands[name], name, [name], None, None)
-    return HelpText(commands[name], trace=trace)
-
-
-def _value_of(field: dataclasses.Field[Any], words: list[str]) -> str:
-    """The value that follows a flag, taken off the words; a switch needs none."""
+def _take_value(field: dataclasses.Field[Any], words: list[str]) -> str:
+    """Remove the value of a flag from the words and return it; a switch without a value is 1."""
     if words and not words[0].startswith("--"):
         return words.pop(0)
     if field.type is bool:
         return "1"
     raise UserError(f"--{field.name} has no value; give one behind it")
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run a command, or print a help text or the version.
+
+    Raises:
+        UserError: for invalid input.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(config.format_commands())
+        return
+    name, *words = arguments
+    if name == "--version":
+        print(describe_version())
+        return
+    if name not in FUNCTIONS:
+        near = difflib.get_close_matches(name, FUNCTIONS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(FUNCTIONS)}"
+        raise UserError(f"{name} is not a command; {remedy}")
+    if "-h" in words or "--help" in words:
+        print(config.format_help(name), end="")
+        return
+    # Flags and words are checked before fire sees them: it runs a command before it notices a mistyped flag, and reads
+    # 1e5, 2020 or a,b as numbers and tuples where their text is meant.
+    words = [f"--{flag}={value!r}" for flag, value in parse_flags(name, words).items()]
+    commands = {name: make_command(name) for name in FUNCTIONS}
+    settings = fire.Fire(commands, command=[name, *words], name="mains.py", serialize=lambda _: None)
+    module, _, function = FUNCTIONS[name].partition(":")
+    # As the statement `from module import function`.
+    _print_files(getattr(__import__(module, fromlist=[function]), function)(settings))
+
+
+def make_command(name: str) -> Callable[..., config.Config]:
+    """Return the function that fire calls for a command; it returns the checked settings."""
+
+    def command(**flags: str) -> config.Config:
+        config_class = config.CONFIGS[name]
+        file = flags.pop("config", "")
+        return config_class.from_flags({**config.read_flags(file, config_class), **flags} if file else flags)
+
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,36 +151,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_code = _exit_code_of(arguments)
         return exit_code
     finally:
-        processes.leave(failed=exit_code != 0)
+        if "torch" in sys.modules:
+            from training import processes
+
+            processes.leave(failed=exit_code != 0)
 
 
 def _exit_code_of(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        checked = checked_arguments(arguments)
-        commands = {name: fire_command(name) for name in COMMANDS}
-        if checked[-1] == "--help":
-            print(help_text(commands, checked[0]))
-            return 0
-        deferred = fire.Fire(commands, command=checked, name="mains.py", serialize=lambda _: None)
-        if isinstance(deferred, Deferred):
-            _name_files(deferred._run())
+        run_command(arguments)
         return 0
     except UserError as error:
         return 2 if error.is_told else _end(f"error: {error.on_command_line()}", 2)
     except KeyboardInterrupt as stop:
         number = signal_of(stop)
         return _end(f"stopped by {number.name}; the same command starts it again", 128 + number)
-    except fire.core.FireExit as leaving:
-        return leaving.code
     except Interrupted as stop:
         return _end(str(stop), stop.exit_code)
-    except processes.PeerLostError as error:
+    except PeerLostError as error:
         return _end(f"error: {error}", 1)
     except OSError as error:
-        if error.errno not in OF_PATHS or not error.filename:
+        if error.errno not in PATH_ERRORS or not error.filename:
             raise
-        what, remedy = OF_PATHS[error.errno]
+        what, remedy = PATH_ERRORS[error.errno]
         name = os.fsdecode(error.filename)
         name = f"{name[:40]}..." if error.errno == errno.ENAMETOOLONG else name
         return _end(f"error: {name}: {what}; {remedy}", 2)
@@ -192,10 +183,10 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return _end(f"error: the memory is not enough; {COMMANDS[arguments[0]][0].IF_MEMORY_FAILS}", 2)
+        return _end(f"error: the memory is not enough; {config.CONFIGS[arguments[0]].IF_MEMORY_FAILS}", 2)
 
 
-def _name_files(files: list[Any] | None) -> None:
+def _print_files(files: list[Any] | None) -> None:
     if files is not None and is_main_process():
         print("\n".join(["wrote:", *(f"  {as_utf8(str(path))}" for path in files)] if files else ["nothing to write"]))
 
@@ -220,7 +211,10 @@ def run_as_program() -> None:
     except Exception:
         traceback.print_exc()
         exit_code = 1
-    processes.end_at_once(exit_code)
+    if "torch" in sys.modules:
+        from training import processes
+
+        processes.end_at_once(exit_code)
     sys.exit(exit_code)
 
 

@@ -6,17 +6,20 @@ objective is added by a record: its switch and theta become flags of `train`, it
 part of the rows' names in tables.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
-from data.stream import Batch
-from losses import Criterion, hybrid_loss, loss_of, rgb_loss_of
-from system.devices import send_to
 from utils import random_generator
+
+if TYPE_CHECKING:
+    # `config` reads the records for --help without the time that importing torch takes.
+    import torch
+
+    from data.stream import Batch
+    from losses import Criterion
 
 # Random matrices of Spectral Mixup that are drawn, and sent to the device, together.
 MATRICES_AT_ONCE = 64
@@ -41,8 +44,10 @@ class Task:
     matrices: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Any, conversion: torch.Tensor | None) -> "Task":
+    def of(cls, config: Any, conversion: torch.Tensor | None) -> Task:
         """The task of a TrainConfig."""
+        from losses import loss_of, rgb_loss_of
+
         return cls(loss_of(config.loss), rgb_loss_of(config.loss), conversion, config.seed)
 
 
@@ -67,6 +72,11 @@ def mix(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
     number of the mini-batch in it only, so that resumed runs draw the same; those of many iterations are sent to the
     device together.
     """
+    import torch
+
+    from data.spectral import draw_mixup_matrix, spectral_mixup
+    from system.devices import send_to
+
     block, number = divmod(iteration, MATRICES_AT_ONCE)
     drawn = task.matrices.get(repeat)
     if drawn is None or drawn[0] != block:
@@ -85,6 +95,9 @@ def rgb_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
 
 def consistency_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
     """Compare F(SR of an unlabelled HSI) with SR of F(the HSI); gradients flow through both; see `labelled_loss`."""
+    from data.spectral import convert_bands
+    from losses import hybrid_loss
+
     converted = batch.map(lambda x: convert_bands(x, task.conversion))
     spectral, rgb = network.forward_pair(batch.ms, batch.lms, converted.ms, converted.lms)
     return hybrid_loss(convert_bands(spectral, task.conversion), rgb)

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import math
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ from models.network import Network
 from models.weights import load_strictly, save_weights
 from objectives import Objective, Task
 from system.devices import configure_arithmetic, select_device
-from system.errors import Interrupted, UserError
+from system.errors import Interrupted
 from training import checkpoint
 from training.backward import Backward
 from training.initialization import build_network
 from training.inputs import open_inputs, remark_on_pictures
-from training.log import RunLog, description_of
+from training.log import RunLog, describe
 from training.meters import LossMeter
 from training.processes import World, naming_lost_peers
+from training.run_directory import BEST, RESULTS, RunDirectory
 from training.signals import StopSignals, resumable
 from utils import print_line, progress_bar, seed_everything
 
@@ -158,17 +160,19 @@ class Trainer(Iterations):
 
     def __init__(self, config: TrainConfig, has_flags: bool = True) -> None:
         self._has_flags = has_flags
-        # A run that is gone on with is this process's from before its checkpoint is read.
-        with contextlib.ExitStack() as held:
-            self._prepare(config, held)
-            self._held = held.pop_all()
-
-    def _prepare(self, config: TrainConfig, held: contextlib.ExitStack) -> None:
         seed_everything(config.seed)
         self.device = select_device(config.cuda, config.gpus)
         self.world = World(self.device)
         configure_arithmetic(config.precision, self.device, config.deterministic)
-        run_dir = self.world.on_main(lambda: checkpoint.find_run(config, held))
+        # Locks the directory of a resumed run before its checkpoint is read.
+        self.run_dir = RunDirectory(config, self.world)
+        try:
+            self._prepare(config)
+        except BaseException:
+            self.run_dir.close()
+            raise
+
+    def _prepare(self, config: TrainConfig) -> None:
         self.inputs = open_inputs(config, self.device, self.world)
         if "rgb" in self.inputs.streams and self._has_flags:
             remark_on_pictures(config.train_dir_rgb)
@@ -181,24 +185,21 @@ class Trainer(Iterations):
         if self.inputs.bands.remark:
             print_line(self.inputs.bands.remark)
         self.model, self.started = build_network(self.inputs, self.device)
-        # The weights' running mean, where one is kept, is what is scored and saved.
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.iteration = self.logged_iteration = 0
-        # What the checkpoint is of that is on the disk, and whether it is previous.pth.
-        self._saved_iteration, self._is_last_damaged = -1, False
+        # Iteration of the newest checkpoint.
+        self._saved_iteration = -1
         self.losses = LossMeter(self.device, self.world)
         self.seconds = self._checkpoint_due = 0.0
-        if run_dir:
-            self._restore(*checkpoint.load_newest_run(run_dir))
+        if self.run_dir.is_resumed:
+            self._restore(*self.run_dir.load())
         self.task = Task.of(config, self.inputs.conversion)
         self.backward = Backward(self.model, config, self.task)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)
-        self._is_resumed = bool(run_dir)
-        self.run_dir: Path = run_dir or self.world.on_main(lambda: checkpoint.new_run(config))
         self.files: list[Path] = []
 
     def train(self) -> list[Path]:
@@ -212,8 +213,12 @@ class Trainer(Iterations):
             UserError: for a loss that is not finite or diverges, a full disk, or data that cannot be read.
             PeerLostError: where another process of the run has ended.
         """
-        with self._held as held, naming_lost_peers(self.world, self._place):
-            self._begin(held)
+        peers = naming_lost_peers(self.world, self._describe_position)
+        with peers, contextlib.closing(self.inputs), self.run_dir, self._open_log():
+            if self._validation_is_missing():
+                with resumable():
+                    self._validate(self.iteration // self.per_epoch)
+            self._checkpoint_due = time.monotonic() + 60 * self.config.checkpoint_minutes
             progress = progress_bar(total=self.total, initial=self.iteration, desc="train", unit="it")
             with StopSignals() as stop, progress:
                 while self.iteration < self.total:
@@ -232,19 +237,7 @@ class Trainer(Iterations):
                 self._finish()
         return self.files
 
-    def _begin(self, held: contextlib.ExitStack) -> None:
-        """Make or take the run's folder, open its log, and catch up on a validation that was interrupted."""
-        held.callback(self.inputs.close)
-        if not self._is_resumed:
-            folder = self.run_dir
-            self.run_dir = self.world.on_main(lambda: checkpoint.hold(folder, self.config, held))
-        self._open_log(held)
-        if self._validation_is_missing():
-            with resumable():
-                self._validate(self.iteration // self.per_epoch)
-        self._checkpoint_due = time.monotonic() + 60 * self.config.checkpoint_minutes
-
-    def _place(self) -> str:
+    def _describe_position(self) -> str:
         return (
             f" at iteration {self.iteration}; its own message says why; the same command with --resume last goes on "
             "from the last checkpoint"
@@ -289,11 +282,11 @@ class Trainer(Iterations):
     def _save(self) -> None:
         self.check_losses(self.losses.means_of_all())
         if self.world.is_main:
-            self._write_checkpoint()
+            self.run_dir.save(self._checkpoint())
         self._saved_iteration = self.iteration
 
-    def _write_checkpoint(self) -> None:
-        content = {
+    def _checkpoint(self) -> dict[str, Any]:
+        return {
             "config": self.config.as_dict(),
             "n_colors": self.n_colors,
             "patches": self.inputs.patch_counts,
@@ -307,25 +300,14 @@ class Trainer(Iterations):
             "losses": self.losses.state(),
             "seconds": self.seconds,
         }
-        checkpoint.save_run(content, self.run_dir, self._is_last_damaged)
-        self._is_last_damaged = False
 
     def _restore(self, run: dict[str, Any], path: Path) -> None:
-        inputs = self.inputs
-        checkpoint.refuse_other_run(
-            run, path, self.config, inputs.patch_counts, inputs.conversion_sha256, self.world.size
-        )
+        checkpoint.refuse_other_run(run, path, self.inputs, self.world.size)
         load_strictly(self.model, run["model"], path)
         if self.averaged:
-            load_strictly(self.averaged, run["averaged"], path)
-        checkpoint.check_moments(run, path, list(self.model.parameters()))
-        try:
-            self.optimizer.load_state_dict(run["optimizer"])
-            self.losses.restore(run["losses"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise UserError(f"{path}: its optimizer or losses are not what a run leaves; start anew") from error
+            load_strictly(self.averaged, run["averaged"] or {}, path)
+        checkpoint.restore_state(run, path, self.optimizer, self.losses)
         self.iteration = self.logged_iteration = self._saved_iteration = run["iteration"]
-        self._is_last_damaged = path.name == checkpoint.RUN_FILES[1]
         self.seconds = run["seconds"]
         print_line(f"{path}: going on after iteration {self.iteration}")
         if run["per_epoch"] != self.per_epoch:
@@ -338,22 +320,16 @@ class Trainer(Iterations):
             )
 
     def _description(self) -> dict[str, Any]:
-        about = description_of(self.inputs, self.total, self.model, self.device, self.world.size)
+        about = describe(self.inputs, self.total, self.model, self.device, self.world.size)
         return {**about, **self.started}
 
-    def _open_log(self, held: contextlib.ExitStack) -> None:
-        if self.world.is_main:
-            epoch = self.iteration // self.per_epoch
-            self.log = RunLog(
-                self.run_dir,
-                self.losses.names,
-                self.logged_iteration,
-                epoch,
-                bool(self.eval_scenes),
-                self._description(),
-            )
-            held.callback(self.log.close)
-            self.files += self.log.files
+    def _open_log(self) -> AbstractContextManager[Any]:
+        if not self.world.is_main:
+            return contextlib.nullcontext()
+        epoch = self.iteration // self.per_epoch if self.eval_scenes else None
+        self.log = RunLog(self.run_dir.path, self.logged_iteration, epoch, self._description())
+        self.files += self.log.files
+        return contextlib.closing(self.log)
 
     def _show(self, epoch: int, progress: Any) -> None:
         means = zip(self.losses.names, self.losses.means(), strict=True)
@@ -378,8 +354,8 @@ class Trainer(Iterations):
         gentler = f"give a --learning_rate below {self.config.learning_rate:g} (or --clip_gradient 0.05)"
         if not self._has_flags:
             remedy = "start again with another --seed"
-        elif checkpoint.run_files(self.run_dir):
-            remedy = f"last.pth in {self.run_dir} is from before; {gentler} and --resume last, or start anew"
+        elif self.run_dir.checkpoints:
+            remedy = f"last.pth in {self.run_dir.path} is from before; {gentler} and --resume last, or start anew"
         else:
             remedy = f"the run has no checkpoint yet; start again: {gentler}"
         self.losses.check(means, self.iteration, self.per_epoch, remedy)
@@ -394,7 +370,7 @@ class Trainer(Iterations):
         mean = results.mean_row(rows)
         print_line(f"epoch {epoch}: MPSNR {mean['MPSNR']:.4f}  SAM {mean['SAM']:.4f}  ERGAS {mean['ERGAS']:.4f}")
         if all(mean["MPSNR"] > best for _, best in self.log.validations()):
-            self._save_weights(self.run_dir / results.BEST_WEIGHTS)
+            self._save_weights(self.run_dir.path / BEST)
         self.log.validation(epoch, self.iteration, mean)
 
     def _save_weights(self, path: Path) -> None:
@@ -409,14 +385,13 @@ class Trainer(Iterations):
 
     def _finish(self) -> None:
         if self.world.is_main:
-            weights = checkpoint.final_weights(self.run_dir, self.config, -(-self.iteration // self.per_epoch))
+            weights = self.run_dir.final_weights(-(-self.iteration // self.per_epoch))
             self._save_weights(weights)
-            self.files += [*checkpoint.run_files(self.run_dir), *self.run_dir.glob(results.BEST_WEIGHTS), weights]
+            self.files += [*self.run_dir.checkpoints, *self.run_dir.path.glob(BEST), weights]
         if self.test_scenes:
             about = {**self._description(), "training_seconds": round(self.seconds, 1)}
-            self.files += score_run(
-                self.network, self.test_scenes, self.device, self.world, self.run_dir, self.config.model_title, about
-            )
+            results_path = self.run_dir.path / RESULTS
+            self.files += score_run(self.network, self.test_scenes, self.device, self.world, results_path, about)
 
 
 def train(config: TrainConfig) -> list[Path]:

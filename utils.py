@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 
 def seed_everything(seed: int) -> None:
     """Seed every global generator (the program's own draws come from `random_generator`)."""
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

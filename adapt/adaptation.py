@@ -35,10 +35,10 @@ from system.devices import configure_arithmetic, cpu_computes_bf16, select_devic
 from system.errors import Interrupted, UserError, as_flags, naming_flag
 from system.files import atomic_write, exclusive_lock
 from system.machine import free_memory
+from system.version import git_commit
 from trainer import Iterations, cosine_rate
 from training.backward import Backward
 from training.inputs import remark_on_pictures
-from training.log import git_commit
 from training.meters import LossMeter
 from training.processes import World
 from training.signals import StopSignals

@@ -1,6 +1,7 @@
 """The settings of `adapt`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from config.fields import (
     Config,
@@ -21,24 +22,33 @@ from system.errors import UserError
 
 @dataclass(frozen=True)
 class AdaptConfig(Config):
-    """Make weights for a sensor of one's own from one scene of it, learning to undo its degradation."""
+    """Fine-tune weights for another sensor on one scene of it."""
 
-    input: str = flag("", "a scene of the sensor, as `predict` reads them", affects="place")
+    TAKES_FILE: ClassVar[bool] = True
+
+    input: str = flag(
+        "", "scene of the sensor, in a format of `predict`", "data", required="a scene of your sensor", affects="place"
+    )
     model_dir: str = flag(
-        "", "the weights to start from: a .pth file, or the name of some that come with the program", affects="row"
+        "",
+        "weights to start from: a .pth file, or the name of bundled weights",
+        "method",
+        required="weights to start from, such as cave_x4_small",
+        affects="row",
     )
-    output: str = flag("", "the .pth file of the new weights", affects="place")
-    minutes: float = flag(3.0, "time limit; early stopping may end it before", above=0, high=1e5)
+    output: str = flag(
+        "", ".pth file for the new weights", "output", required="the .pth file of the new weights", affects="place"
+    )
+    minutes: float = flag(3.0, "time limit; early stopping may end earlier", "optimisation", above=0, high=1e5)
     train_dir_rgb: str = flag(
-        "", "RGB images to learn from beside the scene: a folder of pictures, or rgb.h5", affects="place"
+        "", "RGB images for training beside the scene: a folder of images, or rgb.h5", "data", affects="place"
     )
-    overwrite: bool = flag(
-        False, "1: replace weights that are there already, and the .json beside them", affects="place"
-    )
+    overwrite: bool = flag(False, "1: replace existing weights and the .json beside them", "output", affects="place")
     bands: str = flag(
         "auto",
-        "auto: as trained if the scene has the bands of the weights, else windows; exact: refuse other bands; windows: "
-        "overlapping windows of neighbouring bands",
+        "use of the bands. auto: exact if the scene has the bands of the weights, else windows; exact: refuse other "
+        "bands; windows: overlapping windows of neighbouring bands",
+        "method",
         choices=("auto", "exact", "windows"),
     )
     value_scale: float = value_scale_flag()
@@ -48,22 +58,16 @@ class AdaptConfig(Config):
     band_axis: int = band_axis_flag()
     precision: str = flag(
         "auto",
-        "arithmetic of the convolutions: bf16, tf32 (plain fp32 on a CPU), fp32; auto: bf16 where it is fast",
+        "arithmetic of the convolutions: bf16; tf32 (fp32 on a CPU); fp32; auto: bf16 on hardware where it is fast",
+        "hardware",
         choices=("auto", "bf16", "tf32", "fp32"),
     )
-    seed: int = flag(3000, "seed of every random draw", low=0, affects="row")
+    seed: int = flag(3000, "seed of all random numbers", "optimisation", low=0, affects="row")
     cuda: str = cuda_flag()
     gpus: str = gpus_flag()
 
     def validate(self) -> None:
         """See `Config.validate`."""
-        for name, what in (
-            ("input", "a scene of your sensor"),
-            ("model_dir", "weights to start from, such as cave_x4_small"),
-            ("output", "the .pth file of the new weights"),
-        ):
-            if not getattr(self, name):
-                raise UserError(f"--{name} is missing; give {what}")
         if not self.output.endswith(".pth"):
             raise UserError(f"--output {self.output}: weights are .pth files; end its name so")
         check_gpus(self.gpus)

@@ -7,10 +7,10 @@ from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag
 
 @dataclass(frozen=True)
 class DemoConfig(Config):
-    """Train the full method for two to four minutes on built-in photographs and score it: no download, no GPU."""
+    """Train and score the method in two to four minutes, without downloads."""
 
-    out_dir: str = flag("./demo_output", "folder for the demo's stores, run, table and picture", affects="place")
-    seed: int = flag(3000, "seed of every random draw", low=0)
+    out_dir: str = flag("./demo_output", "folder for the stores, run, table and figure", "output", affects="place")
+    seed: int = flag(3000, "seed of all random numbers", "optimisation", low=0)
     cuda: str = cuda_flag()
     gpus: str = gpus_flag()
 

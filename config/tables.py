@@ -4,21 +4,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from config.fields import Config, flag
-from system.errors import UserError
 
 
 @dataclass(frozen=True)
 class TablesConfig(Config):
-    """Gather the results below a folder into tables (Markdown, CSV, LaTeX) and a page with pictures and curves."""
+    """Compile results into tables (Markdown, CSV, LaTeX) and a web page."""
 
     runs_dir: str = flag(
-        "", "the folder of runs and results; may stand without its flag: mains.py tables RUNS_DIR", affects="place"
+        "",
+        "folder with runs and results; the flag's name may be omitted: mains.py tables RUNS_DIR",
+        "data",
+        required="the folder with runs and results: mains.py tables RUNS_DIR",
+        affects="place",
     )
-    out_dir: str = flag("", "folder for the tables and the page; if not given, RUNS_DIR/tables", affects="place")
+    out_dir: str = flag(
+        "", "folder for the tables and the page; without it, RUNS_DIR/tables", "output", affects="place"
+    )
 
     POSITIONAL: ClassVar[str | None] = "runs_dir"
-
-    def validate(self) -> None:
-        """See `Config.validate`."""
-        if not self.runs_dir:
-            raise UserError("which runs? give the folder that holds them: mains.py tables RUNS_DIR")

@@ -16,22 +16,21 @@ from config.fields import (
     gpus_flag,
 )
 from facts import PROTOCOLS, SCALES
-from losses import LOSSES
 from models import registry
 from system.errors import UserError
 from utils import file_name
 
 Class = TypeVar("Class", bound=type)
-# The flag that gives each stream its patches.
+# The flag for the patches of each stream.
 FOLDERS = {"labelled": "train_dir_mslabel", "rgb": "train_dir_rgb", "unlabelled": "train_dir_msunlabel"}
-# How a network's settings stand in the names of runs and weights, in this order.
+# Prefixes of a network's settings in the names of runs and weights, in this order.
 TITLE_PARTS = {"n_blocks": "Blocks=", "n_subs": "Subs", "n_ovls": "Ovls", "n_feats": "Feats="}
-# The networks' settings whose flags are declared here; of these, the first are not in the names.
+# Settings of networks whose flags are declared here; the first two are not in the names.
 SHARED_SETTINGS = ("use_share", "global_residual", *TITLE_PARTS)
 
 
 def with_registered(cls: Class) -> Class:
-    """Add fields for the networks' own settings, and for the flags of objectives that are added from elsewhere.
+    """Add fields for settings of single networks, and for the flags of objectives that another module adds.
 
     Raises:
         TypeError: for a setting of a network that cannot be a flag.
@@ -48,12 +47,12 @@ def with_registered(cls: Class) -> Class:
                 raise TypeError(f"{entry.name}: its setting {name} has the name of another flag of train; rename it")
             if not kind:
                 added[name] = type(default)
-                setattr(cls, name, flag(default, entry.help.get(name, f"a setting of {entry.name}")))
+                setattr(cls, name, flag(default, entry.help.get(name, f"setting of {entry.name}"), "method"))
     for objective in objectives.OBJECTIVES.values():
         if objective.switch and objective.switch not in own:
             added |= {objective.switch: bool, objective.theta: int}
-            setattr(cls, objective.switch, flag(False, objective.switch_help))
-            setattr(cls, objective.theta, flag(objective.theta_default, objective.theta_help, low=0))
+            setattr(cls, objective.switch, flag(False, objective.switch_help, "method"))
+            setattr(cls, objective.theta, flag(objective.theta_default, objective.theta_help, "method", low=0))
     items = list(own.items())
     cls.__annotations__ = dict([*items[:before], *added.items(), *items[before:]])
     return cls
@@ -62,134 +61,182 @@ def with_registered(cls: Class) -> Class:
 @dataclass(frozen=True)
 @with_registered
 class TrainConfig(Config):
-    """Train a network with the published recipe; 11,250 iterations for CAVE x4."""
+    """Train a network, by default with the published recipe."""
+
+    TAKES_FILE: ClassVar[bool] = True
 
     train_dir_mslabel: str = flag(
-        "", "labelled HSIs: a scene store, or a folder of .mat patches (gt, ms, ms_bicubic)", affects="place"
+        "",
+        "labelled HSIs: a scene store, or a folder of .mat patches (gt, ms, ms_bicubic)",
+        "data",
+        required="the labelled store (labelled.h5) or patch folder",
+        affects="place",
     )
     train_dir_msunlabel: str = flag(
-        "", "unlabelled HSIs: a scene store or a folder of .mat patches (ms, ms_bicubic)", affects="place"
+        "", "unlabelled HSIs: a scene store, or a folder of .mat patches (ms, ms_bicubic)", "data", affects="place"
     )
     train_dir_rgb: str = flag(
         "",
-        "RGB images: rgb.h5, a folder of pictures (taken at the size they have) or of 8-channel .mat patches",
+        "RGB images: rgb.h5, a folder of images (used at their size), or a folder of 8-channel .mat patches",
+        "data",
         affects="place",
     )
     eval_dir_ms: str = flag(
-        "", "validation scenes: a scene store or a folder of .mat files; scored after each epoch", affects="place"
+        "",
+        "validation scenes, scored after each epoch: a scene store, or a folder of .mat files",
+        "data",
+        affects="place",
     )
     test_dir: str = flag(
-        "", "test scenes: a scene store or a folder of .mat files; scored once, at the end", affects="place"
+        "", "test scenes, scored after training: a scene store, or a folder of .mat files", "data", affects="place"
     )
-    save_dir: str = flag("./runs", "folder under which the run's own folder is made", affects="place")
+    save_dir: str = flag("./runs", "folder in which the run directory is created", "output", affects="place")
     dataset_name: str = flag(
-        "Cave", "Cave, Harvard, NTIRE2020 (31 bands), Chikusei (128) or a name of your own", affects="row"
+        "Cave", "Cave, Harvard, NTIRE2020 (31 bands), Chikusei (128), or a name of your own", "data", affects="row"
     )
     model_title: str = flag(
         "DeepShare",
-        f"the network: {', '.join(registry.trainable_names())}; each has defaults of its own (docs/networks.md)",
+        "network; its published settings replace the defaults below (docs/networks.md)",
+        "method",
         choices=registry.trainable_names,
         affects="row",
     )
-    n_scale: int = flag(4, "enlargement", choices=SCALES, affects="row")
-    n_feats: int = flag(256, "width F of all feature maps; not used by 3DFCNN, whose widths are fixed", low=1)
-    n_blocks: int = flag(3, "spatial-spectral blocks in each body; MCNet: 3-D convolutions in each stage", low=1)
-    n_subs: int = flag(8, "bands in a group", low=1)
-    n_ovls: int = flag(2, "bands that neighbouring groups share", low=0)
-    use_share: bool = flag(True, "1: all groups and the RGB images share the branches; 0: each has its own")
-    UseLabeledSpectralMixUp: bool = flag(False, "1: train on spectrally mixed labelled batches too")
-    theta_LabeledSpectralMixUp: int = flag(objectives.MIXUP.theta_default, "mixed mini-batches per labelled one", low=0)
-    UseRGB: bool = flag(False, "1: train RGB super-resolution alongside")
-    theta_rgb: int = flag(objectives.RGB.theta_default, "RGB mini-batches per labelled one", low=0)
-    UseUnlabelConsistency: bool = flag(False, "1: train on the consistency of unlabelled HSIs too")
-    theta_unlabel: int = flag(objectives.CONSISTENCY.theta_default, "unlabelled mini-batches per labelled one", low=0)
+    n_scale: int = flag(4, "upsampling factor", "method", choices=SCALES, affects="row")
+    n_feats: int = flag(256, "feature maps (F); 3DFCNN ignores it", "method", low=1)
+    n_blocks: int = flag(
+        3, "spatial-spectral blocks in each body; MCNet: 3-D convolutions in each stage", "method", low=1
+    )
+    n_subs: int = flag(8, "bands per group", "method", low=1)
+    n_ovls: int = flag(2, "overlap of adjacent groups in bands", "method", low=0)
+    use_share: bool = flag(
+        True, "1: all groups and the RGB images share the branches; 0: each group has its own branches", "method"
+    )
+    UseLabeledSpectralMixUp: bool = flag(False, "1: also train on labelled batches with Spectral Mixup", "method")
+    theta_LabeledSpectralMixUp: int = flag(
+        objectives.MIXUP.theta_default, "mini-batches with Spectral Mixup per labelled one", "method", low=0
+    )
+    UseRGB: bool = flag(False, "1: also train RGB super-resolution", "method")
+    theta_rgb: int = flag(objectives.RGB.theta_default, "RGB mini-batches per labelled one", "method", low=0)
+    UseUnlabelConsistency: bool = flag(False, "1: also train the consistency of unlabelled HSIs", "method")
+    theta_unlabel: int = flag(
+        objectives.CONSISTENCY.theta_default, "unlabelled mini-batches per labelled one", "method", low=0
+    )
     conversionMat_path: str = flag(
         "",
-        "bands-to-8-channels matrix (.csv or .mat); if not given, the released 31 x 8 one, or one made of the "
+        "matrix from bands to 8 channels (.csv or .mat); without it, the released 31 x 8 matrix, or one from the "
         "wavelengths",
+        "method",
         affects="place",
     )
-    batch_size: int = flag(8, "patches in a mini-batch", low=1)
-    epochs: int = flag(10, "passes over the labelled patches and their 8 flips and rotations", low=1)
+    batch_size: int = flag(8, "patches per mini-batch", "optimisation", low=1)
+    epochs: int = flag(10, "passes over the labelled patches in all 8 flips and rotations", "optimisation", low=1)
     learning_rate: float = flag(
-        1e-4, "Adam's step; times 0.3 every 5 epochs and once more in the last", above=0, affects="remedy"
+        1e-4,
+        "learning rate of Adam; times 0.3 every 5 epochs and in the last epoch",
+        "optimisation",
+        above=0,
+        affects="remedy",
     )
     schedule: str = flag(
-        "published", "cosine: the learning rate falls along half a cosine instead", choices=("published", "cosine")
+        "published",
+        "learning-rate schedule; cosine: half a cosine over all epochs",
+        "optimisation",
+        choices=("published", "cosine"),
     )
-    warmup_iterations: int = flag(0, "iterations over which the learning rate rises to its value", low=0)
-    weight_decay: float = flag(0.0, "Adam's weight decay", low=0)
-    clip_gradient: float = flag(0.0, "largest norm of the gradient; 0: not clipped", low=0, affects="remedy")
+    warmup_iterations: int = flag(0, "iterations of linear learning-rate warm-up", "optimisation", low=0)
+    weight_decay: float = flag(0.0, "weight decay of Adam", "optimisation", low=0)
+    clip_gradient: float = flag(0.0, "maximum gradient norm; 0: no clipping", "optimisation", low=0, affects="remedy")
     loss: str = flag(
         "hybrid",
-        "of labelled and mixed batches: hybrid (L1 with total variation), l1, mse, mse_sam (with spectral angle), or "
-        "relative (hybrid with errors in parts of each band's brightness; of RGB batches too)",
-        choices=tuple(LOSSES),
+        "loss of labelled and mixed batches. hybrid: L1 with total variation; mse_sam: MSE with spectral angle; "
+        "relative: hybrid with errors relative to each band's brightness, also for RGB batches",
+        "optimisation",
+        choices=("hybrid", "l1", "mse", "mse_sam", "relative"),
     )
     ema_decay: float = flag(
-        0.0, "decay of a running mean of the weights, which is then scored and saved; 0: none, 0.999: usual", low=0
+        0.0,
+        "decay of the exponential moving average of the weights, which is scored and saved; 0: none, 0.999: usual",
+        "optimisation",
+        low=0,
     )
-    joint_loss: bool = flag(False, "0: one Adam step per loss (as released); 1: one for the sum (as the paper writes)")
+    joint_loss: bool = flag(
+        False, "0: one Adam step per loss (released code); 1: one Adam step on the sum (paper)", "optimisation"
+    )
     patch_size: int = flag(
-        0, "HR pixels along a patch's edge; 0: the published 64 for x4, 128 for x8, 16 times the scale", low=0
+        0, "HR pixels along a patch's edge; 0: published, 64 for x4, 128 for x8, else 16 times the scale", "data", low=0
     )
-    patch_stride: int = flag(0, "HR pixels between patches; 0: the published 32, or 64 for Chikusei at x8", low=0)
-    data_train_num: int = flag(0, "use only the first N labelled patches (sorted); 0: all", low=0)
-    data_eval_num: int = flag(0, "use only the first N validation scenes (sorted); 0: all", low=0, affects="place")
-    data_test_num: int = flag(0, "use only the first N test scenes (sorted); 0: all", low=0, affects="place")
+    patch_stride: int = flag(0, "HR pixels between patches; 0: published, 32, or 64 for Chikusei x8", "data", low=0)
+    data_train_num: int = flag(0, "use only the first N labelled patches (sorted); 0: all", "data", low=0)
+    data_eval_num: int = flag(
+        0, "use only the first N validation scenes (sorted); 0: all", "data", low=0, affects="place"
+    )
+    data_test_num: int = flag(0, "use only the first N test scenes (sorted); 0: all", "data", low=0, affects="place")
     protocol: str = flag(
-        "", "corrected or published; if not given, the store's own", choices=("", *PROTOCOLS), affects="row"
+        "",
+        "scaling of values and ERGAS; without it, the store's protocol",
+        "method",
+        choices=("", *PROTOCOLS),
+        affects="row",
     )
     global_residual: bool = flag(
-        False, "1: add the output to the bicubic image, as GDRRN always does; not published, for short runs"
+        False, "1: predict the difference from bicubic, as GDRRN always does; not published, for short runs", "method"
     )
     init: str = flag(
-        "default", "identity: start near the bicubic image; for short runs", choices=("default", "identity")
+        "default",
+        "initialization; identity: start near bicubic, for short runs",
+        "method",
+        choices=("default", "identity"),
     )
     weights: str = flag(
         "",
-        "weights to start from, a .pth or the name of some that come with the program; for other bands than theirs, of "
-        "what does not depend on the bands",
+        "fine-tune these weights: a .pth file, or the name of bundled weights; for other bands, only the layers that "
+        "do not depend on the bands are loaded",
+        "method",
     )
-    freeze: str = flag(
-        "", "branches: of the weights to start from, the branches stay as they are", choices=("", "branches")
-    )
-    seed: int = flag(3000, "seed of every random draw", low=0, affects="row")
+    freeze: str = flag("", "branches: with --weights, do not train the branches", "method", choices=("", "branches"))
+    seed: int = flag(3000, "seed of all random numbers", "optimisation", low=0, affects="row")
     cuda: str = cuda_flag()
     gpus: str = gpus_flag()
     precision: str = flag(
         "tf32",
-        "arithmetic of the convolutions: tf32 (plain fp32 on a CPU), fp32, or bf16, which is faster",
+        "arithmetic of the convolutions: tf32 (fp32 on a CPU); fp32; bf16, faster",
+        "hardware",
         choices=("tf32", "fp32", "bf16"),
         affects="remedy",
     )
     compile: bool = flag(
-        False, "1: compile the network's blocks with torch.compile: slower to start, faster steps", affects="speed"
+        False,
+        "1: compile the blocks of the network with torch.compile: slower start, faster steps",
+        "hardware",
+        affects="speed",
     )
-    accumulate: int = flag(
-        1, "parts that each mini-batch goes through in, one after the other, to save memory", low=1, affects="speed"
-    )
+    accumulate: int = flag(1, "gradient accumulation steps, to save memory", "hardware", low=1, affects="speed")
     deterministic: bool = flag(
         False,
-        "1: on CUDA, the same seed gives the same weights to the bit, with slower steps; on a CPU it always does",
+        "1: bitwise reproducible on CUDA, with slower steps; a CPU always is",
+        "hardware",
         affects="speed",
     )
     activation_checkpointing: bool = flag(
-        False, "1: keep fewer feature maps and compute them again, to save memory", affects="speed"
+        False, "1: recompute feature maps in the backward pass, to save memory", "hardware", affects="speed"
     )
     resume: str = flag(
         "",
-        "last: go on with the newest run of the same network in save_dir; or a run's folder, or its last.pth",
+        "resume a run: last (the newest run of this network in save_dir), a run directory, or its last.pth",
+        "output",
         affects="place",
     )
     max_iterations: int = flag(
         0,
-        "stop after so many iterations; the schedule still spans all epochs; 0: when they are done",
+        "stop after N iterations; the schedule still spans all epochs; 0: no limit",
+        "optimisation",
         low=0,
         affects="place",
     )
-    log_interval: int = flag(50, "iterations between rows of log.csv", low=1, affects="place")
-    checkpoint_minutes: float = flag(30, "minutes between checkpoints within an epoch", above=0, affects="place")
+    log_interval: int = flag(50, "iterations between rows of log.csv", "output", low=1, affects="place")
+    checkpoint_minutes: float = flag(
+        30, "minutes between checkpoints within an epoch", "output", above=0, affects="place"
+    )
 
     IF_MEMORY_FAILS: ClassVar[str] = (
         "try --accumulate 2 (or more), --activation_checkpointing 1, --precision bf16, or a smaller --batch_size, "
@@ -198,7 +245,7 @@ class TrainConfig(Config):
 
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> "TrainConfig":
-        """As of every command; flags that are not given have the network's published settings."""
+        """See `Config.from_flags`; flags that are not given have the network's published settings."""
         title = flags.get("model_title", "DeepShare")
         published = registry.network(title).published if title in registry.trainable_names() else {}
         return super().from_flags({**published, **flags})
@@ -243,8 +290,6 @@ class TrainConfig(Config):
             raise UserError(f"--init identity: {self.model_title} needs --global_residual 1 with it; give both")
 
     def _check_folders(self) -> None:
-        if not self.train_dir_mslabel:
-            raise UserError("--train_dir_mslabel is missing; give the labelled store (labelled.h5) or patch folder")
         for objective, _ in objectives.active(self):
             folder = FOLDERS[objective.stream]
             if not getattr(self, folder):
@@ -253,22 +298,22 @@ class TrainConfig(Config):
                 )
 
     def has_setting(self, name: str) -> bool:
-        """True if the network has a setting, whose flag other networks do not use."""
+        """Return True if the network has this setting."""
         return name in registry.network(self.model_title).settings
 
     @property
     def patch(self) -> tuple[int, int]:
-        """(size, stride) of the HR patches, the published ones where none is asked for."""
+        """Return (size, stride) of the HR patches; by default the published ones."""
         return asked_or_published_patch(self.dataset_name, self.n_scale, self.patch_size, self.patch_stride)
 
     @property
     def run_title(self) -> str:
-        """Name of the run's folder."""
+        """Return the name of the run directory."""
         return f"{self.weights_title}_x{self.n_scale}"
 
     @property
     def weights_title(self) -> str:
-        """How the released weights' names begin: a network's settings, as far as it has them."""
+        """Return the prefix of the names of weights: data set, network and its settings, as in the released code."""
         own = {name: f"{name}=" for name in registry.all_settings() if name not in SHARED_SETTINGS}
         parts = [
             word + file_name(str(self.as_dict()[name]))

@@ -15,7 +15,7 @@ from data.stream import Batch, PatchSource, augment
 from formats.calibration import UnitCube
 from formats.folders import few_of, find_mats, find_pictures
 from formats.images import read_picture
-from formats.mat import mat_shapes, read_mat
+from formats.mat import check_mats, mat_shapes, read_mat
 from system.devices import send_to
 from system.errors import DataError
 from system.machine import free_memory
@@ -195,10 +195,12 @@ class MatPatches:
         self.origin, self.n_scale, self.labelled = folder, n_scale, labelled
         self.keys = ("gt", "ms", "ms_bicubic") if labelled else ("ms", "ms_bicubic")
         self.files = _first(files, limit, folder)
-        shapes = [
-            self._checked(f)
-            for f in progress_bar(self.files, desc=f"check {Path(folder).name}", unit="file", leave=False)
-        ]
+        shapes = []
+        for k, f in enumerate(progress_bar(self.files, desc=f"check {Path(folder).name}", unit="file", leave=False)):
+            # One child process for many files: each takes some milliseconds to start.
+            if k % 256 == 0:
+                check_mats(self.files[k : k + 256])
+            shapes.append(self._checked(f))
         for path, shape in zip(self.files, shapes, strict=True):
             if shape != shapes[0]:
                 raise DataError(

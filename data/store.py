@@ -19,13 +19,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5a, h5t
 
 from data.bands import BandList, SameBands
 from facts import LARGEST_SCALE, PROTOCOLS, SCALES
 from formats.folders import ORIGIN, STORE_FORMAT
 from formats.full_scale import FullScale
-from formats.guard import Progress, call_guarded
-from formats.hdf5_structure import open_hdf5, read_attributes, read_ends
+from formats.guard import call_guarded, open_hdf5, read_ends
 from formats.kinds import unreadable_as
 from system.errors import DataError, refuse_small_memory
 from system.files import atomic_write
@@ -36,6 +36,11 @@ FORMAT = STORE_FORMAT
 CHUNK = 64
 # DEFLATE makes nothing smaller than a 1032th: a scene of more values than its file can hold was never written.
 MOST_PACKED = 2000
+# Types in memory of texts of variable length, by their character set.
+TEXTS = {
+    h5t.CSET_ASCII: h5t.py_create(h5py.string_dtype("ascii")),
+    h5t.CSET_UTF8: h5t.py_create(h5py.string_dtype("utf-8")),
+}
 
 
 @dataclass
@@ -185,9 +190,7 @@ class Store:
         self.path = Path(path)
         place = self.path.expanduser()
         try:
-            self.attributes, self._held = call_guarded(
-                place, lambda progress: _read_structure(self.path, with_pixels, progress)
-            )
+            [(self.attributes, self._held)] = call_guarded([place], lambda _: _read_structure(self.path, with_pixels))
             self._file = open_hdf5(place)
         except DataError:
             raise
@@ -409,7 +412,7 @@ def _native(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _read_structure(path: Path, with_pixels: bool, progress: Progress) -> tuple[dict[str, Any], dict[str, _Held]]:
+def _read_structure(path: Path, with_pixels: bool) -> tuple[dict[str, Any], dict[str, _Held]]:
     """(attributes, {name: scene}) of a store, checked as `write_part` and `join_parts` make them.
 
     Raises:
@@ -427,7 +430,6 @@ def _read_structure(path: Path, with_pixels: bool, progress: Progress) -> tuple[
         if not isinstance(group, h5py.Group):
             raise DataError(path, "its scenes are in no group of its own", "prepare it again")
         for key in group:
-            progress()
             item = _held_by(group, key)
             of_scene = read_attributes(item) if isinstance(item, h5py.Dataset) else {}
             wrong = _wrong_of_scene(item, of_scene)
@@ -442,6 +444,25 @@ def _read_structure(path: Path, with_pixels: bool, progress: Progress) -> tuple[
                     read_ends(item)
             scenes[of_scene["name"]] = _Held(key, item.shape, item.dtype, of_scene)
     return attributes, scenes
+
+
+def read_attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    """Return an object's attributes, as dict(item.attrs) does in twice the time."""
+    attributes: dict[str, Any] = {}
+    for index in range(h5a.get_num_attrs(item.id)):
+        attribute = h5a.open(item.id, index=index)
+        name, kind, shape = attribute.name.decode("utf-8", "surrogateescape"), attribute.get_type(), attribute.shape
+        if shape == () and isinstance(kind, h5t.TypeStringID) and kind.is_variable_str():
+            text: Any = np.empty((), object)
+            attribute.read(text, mtype=TEXTS[kind.get_cset()])
+            attributes[name] = text[()].decode("utf-8", "surrogateescape")
+        elif shape is not None and isinstance(kind, (h5t.TypeIntegerID, h5t.TypeFloatID)):
+            array = np.empty(shape, kind.dtype)
+            attribute.read(array, mtype=kind)
+            attributes[name] = array[()]
+        else:
+            attributes[name] = item.attrs[name]
+    return attributes
 
 
 def _full_scale_of(dtype: np.dtype, attributes: Mapping[str, Any]) -> FullScale:
@@ -502,7 +523,7 @@ def _wrong_of_scene(item: Any, attributes: dict[str, Any]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu" and bool(np.isfinite(value))
+    return isinstance(value, (np.integer, np.floating)) and math.isfinite(value)
 
 
 def _safe(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Does a prepared test set hold what its owner thinks? Bicubic on it beside the published bicubic row."""
+"""Check of a prepared test set: bicubic on it compared with the published bicubic row."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +15,9 @@ from models import build_model
 # One 8-bit scene of CAVE's twelve divided by 255 instead of 65535 lowers the mean by this many dB.
 WATERCOLORS_SHIFT = 4.0166
 
-# {metric: value} of the published bicubic row under protocol "published"; None where none is published.
-PublishedRow = Mapping[str, float] | None
-
 
 def check_stores(stores: Mapping[str, Path], dataset_name: str, n_scale: int) -> None:
-    """Print the check of the test store among {split: path}, or why there is none."""
+    """Print the check of the test store among {split: path}, or that it is missing."""
     if "test" not in stores:
         print("check: there are no test scenes to check")
         return
@@ -29,13 +26,13 @@ def check_stores(stores: Mapping[str, Path], dataset_name: str, n_scale: int) ->
 
 
 def self_check(
-    test_store: Path, dataset_name: str, n_scale: int, device: torch.device, published: PublishedRow
+    test_store: Path, dataset_name: str, n_scale: int, device: torch.device, published: Mapping[str, float] | None
 ) -> tuple[bool | None, str]:
-    """Score bicubic on a test store under protocol "published" and compare with the published row.
+    """Score bicubic on a test store under protocol "published" and compare with the published row, if there is one.
 
     Returns:
-        (agrees, text): whether MPSNR agrees to 1e-3 dB and ERGAS to 1e-3 (None where nothing is published or
-        the scenes are not all there), and the comparison with advice for the reader.
+        (agrees, text): True if MPSNR agrees to 1e-3 dB and ERGAS to 1e-3, None without a published row or without
+        all of its scenes; and the comparison with advice for the reader.
     """
     scenes = SceneSet(test_store, "out_dir", n_scale, "published")
     rows, _ = scoring.evaluate(build_model("Bicubic", 0, n_scale), scenes, device, description="check")
@@ -52,7 +49,7 @@ def self_check(
 
 
 def _in_words(row: Mapping[str, float]) -> str:
-    """A row as the published tables print theirs."""
+    """Format a row with the digits of the published tables."""
     return "  ".join(f"{metric} {row[metric]:.4f}" for metric in ("RMSE", "MPSNR", "ERGAS"))
 
 

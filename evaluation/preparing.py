@@ -10,7 +10,7 @@ from system.errors import Interrupted, naming_flag, signal_of
 
 
 def prepare(config: PrepareConfig) -> list[Path]:
-    """Do what is asked; returns the paths of the files written.
+    """Write the stores, export and check them as the config specifies; return the paths of the files written.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, when the scenes that are done are safe.

@@ -1,4 +1,4 @@
-"""What was published (published.json): the numbers of the tables, and how many patches the published data give."""
+"""The published numbers (published.json): those of the tables, and the numbers of patches of the published data."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from facts import DATASETS, published_split
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One published table, its numbers as printed: "" for none, a question mark behind a doubtful one.
+    """One published table with its numbers as printed: "" for none, a question mark behind a doubtful one.
 
     Attributes:
         columns: keys of its metrics.
@@ -37,19 +37,19 @@ NETWORKS: Sequence[str] = _FACTS["networks"]
 
 
 def tables_of(dataset: str, scale: int, protocol: str) -> list[PublishedTable]:
-    """The PublishedTables of a data set, scale and protocol."""
+    """Return the published tables of a data set, scale and protocol."""
     return [t for t in TABLES if (t.dataset, t.scale, t.protocol) == (dataset, scale, protocol)]
 
 
 def bicubic_row(dataset: str, scale: int) -> dict[str, float] | None:
-    """{metric: value} of bicubic under protocol "published"; None where none is published."""
+    """Return {metric: value} of bicubic under protocol "published"; None if it is not published."""
     for table in tables_of(dataset, scale, "published"):
         return dict(zip(table.columns, map(float, table.rows["Bicubic"]), strict=True))
     return None
 
 
 def number(printed: str) -> float | None:
-    """A number as printed as a float; None for none and for a doubtful one."""
+    """Parse a number as printed; return None for a missing or doubtful one."""
     try:
         return float(printed)
     except ValueError:
@@ -57,17 +57,13 @@ def number(printed: str) -> float | None:
 
 
 def patches(dataset: str, scale: int, stream: str) -> int:
-    """How many patches of a stream the published data give, cut as published; 0 where it is not known."""
+    """Return the number of patches of a stream in the published data, cut as published; 0 if it is not known."""
     if stream == "rgb":
         return _FACTS["rgb_patches_at_least"]
     return _FACTS["patches"].get(dataset, {}).get(stream, {}).get(str(scale), 0)
 
 
 def dataset_of_scenes(names: Iterable[str]) -> str | None:
-    """The data set whose published test scenes have these names; None if no one's have."""
-    wanted = set(names)
-    for dataset in DATASETS:
-        split = published_split(dataset)
-        if split and wanted and wanted <= set(split["test"]):
-            return dataset
-    return None
+    """Return the data set whose published test scenes include these names, or None."""
+    wanted, splits = set(names), {dataset: published_split(dataset) for dataset in DATASETS}
+    return next((d for d, split in splits.items() if split and wanted and wanted <= set(split["test"])), None)

@@ -1,6 +1,6 @@
-"""What an evaluation leaves behind for the command `tables`: crops of a few scenes, and every band's PSNR.
+"""Files of an evaluation for the command `tables`: crops of a few scenes, and the PSNR of each band.
 
-The place of a crop depends on nothing but the true image and the scale, so that all methods show the same one.
+The position of a crop depends only on the ground truth and the scale, so that all methods show the same one.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,27 @@ from evaluation.scene_sets import TestScene
 from metrics import band_mse, psnr
 from system.errors import UserError, refuse_small_memory
 from system.files import atomic_write
+from system.records import Field
 from utils import scene_name
 
 # HR pixels along a crop's edge, and how many scenes of 31 bands leave one: together some 4 MB.
 EDGE, SCENES, BANDS = 96, 3, 31
+ARRAYS = ("ms", "lms", "gt", "output")
+# The other arrays of a samples.npz, as lists; wavelengths in nm, or none.
+META = Field(
+    dict,
+    fields={
+        "scenes": Field(list, items=Field(str)),
+        "corners": Field(list, items=Field(list, 2, 2, items=Field(int, 0))),
+        "shown": Field(list, 3, 3, items=Field(int, 0)),
+        "wavelengths": Field(list, items=Field(float, 1e-9)),
+    },
+)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The same window of a scene before and after: ms C x h x w; lms, gt, output C x s*h x s*w; float32.
+    """One window of a scene: ms C x h x w; lms, gt, output C x s*h x s*w; float32.
 
     Attributes:
         corner: (row, column) of the window's first HR pixel.
@@ -42,11 +54,11 @@ class Sample:
 
 
 class Samples:
-    """Collects what one evaluation leaves, scene by scene.
+    """Collects the crops and PSNRs of one evaluation, scene by scene.
 
     Attributes:
         bands: {scene: [PSNR of each band in dB]}.
-        wavelengths: of the bands in nm, as a list, or None where they are not known.
+        wavelengths: of the bands in nm, as a list; None if they are not known.
     """
 
     def __init__(self, n_scale: int) -> None:
@@ -56,7 +68,7 @@ class Samples:
         self.kept: list[Sample] = []
 
     def add(self, scene: TestScene, output: np.ndarray) -> None:
-        """Take note of a scene and the network's output for it (H x W x C)."""
+        """Add a scene and the network's output for it (H x W x C)."""
         gt, output = scene.gt[0].numpy(), output.transpose(2, 0, 1)
         self.bands[scene.name] = psnr(band_mse(gt.astype(np.float64), output.astype(np.float64))).tolist()
         if scene.wavelengths is not None:
@@ -73,7 +85,7 @@ class Samples:
         self.kept.append(Sample(scene.name, (row, column), shown, scene.wavelengths, *map(_as_half, arrays)))
 
     def join(self, shares: Sequence["Samples"], names: Sequence[str]) -> None:
-        """Take together what several processes have collected, in the order of the scenes' names."""
+        """Merge the samples of several processes, in the order of the scenes' names."""
         self.bands = {name: share.bands[name] for name in names for share in shares if name in share.bands}
         self.wavelengths = next((s.wavelengths for s in shares if s.wavelengths), None)
         kept = sorted((sample for share in shares for sample in share.kept), key=lambda s: names.index(s.scene))
@@ -94,86 +106,61 @@ class Samples:
             "wavelengths": self.wavelengths or [],
         }
         for k, sample in enumerate(self.kept):
-            arrays |= {f"{name}_{k}": getattr(sample, name) for name in ("ms", "lms", "gt", "output")}
-        # Given a path, savez would add an extension of its own.
+            arrays |= {f"{name}_{k}": getattr(sample, name) for name in ARRAYS}
+        # savez appends .npz to a path.
         with atomic_write(path) as temporary, open(temporary, "wb") as f:
             np.savez_compressed(f, **arrays)
         return [path]
 
 
 def path_beside(results_path: str | Path) -> Path:
-    """Where the crops of a results file are."""
+    """Return the path of the crops of a results file."""
     results_path = Path(results_path)
     return results_path.with_name(results_path.name.removesuffix("results.json") + "samples.npz")
 
 
 def read(path: str | Path) -> list[Sample]:
-    """The crops that a Samples has written.
+    """Read the crops that a Samples has written.
 
     Raises:
-        UserError: for a file that is damaged or holds something else.
+        UserError: if the file is damaged or contains something else.
     """
     try:
-        # Numbers beyond float32 become infinite, and are found below.
+        # Numbers beyond float32 become infinite, which is refused below.
         with np.load(path) as f, np.errstate(over="ignore"):
-            scenes, corners, shown = f["scenes"].tolist(), f["corners"].tolist(), f["shown"].tolist()
-            wavelengths = f["wavelengths"] if f["wavelengths"].size else None
-            crops = [
+            meta = {name: f[name].tolist() for name in META.fields}
+            META.check(meta)
+            "".join(meta["scenes"]).encode()
+            wavelengths = np.array(meta["wavelengths"], dtype=np.float64) if meta["wavelengths"] else None
+            samples = [
                 Sample(
-                    scene_name(scene) if isinstance(scene, str) else scene,
-                    tuple(corners[k]),
-                    shown,
+                    scene_name(scene),
+                    tuple(meta["corners"][k]),
+                    meta["shown"],
                     wavelengths,
-                    *(f[f"{name}_{k}"].astype(np.float32) for name in ("ms", "lms", "gt", "output")),
+                    *(f[f"{name}_{k}"].astype(np.float32) for name in ARRAYS),
                 )
-                for k, scene in enumerate(scenes)
+                for k, scene in enumerate(meta["scenes"])
             ]
-    # Neither numpy nor zipfile says of what kind their errors are: a wrong byte is met wherever it stands.
+        for sample in samples:
+            _check_arrays(sample)
+    # Damaged archives raise errors of nearly any type in numpy and zipfile.
     except Exception as error:
         refuse_small_memory(path, error)
-        raise UserError(f"{path}: cannot be read as crops; run the test again") from error
-    for crop in crops:
-        if wrong := _wrong_of(crop):
-            raise UserError(f"{path}: cannot be read as crops ({wrong}); run the test again")
-    return crops
+        raise UserError(f"{path}: cannot be read as crops ({error}); run the test again") from error
+    return samples
 
 
-def _wrong_of(crop: Sample) -> str:
-    """What is not as `Samples` writes it, in words; "" for nothing."""
-    if not isinstance(crop.scene, str) or not _is_utf8(crop.scene):
-        return f"a scene is called {crop.scene!a:.40}"
-    if len(crop.corner) != 2 or not all(isinstance(k, int) and k >= 0 for k in crop.corner):
-        return f"{crop.scene} begins at {crop.corner!r:.40}"
-    shapes = [a.shape for a in (crop.ms, crop.lms, crop.gt, crop.output)]
-    if any(len(shape) != 3 or 0 in shape for shape in shapes) or len({*shapes[1:]}) > 1 or shapes[0][0] != shapes[1][0]:
-        return f"{crop.scene} has arrays of shapes {', '.join(map(str, shapes))}"
-    (bands, height, width), (_, rows, columns) = shapes[1], shapes[0]
-    # The windows are square, and telling pixels stand apart from their borders.
-    if height != width or rows != columns or height % rows:
-        return f"{crop.scene} has crops of {width} x {height} and {columns} x {rows} pixels"
-    # A network may answer anything, NaN too; what it was asked has to be numbers.
-    if not all(np.isfinite(a).all() for a in (crop.ms, crop.lms, crop.gt)):
-        return f"{crop.scene} has values that are not finite"
-    if not isinstance(crop.shown, list) or len(crop.shown) != 3 or not all(_is_band(k, bands) for k in crop.shown):
-        return f"the bands shown are {crop.shown!r:.40}"
-    waves = crop.wavelengths
-    if waves is None:
-        return ""
-    if waves.shape != (bands,) or waves.dtype.kind not in "fiu" or not (np.isfinite(waves) & (waves > 0)).all():
-        return f"there are no wavelengths of {bands} bands"
-    return ""
-
-
-def _is_band(number: object, count: int) -> bool:
-    return isinstance(number, int) and 0 <= number < count
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _check_arrays(sample: Sample) -> None:
+    """Raise ValueError unless the arrays are square, of one number of bands, and finite except for the output."""
+    (bands, edge, _), lr_edge = sample.gt.shape, sample.ms.shape[1]
+    shapes = sample.ms.shape, *{a.shape for a in (sample.lms, sample.gt, sample.output)}
+    if shapes != ((bands, lr_edge, lr_edge), (bands, edge, edge)) or not 0 < lr_edge <= edge or edge % lr_edge:
+        raise ValueError(f"{sample.scene} has arrays of shapes {', '.join(map(str, shapes))}")
+    if not all(np.isfinite(a).all() for a in (sample.ms, sample.lms, sample.gt)):
+        raise ValueError(f"{sample.scene} has values that are not finite")
+    if max(sample.shown) >= bands or (sample.wavelengths is not None and len(sample.wavelengths) != bands):
+        raise ValueError(f"the bands shown or the wavelengths are not those of {bands} bands")
 
 
 def busiest_window(image: np.ndarray, edge: int, step: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Scenes with ground truth, to be scored: of a store, or of a folder of .mat files."""
+"""Test scenes, with ground truth: of a store, or of a folder of .mat files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,18 +38,18 @@ class TestScene:
 class SceneSet:
     """The scenes of a store or of a folder of .mat files, loaded one by one.
 
-    A folder's files hold gt, and may hold ms and ms_bicubic, which are made from gt otherwise.
+    The files of a folder contain gt, and can contain ms and ms_bicubic, which are otherwise made from gt.
 
     Args:
-        path: the user's store or folder.
-        flag_name: the flag that it came by.
-        n_scale: enlargement.
-        protocol: "corrected", "published" or "": the store's own, "corrected" for a folder.
-        limit: only the first so many scenes; 0 for all.
+        path: the store or folder.
+        flag_name: its flag, for messages.
+        n_scale: upsampling factor.
+        protocol: "corrected", "published" or "": that of the store, "corrected" for a folder.
+        limit: number of scenes; 0 for all.
 
     Attributes:
-        entries: what `load` takes: names of a store's scenes, or paths.
-        dataset: the data set that a store says it is of; "" for a folder.
+        entries: arguments of `load`: names of a store's scenes, or paths.
+        dataset: data set of a store; "" for a folder.
 
     Raises:
         UserError: if there are no scenes.
@@ -77,21 +77,19 @@ class SceneSet:
 
     @property
     def contents(self) -> Contents:
-        """Bands (of a store) and sources of the scenes that are used."""
+        """Bands (of a store) and sources of the scenes."""
         if self._store is None:
             return folder_contents(self.path, self.entries)
-        store = self._store
-        return Contents(
-            self.path, {n: store.bands[n] for n in self.entries}, {n: store.hashes[n] for n in self.entries}
-        )
+        bands, hashes = self._store.bands, self._store.hashes
+        return Contents(self.path, {n: bands[n] for n in self.entries}, {n: hashes[n] for n in self.entries})
 
     @property
     def bands(self) -> BandList:
-        """Bands of the scenes: of the first one that knows its wavelengths, else of the first."""
+        """Bands of the first scene with known wavelengths, else of the first scene."""
         if self._store is None:
             return BandList(self.load(self.entries[0]).gt.shape[1], None)
         bands = list(self.contents.bands.values())
-        return next((its for its in bands if its.centres is not None), bands[0])
+        return next((b for b in bands if b.centres is not None), bands[0])
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -101,33 +99,33 @@ class SceneSet:
 
     @property
     def names(self) -> list[str]:
-        """Names of the scenes that are used."""
+        """Names of the scenes."""
         return [scene_name(entry.stem) if isinstance(entry, Path) else entry for entry in self.entries]
 
     @property
     def ergas_ratio(self) -> int:
-        """The published tables were all made with 4, at x8 too."""
+        """Ratio in ERGAS: the scale, but 4 in all published tables."""
         return 4 if self.protocol == "published" else self.n_scale
 
     def check(self, n_colors: int | None = None) -> None:
-        """Load every scene once, so that nothing can be wrong with them after hours of training.
+        """Load every scene once, so that damaged ones are refused before hours of training.
 
         Args:
-            n_colors: bands that they must have; None for any.
+            n_colors: number of bands that they must have; None for any.
+
+        Raises:
+            DataError: as `load`, or for a scene of other bands.
         """
         for scene in progress_bar(self, desc=f"check {self.path.name}", unit="scene", leave=False):
             if n_colors not in (None, scene.gt.shape[1]):
-                raise DataError(
-                    self.path,
-                    f"{scene.name} has {scene.gt.shape[1]} bands, the network {n_colors}",
-                    "give scenes of the same bands",
-                )
+                found = f"{scene.name} has {scene.gt.shape[1]} bands, the network {n_colors}"
+                raise DataError(self.path, found, "give scenes of the same bands")
 
     def load(self, entry: Any) -> TestScene:
-        """Load a scene and make, where they are not there, its LR image and bicubic enlargement.
+        """Load a scene, and make its LR image and the bicubic upsampling if they are missing.
 
         Raises:
-            DataError: for a scene that is no HR image, not divisible by the scale, or damaged.
+            DataError: for a scene that is not an HR image, not divisible by the scale, or damaged.
         """
         if self._store is not None:
             scene = self._store.read(entry)
@@ -140,38 +138,27 @@ class SceneSet:
             name = scene_name(entry.stem)
             gt = to_bands_first(given["gt"])
             band_names = [f"band {k + 1}" for k in range(gt.shape[1])]
-        self._check_size(name, gt)
-        ms, lms = self._inputs(entry, gt, given)
-        return TestScene(name, ms, lms, gt, band_names, wavelengths)
-
-    def _check_size(self, name: str, gt: torch.Tensor) -> None:
         height, width = gt.shape[2:]
         pixels = f"{name} has {width} x {height} pixels"
         if min(height, width) < SMALLEST:
             raise DataError(self.path, f"{pixels}, too few to be scored ({SMALLEST} x {SMALLEST})", "take it out")
         if height % self.n_scale or width % self.n_scale:
-            raise DataError(
-                self.path, f"{pixels}, not divisible by --n_scale {self.n_scale}", "prepare it with --crop 1"
-            )
+            problem = f"{pixels}, not divisible by --n_scale {self.n_scale}"
+            raise DataError(self.path, problem, "prepare it with --crop 1")
+        return TestScene(name, *self._inputs(entry, gt, given), gt, band_names, wavelengths)
 
     def _inputs(self, entry: Any, gt: torch.Tensor, given: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(ms, lms) as the file has them, else made from gt."""
+        """Return (ms, lms) of the file, else made from gt."""
         if "ms" not in given:
             return degrade(gt, self.n_scale)
         ms = to_bands_first(given["ms"])
         if ms.shape != (1, gt.shape[1], gt.shape[2] // self.n_scale, gt.shape[3] // self.n_scale):
-            raise DataError(
-                entry,
-                f"ms is {given['ms'].shape} and gt {given['gt'].shape}, not x{self.n_scale}",
-                "give the files' --n_scale",
-            )
+            problem = f"ms is {given['ms'].shape} and gt {given['gt'].shape}, not x{self.n_scale}"
+            raise DataError(entry, problem, "give the files' --n_scale")
         if "ms_bicubic" not in given:
             return ms, enlarge(ms, self.n_scale)
         lms = to_bands_first(given["ms_bicubic"])
         if lms.shape != gt.shape:
-            raise DataError(
-                entry,
-                f"ms_bicubic is {given['ms_bicubic'].shape} and gt {given['gt'].shape}",
-                "make it as large as gt, or leave it out",
-            )
+            problem = f"ms_bicubic is {given['ms_bicubic'].shape} and gt {given['gt'].shape}"
+            raise DataError(entry, problem, "make it as large as gt, or leave it out")
         return ms, lms

@@ -1,4 +1,4 @@
-"""A network over whole scenes: metrics per scene and in the mean, as a table, a file and pictures."""
+"""Scoring of a network on whole scenes: metrics and pictures of each scene."""
 
 import warnings
 from pathlib import Path
@@ -22,7 +22,7 @@ from utils import file_name, progress_bar
 
 @torch.inference_mode()
 def super_resolve(model: nn.Module, scene: TestScene, device: torch.device) -> np.ndarray:
-    """The network's output for a TestScene as H x W x C float32, not clipped."""
+    """Return the network's output for a scene as H x W x C float32, not clipped."""
     inputs = [x.to(device, memory_format=torch.channels_last) for x in (scene.ms, scene.lms)]
     was_training = model.training
     model.eval()
@@ -35,7 +35,7 @@ def super_resolve(model: nn.Module, scene: TestScene, device: torch.device) -> n
 
 
 def as_image(x: torch.Tensor) -> np.ndarray:
-    """1 x C x H x W tensor -> H x W x C array."""
+    """Convert a 1 x C x H x W tensor to an H x W x C array."""
     return x[0].permute(1, 2, 0).float().cpu().numpy()
 
 
@@ -52,13 +52,18 @@ def evaluate(
 
     Args:
         model: called as model(ms, lms).
-        scenes: a SceneSet.
+        scenes: the scenes.
+        device: of the network.
         images_dir: folder for each scene's cube and picture, or None.
+        description: label of the progress bar.
         world: the processes, or None for this one alone.
-        keep: a Samples that takes note of each output, or None.
+        keep: collects crops of the outputs, or None.
 
     Returns:
         (rows, files): {scene: {metric: value}}, and the paths written, of all processes.
+
+    Raises:
+        UserError: if an output is not finite.
     """
     world = world or World()
     rows, files = {}, []
@@ -74,7 +79,7 @@ def evaluate(
         if images_dir:
             files += save_images(Path(images_dir), scene, output)
     shares = [list(share.items()) for share in world.gather(rows)]
-    # Scene k was process k % size's.
+    # Process k % size scored scene k.
     rows = dict(shares[k % world.size][k // world.size] for k in range(len(scenes)))
     if keep is not None:
         keep.join(world.gather(keep), list(rows))
@@ -82,7 +87,7 @@ def evaluate(
 
 
 def rehearse(model: nn.Module, scenes: SceneSet, device: torch.device, edge: int = 16) -> None:
-    """Score one small piece, so that a broken evaluation fails now and not after the first epoch."""
+    """Score one small piece, so that a broken evaluation fails before training."""
     scene = scenes.load(scenes.entries[0])
     large = edge * scenes.n_scale
     scene.ms = scene.ms[:, :, :edge, :edge]
@@ -93,9 +98,9 @@ def rehearse(model: nn.Module, scenes: SceneSet, device: torch.device, edge: int
 
 
 def score(scene: TestScene, output: np.ndarray, ratio: int) -> dict[str, float]:
-    """All metrics of one scene; bands that cannot be scored are named on the terminal.
+    """Return all metrics of one scene; log bands that cannot be scored.
 
-    A band reproduced exactly, such as one without light, is left out of MPSNR, which it would make infinite.
+    MPSNR leaves out bands that are reproduced exactly, such as one without light, which would make it infinite.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnscoredBandWarning)
@@ -117,7 +122,7 @@ def score(scene: TestScene, output: np.ndarray, ratio: int) -> dict[str, float]:
 def save_images(folder: Path, scene: TestScene, output: np.ndarray) -> list[Path]:
     """Write <scene>.mat (key sr, H x W x C single) and <scene>.png: LR, bicubic, SR, HR and the errors."""
     cube_path, picture_path = (folder / f"{file_name(scene.name)}{e}" for e in (".mat", ".png"))
-    # Given a path, savemat would add an extension of its own.
+    # savemat appends .mat to a path.
     with atomic_write(cube_path) as temporary, open(temporary, "wb") as f:
         scipy.io.savemat(f, {"sr": output}, do_compression=True)
     panels = pictures.comparison(as_image(scene.ms), as_image(scene.lms), output, as_image(scene.gt), scene.wavelengths)

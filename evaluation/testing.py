@@ -1,4 +1,4 @@
-"""The command `test`: weights, or bicubic enlargement, scored on test scenes."""
+"""The command `test`: weights, or bicubic upsampling, scored on test scenes."""
 
 import contextlib
 import time
@@ -18,26 +18,24 @@ from evaluation.samples import Samples
 from evaluation.scene_sets import SceneSet
 from formats.folders import unique_by_name
 from models import build_model, weights
-from models.any_bands import BandPlan, plan_bands
+from models.any_bands import plan_bands
 from models.network import Network
 from models.precision import DEVIATIONS
 from models.predictor import Predictor, with_arithmetic
 from system.devices import select_device, warn_of_slow_bf16
 from system.errors import UserError, as_flags
 from system.files import exclusive_lock, explaining_write_errors
-from training.checkpoint import RUN_FILES
 from training.processes import World
+from training.run_directory import BEST, LAST, PREVIOUS
 from utils import as_utf8, file_name, print_line
 
-# Weights that are called alike in every run's folder; results are called after the folder.
-RUN_WEIGHTS = (*RUN_FILES, results.BEST_WEIGHTS)
 # Flags that are only checked against the weights.
 CHECKED = ("n_scale", "n_colors", "n_feats", "n_blocks", "n_subs")
 
 
 @dataclass
 class Method:
-    """What is scored: its network, the network's name, what results are called after, its scale and bands (0: any)."""
+    """A network to be scored: its name, the title of its results, its scale and number of bands (0: any)."""
 
     model: Network
     name: str
@@ -49,7 +47,7 @@ class Method:
 
 
 def test(config: TestConfig) -> list[Path]:
-    """Score the weights (or Bicubic) on the test scenes, print the table, write it.
+    """Score the weights (or bicubic) on the test scenes; print the table and write the results.
 
     Returns:
         Paths of the files written.
@@ -59,14 +57,14 @@ def test(config: TestConfig) -> list[Path]:
     """
     device = select_device(config.cuda, config.gpus)
     world = World(device)
-    method = _method_of(config)
+    method = _load_method(config)
     scenes = SceneSet(config.test_dir, "test_dir", method.n_scale, config.protocol, config.data_test_num)
     result_path = Path(config.result_path).expanduser()
     with explaining_write_errors(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
     if config.save_images:
         unique_by_name(scenes.path, [(file_name(name), name) for name in scenes.names], str)
-    model, title, chosen = _as_asked(method, _planned(scenes, method, config), config, device)
+    model, title, chosen = _apply_options(method, scenes, config, device)
     images_dir = result_path / f"{file_name(title)}_images" if config.save_images else None
     started = time.monotonic()
     keep = Samples(scenes.n_scale)
@@ -78,28 +76,21 @@ def test(config: TestConfig) -> list[Path]:
         about = {**config.as_dict(), **chosen, "seconds": round(time.monotonic() - started, 1)}
         results.write(path, method.name, scenes, rows, about, keep)
         written = [path, *keep.write(path), *files]
-    # What is on the disk is not lost where nobody reads the table.
+    # After the files: the terminal may be closed.
     print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
     return written
 
 
-def _planned(scenes: SceneSet, method: Method, config: TestConfig) -> BandPlan:
-    """The way in which the network is applied to the scenes' bands; checks every scene."""
-    bands = scenes.bands
-    network = BandList(method.n_colors, method.wavelengths)
-    plan = plan_bands(scenes.path, bands, network, config.bands, config.taper, method.sensor)
+def _apply_options(
+    method: Method, scenes: SceneSet, config: TestConfig, device: torch.device
+) -> tuple[nn.Module, str, dict[str, Any]]:
+    """Check the scenes; return the network with the flags' options, the title of its results, and the options."""
+    bands, network_bands = scenes.bands, BandList(method.n_colors, method.wavelengths)
+    plan = plan_bands(scenes.path, bands, network_bands, config.bands, config.taper, method.sensor)
     scenes.check(bands.count)
     if plan.remark:
         print_line(as_flags(plan.remark))
-    return plan
-
-
-def _as_asked(
-    method: Method, plan: BandPlan, config: TestConfig, device: torch.device
-) -> tuple[nn.Module, str, dict[str, Any]]:
-    """The network with the options of the flags, the title of its results, and the options that were chosen."""
-    title = method.title
-    normalise = config.normalise
+    title, normalise = method.title, config.normalise
     if normalise == "auto":
         normalise = "bands" if plan.mode == "windows" else "none"
     if config.precision != "fp32":
@@ -121,24 +112,17 @@ def _as_asked(
 
 
 def score_run(
-    model: Network,
-    scenes: SceneSet,
-    device: torch.device,
-    world: World,
-    folder: Path,
-    name: str,
-    about: Mapping[str, Any],
+    model: Network, scenes: SceneSet, device: torch.device, world: World, path: Path, about: Mapping[str, Any]
 ) -> list[Path]:
-    """Score a run's network on its test scenes; the first process prints the table and writes results.json.
+    """Score a run's network on its test scenes; the main process prints the table and writes the results.
 
     Args:
         model: the network.
         scenes: the test scenes.
         device: of the network.
         world: the processes, which share the scenes.
-        folder: of the run.
-        name: of the network.
-        about: what results.json says of the run.
+        path: of the results.
+        about: the config in them, of the run.
 
     Returns:
         Paths of the files written by this process.
@@ -147,25 +131,23 @@ def score_run(
     rows, _ = scoring.evaluate(model, scenes, device, world=world, keep=keep)
     if not world.is_main:
         return []
-    path = results.write(folder / "results.json", name, scenes, rows, about, keep)
-    written = [path, *keep.write(path)]
+    written = [results.write(path, about["model_title"], scenes, rows, about, keep), *keep.write(path)]
     print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{results.table(rows)}')
     return written
 
 
-def _method_of(config: TestConfig) -> Method:
+def _load_method(config: TestConfig) -> Method:
     if not config.model_dir:
-        n_scale = config.n_scale or 4
-        return Method(
-            build_model(config.model_title, 0, n_scale), config.model_title, f"Bicubic_x{n_scale}", n_scale, 0
-        )
+        name, n_scale = config.model_title, config.n_scale or 4
+        return Method(build_model(name, 0, n_scale), name, f"Bicubic_x{n_scale}", n_scale, 0)
     loaded = weights.load(config.model_dir, config.n_ovls if config.n_ovls >= 0 else None, config.n_scale or None)
     architecture = loaded.architecture
     _refuse_contradictions(config, architecture)
     path = loaded.path.absolute()
     title = as_utf8(path.stem)
-    if path.name in RUN_WEIGHTS:
-        title = as_utf8(path.parent.name if path.name == RUN_FILES[0] else f"{path.parent.name}_{path.stem}")
+    # These names are the same in all runs: the results are named after the directory.
+    if path.name in (LAST, PREVIOUS, BEST):
+        title = as_utf8(path.parent.name if path.name == LAST else f"{path.parent.name}_{path.stem}")
     n_scale, n_colors = architecture["n_scale"], architecture["n_colors"]
     return Method(loaded.model, architecture["name"], title, n_scale, n_colors, loaded.wavelengths, loaded.sensor)
 
@@ -176,6 +158,6 @@ def _refuse_contradictions(config: TestConfig, architecture: dict[str, Any]) -> 
         raise UserError(f"--model_title {config.model_title}: {config.model_dir} is a {architecture['name']}; {remedy}")
     for name in CHECKED:
         asked = getattr(config, name)
-        # What a network has not, or has in any number (0), contradicts nothing.
+        # A network can lack a setting, or accept any number (0).
         if asked and architecture.get(name) and asked != architecture[name]:
             raise UserError(f"--{name} {asked}: {config.model_dir} has {architecture[name]}; {remedy}")

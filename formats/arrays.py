@@ -13,7 +13,7 @@ import scipy.io
 import scipy.sparse
 
 from formats.grid import Grid, finer_axis, is_of_axis, is_per_pixel
-from formats.mat import check_whole_mat
+from formats.mat import check_mats
 from formats.pixel_list import PixelList, choose_scene, is_size_name, pixel_list
 from formats.raster import (
     BLOCK_BYTES,
@@ -131,7 +131,7 @@ def open_npz(path: Path, options: CubeOptions) -> NpzRaster:
 
 def open_mat5(path: Path, options: CubeOptions) -> MatRaster:
     """Read a .mat (v4 to v7) whole; its other variables are kept for `write_mat5`."""
-    check_whole_mat(path)
+    check_mats([path])
     held = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
     for name, shape, matlab_class in scipy.io.whosmat(path):
         # MATLAB packs whole numbers of class double as small integers; for one that is multiplied, the class matters.

@@ -1,4 +1,4 @@
-"""Call a reader in a child process, so that a damaged file that crashes or hangs its library cannot stop the program.
+"""Read files in a child process, so that a damaged file that crashes or hangs its library cannot stop the program.
 
 The child is forked: it needs no imports of its own. It calls only the reader, and of a CUDA device nothing. Locks that
 threads of the program may hold at the fork do not matter to it: Python, glibc and h5py free theirs in the child.
@@ -7,157 +7,217 @@ threads of the program may hold at the fork do not matter to it: Python, glibc a
 import contextlib
 import faulthandler
 import math
+import multiprocessing
 import os
-import pickle
-import select
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from system.errors import DataError
-from system.machine import used_address_space
+import h5py
+
+from system.errors import DataError, UserError, is_out_of_memory
+from system.machine import free_memory, used_address_space
 from utils import print_line
 
 T = TypeVar("T")
-# Tells that the reader gets on, which extends its CPU time.
-Progress = Callable[[], None]
-# CPU time that a reader may take without progress, and bytes for each further second of it.
-CPU_SECONDS, BYTES_PER_SECOND = 6, 10_000_000
-# Memory that a reader may take; absurd sizes fail in the child and not in the program.
-MEMORY = 2**33
+# CPU time that a reader may take for an empty file.
+CPU_SECONDS = 6
 # Seconds without an answer after which the user is told what the program waits for.
 PATIENCE = 5
+# Arrays of at most so many bytes are read whole; of larger ones the index of the chunks and two values are read.
+SMALL = 2**20
+# Groups in groups, deeper than programs nest them.
+DEEPEST = 1000
+# Results of `call_once` by reader, path, time of change and size.
+_RESULTS: dict[tuple[Any, ...], Any] = {}
 
 
-def call_guarded(path: Path, read: Callable[[Progress], T]) -> T:
-    """Return what a reader of a file returns, called in a child process with limited CPU time and memory.
+def call_guarded(paths: Sequence[Path], read: Callable[[Path], T]) -> list[T]:
+    """Return what a reader returns for each file, called in one child process with limited CPU time and memory.
 
-    Elapsed time is not limited: a child that waits for a disk or a busy core only takes longer. Where processes cannot
-    be forked safely (Windows, macOS), the reader is called directly.
+    CPU time is limited by a file's size, memory to half of what is free. Elapsed time is not limited: a child that
+    waits for a disk or a busy core only takes longer. Where processes cannot be forked safely (Windows, macOS), the
+    reader is called directly.
 
     Raises:
-        DataError: if the child crashes or exceeds its CPU time.
-        UserError: if another process ends the child.
+        DataError: for a file on which the child crashes or exceeds a limit, or if another process ends the child.
         Exception: any exception of the reader.
     """
     if sys.platform != "linux":
-        return read(lambda: None)
-    # A signal between the fork and the try block would leave the child behind.
+        return [read(path) for path in paths]
+    answers, sender = multiprocessing.Pipe(duplex=False)
+    # A signal between the fork and the try block would leave the child behind, which ignores them for good.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        child, answer = _fork(path, read)
-    except OSError:
-        # No further process is allowed.
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return read(lambda: None)
-    content, status = b"", -1
-    try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        content = _receive(path, answer)
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        os.close(answer)
-        with contextlib.suppress(ChildProcessError):
-            status = os.waitpid(child, 0)[1]
-    if status == 0:
-        is_returned, outcome = pickle.loads(content)
-        if not is_returned:
-            raise outcome
-        return outcome
-    raise _crash(path, os.WTERMSIG(status) if status > 0 else 0)
-
-
-def _crash(path: Path, number: int) -> DataError:
-    if number == signal.SIGXCPU:
-        return DataError(
-            path, f"its library makes no progress in {_cpu_seconds(path)} s of CPU time, it is damaged", "copy it again"
-        )
-    if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP):
-        remedy = "free memory if it was short, and run the same command again"
-        return DataError(path, f"the process that checks it was ended by {signal.Signals(number).name}", remedy)
-    return DataError(path, "its library crashes on it, it is damaged", "copy or make it again")
-
-
-def _cpu_seconds(path: Path) -> int:
-    return CPU_SECONDS + math.ceil(path.stat().st_size / BYTES_PER_SECOND)
-
-
-def _receive(path: Path, answer: int) -> bytes:
-    """Read the child's answer to its end, with one message if it takes long."""
-    poll = select.poll()
-    poll.register(answer)
-    if not poll.poll(1000 * PATIENCE):
-        print_line(f"checking {path} ...")
-    parts = []
-    while part := os.read(answer, 2**20):
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _fork(path: Path, read: Callable[[Progress], Any]) -> tuple[int, int]:
-    """(process id, file descriptor of its answer) of a child that calls a reader."""
-    seconds = _cpu_seconds(path)
-    answer, target = os.pipe()
     try:
         with warnings.catch_warnings():
             # Python 3.12 warns of threads that are running; see the module's docstring.
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
     except OSError:
-        os.close(answer)
-        os.close(target)
-        raise
+        # No further process is allowed.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return [read(path) for path in paths]
     if child == 0:
-        _answer(read, target, seconds)
-    os.close(target)
-    return child, answer
-
-
-def _answer(read: Callable[[Progress], Any], target: int, seconds: int) -> NoReturn:
-    """Write (True, result) or (False, exception), pickled; runs in the child and ends it."""
-    code = 1
+        _answer(paths, read, sender)
+    results: list[T] = []
+    status = 0
     try:
-        # Ctrl-C is for the program, which then ends this process.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        # A crash is the program's to report.
+        sender.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for path in paths:
+            results.append(_receive(path, answers))
+        return results
+    except EOFError:
+        pass
+    finally:
+        # A child that has crashed keeps its status.
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+        answers.close()
+    raise _crash(paths[len(results)], os.WTERMSIG(status))
+
+
+def call_once(paths: Sequence[Path], read: Callable[[Path], T]) -> list[T]:
+    """Return the results of `call_guarded`, which are kept until a file changes."""
+    found = [(path.absolute(), path.stat()) for path in paths]
+    keys = [(read, path, about.st_mtime_ns, about.st_size) for path, about in found]
+    new = [key for key in keys if key not in _RESULTS]
+    if new:
+        _RESULTS.update(zip(new, call_guarded([key[1] for key in new], read), strict=True))
+    return [_RESULTS[key] for key in keys]
+
+
+def _crash(path: Path, number: int) -> DataError:
+    if number == signal.SIGXCPU:
+        limit = f"{_cpu_seconds(path)} s of CPU time"
+        return DataError(path, f"damaged: its library has not finished after {limit}", "copy or make it again")
+    if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP):
+        remedy = "free memory if it was short, and run the same command again"
+        return DataError(path, f"the process that checks it was ended by {signal.Signals(number).name}", remedy)
+    return DataError(path, "damaged: its library crashes on it", "copy or make it again")
+
+
+def _cpu_seconds(path: Path) -> int:
+    """CPU time for a file: DEFLATE unpacks 200 kB to at most 200 MB, of which memory holds a limited number."""
+    size = path.stat().st_size
+    return CPU_SECONDS + math.ceil(min(size / 200_000, 40) + size / 10_000_000)
+
+
+def _receive(path: Path, answers: Connection) -> Any:
+    """Return the child's result for a file or raise its exception; print one message if it takes long."""
+    if not answers.poll(PATIENCE):
+        print_line(f"checking {path} ...")
+    is_returned, outcome = answers.recv()
+    if not is_returned:
+        raise outcome
+    return outcome
+
+
+def _answer(paths: Sequence[Path], read: Callable[[Path], Any], sender: Connection) -> NoReturn:
+    """Send (True, result) or (False, exception) for each file; runs in the child and ends it."""
+    try:
+        # Crashes are reported by the parent.
         faulthandler.disable()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         _limit("RLIMIT_CORE", 0)
-        _limit("RLIMIT_AS", used_address_space() + MEMORY)
-        progress = lambda: _limit("RLIMIT_CPU", math.ceil(time.process_time()) + seconds)  # noqa: E731
-        progress()
-        try:
-            content = pickle.dumps((True, read(progress)))
-        except Exception as error:
-            content = _pickled(error)
-        with open(target, "wb", closefd=False) as f:
-            f.write(content)
-        code = 0
+        for path in paths:
+            sender.send(_outcome_of(path, read))
     finally:
-        os._exit(code)
+        os._exit(0)
 
 
-def _pickled(error: Exception) -> bytes:
-    """An exception as the child answers it; as a RuntimeError if it cannot be restored."""
+def _outcome_of(path: Path, read: Callable[[Path], Any]) -> tuple[bool, Any]:
+    free = free_memory()
     try:
-        content = pickle.dumps((False, error))
-        pickle.loads(content)
-        return content
-    except Exception:
-        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+        _limit("RLIMIT_CPU", math.ceil(time.process_time()) + _cpu_seconds(path))
+        _limit("RLIMIT_AS", used_address_space() + free // 2 if free else sys.maxsize)
+        return True, read(path)
+    except Exception as error:
+        if isinstance(error, UserError) or not is_out_of_memory(error):
+            return False, error
+        what = f"the memory is too small to read it: it needs more than half of the {free / 1e9:.1f} GB that are free"
+        return False, DataError(path, what, "close other programs, or save it in parts")
+    finally:
+        _limit("RLIMIT_AS", sys.maxsize)
 
 
 def _limit(name: str, value: int) -> None:
-    """Lower a resource limit of this process, or raise it again as far as it may be."""
+    """Set a resource limit of this process, as far as it may be."""
     import resource
 
     kind = getattr(resource, name)
     hard = resource.getrlimit(kind)[1]
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def open_hdf5(path: str | Path, mode: str = "r", **options: Any) -> h5py.File:
+    """Open an HDF5 file as h5py.File does, also on a file system that has no locks.
+
+    Raises:
+        DataError: if another program holds a lock on the file.
+        OSError: as h5py.File.
+    """
+    try:
+        return h5py.File(path, mode, **options)
+    except BlockingIOError as error:
+        remedy = "close it there, or set HDF5_USE_FILE_LOCKING=FALSE in the environment to open it nevertheless"
+        raise DataError(path, "locked: another program has it open for writing", remedy) from error
+    except OSError as error:
+        # A disk without locks, or a file that is open already without one. No program can hold a lock there.
+        if not any(words in str(error) for words in ("unable to lock file", "locking flag values")):
+            raise
+        return h5py.File(path, mode, locking=False, **options)
+
+
+def check_hdf5(path: Path) -> None:
+    """Read an HDF5 file in a child process once; errors that the library reports are left to the caller.
+
+    Raises:
+        DataError: if the library crashes or hangs, or another program holds a lock on the file.
+    """
+    call_once([path], read_hdf5)
+
+
+def read_hdf5(path: Path) -> None:
+    """Read all attributes, the indexes of chunks and the small arrays of a file; follow no link out of it.
+
+    Raises:
+        DataError: if another program holds a lock on the file, or its groups are nested too deep.
+    """
+
+    def read(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        # Each object is opened by its whole path, which takes ever longer.
+        if name.count("/") > DEEPEST:
+            raise DataError(path, f"damaged: its groups are nested more than {DEEPEST} deep", "copy or make it again")
+        # An object that cannot be read does not keep the rest from being read.
+        with contextlib.suppress(Exception):
+            for attribute in item.attrs:
+                with contextlib.suppress(Exception):
+                    item.attrs[attribute]
+            if isinstance(item, h5py.Dataset):
+                read_ends(item)
+
+    with contextlib.suppress(OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError), open_hdf5(path) as f:
+        read("/", f)
+        f.visititems(read)
+
+
+def read_ends(dataset: h5py.Dataset) -> None:
+    """Read the index of an array's chunks and its first and last value, or all of a small array."""
+    if dataset.is_virtual or dataset.external or not dataset.size:
+        return
+    dataset.id.get_storage_size()
+    if dataset.chunks:
+        with contextlib.suppress(AttributeError):
+            dataset.id.get_num_chunks()
+    if dataset.nbytes <= SMALL:
+        dataset[()]
+    elif dataset.ndim:
+        dataset[(0,) * dataset.ndim]
+        dataset[tuple(side - 1 for side in dataset.shape)]

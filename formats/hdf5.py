@@ -13,7 +13,7 @@ import numpy as np
 from formats import envi, netcdf
 from formats.axes import has_matlab_header, in_matlab_order, unmarked_axes
 from formats.grid import Grid, finer_axis, held_in, is_of_axis, is_per_pixel
-from formats.hdf5_structure import check_structure, open_hdf5
+from formats.guard import check_hdf5, open_hdf5
 from formats.pixel_list import ImageSize, PixelList, choose_scene, is_size_name, pixel_list
 from formats.raster import (
     BLOCK_BYTES,
@@ -80,7 +80,7 @@ class Hdf5Raster(Raster):
 
 def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     """Open the cube of an HDF5 file, which stays on disk."""
-    check_structure(path)
+    check_hdf5(path)
     f = open_hdf5(path, rdcc_nbytes=CACHE_BYTES)
     arrays: dict[str, h5py.Dataset] = {}
     f.visititems(lambda name, item: arrays.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)

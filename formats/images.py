@@ -16,8 +16,6 @@ from system.machine import free_memory
 
 # Scenes from the air are larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
-# Above so many bytes, a picture that is packed to less than a 500th holds nothing that was photographed.
-LARGE, MOST_PACKED = 2**30, 500
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -68,15 +66,12 @@ def read_bands(paths: Sequence[Path]) -> np.ndarray:
     return np.stack(bands, axis=-1)
 
 
-def _refuse_bomb(path: Path, width: int, height: int, size: int, together: int) -> None:
-    """Refuse a picture that says to be larger, unpacked, than it can be or than there is room for."""
-    says = f"says to have {width} x {height} pixels, {size / 1e9:.1f} GB"
-    if size > max(LARGE, MOST_PACKED * path.stat().st_size):
-        raise DataError(path, f"{says}, in {path.stat().st_size / 1e6:.1f} MB: no photograph", "take it away")
+def _check_memory(path: Path, width: int, height: int, size: int, together: int) -> None:
+    """Refuse a picture that takes more than half of the free memory once it is unpacked."""
     free = free_memory()
     if free and size * together > free / 2:
-        words = f"{says}, and {together} such" if together > 1 else says
-        raise DataError(path, f"{words} are more than half of the free memory", "cut it up, or close other programs")
+        what = f"{width} x {height} pixels, {size / 1e9:.1f} GB" + (f", and {together} such" if together > 1 else "")
+        raise DataError(path, f"{what} are more than half of the free memory", "cut it up, or close other programs")
 
 
 def _read_image(path: Path, together: int = 1) -> np.ndarray:
@@ -106,7 +101,7 @@ def _read_with_pillow(path: Path, together: int) -> np.ndarray:
     try:
         with Image.open(path) as opened:
             size = opened.width * opened.height * len(opened.getbands()) * (2 if "16" in opened.mode else 1)
-            _refuse_bomb(path, opened.width, opened.height, size, together)
+            _check_memory(path, opened.width, opened.height, size, together)
             # Reading does not look at the checksums of PNG's pieces.
             if opened.format == "PNG":
                 opened.verify()
@@ -126,7 +121,7 @@ def _read_with_gdal(path: Path, together: int) -> np.ndarray:
     """Read the first page of a TIFF that Pillow does not know, such as one of floating point: H x W or H x W x C."""
     with gdal.open_dataset(path, "GTiff") as f:
         size = f.width * f.height * f.count * np.dtype(f.dtypes[0]).itemsize
-        _refuse_bomb(path, f.width, f.height, size, together)
+        _check_memory(path, f.width, f.height, size, together)
         pixels = f.read().transpose(1, 2, 0)
         return pixels[:, :, 0] if f.count == 1 else pixels
 

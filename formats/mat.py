@@ -1,8 +1,5 @@
 """MATLAB's .mat files of any version, as released-style patches and raw scenes have them."""
 
-import functools
-import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,46 +8,60 @@ import numpy as np
 import scipy.io
 
 from formats.axes import mat_axes
-from formats.hdf5_structure import check_structure as check_hdf5_structure
-from formats.hdf5_structure import open_hdf5
+from formats.guard import call_once, open_hdf5, read_hdf5
 from formats.kinds import unreadable_as
-from formats.mat_structure import check_structure
-from system.errors import DataError, refuse_small_memory
+from system.errors import DataError, is_out_of_memory, refuse_small_memory
 from system.files import refuse_irregular
 
 # Harvard's values times 20 may be above 1; values above this are in another unit.
 LARGEST_VALUE = 100
+# Classes of whosmat.
+NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 REMEDIES = "copy or export it again", "give a MATLAB .mat file"
 
 
 def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes (H x W x bands) of a .mat file's arrays, without reading their values.
+    """Return the names and shapes (H x W x bands) of a .mat file's arrays; see `check_mats`."""
+    return check_mats([Path(path)])[0]
 
-    Also finds out whether the file is cut off.
+
+def check_mats(paths: Sequence[Path]) -> list[dict[str, tuple[int, ...]]]:
+    """Read .mat files of any version in one child process, each once: scipy and HDF5 may crash on damaged ones.
+
+    Returns:
+        The names and shapes (H x W x bands) of each file's arrays.
 
     Raises:
-        DataError: if it is truncated, or no .mat file.
+        DataError: if a file is truncated, damaged or not a .mat file.
     """
-    path = Path(path)
-    refuse_irregular(path)
-    if path.stat().st_size == 0:
-        raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
+    for path in paths:
+        refuse_irregular(path)
+        if path.stat().st_size == 0:
+            raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
+    return call_once(paths, _read_shapes)
+
+
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     try:
-        if h5py.is_hdf5(path):
-            check_hdf5_structure(path)
-            with open_hdf5(path) as f:
-                held = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
-                if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
-                    remedy = "give the file that holds the values themselves"
-                    raise DataError(path, f"the values of {elsewhere[0]} stand in another file", remedy)
-                return {k: tuple(held[k].shape[n] for n in axes) for k, axes in mat_axes(path, f).items()}
-        check_whole_mat(path)
-        return {name: shape for name, shape, _ in scipy.io.whosmat(path)}
-    except DataError:
-        raise
+        if not h5py.is_hdf5(path):
+            about = scipy.io.whosmat(path)
+            try:
+                scipy.io.loadmat(path)
+            # scipy does not read all of MATLAB's objects, which may stand beside the arrays.
+            except (TypeError, ValueError, NotImplementedError):
+                scipy.io.loadmat(path, variable_names=[name for name, _, kind in about if kind in NUMBERS])
+            return {name: shape for name, shape, _ in about}
+        read_hdf5(path)
+        with open_hdf5(path) as f:
+            held = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
+            if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
+                remedy = "give the file that holds the values themselves"
+                raise DataError(path, f"the values of {elsewhere[0]} stand in another file", remedy)
+            return {k: tuple(held[k].shape[n] for n in axes) for k, axes in mat_axes(path, f).items()}
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
-        refuse_small_memory(path, error)
+        if isinstance(error, DataError) or is_out_of_memory(error):
+            raise
         raise unreadable_as(path, "a .mat file", "mat", REMEDIES, error) from error
 
 
@@ -105,33 +116,3 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
             bad = int((~np.isfinite(arrays[key])).sum())
             raise DataError(path, f"{key} has {bad} values that are NaN or infinite", "repair the file or take it away")
     return arrays
-
-
-# Patches are read again and again; what is inside of them stays as it is.
-@functools.lru_cache(maxsize=2**16)
-def _check_structure_once(path: Path, _changed: int, _size: int) -> None:
-    check_structure(path)
-
-
-def check_whole_mat(path: Path) -> None:
-    """Walk the elements of a v5 .mat file: each says how long it is.
-
-    Raises:
-        DataError: if the last one ends behind the end of the file.
-    """
-    size = path.stat().st_size
-    with open(path, "rb") as f:
-        header = f.read(128)
-        # v4 files have no such header; scipy tells whether they are sound.
-        if len(header) < 128 or header[126:128] not in (b"IM", b"MI"):
-            return
-        order = "<" if header[126:128] == b"IM" else ">"
-        while (position := f.tell()) < size:
-            tag = f.read(8)
-            length = struct.unpack(order + "II", tag)[1] if len(tag) == 8 else size
-            if position + 8 + length > size:
-                raise DataError(
-                    path, f"truncated ({size} bytes, at least {position + 8 + length} are needed)", "copy it again"
-                )
-            f.seek(length, os.SEEK_CUR)
-    _check_structure_once(path, path.stat().st_mtime_ns, size)

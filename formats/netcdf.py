@@ -11,7 +11,7 @@ import numpy as np
 
 from formats import gdal
 from formats.grid import X_NAMES, Y_NAMES, even_step, geotransform_numbers
-from formats.hdf5_structure import open_hdf5
+from formats.guard import open_hdf5
 from formats.raster import CRS_NAMES, Georeference, Raster, only_number, row_blocks, scaling_entries, text_of
 
 EXTENSIONS = (".nc", ".nc4")

@@ -1,11 +1,11 @@
-"""The networks, by the names that --model_title takes; every file beside this one that registers one is found."""
+"""The networks, by the names that --model_title takes; every file in this folder that registers one is found."""
 
-import importlib
-import pkgutil
+from pathlib import Path
 
+from models import registry
 from models.registry import build_model
 
 __all__ = ["build_model"]
 
-for _file in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"models.{_file.name}")
+for _file in sorted(Path(__file__).parent.glob("*.py")):
+    registry.find_registered(_file, f"{__name__}.{_file.stem}")

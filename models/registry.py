@@ -1,37 +1,53 @@
-"""The networks by name: each file of this room registers its own, and nobody else keeps a list.
+"""The networks by name. Each module of this package registers its own; no list of them is kept.
 
-A file that is put beside the others is found by itself (`models/__init__.py` imports all of them); one that lies
-elsewhere is known as soon as it is imported.
+A module in this folder is found by itself, and its registration is read without importing it: `train --help` needs the
+settings of all networks, but not torch. A module elsewhere is registered as soon as it is imported.
 """
 
+from __future__ import annotations
+
+import ast
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models.network import Network, State
+if TYPE_CHECKING:
+    from models.network import Network, State
+
+# Bundled weights, each with the config of its training.
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a network.
+    """A registered network.
 
     Attributes:
         name: as --model_title takes it.
-        make: the class, called as make(n_colors, n_scale, **settings).
-        settings: the settings of its architecture that it has, with their published values. `train` has a flag for
-            each: whole or other numbers, text, and switches (bool).
+        source: the class, called as source(n_colors, n_scale, **settings), or its name as "module:class".
+        settings: the settings of its architecture, with their published values. `train` has a flag for each: integers,
+            floats, text, and switches (bool).
         training: flags of `train` with which it was published, where they differ from DeepShare's.
-        mark: how names of its tensors begin and no other's; "" for a network without tensors.
+        mark: prefix of names of its tensors that no other network has; "" for a network without tensors.
         help: {setting: text for --help}, of settings that no other network has.
     """
 
     name: str
-    make: type[Network]
+    source: type[Network] | str
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     mark: str = ""
     help: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def make(self) -> type[Network]:
+        """The class; its module is imported if necessary."""
+        if not isinstance(self.source, str):
+            return self.source
+        module, _, name = self.source.partition(":")
+        return getattr(importlib.import_module(module), name)
 
     @property
     def published(self) -> dict[str, Any]:
@@ -39,12 +55,9 @@ class Entry:
         return {**self.settings, **self.training}
 
     def is_of(self, state: State) -> bool:
-        """Whether a state_dict has tensors that are called as its own."""
+        """Return True if a state_dict has tensors with this network's prefix."""
         return bool(self.mark) and any(name.startswith(self.mark) for name in state)
 
-
-# Weights that come with the program, each with the config of its training.
-PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 _ENTRIES: dict[str, Entry] = {}
 
@@ -57,7 +70,7 @@ def register(
     mark: str = "",
     help: Mapping[str, str] | None = None,
 ) -> Callable[[type[Network]], type[Network]]:
-    """Make a class known under a name; the arguments are the attributes of `Entry`."""
+    """Register a class under a name; the arguments are the attributes of `Entry`."""
 
     def decorate(make: type[Network]) -> type[Network]:
         _ENTRIES[name] = Entry(name, make, dict(settings or {}), dict(training or {}), mark, dict(help or {}))
@@ -66,26 +79,47 @@ def register(
     return decorate
 
 
+def find_registered(path: Path, module: str) -> None:
+    """Enter the networks of a file from the literal arguments of @register; import the file if they are not literals.
+
+    Args:
+        path: the file.
+        module: its name for import.
+    """
+    text = path.read_text(encoding="utf-8")
+    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)] if "@register(" in text else []
+    for node in classes:
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "register":
+                try:
+                    (name,) = map(ast.literal_eval, call.args)
+                    keywords: dict[str, Any] = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+                except ValueError:
+                    importlib.import_module(module)
+                    return
+                _ENTRIES[name] = Entry(name, f"{module}:{node.name}", **keywords)
+
+
 def names() -> tuple[str, ...]:
-    """All networks."""
+    """Return the names of all networks."""
     return tuple(_ENTRIES)
 
 
 def trainable_names() -> tuple[str, ...]:
-    """The networks that have something to train."""
+    """Return the names of the networks that have parameters."""
     return tuple(entry.name for entry in _ENTRIES.values() if entry.mark)
 
 
 def all_settings() -> tuple[str, ...]:
-    """The settings of an architecture that one network or another has."""
+    """Return the settings of an architecture that at least one network has."""
     return tuple(dict.fromkeys(setting for entry in _ENTRIES.values() for setting in entry.settings))
 
 
 def network(name: str) -> Entry:
-    """The entry of a network.
+    """Return the entry of a network.
 
     Raises:
-        ValueError: naming those that there are.
+        ValueError: for an unknown name; the message lists the known ones.
     """
     if name not in _ENTRIES:
         raise ValueError(f"model_title is one of {', '.join(_ENTRIES)}, not {name!r}")
@@ -93,28 +127,28 @@ def network(name: str) -> Entry:
 
 
 def of_state(state: State) -> Entry | None:
-    """The network that a state_dict is of, by the names of its tensors; None where it is none of these."""
+    """Return the network of a state_dict, by the names of its tensors; None if no network has such tensors."""
     return next((entry for entry in _ENTRIES.values() if entry.is_of(state)), None)
 
 
 def build_model(name: str, n_colors: int, n_scale: int, **settings: Any) -> Network:
-    """Make a network with fresh weights.
+    """Build a network with fresh weights.
 
     Args:
         name: one of `names()`.
         n_colors: bands of the hyperspectral images.
-        n_scale: enlargement.
+        n_scale: upsampling factor.
         settings: n_feats, n_subs, n_ovls, n_blocks (width, bands per group, shared bands, blocks per body), use_share,
-            global_residual, and those that only one network has: see the networks. Those that are not given are the
-            network's published ones; those that it does not have change nothing, so that one recipe can be given to
-            all.
+            global_residual, and settings of a single network: see the networks. A setting that is not given has the
+            network's published value. A setting that this network does not have is ignored, so that one recipe can be
+            given to all networks.
 
     Returns:
-        A module called as model(ms, lms, modality="spectral" | "rgb"), "rgb" where it has that modality:
+        A module called as model(ms, lms, modality="spectral" | "rgb"), "rgb" if it has that modality:
         B x C x h x w and B x C x s*h x s*w in 0..1 -> B x C x s*h x s*w.
 
     Raises:
-        ValueError: naming the argument that cannot be.
+        ValueError: naming the invalid argument.
     """
     entry = network(name)
     if unknown := settings.keys() - set(all_settings()):

@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,24 @@ from models import registry
 from models.network import Network, State
 from system.errors import UserError, refuse_small_memory
 from system.files import atomic_write
+from system.records import Field
 from utils import print_line
 
 # The key under which a final state_dict carries, outside its tensors, what these cannot tell.
 METADATA_KEY = "architecture"
+# No sensor has more bands.
+MOST_BANDS = 100_000
+WAVELENGTHS = Field(list, items=Field(float, 1e-9), is_optional=True)
+METADATA = {
+    "n_ovls": Field(int, 0, MOST_BANDS, is_optional=True),
+    "n_scale": Field(int, 1, MOST_BANDS, is_optional=True),
+    "n_colors": Field(int, 0, MOST_BANDS, is_optional=True),
+    "wavelengths": WAVELENGTHS,
+    "sensor_bands": Field(int, 1, MOST_BANDS, is_optional=True),
+    "sensor_wavelengths": WAVELENGTHS,
+    "value_scale": Field(float, 0, facts.LARGEST_SCALE, is_optional=True),
+    "dataset_name": Field(str, is_optional=True),
+}
 # Where files keep a state_dict beside other things, the first one counting: of those that keep the weights' running
 # mean, that is the network. They may stand in each other.
 RUNNING_MEANS = ("averaged", "params_ema", "model_ema", "ema", "state_dict_ema")
@@ -195,24 +209,24 @@ def architecture_of(
             "give a checkpoint trained by this program or by the released code"
         ) from error
     if "n_ovls" in entry.settings:
-        architecture["n_ovls"] = _told("n_ovls", _recorded("n_ovls", path, metadata), n_ovls, path)
+        architecture["n_ovls"] = _reconcile("n_ovls", _find_setting("n_ovls", path, metadata), n_ovls, path)
         if architecture["n_ovls"] is None:
             print_line(
                 f'{path}: nothing tells n_ovls; the published 2 is taken (a config.json beside it may say "n_ovls": N)'
             )
             architecture["n_ovls"] = 2
     if "n_scale" not in architecture:
-        architecture["n_scale"] = _told("n_scale", _recorded("n_scale", path, metadata), n_scale, path)
+        architecture["n_scale"] = _reconcile("n_scale", _find_setting("n_scale", path, metadata), n_scale, path)
         if architecture["n_scale"] is None:
             raise UserError(
                 f"{path}: nothing tells for what scale these weights are; give --n_scale, as 4, or a config.json "
                 'beside them that has "n_scale": 4'
             )
     if "n_colors" not in architecture:
-        architecture["n_colors"] = _recorded("n_colors", path, metadata) or 0
+        architecture["n_colors"] = _find_setting("n_colors", path, metadata) or 0
     for name, default in entry.settings.items():
         if name not in architecture:
-            found = _recorded(name, path, metadata, type(default))
+            found = _find_setting(name, path, metadata, type(default))
             architecture[name] = default if found is None else found
     return architecture
 
@@ -353,7 +367,7 @@ def _numpy_scalars() -> list[Any]:
 
 
 def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """(state_dict, metadata) of what a file holds; a run's checkpoint has its config beside it."""
+    """Return (state_dict, metadata) of a file's content; the metadata of a run's checkpoint is its config."""
     metadata: dict[str, Any] = {}
     keys: list[str] = []
     for _ in range(DEEPEST):
@@ -377,8 +391,8 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
         raise UserError(f"{path}: holds no state_dict (it has {has}); --model_dir takes a .pth of network weights")
     own = getattr(content, "_metadata", None)
     own = own.get(METADATA_KEY) if isinstance(own, dict) else None
-    # What others call config may mean anything: of it only what can be is taken.
-    known = {k: v for k, v in metadata.items() if k not in RECORDED or RECORDED[k](v)}
+    # A foreign config can mean anything: only its possible values are used.
+    known = {k: v for k, v in metadata.items() if k not in METADATA or METADATA[k].is_possible(v)}
     metadata = known if own is None else _checked_metadata(own, path)
     if entry := registry.of_state(state):
         state, remark = entry.make.completed(state)
@@ -388,50 +402,20 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
 
 
 def _checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
-    """What a file says of its weights, which is not taken from it unseen: anybody may have written it.
+    """Return the metadata of a state_dict.
 
     Raises:
-        UserError: naming what cannot be.
+        UserError: naming the first entry that is not possible.
     """
-    remedy = "copy it again, or save its state_dict() alone"
-    if not isinstance(metadata, dict):
-        raise UserError(f"{path}: what it says of its network is {metadata!r:.40}, not names with values; {remedy}")
-    for name, is_possible in RECORDED.items():
-        if name in metadata and not is_possible(metadata[name]):
-            raise UserError(f"{path}: it says that its network has the {name} {metadata[name]!r:.40}; {remedy}")
-    for centres, bands in (("wavelengths", "n_colors"), ("sensor_wavelengths", "sensor_bands")):
-        found, count = metadata.get(centres), metadata.get(bands)
-        if found and count and len(found) != count:
-            raise UserError(f"{path}: it has {len(found)} {centres} for {count} bands; {remedy}")
+    try:
+        Field(dict, fields=METADATA).check(metadata)
+        for centres, bands in (("wavelengths", "n_colors"), ("sensor_wavelengths", "sensor_bands")):
+            found, count = metadata.get(centres), metadata.get(bands)
+            if found and count and len(found) != count:
+                raise ValueError(f"{centres} has {len(found)} values, for {count} bands")
+    except ValueError as error:
+        raise UserError(f"{path}: its metadata: {error}; copy it again, or save its state_dict() alone") from error
     return metadata
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _are_wavelengths(value: Any) -> bool:
-    numbers = isinstance(value, list) and all(isinstance(w, (int, float)) and not isinstance(w, bool) for w in value)
-    return value is None or (numbers and all(0 < w < float("inf") for w in value))
-
-
-def _is_scale(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 1 / facts.LARGEST_SCALE <= value <= facts.LARGEST_SCALE
-
-
-# What a file may say of its network, and whether a value is possible; no sensor has more bands.
-MOST_BANDS = 100_000
-RECORDED: dict[str, Callable[[Any], bool]] = {
-    "n_ovls": lambda value: _is_whole(value) and 0 <= value < MOST_BANDS,
-    "n_scale": lambda value: _is_whole(value) and 0 < value < MOST_BANDS,
-    "n_colors": lambda value: _is_whole(value) and 0 <= value <= MOST_BANDS,
-    "wavelengths": _are_wavelengths,
-    "sensor_bands": lambda value: _is_whole(value) and 0 < value <= MOST_BANDS,
-    "sensor_wavelengths": _are_wavelengths,
-    "value_scale": lambda value: value == 0 or _is_scale(value),
-    "dataset_name": lambda value: isinstance(value, str),
-}
 
 
 def _is_container(value: Any) -> bool:
@@ -454,7 +438,7 @@ def _plainly_named(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _wavelengths(metadata: dict[str, Any], path: Path, n_colors: int) -> np.ndarray | None:
-    """Own weights carry them; released ones, and runs, are known by their data set."""
+    """Return the wavelengths in the metadata, else those of the data set."""
     recorded = metadata.get("wavelengths")
     if isinstance(recorded, list) and len(recorded) == n_colors:
         return np.array(recorded)
@@ -469,18 +453,18 @@ def _sensor(metadata: dict[str, Any]) -> BandList | None:
     return BandList(metadata["sensor_bands"], np.array(centres, dtype=np.float64) if centres else None)
 
 
-def _told(name: str, recorded: int | None, given: int | None, path: Path) -> int | None:
-    """A setting as recorded, else as given, else None; the two must not contradict each other."""
+def _reconcile(name: str, recorded: int | None, given: int | None, path: Path) -> int | None:
+    """Return a setting as recorded, else as given, else None; raise UserError if the two differ."""
     if None not in (recorded, given) and recorded != given:
         raise UserError(f"--{name} {given}: {path} was made with {recorded}; leave the flag out, or give other weights")
     return given if recorded is None else recorded
 
 
-def _recorded(name: str, path: Path, metadata: dict[str, Any] | None, kind: type | None = None) -> Any:
-    """A setting as the metadata, the file's name or the run's config.json have it; None where nothing does.
+def _find_setting(name: str, path: Path, metadata: dict[str, Any] | None, kind: type | None = None) -> Any:
+    """Return a setting from the metadata, the file's name or the run's config.json, or None.
 
     Args:
-        kind: of a setting that only one network has.
+        kind: type of a setting that only one network has.
     """
     metadata = metadata or {}
     named = re.search(r"Ovls=?(\d+)", path.name) if name == "n_ovls" else None
@@ -492,5 +476,5 @@ def _recorded(name: str, path: Path, metadata: dict[str, Any] | None, kind: type
             content = json.loads(beside.read_text(encoding="utf-8"))
             metadata = content if isinstance(content, dict) else {}
     value = metadata.get(name)
-    is_possible = type(value) is kind if kind else RECORDED[name](value)
+    is_possible = type(value) is kind if kind else METADATA[name].is_possible(value)
     return value if is_possible else None

@@ -69,6 +69,7 @@ def super_resolve(
         **{"tile_size": tile_size, "tile_overlap": tile_overlap, "memory_limit": memory_limit},
     }
     config = PredictConfig(**settings)
+    config.check_limits()
     config.check_given()
     raster = formats.from_array(image, _centres(wavelengths, image.shape[2]), nodata)
     remarks: list[str] = []

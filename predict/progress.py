@@ -10,10 +10,26 @@ import numpy as np
 from formats import Output
 from predict.scene import SceneState, SceneUpscaling
 from system.files import atomic_write
+from system.records import Field
 from utils import print_line
 
 # Saving the state takes no more than one part in so many of the time.
 SAVING_SHARE = 20
+# Earlier versions wrote one peak, or none if it is 1.
+STATE = Field(
+    dict,
+    fields={
+        "fingerprint": Field(str),
+        "tile_size": Field(int, 0),
+        "overlap": Field(int, 0),
+        "done": Field(int, 0),
+        "clipped": Field(int, 0),
+        "seams": Field(str),
+        "strips": Field(bool, is_optional=True),
+        "peaks": Field(list, 1, items=Field(float, 0), is_optional=True),
+        "peak": Field(float, 0, is_optional=True),
+    },
+)
 
 
 class Progress:
@@ -96,6 +112,7 @@ class Progress:
         work = self._output.work
         try:
             content = json.loads(self._path.read_text())
+            STATE.check(content)
             if content["fingerprint"] != self._fingerprint:
                 print_line(f"{work}: tiles of another input, other weights or settings; starting from the beginning")
                 return None
@@ -108,6 +125,6 @@ class Progress:
             peaks = np.array(content.get("peaks", [content.get("peak", 1.0)]), dtype=np.float64)
             return SceneState(*plan, peaks, content["done"], content["clipped"], below, right)
         # Incomplete files of any kind.
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             print_line(f"{work}: the kept tiles cannot be read ({error}); starting from the beginning")
             return None

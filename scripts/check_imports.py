@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # Packages of one layer do not import each other.
 LAYERS = (
+    ("hsisr",),
     ("mains",),
     ("demo",),
     ("adapt",),

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The program on a GPU that is had for a short while: bash scripts/gpu.sh STAGE, in the repository's root.
 #   check     tests/test_cuda.py, then benchmarks/training.py; the fastest bf16 way goes to $OUT/choice.json
+#   best      CAVE, the recipe of best_x4.sh (no unlabelled images), one cosine over EPOCHS (8: 9,000 iterations of 64-px
+#             patches); otherwise as train
 #   train     CAVE, the published schedule, with the flags in choice.json; ended after SECONDS_TO_TRAIN with its checkpoint
 #             safe, begun again where it stood; then its weights in fp16, in pieces, its log and config go to $OUT
 #   score     the weights put together again and scored (where the test store is)
@@ -9,12 +11,12 @@
 #   OUT       where results go: small files only                                   (default: runs/gpu/out)
 #   KEEP      where the run goes, kept from call to call                           (default: runs/gpu/keep)
 #   STORES    folder with labelled.h5, unlabelled.h5, rgb.h5 (train), test.h5 (score)     (default: stores/cave)
-#   SECONDS_TO_TRAIN (540), FEATS (256), WIDTHS (256), PATCH (64), PIECE (16, MiB), EPOCHS (10), HOWS, CUDA (1)
+#   SECONDS_TO_TRAIN (best 480, train 540), FEATS (256), WIDTHS (256), PATCH (64), PIECE (16, MiB), EPOCHS (best 8, train 10), HOWS, CUDA (1)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-runs/gpu/out} KEEP=${KEEP:-runs/gpu/keep} STORES=${STORES:-stores/cave}
-SECONDS_TO_TRAIN=${SECONDS_TO_TRAIN:-540} FEATS=${FEATS:-256} WIDTHS=${WIDTHS:-256} PATCH=${PATCH:-64} PIECE=${PIECE:-16}
-EPOCHS=${EPOCHS:-10} HOWS=${HOWS:-plain,fp32,tf32,bf16,bf16+deterministic,bf16+compile} CUDA=${CUDA:-1}
+FEATS=${FEATS:-256} WIDTHS=${WIDTHS:-256} PATCH=${PATCH:-64} PIECE=${PIECE:-16}
+HOWS=${HOWS:-plain,fp32,tf32,bf16,bf16+deterministic,bf16+compile} CUDA=${CUDA:-1}
 export PYTHONUNBUFFERED=1
 mkdir -p "$OUT" "$KEEP"
 
@@ -43,17 +45,29 @@ END
     cp "$OUT/choice.json" "$KEEP/choice.json"
 }
 
+best() {
+    SECONDS_TO_TRAIN=${SECONDS_TO_TRAIN:-480} EPOCHS=${EPOCHS:-8}
+    run_training --theta_rgb 2 --loss relative --global_residual 1 --init identity --schedule cosine \
+        --warmup_iterations 50 --ema_decay 0.999 --clip_gradient 0.05 --learning_rate 1e-3 "$@"
+}
+
 train() {
-    local flags=(--precision bf16) status=0 run
-    [ ! -f "$KEEP/choice.json" ] || mapfile -t flags < <("$PYTHON" -c \
+    SECONDS_TO_TRAIN=${SECONDS_TO_TRAIN:-540} EPOCHS=${EPOCHS:-10}
+    run_training --theta_rgb 3 --UseUnlabelConsistency 1 --theta_unlabel 3 \
+        --train_dir_msunlabel "$STORES/unlabelled.h5" "$@"
+}
+
+# run_training FLAGS ...: labelled, mixed and RGB mini-batches of CAVE, until the end or SECONDS_TO_TRAIN.
+run_training() {
+    local how=(--precision bf16) status=0 run
+    [ ! -f "$KEEP/choice.json" ] || mapfile -t how < <("$PYTHON" -c \
         'import json, sys; print(*json.load(open(sys.argv[1]))["flags"], sep="\n")' "$KEEP/choice.json")
     timeout --signal TERM --kill-after 60 "$SECONDS_TO_TRAIN" "$PYTHON" mains.py train --dataset_name Cave --n_scale 4 \
         --n_feats "$FEATS" --epochs "$EPOCHS" --patch_size "$PATCH" --patch_stride $((PATCH / 2)) --cuda "$CUDA" \
-        --train_dir_mslabel "$STORES/labelled.h5" --train_dir_msunlabel "$STORES/unlabelled.h5" \
-        --train_dir_rgb "$STORES/rgb.h5" --UseRGB 1 --theta_rgb 3 --UseLabeledSpectralMixUp 1 \
-        --theta_LabeledSpectralMixUp 1 --UseUnlabelConsistency 1 --theta_unlabel 3 \
-        --save_dir "$KEEP/run" --checkpoint_minutes "${CHECKPOINT_MINUTES:-2}" --resume last "${flags[@]}" \
-        "$@" 2>&1 | tr '\r' '\n' | tee -a "$KEEP/train.log" | tail -5 || status=${PIPESTATUS[0]}
+        --train_dir_mslabel "$STORES/labelled.h5" --train_dir_rgb "$STORES/rgb.h5" --UseRGB 1 \
+        --UseLabeledSpectralMixUp 1 --theta_LabeledSpectralMixUp 1 --save_dir "$KEEP/run" \
+        --checkpoint_minutes "${CHECKPOINT_MINUTES:-2}" --resume last "${how[@]}" "$@" 2>&1 |
+        tr '\r' '\n' | tee -a "$KEEP/train.log" | tail -5 || status=${PIPESTATUS[0]}
     run=$(dirname "$(ls "$KEEP"/run/*/last.pth)")
     # What is scored and saved of an unfinished run is the state of its last checkpoint.
     "$PYTHON" scripts/pieces.py split "$(ls "$run"/*_epoch_*.pth 2>/dev/null || echo "$run/last.pth")" "$OUT" \
@@ -74,6 +88,6 @@ score() {
 }
 
 case ${1:-} in
-check | train | score) "$@" ;;
+best | check | train | score) "$@" ;;
 *) sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

@@ -74,6 +74,10 @@ class Interrupted(Exception):
         self.exit_code = 128 + signal_number
 
 
+class PeerLostError(Exception):
+    """Another process of the run has ended; what is on disk is from before."""
+
+
 class Terminated(KeyboardInterrupt):
     """The program was told to end by SIGTERM."""
 

@@ -1,6 +1,5 @@
-"""Line charts as SVG text, small enough to stand in a page by the dozen."""
+"""Geometry of line charts; templates/chart.svg draws them."""
 
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from pictures import spectral_runs
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 70, 12, 30, 46
-# Told apart by colour and, after these are used up, by dashes too.
+# Lines differ in colour and, after these are used up, in dashes too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e6a700", "#56b4e9", "#8b4513", "#6a3d9a")
 DASHES = ("", "7 3", "2 3")
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a line is drawn: colour, SVG dash pattern, width in px."""
+    """Colour, SVG dash pattern and width in px of a line."""
 
     colour: str
     dash: str = ""
@@ -35,13 +34,35 @@ class Line:
     y: np.ndarray
 
 
-def style_of(k: int) -> Style:
-    """The k-th of a row of styles that can be told apart."""
+@dataclass(frozen=True)
+class Chart:
+    """A chart in px: ticks as [(position, word)], paths as [(line, SVG path data)]."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    paths: list[tuple[Line, str]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Charts over one legend, {name: Style}, and a caption."""
+
+    charts: Sequence[Chart]
+    styles: Mapping[str, Style]
+    caption: str
+    title: str = ""
+
+
+def numbered_style(k: int) -> Style:
+    """Return the k-th of a series of distinguishable styles."""
     return Style(COLOURS[k % len(COLOURS)], DASHES[k // len(COLOURS) % len(DASHES)])
 
 
-def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, logarithmic: bool = False) -> str:
-    """A chart with a title, both axes with their units, and no legend (see `legend`): SVG text."""
+def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, logarithmic: bool = False) -> Chart:
+    """Return a Chart whose axes span all lines; y axis logarithmic on request if y spans more than a factor of 2."""
     lines = [line for line in lines if len(line.x)]
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([line.y for line in lines])
@@ -52,53 +73,38 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, lo
     logarithmic = bool(logarithmic and y.max() > 2 * y.min())
     x_axis = _Axis(float(x.min()), float(x.max()), LEFT, WIDTH - RIGHT, 6, whole=not np.any(x % 1))
     y_axis = _Axis(float(y.min()), float(y.max()), HEIGHT - BOTTOM, TOP, 5, logarithmic, 0.04)
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">',
-        f'<text class="title" x="{LEFT}" y="17">{html.escape(title)}</text>',
-        *_grid(x_axis, y_axis),
-        *_axes(x_label, y_label),
-        *(_drawn(line, x_axis, y_axis) for line in lines),
-        "</svg>",
-    ]
-    return "\n".join(parts)
+    paths = [(line, _path(line, x_axis, y_axis)) for line in lines]
+    return Chart(title, x_label, y_label, list(x_axis.ticks()), list(y_axis.ticks()), paths)
 
 
-def legend(styles: Mapping[str, Style]) -> str:
-    """Names with a piece of their line, {name: Style}, as HTML that stands below charts."""
-    entries = [
-        f'<li><svg class="key" viewBox="0 0 28 10" aria-hidden="true"><path {_stroke(style)} d="M1 5H27"/></svg>'
-        f"{html.escape(name)}</li>"
-        for name, style in styles.items()
-    ]
-    return f'<ul class="legend">{"".join(entries)}</ul>'
-
-
+@dataclass
 class _Axis:
-    """Maps values from low to high onto pixels from start to end; about so many ticks, whole numbers if asked."""
+    """Maps values from low to high to pixels from start to end, with about so many ticks."""
 
-    def __init__(
-        self,
-        low: float,
-        high: float,
-        start: float,
-        end: float,
-        about: int,
-        logarithmic: bool = False,
-        margin: float = 0.0,
-        whole: bool = False,
-    ) -> None:
-        self.start, self.end, self.about, self.logarithmic, self.whole = start, end, about, logarithmic, whole
-        low, high = (math.log10(low), math.log10(high)) if logarithmic else (low, high)
-        room = (high - low) * margin or (0 if high > low else max(abs(high) * 0.05, 0.05))
-        self.low, self.high = low - room, high + room
+    low: float
+    high: float
+    start: float
+    end: float
+    about: int
+    logarithmic: bool = False
+    margin: float = 0.0
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if self.logarithmic:
+            self.low, self.high = math.log10(self.low), math.log10(self.high)
+        length = self.high - self.low
+        free = length * self.margin or (0 if length > 0 else max(abs(self.high) * 0.05, 0.05))
+        self.low, self.high = self.low - free, self.high + free
 
     def __call__(self, value: float) -> float:
-        value = np.log10(value) if self.logarithmic else value
+        value = math.log10(value) if self.logarithmic else value
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def ticks(self) -> list[tuple[float, str]]:
-        """(value, word) of each tick: round numbers; on a logarithmic axis 1, 2 and 5 times powers of ten."""
-        return self._logarithmic_ticks() if self.logarithmic else self._even_ticks()
+    def ticks(self) -> Iterator[tuple[float, str]]:
+        """Yield (position, word) of round numbers; on a logarithmic axis of 1, 2 and 5 times powers of ten."""
+        for value, word in self._logarithmic_ticks() if self.logarithmic else self._even_ticks():
+            yield round(self(value), 1), word
 
     def _logarithmic_ticks(self) -> list[tuple[float, str]]:
         decades = self.high - self.low
@@ -119,28 +125,8 @@ class _Axis:
         return [(n * step, f"{n * step:.{digits}f}") for n in numbers]
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis) -> Iterator[str]:
-    """A line and a word at each tick."""
-    for value, word in y_axis.ticks():
-        at = y_axis(value)
-        yield f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
-        yield f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{word}</text>'
-    for value, word in x_axis.ticks():
-        at = x_axis(value)
-        yield f'<path class="grid" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
-        yield f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{word}</text>'
-
-
-def _axes(x_label: str, y_label: str) -> Iterator[str]:
-    """Both axes with their labels."""
-    x, y = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
-    yield f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>'
-    yield f'<text x="{x}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x_label)}</text>'
-    yield f'<text transform="translate(13 {y}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text>'
-
-
-def _drawn(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
-    """A line as an SVG path with its name as tooltip; a lone point as a dot."""
+def _path(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
+    """Return SVG path data of a line; a lone point appears twice, so that round caps draw it as a dot."""
     pieces: list[list[str]] = []
     for run in spectral_runs(line.x):
         pieces.append([])
@@ -149,11 +135,4 @@ def _drawn(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
                 pieces[-1].append(f"{x_axis(x):.1f} {y_axis(y):.1f}")
             else:
                 pieces.append([])
-    # A round cap makes a lone point visible.
-    path = "".join(f"M{'L'.join(p if len(p) > 1 else p * 2)}" for p in pieces if p)
-    return f'<path {_stroke(line.style)} d="{path}"><title>{html.escape(line.name)}</title></path>'
-
-
-def _stroke(style: Style) -> str:
-    dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
-    return f'class="line" stroke="{style.colour}" stroke-width="{style.width}"{dash}'
+    return "".join(f"M{'L'.join(p if len(p) > 1 else p * 2)}" for p in pieces if p)

@@ -1,61 +1,65 @@
-"""What rows are called: the method, with the traits that tell it from others; and their order."""
+"""Labels of rows: the method with the traits that distinguish it; and the order of rows."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluation import published
 from objectives import OBJECTIVES
-from tables.rows import Result, Row
+from tables.report import Result, Row
 
 Item = TypeVar("Item")
-# Names of test scenes, sorted.
-Scenes = tuple[str, ...]
-# Scenes named in a row's label.
+# Scenes named in a label.
 MOST_NAMED = 3
 
 
-def telling_traits(results: Iterable[Result]) -> list[str]:
-    """Names of the traits that tell results of one method apart, under one protocol at least."""
-    results = list(results)
-    names = dict.fromkeys(name for r in results for name in r.traits)
-    by_protocol = [same for _, same in grouped(results, lambda r: r.protocol)]
+def label_results(results: Sequence[Result]) -> dict[Path, str]:
+    """Return {path of a results file: label of its row}; a row has the same label under both protocols."""
+    scene_sets = _describe_scene_sets(results)
+    labels = {}
+    for _, same in group_by(results, lambda r: (r.dataset, r.found.n_scale, r.method)):
+        names = _distinguishing_traits(same)
+        for result in same:
+            traits = [(name, result.traits[name]) for name in names if result.traits.get(name) not in (None, "")]
+            known = {"test scenes": scene_sets.get(result.traits["test scenes"])}
+            suffix = ", ".join(known.get(name) or describe_trait(name, value) for name, value in traits)
+            labels[result.path] = f"{result.method} ({suffix})" if suffix else result.method
+    return labels
 
-    def tells(name: str) -> bool:
+
+def _distinguishing_traits(results: Sequence[Result]) -> list[str]:
+    """Return the names of the traits in which results of one method differ under one protocol at least."""
+    names = dict.fromkeys(name for r in results for name in r.traits)
+    by_protocol = [same for _, same in group_by(results, lambda r: r.found.protocol)]
+
+    def distinguishes(name: str) -> bool:
         return any(len({str(r.traits.get(name)) for r in same}) > 1 for same in by_protocol)
 
-    # Weights are named wherever they are not simply those of a finished run.
-    return [name for name in names if name == "weights" or tells(name)]
+    # Weights are named unless they are the final ones of a finished run.
+    return [name for name in names if name == "weights" or distinguishes(name)]
 
 
-def words_of_scenes(results: Iterable[Result]) -> dict[Scenes, str]:
-    """What tells sets of test scenes apart that have as many scenes: the first of those that not all of them have."""
-    words: dict[Scenes, str] = {}
-    for _, same in grouped(results, lambda r: (r.dataset, r.scale, len(r.scenes))):
+def _describe_scene_sets(results: Iterable[Result]) -> dict[tuple[str, ...], str]:
+    """Return {scenes: words} for sets of equally many test scenes: the first scenes that are not in all sets."""
+    words: dict[tuple[str, ...], str] = {}
+    for _, same in group_by(results, lambda r: (r.dataset, r.found.n_scale, len(r.found.scenes))):
         sets = sorted({r.traits["test scenes"] for r in same})
         common = set.intersection(*map(set, sets))
         for most in (MOST_NAMED, len(sets[0])):
-            named = {scenes: _named([name for name in scenes if name not in common], most) for scenes in sets}
+            named = {scenes: _shorten([name for name in scenes if name not in common], most) for scenes in sets}
             if len(set(named.values())) == len(sets):
                 break
         words |= {scenes: f"{len(scenes)} test scenes with {named[scenes]}" for scenes in sets if named[scenes]}
     return words
 
 
-def _named(names: Sequence[str], most: int) -> str:
+def _shorten(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def label(result: Result, telling: Sequence[str], told_apart: Mapping[Scenes, str]) -> str:
-    """The method with the traits that tell it from others; `told_apart` as `words_of_scenes` gives it."""
-    known = [(name, result.traits.get(name)) for name in telling]
-    words = {"test scenes": told_apart.get(result.traits["test scenes"])}
-    suffix = ", ".join(words.get(name) or phrase(name, value) for name, value in known if value not in (None, ""))
-    return f"{result.method} ({suffix})" if suffix else result.method
-
-
-def phrase(name: str, value: Any) -> str:
-    """A trait in words."""
+def describe_trait(name: str, value: Any) -> str:
+    """Return a trait in words."""
     if name == "test scenes":
         return f"{len(value)} test scenes"
     if name == "iterations" or name.endswith(" patches"):
@@ -63,8 +67,8 @@ def phrase(name: str, value: Any) -> str:
     return f"{name} {int(value) if isinstance(value, bool) else value}"
 
 
-def place(row: Row) -> tuple[Any, ...]:
-    """A key that sorts the rows of a table: by network, then by the number and order of its components."""
+def sort_key(row: Row) -> tuple[Any, ...]:
+    """Return a key that sorts the rows of a table by network, then by the number and order of its components."""
     network, *components = row.method.split(" + ")
     order = [o.label for o in sorted(OBJECTIVES.values(), key=lambda o: o.rank)]
     networks = published.NETWORKS
@@ -72,7 +76,7 @@ def place(row: Row) -> tuple[Any, ...]:
     return known, network, len(components), [order.index(c) for c in components], row.label
 
 
-def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> list[tuple[Any, list[Item]]]:
-    """[(key, items of that key)], sorted by the key's text."""
+def group_by(items: Iterable[Item], key: Callable[[Item], Any]) -> list[tuple[Any, list[Item]]]:
+    """Return [(key, items of that key)], sorted by the key's text."""
     ordered = sorted(items, key=lambda item: str(key(item)))
     return [(k, list(group)) for k, group in itertools.groupby(ordered, key)]

@@ -1,154 +1,212 @@
-"""A Report as one page that needs no network: tables, crops, spectra, curves."""
+"""A Report as one page without external resources: computes its figures and pictures, templates/ lay them out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import base64
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+import pictures
 from metrics import METRICS
-from tables import charts, words
-from tables.charts import Style
-from tables.crops import BICUBIC, crops_of
-from tables.curves import curves_of, runs_by_data
-from tables.html import (
-    REDUCED_MARK,
-    embedded,
-    escaped,
-    figure,
-    line,
-    lines_of,
-    listed,
-    reduced_words,
-    small,
-    spectral_axis,
-)
-from tables.html import table as html_table
-from tables.rows import Report, Row, Table
+from objectives import OBJECTIVES
+from tables import charts, reduced
+from tables.charts import Chart, Figure, Line, Style, line_chart
+from tables.report import Crop, Curves, Report, Table
+from tables.texts import make_environment
 
-# Reports of own scenes that are shown; each takes about half a megabyte of the page.
-OWN_SCENES = 12
+HIGH_RES = Style("#111111", "", 2.2)
+BICUBIC = Style("#767676", "6 4", 1.8)
+# Metrics of validation.csv that are drawn.
+VALIDATED = ("MPSNR", "SAM", "ERGAS")
+# Pixels of a crop whose spectra are drawn: their number, distance from each other and from the border in HR pixels.
+PIXELS, APART, BORDER = 3, 16, 6
+LETTERS = "ABC"
+
+Styles = Mapping[str, Style]
 
 
-def page(report: Report) -> str:
-    """The whole page as HTML text; what it cannot read of crops is added to the report's notes."""
-    sections = list(_sections(report))
-    links = [f'<a href="#{anchor}">{escaped(title)}</a>' for anchor, title, _ in sections if anchor]
-    shown = [f'<section id="{anchor}">{text}</section>' if anchor else text for anchor, _, text in sections]
-    name = escaped(report.folder.absolute().name)
+def render_page(report: Report) -> str:
+    """Return the page as HTML."""
+    styles = _assign_styles(report)
+    sections = [
+        (table, draw_bands(table, styles), [CropFigure(crop, table, styles) for crop in table.crops])
+        for table in report.tables
+    ]
+    trainings = [(title, draw_training(title, curves, styles)) for title, curves in report.trainings.items()]
     css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Results below {name}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{css}</style>\n</head>\n'
-        f"<body>\n<header><h1>Results below {name}</h1><p>{_summary(report)}</p><nav>{' '.join(links)}</nav></header>\n"
-        f"<main>{''.join(shown)}</main>\n</body>\n</html>\n"
+    return HTML.get_template("index.html").render(
+        report=report,
+        sections=sections,
+        trainings=[(title, figure) for title, figure in trainings if figure.charts],
+        summary=reduced.summarize([row.reasons for row in report.rows]),
+        css=Markup(css),
     )
 
 
-def _sections(report: Report) -> Iterator[tuple[str, str, str]]:
-    """(anchor, title, HTML) of what the page links to; ("", "", HTML) of the rest."""
-    styles = _styles(report)
-    for k, table in enumerate(report.tables):
-        yield f"t{k}", table.title, _table_section(table) + _bands(table, styles) + crops_of(table, styles, report)
-    for k, (title, runs) in enumerate(runs_by_data(report).items()):
-        if curves := curves_of(title, runs, styles):
-            yield f"c{k}", f"Training, {title}", curves
-    if report.shows_theta_rgb:
-        title, head, numbers = words.theta_rgb_lines()
-        yield "", "", f"<section>{_published(title, ['theta_rgb', *head], {'RMSE': numbers})}</section>"
-    if report.own_scenes:
-        yield "own", "Own scenes", _own_scenes(report)
-    for title, items in words.asides(report):
-        yield "", "", f"<section><h2>{escaped(title)}</h2>{listed(map(escaped, items))}</section>"
-
-
-def _summary(report: Report) -> str:
-    rows = [row for table in report.tables for row in table.rows]
-    if not rows:
-        return "No results of train or test."
-    reduced = sum(row.is_reduced for row in rows)
-    told = [f"{len(rows)} rows in {len(report.tables)} table{'s' if len(report.tables) > 1 else ''}."]
-    if reduced:
-        told.append(
-            f"<strong>{'All' if reduced == len(rows) else reduced} of them {'are' if reduced > 1 else 'is'} "
-            "<span class=mark>reduced</span></strong>: they differ from the published experiment in what is listed "
-            "below each table, and are not comparable with its numbers."
-        )
-    return f"{' '.join(told)} {escaped(words.SPREAD)}"
-
-
-def _styles(report: Report) -> dict[str, Style]:
-    """{label: Style} of every row on the page, the same wherever it appears."""
-    labels = dict.fromkeys(row.label for table in report.tables for row in table.rows)
-    others = [label for label in labels if not label.startswith("Bicubic")]
-    return dict.fromkeys(labels, BICUBIC) | {label: charts.style_of(k) for k, label in enumerate(others)}
-
-
-def _table_section(table: Table) -> str:
-    rows = {m: table.best(m) for m in table.metrics}
-    best = {m: METRICS[m].text(row.mean(m)) for m, row in rows.items() if row}
-    lines = []
-    for kind, row, cells in words.lines_of(table):
-        if kind == "ours":
-            lines.append(_own_line(table, row, cells, best))
-        else:
-            shown = [*map(escaped, cells), *[""] * len(words.FACTS)]
-            lines.append(line(escaped(words.name_in(kind, table, row)), shown, kind))
-    bold = " Bold: the best of the column." if best else ""
-    why = [f"<b>{escaped(who)}</b>: {escaped(', '.join(reasons))}" for who, reasons in table.reasons()]
-    published = "".join(
-        _published(theirs.source, ["Method", *words.headings(theirs.columns)], rows)
-        for theirs, rows in table.not_comparable()
-    )
-    return (
-        f"<h2>{escaped(table.title)}</h2><p>Protocol: {escaped(words.protocol_in_words(table))}.{bold}</p>"
-        + html_table(["Method", *words.headings(table.metrics), *words.FACTS], lines)
-        + (f'<div class="reasons"><h3>{escaped(words.REDUCED)}</h3>{listed(why)}</div>' if why else "")
-        + published
-    )
-
-
-def _own_line(table: Table, row: Row, cells: Sequence[str], best: Mapping[str, str]) -> str:
-    """A line of ours, what is best of its column in bold."""
-    shown = []
-    for metric, cell in zip(table.metrics, cells, strict=True):
-        is_best = best.get(metric) == METRICS[metric].text(row.mean(metric))
-        shown.append(f"<b>{small(cell)}</b>" if is_best else small(cell))
-    name = escaped(row.label) + (REDUCED_MARK if row.is_reduced else "")
-    return line(name, [*shown, *map(small, words.facts_of(row))], "ours")
-
-
-def _published(source: str, head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    lines = [line(escaped(name), map(escaped, numbers)) for name, numbers in rows.items()]
-    title = f"{escaped(words.PUBLISHED_APART)}: {escaped(source)}"
-    return f"<details open><summary>{title}</summary>{html_table(head, lines)}</details>"
-
-
-def _bands(table: Table, styles: Mapping[str, Style]) -> str:
-    """PSNR over the bands of all rows, and what each gains on bicubic."""
+def draw_bands(table: Table, styles: Styles) -> Figure | None:
+    """Return the PSNR of all rows by band and their gain over bicubic; None if it is not recorded."""
     recorded = {row.label: psnr for row in table.rows if (psnr := row.band_psnr()) is not None}
     if not recorded:
-        return ""
+        return None
     count = len(next(iter(recorded.values())))
     curves = {label: psnr for label, psnr in recorded.items() if len(psnr) == count}
-    x, x_label = spectral_axis(next((r.wavelengths for row in table.rows for r in row.results), None), count)
-    drawn = [charts.line_chart("PSNR by band", lines_of(curves, x, styles), x_label, "PSNR (dB)")]
+    wavelengths = next((r.found.wavelengths for row in table.rows for r in row.results), None)
+    x, x_label = _spectral_axis(wavelengths, count)
+    drawn = [line_chart("PSNR by band", _lines(curves, x, styles), x_label, "PSNR (dB)")]
     if "Bicubic" in curves and len(curves) > 1:
         gains = {label: psnr - curves["Bicubic"] for label, psnr in curves.items()}
-        drawn.append(charts.line_chart("Gain on bicubic by band", lines_of(gains, x, styles), x_label, "gain (dB)"))
-    about = f"{escaped(table.title)}{reduced_words(table.rows)}"
-    caption = f"Each band’s PSNR, mean over the test scenes and seeds. {about}."
-    return figure(drawn, {label: styles[label] for label in curves}, "Bands", caption)
+        drawn.append(line_chart("Gain on bicubic by band", _lines(gains, x, styles), x_label, "gain (dB)"))
+    about = f"{table.title}{reduced.describe_in_caption(table.reasons)}"
+    caption = f"PSNR of each band, mean over the test scenes and seeds. {about}."
+    return Figure(drawn, {label: styles[label] for label in curves}, caption, "Bands")
 
 
-def _own_scenes(report: Report) -> str:
-    """The pictures that `predict --report 1` has drawn, the first of many."""
-    figures = [
-        f"<figure><h3>{escaped(scene.title)}</h3><div class='scroll'>"
-        f"{embedded(scene.path.read_bytes(), f'report of {scene.title}', 'report')}</div><figcaption>"
-        f"{escaped(report.below(scene.path))}: {escaped(scene.description)}.</figcaption></figure>"
-        for scene in report.own_scenes[:OWN_SCENES]
-    ]
-    rest = [escaped(item) for _, items in words.own_scenes(report) for item in items[OWN_SCENES:]]
-    told = f"<p>Not shown, to keep the page small:</p>{listed(rest)}" if rest else ""
-    return (
-        "<h2>Own scenes</h2><p>Made larger by <code>predict</code>; there is no ground truth to score "
-        f"them by.</p>{''.join(figures)}{told}"
+def draw_training(title: str, curves: Sequence[Curves], styles: Styles) -> Figure:
+    """Return charts of the losses and validation metrics of runs; without charts if nothing is recorded."""
+    drawn: list[Chart] = []
+
+    def add_chart(title: str, file: str, x: str, y: str, y_label: str, logarithmic: bool = False) -> None:
+        recorded = [(c.row.label, getattr(c, file)) for c in curves]
+        recorded = [(label, columns) for label, columns in recorded if np.isfinite(columns.get(y, np.nan)).any()]
+        if recorded:
+            lines = [Line(label, styles[label], columns[x], columns[y]) for label, columns in recorded]
+            drawn.append(line_chart(title, lines, x, y_label, logarithmic))
+
+    for objective in OBJECTIVES.values():
+        add_chart(objective.title, "log", "iteration", objective.name, "loss", logarithmic=True)
+    for metric in VALIDATED:
+        add_chart(f"Validation {metric}", "validation", "epoch", metric, METRICS[metric].heading)
+    reasons = {c.row.label: c.row.reasons for c in curves}
+    caption = (
+        f"{title}: mean losses between rows of log.csv and, with validation scenes, their metrics after each "
+        "epoch (validation.csv). One line for each run; seeds of a method share its colour"
+        f"{reduced.describe_in_caption(reasons)}."
     )
+    return Figure(drawn, {label: styles[label] for label in reasons}, caption)
+
+
+class CropFigure:
+    """Pictures, errors and spectra of a crop: all pictures on one scale, all errors on another.
+
+    Attributes:
+        cubes: {label: C x H x W} of bicubic and of every other row.
+        rows: {label: row} of these, without bicubic.
+        pixels: [(letter, row, column)] of the pixels whose spectra are drawn.
+        full_scale: the error at the end of the colour scale.
+        about: the end of captions.
+    """
+
+    def __init__(self, crop: Crop, table: Table, styles: Styles) -> None:
+        self.crop = crop
+        self.rows = {row.label: row for row in crop.outputs if not row.is_bicubic}
+        self.cubes = {"Bicubic": crop.lms, **{label: crop.outputs[row] for label, row in self.rows.items()}}
+        self.white = pictures.white_level(_to_image(crop.gt), crop.bands)
+        self.full_scale = max(float(np.percentile(_error(crop.lms, crop.gt), 99)), 1e-6)
+        reasons = {row.label: row.reasons for row in crop.outputs}
+        self.about = f"{crop.scene}, {table.title}{reduced.describe_in_caption(reasons)}"
+        best = max(self.rows, key=lambda label: self.rows[label].mean("MPSNR"), default=None)
+        chosen = f"where bicubic and {best} (the best MPSNR) differ most" if best else "where bicubic errs most"
+        pixels = find_differing_pixels(crop.lms, self.cubes[best] if best else crop.gt)
+        self.pixels = [(letter, *pixel) for letter, pixel in zip(LETTERS, pixels, strict=False)]
+        caption = f"Spectra of the pixels marked on “HR truth”, {chosen}. {self.about}."
+        self.spectra = self._draw_spectra(styles, caption)
+
+    def picture(self, cube: np.ndarray) -> str:
+        """Return a cube in false colour as a data URI."""
+        return encode_picture(pictures.false_colour(_to_image(cube), self.crop.bands, self.white))
+
+    def errors(self, cube: np.ndarray) -> str:
+        """Return the errors of a cube in colour as a data URI."""
+        return encode_picture(pictures.colour_errors(_error(cube, self.crop.gt), self.full_scale))
+
+    def rmse(self, cube: np.ndarray) -> float:
+        """Return the root mean squared error of a cube."""
+        return float(np.sqrt(np.mean(_error(cube, self.crop.gt) ** 2)))
+
+    def colours(self) -> list[tuple[float, list[int]]]:
+        """Return the colour scale of the errors, [(part of the full scale, [red, green, blue])]."""
+        levels = np.linspace(0, 1, 9)
+        return list(zip(levels.tolist(), pictures.colour_errors(levels[None], 1)[0].tolist(), strict=True))
+
+    def band_names(self) -> list[str]:
+        """Return the bands shown as red, green and blue in words."""
+        waves = self.crop.wavelengths
+        return [f"band {b + 1}" if waves is None else f"{waves[b]:g} nm" for b in self.crop.bands]
+
+    def _draw_spectra(self, styles: Styles, caption: str) -> Figure:
+        row, column = self.crop.corner
+        x, x_label = _spectral_axis(self.crop.wavelengths, len(self.crop.gt))
+        shown = {"HR truth": HIGH_RES, "Bicubic": BICUBIC, **{label: styles[label] for label in self.rows}}
+        # Later lines are drawn over earlier ones.
+        cubes = {**self.cubes, "HR truth": self.crop.gt}
+        drawn = [
+            line_chart(
+                f"Pixel {letter}: row {row + i}, column {column + j}",
+                _lines({label: cube[:, i, j] for label, cube in cubes.items()}, x, shown),
+                x_label,
+                "value (0..1)",
+            )
+            for letter, i, j in self.pixels
+        ]
+        return Figure(drawn, shown, caption, f"{self.crop.scene}: spectra")
+
+
+def find_differing_pixels(cube: np.ndarray, other: np.ndarray) -> list[tuple[int, int]]:
+    """Return (row, column) of the pixels where two C x H x W cubes differ most, apart from each other."""
+    difference = _error(cube, other)
+    height, width = difference.shape
+    border = min(BORDER, height // 4, width // 4)
+    difference[:border] = difference[height - border :] = -1
+    difference[:, :border] = difference[:, width - border :] = -1
+    rows, columns = np.mgrid[:height, :width]
+    pixels: list[tuple[int, int]] = []
+    while len(pixels) < PIXELS:
+        i, j = np.unravel_index(difference.argmax(), difference.shape)
+        if difference[i, j] < 0:
+            break
+        pixels.append((int(i), int(j)))
+        difference[(rows - i) ** 2 + (columns - j) ** 2 < APART**2] = -1
+    return pixels
+
+
+def encode_picture(picture: np.ndarray | bytes) -> str:
+    """Return an H x W x 3 uint8 array or the content of a PNG file as a data URI."""
+    if isinstance(picture, np.ndarray):
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, format="PNG", optimize=True)
+        picture = content.getvalue()
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+
+
+def _assign_styles(report: Report) -> dict[str, Style]:
+    """Return {label: Style} of every row, the same for all figures."""
+    labels = dict.fromkeys(row.label for row in report.rows)
+    rest = [label for label in labels if not label.startswith("Bicubic")]
+    return dict.fromkeys(labels, BICUBIC) | {label: charts.numbered_style(k) for k, label in enumerate(rest)}
+
+
+def _lines(curves: Mapping[str, np.ndarray], x: np.ndarray, styles: Styles) -> list[Line]:
+    return [Line(label, styles[label], x, y) for label, y in curves.items()]
+
+
+def _spectral_axis(wavelengths: Sequence[float] | np.ndarray | None, count: int) -> tuple[np.ndarray, str]:
+    """Return (x, label) of the bands: wavelengths if they are known, else numbers from 1."""
+    if wavelengths is not None and len(wavelengths) == count:
+        return np.asarray(wavelengths), "wavelength (nm)"
+    return np.arange(1, count + 1), "band"
+
+
+def _error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return pictures.error_map(_to_image(a), _to_image(b))
+
+
+def _to_image(cube: np.ndarray) -> np.ndarray:
+    """C x H x W -> H x W x C."""
+    return cube.transpose(1, 2, 0)
+
+
+HTML = make_environment()
+HTML.globals |= {"charts": charts, "encode_picture": encode_picture}

@@ -1,65 +1,76 @@
-"""The run that a results file is of: found beside it, beside its weights, or with the weights of the program."""
+"""The run that a results file belongs to: its config.json, settings, weights and logs."""
 
 import contextlib
+import csv
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import TrainConfig, affecting
+import numpy as np
+
+from config import TestConfig, TrainConfig, affecting
 from evaluation import results
 from evaluation.results import SceneResults
-from facts import PROTOCOLS
+from facts import AUGMENTATIONS, PROTOCOLS
+from metrics import METRICS
+from models import registry
 from models.registry import PRETRAINED
-from tables.differences import iterations_an_epoch
+from objectives import OBJECTIVES
+from training.run_directory import BEST, CONFIG, PREVIOUS
 from utils import as_utf8
+
+# Weights in a run's directory other than its last ones.
+EARLIER_WEIGHTS = {BEST: "of the best validation", PREVIOUS: "of the checkpoint before the last"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training, as far as it is recorded.
+    """A training run, as far as it is recorded.
 
     Attributes:
         config: the content of its config.json.
-        folder: with its log.csv and results.json; None of weights that come with the program.
+        folder: the directory with its log.csv and results.json; None for bundled and adapted weights.
     """
 
     config: Mapping[str, Any]
     folder: Path | None
 
-    def partial(self, weights: str | None) -> str | None:
-        """What weights of it are of, where they are from before its end; else None."""
-        if not weights or self.folder is None:
+    def describe_weights(self, weights: str | None) -> str | None:
+        """Return the state of the run that weights are from; None for the final weights of a finished run."""
+        if not weights:
             return None
-        last = math.ceil(self.config.get("iterations", 0) / (iterations_an_epoch(self.config) or 1))
-        named = re.search(r"_epoch_(\d+)_", Path(weights).name)
-        if named and int(named[1]) < last:
-            return f"of epoch {named[1]} of {last}"
-        if not named and not is_finished(self.folder):
-            return "of an unfinished run"
-        return None
+        words = []
+        last = math.ceil(self.config.get("iterations", 0) / (iterations_per_epoch(self.config) or 1))
+        epoch = re.search(r"_epoch_(\d+)_", Path(weights).name)
+        if self.folder is not None and epoch and int(epoch[1]) < last:
+            words.append(f"of epoch {epoch[1]} of {last}")
+        if self.folder is not None and not epoch and not is_finished(self.folder):
+            words.append("of an unfinished run")
+        words.append(EARLIER_WEIGHTS.get(Path(weights).name, ""))
+        return ", ".join(filter(None, words)) or None
 
     def own_results(self) -> SceneResults | None:
-        """What its own test has found; None where it has no readable results."""
+        """Return the results of the run's own test; None if they are absent or not readable."""
         if self.folder is not None:
             with contextlib.suppress(OSError, ValueError):
                 return results.read(self.folder / "results.json")
         return None
 
     def protocol(self) -> str:
-        """The protocol that its scenes were read under: as asked, else that of its own test, else unknown ("")."""
-        asked = self.config.get("protocol")
-        own = None if asked else self.own_results()
-        return own.protocol if own else asked or ""
+        """Return the protocol of the training scenes: as configured, else that of the run's own test, else ""."""
+        configured = self.config.get("protocol")
+        own = None if configured else self.own_results()
+        return own.protocol if own else configured or ""
 
     def seconds(self, found: SceneResults) -> float | None:
-        """Spent on training, as results of it tell, or those of its own test; None where it is not known.
+        """Return the training time in seconds, from results of the run or its own test; None if not recorded.
 
         Raises:
-            ValueError: for what is no time.
+            ValueError: for a value that is not a time.
         """
         own = found if "training_seconds" in found.config else self.own_results()
         seconds = own.config.get("training_seconds") if own else None
@@ -68,19 +79,19 @@ class Run:
         return seconds
 
 
-def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
-    """The run that a results file is of; None where nothing tells.
+def find_run(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
+    """Return the run that a results file belongs to; None if it is not recorded.
 
     Args:
         path: of the results file.
         found: its content.
-        runs_dir: where runs are that were moved since they were tested: found by the names of weights and folder.
+        runs_dir: searched, by the names of weights and directory, for runs that were moved after their test.
 
     Raises:
-        OSError, ValueError: for a config.json that cannot be read, or holds what no run has.
+        OSError, ValueError: for a config.json that cannot be read or has invalid values.
     """
     if "train_dir_mslabel" in found.config:
-        check_run(found.config, "config")
+        check_config(found.config, "config")
         return Run(found.config, path.parent)
     named = found.config.get("model_dir")
     if not named:
@@ -92,58 +103,118 @@ def run_of(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
     for candidate in [weights, *moved]:
         if not candidate.is_file():
             continue
-        # Weights that `adapt` has made have what they were made with beside them, in whatever folder.
-        if config := _config_in(candidate.with_suffix(".json")):
+        # `adapt` writes the settings beside its weights, in any folder.
+        if config := _read_config(candidate.with_suffix(".json")):
             return Run(config, None)
-        if config := _config_in(candidate.parent / "config.json"):
+        if config := _read_config(candidate.parent / CONFIG):
             return Run(config, candidate.parent)
     if named == weights.name or weights.parent.name == PRETRAINED.name:
-        config = _config_in(PRETRAINED / f"{weights.name.removesuffix('.pth')}.json")
+        config = _read_config(PRETRAINED / f"{weights.name.removesuffix('.pth')}.json")
         return Run(config, None) if config else None
     return None
 
 
-def check_run(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a run's config.json that holds what the tables cannot show; what older runs do not record may be absent.
-
-    Raises:
-        ValueError: saying what.
-    """
-
-    def refuse_unless(is_so: bool, name: str) -> None:
-        if not is_so:
-            raise ValueError(f"{name} is {config[name]!r:.40} in {where}, which no run has")
-
-    for name in ("model_title", "dataset_name", "device"):
-        refuse_unless(isinstance(config.get(name, ""), str), name)
-    refuse_unless(isinstance(config.get("seed", 0), int), "seed")
-    for name in ("iterations", "parameters"):
-        refuse_unless(config.get(name) is None or _is_count(config[name]), name)
-    refuse_unless(config.get("protocol", "") in ("", *PROTOCOLS), "protocol")
-    patches = config.get("patches", {})
-    refuse_unless(isinstance(patches, dict) and all(map(_is_count, patches.values())), "patches")
-    for name in ("batch_size", "epochs"):
-        refuse_unless(_is_count(config.get(name, 1)) and config.get(name, 1) > 0, name)
-    shown = affecting(TrainConfig, "result", "remedy")
-    for field in dataclasses.fields(TrainConfig):
-        value = config.get(field.name)
-        if field.name in shown and value is not None:
-            refuse_unless(isinstance(value, str) if field.type is str else _is_number(value), field.name)
-
-
 def is_finished(folder: Path) -> bool:
-    """Whether a run's folder has its final weights."""
+    """Return True if a run's directory contains its final weights."""
     return any(folder.glob("*_epoch_*.pth"))
 
 
-def _config_in(path: Path) -> dict[str, Any] | None:
-    """The content of a run's config.json; None where it is not there, or something else."""
+def traits_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run's config.json that its result depends on, {name: value}.
+
+    Leaves out the mini-batches of objectives that are off and the settings of other networks. A setting that an
+    older run did not record has its default.
+    """
+    shown = affecting(TrainConfig, "result", "remedy")
+    for objective in OBJECTIVES.values():
+        shown -= {objective.switch} if objective.is_on(config) else {objective.switch, objective.theta}
+    shown -= set(registry.all_settings()) - set(network_of(config).settings)
+    fields = dataclasses.fields(TrainConfig)
+    return {f.name: config.get(f.name, f.default) for f in fields if f.name in shown}
+
+
+def traits_of_test(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags of `test` that differ from its defaults, {flag: value}; {} for a run's own test."""
+    if "model_dir" not in config:
+        return {}
+    usual = {name: value for name, value in TestConfig().as_dict().items() if name in affecting(TestConfig, "result")}
+    # `test` records its choice in place of auto; older results have no bands.
+    usual |= {"bands": "exact", "normalise": "bands" if config.get("bands") == "windows" else "none"}
+    return {name: config[name] for name in usual if config.get(name, usual[name]) != usual[name]}
+
+
+def network_of(config: Mapping[str, Any]) -> registry.Entry:
+    """Return the registered network of a run; DeepShare, whose settings are the flags' defaults, for an unknown one."""
+    title = config.get("model_title")
+    return registry.network(title if title in registry.names() else "DeepShare")
+
+
+def iterations_per_epoch(config: Mapping[str, Any]) -> int:
+    """Return the number of labelled mini-batches in an epoch; 0 if the patches are not recorded."""
+    return math.ceil(config.get("patches", {}).get("labelled", 0) * AUGMENTATIONS / config.get("batch_size", 8))
+
+
+def check_config(config: Mapping[str, Any], where: str) -> None:
+    """Check the values of a run's config.json that the tables show; older runs may lack some.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    shown = affecting(TrainConfig, "result", "remedy")
+    checks: dict[str, Callable[[Any], bool]] = {
+        f.name: (lambda v: v is None or isinstance(v, str)) if f.type is str else (lambda v: v is None or _is_number(v))
+        for f in dataclasses.fields(TrainConfig)
+        if f.name in shown
+    }
+    checks |= dict.fromkeys(("model_title", "dataset_name", "device"), lambda v: isinstance(v, str))
+    checks |= dict.fromkeys(("iterations", "parameters"), lambda v: v is None or _is_count(v))
+    checks |= dict.fromkeys(("batch_size", "epochs"), lambda v: _is_count(v) and v > 0)
+    checks["seed"] = lambda v: isinstance(v, int)
+    checks["protocol"] = lambda v: v in ("", *PROTOCOLS)
+    checks["patches"] = lambda v: isinstance(v, dict) and all(map(_is_count, v.values()))
+    for name, is_valid in checks.items():
+        if name in config and not is_valid(config[name]):
+            raise ValueError(f"{name} is {config[name]!r:.40} in {where}, which no run has")
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of a log.csv or validation.csv, {name: array}; NaN for an empty field, {} without rows.
+
+    Raises:
+        OSError: for a file that cannot be read.
+        ValueError: naming the column that does not contain numbers.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as f:
+            rows = list(csv.DictReader(f))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError("it is not comma-separated text") from error
+    columns = {name: _parse_column(name, [row[name] for row in rows]) for name in rows[0]} if rows else {}
+    # The x axis of the curves; a validation records the epoch only.
+    over = "epoch" if set(METRICS) & columns.keys() else "iteration"
+    if columns and (over not in columns or not np.isfinite(columns[over]).all()):
+        raise ValueError(f"its column {over} is missing or has gaps")
+    return columns
+
+
+def _parse_column(name: str | None, fields: list[str | None]) -> np.ndarray:
+    try:
+        column = np.array([float(field or "nan") for field in fields])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"its column {name} contains text that is not a number") from error
+    if (np.abs(column[np.isfinite(column)]) > results.LARGEST).any():
+        raise ValueError(f"its column {name} contains numbers beyond {results.LARGEST:g}")
+    return column
+
+
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """Return the content of a run's config.json; None if it is absent or another kind of file."""
     if not path.is_file():
         return None
     content = results.content_of(path)
     if not isinstance(content, dict) or "model_title" not in content:
         return None
-    check_run(content, path.name)
+    check_config(content, path.name)
     return content
 
 

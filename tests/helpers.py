@@ -98,7 +98,7 @@ def released_losses_of(trainer, golden, monkeypatch, device="cpu"):
         "rgb": OneBatch(at["rgb_ms"], at["rgb_lms"], at["rgb_gt"]),
         "unlabelled": OneBatch(at["ms"], at["lms"]),
     }
-    monkeypatch.setattr("objectives.draw_mixup_matrix", lambda *_: golden["mixup_matrix"])
+    monkeypatch.setattr("data.spectral.draw_mixup_matrix", lambda *_: golden["mixup_matrix"])
     losses = []
     for _ in range(2):
         trainer.iterate(epoch=1)

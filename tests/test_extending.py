@@ -123,6 +123,30 @@ def test_settings_that_cannot_be_flags_are_refused(setting, words, monkeypatch):
         train.with_registered(type("Flags", (), {"__annotations__": {"seed": int, "UseLabeledSpectralMixUp": bool}}))
 
 
+def test_literal_registrations_are_read_without_import(monkeypatch, tmp_path):
+    from models import registry
+
+    monkeypatch.setattr(registry, "_ENTRIES", {})
+    (tmp_path / "lazy.py").write_text(
+        "raise ImportError\n@register('Lazy', settings={'n_feats': 3}, mark='x.')\nclass Lazy: ..."
+    )
+    registry.find_registered(tmp_path / "lazy.py", "lazy")
+    assert (registry.trainable_names(), registry.network("Lazy").published) == (("Lazy",), {"n_feats": 3})
+
+
+def test_computed_registrations_are_read_by_import(monkeypatch, tmp_path):
+    from models import registry
+
+    monkeypatch.setattr(registry, "_ENTRIES", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "eager_network.py").write_text(
+        "from models.registry import register\n@register('Eager', settings=dict(n_feats=1 + 2))\nclass Eager: ..."
+    )
+    registry.find_registered(tmp_path / "eager_network.py", "eager_network")
+    assert registry.network("Eager").settings == {"n_feats": 3}
+    assert registry.network("Eager").make.__name__ == "Eager"
+
+
 def test_an_objective_is_added_by_one_file(commands, stores, tmp_path):
     train = ["train", *flags(stores, tmp_path), "--n_feats", 4, "--UseBrightness", 1]
     train += ["--train_dir_msunlabel", stores / "unlabelled.h5"]

@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import os
 import pty
 import subprocess
@@ -8,16 +7,18 @@ import sys
 import pytest
 from helpers import ROOT
 
-import mains
-from mains import checked_arguments
+from config import CONFIGS, TrainConfig, declared_flags
+from config.fields import GROUPS
+from mains import FUNCTIONS, parse_flags
 from system.errors import UserError
+from system.version import VERSION
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["trian"], "did you mean train?"),
-        (["xyz"], "give one of prepare, info, train, test, predict, tables, demo"),
+        (["xyz"], "give one of prepare, info, train, test, tables, predict, adapt, demo"),
         (["train", "--UseRBG", "1"], "did you mean --UseRGB?"),
         (["train", "--zzzzzz", "1"], "--help lists the flags"),
         (["train", "stray"], "'stray' belongs to no flag"),
@@ -32,19 +33,19 @@ def test_mistyped_command_lines_are_refused_before_any_work(refused, words, sent
 
 
 def test_words_reach_text_flags_as_they_are_typed():
-    line = "train --train_dir_mslabel 1e5 --save_dir a,b --dataset_name 2020 --learning_rate=-1 --UseRGB --seed 7"
-    assert checked_arguments(line.split()) == [
-        "train", "--train_dir_mslabel='1e5'", "--save_dir='a,b'", "--dataset_name='2020'", "--learning_rate='-1'",
-        "--UseRGB='1'", "--seed='7'",
-    ]  # fmt: skip
+    line = "--train_dir_mslabel 1e5 --save_dir a,b --dataset_name 2020 --learning_rate=-1 --UseRGB --seed 7"
+    assert parse_flags("train", line.split()) == {
+        "train_dir_mslabel": "1e5", "save_dir": "a,b", "dataset_name": "2020", "learning_rate": "-1", "UseRGB": "1",
+        "seed": "7",
+    }  # fmt: skip
 
 
-def test_short_flags_that_the_help_shows_are_taken():
-    line = ["predict", "-i", "a", "-w", "400,700"]
-    assert checked_arguments(line) == ["predict", "--input='a'", "--wavelengths='400,700'"]
+def test_unambiguous_initials_are_accepted_as_flags():
+    line = ["-i", "a", "-w", "400,700"]
+    assert parse_flags("predict", line) == {"input": "a", "wavelengths": "400,700"}
     # --output or --overwrite?
     with pytest.raises(UserError, match="'-o' belongs to no flag"):
-        checked_arguments([*line, "-o", "b"])
+        parse_flags("predict", [*line, "-o", "b"])
 
 
 @pytest.mark.parametrize("path", ["it's", "{x}", "#1", "a b", "True", "()", "ä/ö", '"quoted"', "1_000", "--"])
@@ -53,22 +54,47 @@ def test_odd_paths_come_through_the_whole_command_line(refused, path):
     assert f"--train_dir_mslabel {path}: no such file or folder" in sentence
 
 
-@pytest.mark.parametrize("command", mains.COMMANDS)
-def test_help_writes_the_flags_to_standard_output(run, command):
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_help_prints_all_flags_to_stdout(run, command):
     code, out, err = run(command, "--help")
     assert (code, err) == (0, "")
-    assert "FLAGS" in out
-    for field in dataclasses.fields(mains.COMMANDS[command][0]):
-        assert f"--{field.name}" in out
-        # The help wraps its lines.
-        assert field.metadata["help"].split()[0] in out
+    for field in declared_flags(CONFIGS[command]):
+        assert f"  --{field.name} " in out
+        assert " ".join(field.metadata["help"].split()) in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_help_groups_flags_and_marks_required_ones(run):
+    _, out, _ = run("train", "--help")
+    assert [line[:-1] for line in out.splitlines() if line[:-1] in GROUPS] == list(GROUPS)
+    (required,) = [part for part in out.split("  --") if "(required)" in part]
+    assert required.startswith("train_dir_mslabel ")
+    (rate,) = [part for part in out.split("  --") if part.startswith("learning_rate ")]
+    assert rate.count(str(TrainConfig.learning_rate)) == 1
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
-def test_without_a_command_the_commands_are_listed(run, words):
+def test_commands_are_listed_in_order_of_use(run, words):
     code, out, err = run(*words)
     assert (code, err) == (0, "")
-    assert all(name in out for name in ("prepare", "info", "train", "test", "predict", "tables", "demo"))
+    listed = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert listed == ["prepare", "info", "train", "test", "tables", "predict", "adapt", "demo"] == list(FUNCTIONS)
+    assert "--help" in out and max(map(len, out.splitlines())) <= 80
+
+
+def test_version_names_release_and_commit(run):
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    code, out, _ = run("--version")
+    assert (code, out.split()[0]) == (0, VERSION)
+    assert not commit or f"(commit {commit[:12]})" in out
+
+
+@pytest.mark.parametrize("words", ["[]", "['--version']", "['train', '--help']", "['info', 'STORE']"])
+def test_light_commands_do_not_import_torch(words, stores):
+    line = words.replace("STORE", str(stores / "test.h5"))
+    program = f"import mains, sys; assert mains.main({line}) == 0; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
@@ -88,4 +114,4 @@ def test_help_starts_no_pager_on_a_terminal(words, tmp_path):
                 shown += piece
     os.close(main)
     assert process.returncode == 0
-    assert b"SYNOPSIS" in shown and not (tmp_path / "paged").exists()
+    assert b"usage: python mains.py" in shown and not (tmp_path / "paged").exists()

@@ -1,4 +1,4 @@
-"""The network that a run trains, as it starts."""
+"""Initialisation of the network that a run trains: fresh, or from given weights (fine-tuning)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,13 +17,13 @@ from utils import as_utf8, print_line
 
 
 def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[str, Any]]:
-    """Make the network that a config asks for, on its device.
+    """Build the network of a config on its device.
 
     Returns:
-        (network, about): about says what weights it starts from, for config.json; {} for fresh ones.
+        (network, about): about describes the weights it starts from, for config.json; {} without them.
 
     Raises:
-        UserError: naming the setting that cannot be, or weights that cannot be started from.
+        UserError: naming a setting that is not possible, or weights that do not fit the settings.
     """
     config = inputs.config
     asked = {name: getattr(config, name) for name in registry.all_settings()}
@@ -40,8 +40,8 @@ def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[s
         given = weights.load(config.weights, n_scale=config.n_scale, flag="weights")
         refuse_other_network(given, {**asked, "name": config.model_title})
         about = start_from(model, given, inputs.wavelengths)
-        taken = about["started_from"]["taken"].split(", ")
-        has_all = taken == ["all"] or {b.rstrip(".") for b in model.branches} <= set(taken)
+        taken = set(about["started_from"]["taken"].split(", "))
+        has_all = taken == {"all"} or {b.rstrip(".") for b in model.branches} <= taken
         if config.freeze and not (has_all and given.architecture["n_scale"] == config.n_scale):
             raise UserError(
                 f"--freeze {config.freeze}: {given.path} is of other bands or another scale, so that its branches, or "
@@ -49,43 +49,32 @@ def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[s
                 "their branches"
             )
     if config.freeze:
-        freeze(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(model.branches))
     keep_fewer_activations(model, config.activation_checkpointing)
     return model.placed_on(device), about
 
 
 def refuse_other_network(given: weights.Weights, asked: Mapping[str, Any]) -> None:
-    """Refuse weights to start from that are of another network or width than the run's.
-
-    Args:
-        given: the weights.
-        asked: the settings of the run's network, and its name.
-
-    Raises:
-        UserError: with both.
-    """
+    """Raise UserError if weights to start from are of another network or width than asked: its settings and name."""
     # The overlap of the band groups changes no tensor if all groups share their branches.
     free = ("n_ovls",) if asked.get("use_share", True) else ()
     names = ("name", *(k for k in registry.all_settings() if k not in free))
-    others = [k for k in names if k in given.architecture and asked[k] != given.architecture[k]]
-    if others:
-        theirs, ours = (", ".join(f"{k} {_plain(had[k])}" for k in others) for had in (given.architecture, asked))
+    differing = [k for k in names if k in given.architecture and asked[k] != given.architecture[k]]
+    if differing:
+        # Switches as flags take them: 0 or 1.
+        found, wanted = (
+            ", ".join(f"{k} {int(had[k]) if isinstance(had[k], bool) else had[k]}" for k in differing)
+            for had in (given.architecture, asked)
+        )
         raise UserError(
-            f"--weights {given.path}: has {theirs}, where the run has {ours}; give the flags of the weights, or other "
+            f"--weights {given.path}: has {found}, where the run has {wanted}; give the flags of the weights, or other "
             "weights"
         )
 
 
-def is_of_bands(given: weights.Weights, n_colors: int, wavelengths: np.ndarray | None) -> bool:
-    """Whether all of some weights serves these bands: they are its own, or nothing of it depends on them."""
-    bands = given.architecture["n_colors"]
-    return not bands or not given.model.of_bands or are_same_bands(n_colors, wavelengths, bands, given.wavelengths)
-
-
 def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray | None) -> dict[str, Any]:
-    """Copy weights into a fresh network: all of them, or the part that fits its bands and its scale.
-
-    One line of output says which parts were taken and which start anew.
+    """Copy weights into a fresh network: all of them, or the part that fits its bands and its scale; log which.
 
     Args:
         model: the fresh network, of the weights' architecture except for bands and scale.
@@ -93,13 +82,14 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
         wavelengths: centres in nm of its bands, or None.
 
     Returns:
-        {"started_from": {file, SHA-256, what was taken}}, for config.json.
+        {"started_from": {file, SHA-256, parts taken}}, for config.json.
     """
     bands, scale = given.architecture["n_colors"], given.architecture["n_scale"]
     state, fresh = given.model.state_dict(), model.state_dict()
     kept = dict(state)
     trained = []
-    if not is_of_bands(given, model.n_colors, wavelengths):
+    depends_on_bands = bands and given.model.of_bands
+    if depends_on_bands and not are_same_bands(model.n_colors, wavelengths, bands, given.wavelengths):
         kept = {name: tensor for name, tensor in kept.items() if not name.startswith(model.of_bands)}
         trained.append(f"on {bands} other bands")
     if scale != model.n_scale:
@@ -107,8 +97,12 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
         trained.append(f"for x{scale}")
     taken = "all"
     if trained:
-        taken = ", ".join(_parts(name for name in fresh if name in kept))
-        anew = ", ".join(_parts(name for name in fresh if name not in kept))
+        taken = _list_parts(name for name in fresh if name in kept)
+        # Of other bands whole parts start anew, of another scale the upsampler of a branch.
+        anew = ", ".join(
+            part if part not in taken.split(", ") else f"{part}.upsample"
+            for part in _list_parts(name for name in fresh if name not in kept).split(", ")
+        )
         print_line(f"{given.path}: was trained {' and '.join(trained)}: {taken} are taken; {anew} start anew")
     elif not model.of_bands:
         print_line(f"{given.path}: nothing of it depends on the bands: all of it is taken")
@@ -122,18 +116,7 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
     return {"started_from": {"file": as_utf8(given.path.name), "sha256": given.fingerprint, "taken": taken}}
 
 
-def _parts(names: Iterable[str]) -> list[str]:
-    """Names of the parts of a network that tensors belong to; an upsampler is a part of its own."""
-    parts = (".".join(name.split(".")[: 2 if ".upsample." in name else 1]) for name in names)
-    return [part for part in dict.fromkeys(parts) if part != "global_residual"]
-
-
-def freeze(model: Network) -> None:
-    """Let the network's branches stay as they are in training."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(model.branches))
-
-
-def _plain(value: Any) -> Any:
-    """A setting as a flag takes it."""
-    return int(value) if isinstance(value, bool) else value
+def _list_parts(names: Iterable[str]) -> str:
+    """Return the names of the parts of a network that tensors belong to, with commas between."""
+    parts = dict.fromkeys(name.split(".")[0] for name in names)
+    return ", ".join(part for part in parts if part != "global_residual")

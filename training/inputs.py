@@ -1,4 +1,4 @@
-"""What a run learns from: the streams of patches that its objectives need, and what they tell of the sensor."""
+"""Data of a run: the streams of patches that its objectives need, and the bands of the sensor."""
 
 import dataclasses
 import hashlib
@@ -28,12 +28,12 @@ class Inputs:
     """The data of a run, opened and checked.
 
     Attributes:
-        config: the run's config, without objectives that the sensor has no colours for.
+        config: settings, without the objectives that need colours which the sensor lacks.
         streams: by name, see `objectives.Objective.stream`.
-        n_colors: bands.
+        n_colors: number of bands.
         wavelengths: their centres in nm, or None.
-        conversion: bands x n_subs matrix of the consistency loss on the device; None where nobody needs it.
-        rgb_is_halved: whether RGB images were halved first, as in the paper; None without them.
+        conversion: bands x n_subs matrix of the consistency loss on the device; None without that loss.
+        rgb_is_halved: True if RGB images were halved first, as in the paper; None without them.
         bands: those of the spectral images, to which scored scenes are added.
         contents: of the labelled and unlabelled images.
     """
@@ -49,21 +49,16 @@ class Inputs:
 
     @property
     def patch_counts(self) -> dict[str, int]:
-        """How many patches each stream has."""
+        """Number of patches in each stream."""
         return {name: len(stream.source) for name, stream in self.streams.items()}
 
     @property
     def conversion_sha256(self) -> str | None:
-        """Hash of the conversion's values, which may stand in a file; None without one."""
-        matrix = self.conversion
-        return None if matrix is None else hashlib.sha256(matrix.cpu().numpy().tobytes()).hexdigest()
+        """SHA-256 of the conversion's values; None without one."""
+        return None if self.conversion is None else hashlib.sha256(self.conversion.cpu().numpy().tobytes()).hexdigest()
 
     def check_scored(self, flag: str, scenes: Contents) -> None:
-        """Compare scenes that are scored with those that are trained on.
-
-        Args:
-            flag: that the scenes came by.
-            scenes: the scenes.
+        """Compare the scenes of a flag, which are scored, with those that are trained on.
 
         Raises:
             UserError: naming a scored scene that is labelled too, or one of other bands.
@@ -89,7 +84,7 @@ class Inputs:
             )
 
     def close(self) -> None:
-        """End what reads ahead."""
+        """Stop reading ahead."""
         for stream in self.streams.values():
             stream.close()
 
@@ -98,38 +93,25 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
     """Open and check all data of a run.
 
     Raises:
-        UserError: if something the user gave cannot work.
+        UserError: for data or settings that do not fit each other.
     """
-    size, stride = config.patch
-    with naming_flag("train_dir_mslabel", config.train_dir_mslabel):
-        labelled = sources.labelled_source(
-            config.train_dir_mslabel, size, stride, config.n_scale, config.data_train_num, config.protocol
-        )
+    opened = {"labelled": (labelled := _open("labelled", config))}
     _check_labelled(labelled, config)
     conversion, given = None, config
     if objectives.CONSISTENCY.is_on(config):
         config, matrix = _with_conversion(config, labelled.n_colors, labelled.wavelengths)
         conversion = None if matrix is None else torch.from_numpy(matrix).float().to(device)
-    opened: dict[str, Source] = {"labelled": labelled}
-    for objective, _ in objectives.active(config):
-        if objective.stream not in opened:
-            opened[objective.stream] = _open(objective.stream, config)
+    for stream in dict.fromkeys(objective.stream for objective, _ in objectives.active(config)):
+        if stream != "labelled":
+            opened[stream] = _open(stream, config)
     bands = SameBands(sources.ONE_SENSOR)
     contents = {name: source.contents for name, source in opened.items() if name != "rgb"}
     for images in contents.values():
         images.add_to(bands)
-    _say_unused(given, opened)
+    _log_unused(given, opened)
+    size, seed, place = config.batch_size, config.seed, {"rank": world.rank, "world_size": world.size}
     streams = {
-        name: PatchStream(
-            source,
-            config.batch_size,
-            config.seed,
-            name,
-            device,
-            keep_last=name == "labelled",
-            rank=world.rank,
-            world_size=world.size,
-        )
+        name: PatchStream(source, size, seed, name, device, keep_last=name == "labelled", **place)
         for name, source in opened.items()
     }
     rgb_is_halved = not sources.are_whole_pictures(config.train_dir_rgb) if "rgb" in opened else None
@@ -146,14 +128,15 @@ def remark_on_pictures(path: str) -> None:
 
 
 def _open(stream: str, config: TrainConfig) -> Source:
-    """The source of the RGB or unlabelled stream."""
-    size, stride = config.patch
-    flag = FOLDERS[stream]
-    path = getattr(config, flag)
-    with naming_flag(flag, path):
+    """Open the source of a stream."""
+    path = getattr(config, FOLDERS[stream])
+    what = path, *config.patch, config.n_scale
+    with naming_flag(FOLDERS[stream], path):
         if stream == "rgb":
-            return sources.rgb_source(path, size, stride, config.n_scale, lift_matrix(config.n_subs))
-        return sources.unlabelled_source(path, size, stride, config.n_scale, config.protocol)
+            return sources.rgb_source(*what, lift_matrix(config.n_subs))
+        if stream == "unlabelled":
+            return sources.unlabelled_source(*what, config.protocol)
+        return sources.labelled_source(*what, config.data_train_num, config.protocol)
 
 
 def _check_labelled(source: Source, config: TrainConfig) -> None:
@@ -177,12 +160,11 @@ def _check_labelled(source: Source, config: TrainConfig) -> None:
 def _with_conversion(
     config: TrainConfig, n_colors: int, wavelengths: np.ndarray | None
 ) -> tuple[TrainConfig, np.ndarray | None]:
-    """The conversion to n_subs channels; config without RGB and consistency where the sensor sees no colours."""
+    """Return (config, conversion to n_subs channels); without RGB and consistency if the sensor sees no colours."""
     known = DATASETS.get(config.dataset_name)
     if wavelengths is None:
         wavelengths = wavelengths_of(config.dataset_name, n_colors)
-    is_released = known is not None and known.has_released_conversion
-    if config.conversionMat_path or wavelengths is None or is_released:
+    if config.conversionMat_path or wavelengths is None or (known and known.has_released_conversion):
         with naming_flag("conversionMat_path", config.conversionMat_path):
             return config, read_conversion(config.conversionMat_path, n_colors, config.n_subs)
     try:
@@ -192,14 +174,13 @@ def _with_conversion(
             f"{config.train_dir_mslabel}: {error}; RGB images and the consistency loss need the visible bands, or a "
             "matrix of your own by --conversionMat_path: training goes on without the two"
         )
-        off: dict[str, Any] = {
-            o.switch: False for o in objectives.OBJECTIVES.values() if o.switch and "rgb" in o.modalities
-        }
+        switches = [o.switch for o in objectives.OBJECTIVES.values() if o.switch and "rgb" in o.modalities]
+        off: dict[str, Any] = dict.fromkeys(switches, False)
         return dataclasses.replace(config, **off), None
 
 
-def _say_unused(config: TrainConfig, opened: dict[str, Source]) -> None:
-    """Name the folders that are given for objectives whose switch nobody has turned on."""
+def _log_unused(config: TrainConfig, opened: dict[str, Source]) -> None:
+    """Log the folders that are given for objectives whose switch is off."""
     for objective in objectives.OBJECTIVES.values():
         flag, is_asked = FOLDERS[objective.stream], not objective.switch or getattr(config, objective.switch)
         if objective.stream not in opened and getattr(config, flag) and not is_asked:

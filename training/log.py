@@ -1,11 +1,11 @@
-"""What a run writes about itself: config.json, log.csv, validation.csv and TensorBoard's events."""
+"""Logs of a run: config.json, log.csv, validation.csv and TensorBoard's events."""
 
 import contextlib
 import csv
 import json
+import math
 import platform
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,53 +13,47 @@ import numpy as np
 import torch
 
 from metrics import METRICS
+from models.network import Network
+from objectives import OBJECTIVES
 from system.errors import UserError
 from system.files import atomic_write, explaining_write_errors
+from system.version import git_commit
 from training.inputs import Inputs
+from training.run_directory import CONFIG, LOG, TENSORBOARD, VALIDATION
 
 
 class RunLog:
-    """The logs of one run, opened when the run begins or goes on.
+    """The logs of one run, opened when the run begins or continues.
 
     Args:
-        folder: the run's folder.
-        objectives: names of the losses.
-        iteration: rows after this iteration, left by a run that was stopped, are dropped.
-        epoch: validations after this epoch likewise.
-        validates: whether there will be validations.
-        description: what config.json holds.
+        folder: directory of the run.
+        iteration: of the checkpoint; later rows, of a run that was stopped, are dropped.
+        epoch: of the checkpoint if the run validates; later validations are dropped.
+        description: content of config.json.
+
+    Raises:
+        UserError: if an existing log is not a CSV file, the disk is full or the directory is not writable.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        objectives: Sequence[str],
-        iteration: int,
-        epoch: int,
-        validates: bool,
-        description: Mapping[str, Any],
-    ) -> None:
-        self.objectives = objectives
-        self.path, self.validation_path = folder / "log.csv", folder / "validation.csv"
-        config_path = folder / "config.json"
-        with atomic_write(config_path) as temporary:
+    def __init__(self, folder: Path, iteration: int, epoch: int | None, description: Mapping[str, Any]) -> None:
+        self.path, self.validation_path = folder / LOG, folder / VALIDATION
+        self.files = [self.path, folder / CONFIG]
+        with atomic_write(folder / CONFIG) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        header = ["epoch", "iteration", "lr", *objectives]
-        _keep_rows(self.path, header, lambda row: _number_in(row, "iteration") <= iteration)
-        self.files = [self.path, config_path]
-        if validates:
-            _keep_rows(self.validation_path, ["epoch", *METRICS], lambda row: _number_in(row, "epoch") <= epoch)
+        _keep_rows(self.path, ["epoch", "iteration", "lr", *OBJECTIVES], "iteration", iteration)
+        if epoch is not None:
+            _keep_rows(self.validation_path, ["epoch", *METRICS], "epoch", epoch)
             self.files.append(self.validation_path)
-        self._tensorboard = _tensorboard(folder / "tensorboard", iteration)
+        self._tensorboard = _open_tensorboard(folder / TENSORBOARD, iteration)
         if self._tensorboard:
-            self.files.append(folder / "tensorboard")
+            self.files.append(folder / TENSORBOARD)
 
     def losses(self, epoch: int, iteration: int, rate: float, means: Sequence[float | None]) -> None:
-        """Add a row of mean losses; None for an objective that took no part."""
+        """Add a row of mean losses; None for an objective without mini-batches."""
         _append(self.path, [epoch, iteration, rate, *("" if m is None else repr(m) for m in means)])
         if self._tensorboard:
             self._tensorboard.add_scalar("learning_rate", rate, iteration)
-            for name, mean in zip(self.objectives, means, strict=True):
+            for name, mean in zip(OBJECTIVES, means, strict=True):
                 if mean is not None:
                     self._tensorboard.add_scalar(f"loss/{name}", mean, iteration)
 
@@ -71,31 +65,27 @@ class RunLog:
                 self._tensorboard.add_scalar(f"validation/{metric}", value, iteration)
 
     def validations(self) -> list[tuple[int, float]]:
-        """[(epoch, MPSNR), ...] of the validations so far."""
+        """Return [(epoch, MPSNR), ...] of the validations so far."""
         with open(self.validation_path, newline="") as f:
-            rows = [row for row in csv.DictReader(f) if row.get("MPSNR") and np.isfinite(_number_in(row, "epoch"))]
+            rows = [row for row in csv.DictReader(f) if row.get("MPSNR") and _count_of(row["epoch"]) < math.inf]
             return [(int(row["epoch"]), float(row["MPSNR"])) for row in rows]
 
     def close(self) -> None:
-        """End what stands open."""
+        """Close TensorBoard's events."""
         if self._tensorboard:
-            # On a full disk, which has been told, it cannot write what it still holds.
+            # On a full disk, which is reported already, it cannot write its buffer.
             with contextlib.suppress(OSError):
                 self._tensorboard.close()
 
 
-def description_of(
-    inputs: Inputs, iterations: int, model: torch.nn.Module, device: torch.device, processes: int
-) -> dict[str, Any]:
-    """What config.json holds: every setting as resolved, and what the run ran on."""
-    config = inputs.config
-    _, stride = config.patch
+def describe(inputs: Inputs, iterations: int, model: Network, device: torch.device, processes: int) -> dict[str, Any]:
+    """Return the content of config.json: all settings as resolved, the data, the device and the versions."""
     threads = torch.get_num_threads()
     on_cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     return {
-        **config.as_dict(),
+        **inputs.config.as_dict(),
         "patch_size": inputs.streams["labelled"].source.size,
-        "patch_stride": stride,
+        "patch_stride": inputs.config.patch[1],
         "n_colors": inputs.n_colors,
         "iterations": iterations,
         "patches": inputs.patch_counts,
@@ -108,49 +98,38 @@ def description_of(
     }
 
 
-def git_commit() -> str | None:
-    """The commit of the program that runs, or None where git does not tell."""
-    command = ["git", "-C", str(Path(__file__).parent.parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 def _append(path: Path, row: Sequence[Any]) -> None:
     with explaining_write_errors(path), open(path, "a", newline="") as f:
         csv.writer(f).writerow(row)
 
 
-def _number_in(row: dict[str, str], name: str) -> float:
-    """A row's count; infinite where it cannot be read, so that the row counts as from after the checkpoint."""
-    try:
-        return int(row[name])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+def _count_of(text: str | None) -> float:
+    """Parse an epoch or iteration; an unreadable one is infinite, so that its row counts as later than a checkpoint."""
+    return int(text) if text and text.isdecimal() and len(text) < 19 else math.inf
 
 
-def _keep_rows(path: Path, header: Sequence[str], keep: Callable[[dict[str, str]], bool]) -> None:
-    """Start a CSV with its header, or keep of an existing one the rows from before a checkpoint."""
+def _keep_rows(path: Path, header: Sequence[str], key: str, last: int) -> None:
+    """Start a CSV file with its header; of an existing one keep the rows up to a checkpoint's epoch or iteration."""
     rows = []
     if path.is_file():
         try:
             with open(path, newline="", encoding="utf-8") as f:
                 found = list(csv.DictReader(f))
         except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path}: no text of numbers between commas any more; move it away") from error
-        # What a stopped run has written of a row, and what others have added to one, is no row.
-        rows = [row for row in found if None not in row.values() and row.keys() <= set(header) and keep(row)]
+            raise UserError(f"{path}: is not text of numbers between commas; move it away") from error
+        # Rows that a stopped run has not completed, or with other columns, are dropped.
+        whole = [row for row in found if None not in row.values() and row.keys() <= set(header)]
+        rows = [row for row in whole if _count_of(row.get(key)) <= last]
     with atomic_write(path) as temporary, open(temporary, "w", newline="") as f:
         writer = csv.DictWriter(f, header)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _tensorboard(folder: Path, iteration: int) -> Any:
+def _open_tensorboard(folder: Path, iteration: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    # What was noted at the iteration of the checkpoint is not noted again.
+    # Events later than the checkpoint are purged.
     return SummaryWriter(folder, purge_step=iteration + 1 if iteration else None)

@@ -1,4 +1,4 @@
-"""The losses of a run between two rows of its log, and whether they go astray."""
+"""Running means of the losses, with divergence and spike detection."""
 
 from typing import Any
 
@@ -6,19 +6,28 @@ import torch
 
 from objectives import OBJECTIVES
 from system.errors import UserError
+from system.records import Field
 from training.processes import World
 
-# A supervised loss is taken to diverge when its mean over a log interval is so many times the lowest mean so far,
-# both over enough mini-batches for dark patches not to matter.
-DIVERGED, BATCHES_TO_JUDGE = 10, 20
-# One whose mean is so many times the lowest is a spike: most come back, and cost some tenths of a dB at the end.
-SPIKE = 1.5
+# A supervised loss diverges if its mean over a log interval is DIVERGED times the lowest mean so far, a spike is SPIKE
+# times it. Means of fewer mini-batches depend on dark patches. A spike costs some tenths of a dB at the end.
+DIVERGED, SPIKE, BATCHES_TO_JUDGE = 10, 1.5, 20
 
 Means = list[float | None]
+COUNT = len(OBJECTIVES)
+# The losses in a checkpoint, one for each objective.
+STATE = Field(
+    dict,
+    fields={
+        "sums": Field(torch.Tensor),
+        "counts": Field(list, COUNT, COUNT, items=Field(int, 0)),
+        "lowest": Field(list, COUNT, COUNT, items=Field(float, is_optional=True)),
+    },
+)
 
 
 class LossMeter:
-    """Means of the losses since the last row of the log, kept on the device so that no step waits.
+    """Means of the losses since the last row of the log, accumulated on the device so that no step waits.
 
     Args:
         device: of the losses.
@@ -34,7 +43,7 @@ class LossMeter:
         self._lowest: Means = [None] * len(self.names)
 
     def add(self, name: str, loss: torch.Tensor, iteration: int) -> None:
-        """Add a mini-batch's loss, of iteration 0, 1, ..."""
+        """Add the loss of a mini-batch in iteration 0, 1, ..."""
         k = self.names.index(name)
         self._sums[k] += loss
         self._counts[k] += 1
@@ -42,19 +51,21 @@ class LossMeter:
         self._first_bad += is_first * ((iteration + 1) * len(self.names) + k)
 
     def means(self) -> Means:
-        """Mean of each loss in this process, None where it took no part."""
+        """Return the mean of each loss in this process, None for a loss without mini-batches."""
         return self._means_of(self._sums)
 
     def means_of_all(self) -> Means:
-        """Mean of each loss over all processes; all of them call it."""
+        """Return the mean of each loss over all processes, which all call this."""
         return self._means_of(self._world.sum_(self._sums.clone()) / self._world.size)
 
     def check(self, means: Means, iteration: int, per_epoch: int, remedy: str) -> None:
-        """Stop the run where a loss is not finite or diverges; all processes call it.
+        """Stop the run if a loss is not finite or diverges; all processes call this.
 
         Args:
             means: of all processes, up to that iteration (from 1).
-            remedy: words for what to do.
+            iteration: number of iterations done.
+            per_epoch: iterations in an epoch.
+            remedy: end of the sentence.
 
         Raises:
             UserError: naming the loss and the iteration.
@@ -72,21 +83,20 @@ class LossMeter:
             )
 
     def spikes(self, means: Means) -> list[str]:
-        """Words for the losses that have risen in the row that ends; [] for none."""
-        return [
-            f"the {name} loss is {mean:.4g}, {lowest:.4g} before" for name, mean, lowest in self._above(means, SPIKE)
-        ]
+        """Describe the losses that have spiked in this row of the log."""
+        return [f"the {name} loss is {mean:.4g}, {low:.4g} before" for name, mean, low in self._above(means, SPIKE)]
 
     def _above(self, means: Means, times: float) -> list[tuple[str, float, float]]:
-        """(name, mean, lowest mean) of the supervised losses whose mean is more than so many times the lowest."""
-        rows = zip(self.names, means, self._lowest, self._counts, strict=True)
-        judged: list[tuple[str, Any, Any, int]] = [
-            row for row in rows if None not in row and row[3] >= BATCHES_TO_JUDGE
+        """Return (name, mean, lowest mean) of the supervised losses whose mean is above `times` the lowest."""
+        return [
+            (name, mean, lowest)
+            for name, mean, lowest, count in zip(self.names, means, self._lowest, self._counts, strict=True)
+            if OBJECTIVES[name].is_supervised and count >= BATCHES_TO_JUDGE
+            if mean is not None and lowest is not None and mean > times * lowest
         ]
-        return [row[:3] for row in judged if OBJECTIVES[row[0]].is_supervised and row[1] > times * row[2]]
 
     def begin_interval(self, means: Means) -> None:
-        """Begin a new row; means are those of the one that ends."""
+        """Begin a new row of the log after one with these means."""
         for k, mean in enumerate(means):
             if mean is not None and self._counts[k] >= BATCHES_TO_JUDGE:
                 lowest = self._lowest[k]
@@ -95,11 +105,11 @@ class LossMeter:
         self._counts = [0] * len(self.names)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Return the state for a checkpoint, with the fields of STATE."""
         return {"sums": self._sums.cpu(), "counts": list(self._counts), "lowest": list(self._lowest)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from the state of a checkpoint."""
         self._sums.copy_(state["sums"])
         self._counts, self._lowest = list(state["counts"]), list(state["lowest"])
 

@@ -1,4 +1,4 @@
-"""The processes that train or test together: one, or those that torchrun has started."""
+"""Processes that train or test together: one, or those of torchrun."""
 
 import contextlib
 import os
@@ -9,26 +9,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from system.errors import UserError
+from system.errors import PeerLostError, UserError
 from utils import process_count
 
 CPU = torch.device("cpu")
-# What the main process says to the others where it fails for all.
-FAILED = "the first process has failed"
-
-
-class PeerLostError(Exception):
-    """Another process of the run has ended; what is on disk is from before."""
 
 
 class World:
-    """This process's place among the processes of one run.
+    """The processes of one run, as this one sees them.
 
-    With torchrun's environment (WORLD_SIZE above 1) it opens the process group: gloo for what is on the
-    CPU, NCCL for what is on a CUDA device. Otherwise it stands for one process and costs nothing.
+    With torchrun's environment (WORLD_SIZE above 1) it opens the process group: gloo for tensors on the CPU, NCCL for
+    those on a CUDA device. Otherwise it is a single process, and every exchange returns its argument.
 
     Attributes:
-        rank, size: this process's number, and how many there are.
+        rank: number of this process.
+        size: number of processes.
     """
 
     def __init__(self, device: torch.device = CPU) -> None:
@@ -40,18 +35,18 @@ class World:
 
     @classmethod
     def alone(cls) -> "World":
-        """This process by itself, whatever others there are."""
+        """Return a world of this process only, also within a group of processes."""
         world = cls.__new__(cls)
         world.size, world.rank = 1, 0
         return world
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes."""
+        """True for rank 0, the process that writes."""
         return self.rank == 0
 
     def largest(self, number: int) -> int:
-        """The largest of a whole number that each process gives."""
+        """Return the largest of the processes' whole numbers."""
         if self.size == 1:
             return number
         value = torch.tensor(number)
@@ -75,26 +70,26 @@ class World:
         torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
     def on_main(self, function: Callable[[], Any]) -> Any:
-        """What a function returns in the main process; where it raises a UserError there, all raise one.
+        """Run a function in the main process, and return its result in all of them.
 
-        The others' are marked as told: the main process has the word.
+        Raises:
+            UserError: in all processes if the function raises it; only the main process prints it.
         """
-        outcome: Any = None
+        result, error = None, None
         if self.is_main:
             try:
-                outcome = function()
-            except UserError:
-                self.from_main(FAILED)
-                raise
-        outcome = self.from_main(outcome)
-        if isinstance(outcome, str) and outcome == FAILED:
-            error = UserError(FAILED)
-            error.is_told = True
+                result = function()
+            except UserError as raised:
+                error = raised
+        result, has_failed = self.from_main((result, error is not None))
+        if has_failed:
+            error = error or UserError("the main process has failed")
+            error.is_told = not self.is_main
             raise error
-        return outcome
+        return result
 
     def from_main(self, value: Any) -> Any:
-        """What the main process gives here."""
+        """Return the main process's value in all processes."""
         if self.size == 1:
             return value
         values = [value]
@@ -102,7 +97,7 @@ class World:
         return values[0]
 
     def to_main(self, value: Any) -> list[Any]:
-        """What every process gives here, as a list by rank in the main process; [] in the others."""
+        """Return the values of all processes by rank in the main process, [] in the other ones."""
         if self.size == 1:
             return [value]
         values = [None] * self.size if self.is_main else None
@@ -110,7 +105,7 @@ class World:
         return values or []
 
     def gather(self, value: Any) -> list[Any]:
-        """What every process gives here, as a list by rank."""
+        """Return the values of all processes by rank."""
         if self.size == 1:
             return [value]
         values = [None] * self.size
@@ -119,7 +114,7 @@ class World:
 
 
 def _check_launcher() -> None:
-    """Refuse a WORLD_SIZE above 1 without the other variables that torchrun sets, as job scripts leave it.
+    """Refuse a WORLD_SIZE above 1 without the other variables of torchrun, as job scripts leave it.
 
     Raises:
         UserError: naming the variables that are missing or contradict each other.
@@ -138,27 +133,19 @@ def _check_launcher() -> None:
 
 
 def leave(failed: bool = False) -> None:
-    """Close the process group, where there is one.
+    """Close the process group, if there is one.
 
-    After a failure NCCL would wait here for the others, who wait for this process: its group is left open, and
-    `end_at_once` is to end the process.
+    After a failure NCCL would wait here for processes that wait for this one: `end_at_once` then ends the process.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return
-    if not (failed and uses_nccl()):
+    is_open = dist.is_available() and dist.is_initialized()
+    if is_open and not (failed and "nccl" in str(dist.get_backend_config()).lower()):
         dist.destroy_process_group()
 
 
-def uses_nccl() -> bool:
-    """Whether the open process group has a part for CUDA devices."""
-    return "nccl" in str(dist.get_backend_config()).lower()
-
-
 def end_at_once(exit_code: int) -> None:
-    """End this process now if it was one of several.
+    """End this process without the interpreter's shutdown if it was one of several.
 
-    Nothing then waits for the others, and no thread of a backend is met by the interpreter's own ending, which can
-    abort the process after its work is done.
+    The shutdown waits for the other processes, and can abort while a backend's threads still run.
     """
     if process_count() > 1:
         sys.stdout.flush()
@@ -168,22 +155,16 @@ def end_at_once(exit_code: int) -> None:
 
 @contextlib.contextmanager
 def naming_lost_peers(world: World, where: Callable[[], str]) -> Iterator[None]:
-    """Turn the errors below that come of another process's end into a PeerLostError.
+    """Turn an error that the end of another process causes into a PeerLostError.
 
     Args:
-        where: says how far the work is, and how it is gone on with.
+        world: the processes.
+        where: returns the rest of the sentence: how far the work is, and how to resume it.
     """
     try:
         yield
     except RuntimeError as error:
-        if world.size > 1 and is_lost_peer(error):
+        is_lost = any(word in str(error).lower() for word in ("gloo", "connection", "peer", "nccl"))
+        if world.size > 1 and dist.is_initialized() and (is_lost or isinstance(error, dist.DistError)):
             raise PeerLostError(f"another process of the run has ended{where()}") from error
         raise
-
-
-def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error is the end of another process, as the group's backends report it."""
-    if not dist.is_initialized():
-        return False
-    words = str(error).lower()
-    return isinstance(error, dist.DistError) or any(w in words for w in ("gloo", "connection", "peer", "nccl"))

@@ -1,4 +1,4 @@
-"""Being told to stop while a checkpoint is still to be made."""
+"""Signals that stop a run after its checkpoint is written."""
 
 import contextlib
 import signal
@@ -11,10 +11,10 @@ from utils import print_line
 
 
 class StopSignals:
-    """While open, SIGINT and SIGTERM are noted in signal_number, 0 before; the second one acts at once.
+    """Context in which a first SIGINT or SIGTERM only sets signal_number (0 before); the second one acts at once.
 
     Args:
-        words: what is said at the first one.
+        words: message at the first one.
     """
 
     def __init__(self, words: str = "stopping after this iteration, when the checkpoint is safe") -> None:
@@ -22,9 +22,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         self.signal_number = 0
-        self._previous: dict[signal.Signals, Any] = {
-            s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._previous: dict[int, Any] = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -40,11 +38,7 @@ class StopSignals:
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Say of what is stopped here that the checkpoint is safe: the iterations are done.
-
-    Raises:
-        Interrupted: in place of what stopped it.
-    """
+    """Turn a KeyboardInterrupt after the last iteration into Interrupted, whose message says how to resume."""
     try:
         yield
     except KeyboardInterrupt as stop:

@@ -12,7 +12,7 @@ from data.store import Scene
 from facts import wavelengths_of
 from formats.axes import mat_axes
 from formats.folders import find_mats
-from formats.hdf5_structure import open_hdf5
+from formats.guard import open_hdf5
 from formats.mat import mat_shapes
 from system.errors import DataError
 from utils import progress_bar

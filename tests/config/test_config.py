@@ -1,10 +1,11 @@
 import pytest
 from helpers import ROOT
 
+import losses
 import mains
 import objectives
-from config import TestConfig, TrainConfig
-from config.page import CONFIGS, flags_page
+from config import CONFIGS, TestConfig, TrainConfig
+from config.page import flags_page
 from system.errors import UserError
 from trainer import published_rate
 
@@ -153,4 +154,8 @@ def test_incomplete_test_commands_are_refused(flags, words):
 
 def test_the_page_of_flags_is_as_they_are():
     assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == flags_page()
-    assert list(CONFIGS) == list(mains.COMMANDS)
+    assert list(CONFIGS) == list(mains.FUNCTIONS)
+
+
+def test_choices_of_loss_are_all_losses():
+    assert TrainConfig.__dataclass_fields__["loss"].metadata["choices"] == tuple(losses.LOSSES)

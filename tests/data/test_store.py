@@ -110,7 +110,7 @@ def test_info_shows_and_verifies_a_store(run, refused, stores, tmp_path):
     (tmp_path / "damaged.h5").write_bytes(content)
     assert "damaged" in refused("info", tmp_path / "damaged.h5", verify=1)
     assert "no such file" in refused("info", tmp_path / "none.h5")
-    assert "which store" in refused("info")
+    assert "--store is missing" in refused("info")
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5", None])

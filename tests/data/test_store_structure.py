@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data.store import Scene, Store, part_sha256, write_part
+from data.store import Scene, Store, part_sha256, read_attributes, write_part
 from system.errors import DataError
 
 
@@ -176,3 +176,19 @@ def test_errors_of_a_store_name_the_file(harmed):
     with pytest.raises(DataError) as caught:
         Store(path)
     assert caught.value.path == path
+
+
+def test_attributes_are_those_of_h5py(tmp_path):
+    given = {
+        **{"text": "bänd", "number": 3.5, "whole": np.uint8(200), "big": np.array([1, 2], ">i4"), "flag": True},
+        **{"none": h5py.Empty("f4"), "texts": ["a", "b"], "bytes": np.bytes_(b"abc"), "one": np.ones((1, 1))},
+        "ascii": np.array("abc", h5py.string_dtype("ascii")),
+        "broken": np.array(b"\xff\xfe", h5py.string_dtype("utf-8")),
+    }
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        f.attrs.update(given)
+        found, expected = read_attributes(f), dict(f.attrs)
+    assert list(found) == list(expected) == sorted(given)
+    for name, value in expected.items():
+        assert type(found[name]) is type(value)
+        assert found[name] == value if name == "none" else np.array_equal(found[name], value)

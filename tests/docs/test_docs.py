@@ -1,8 +1,12 @@
 """README and docs: they lead where they say, and their commands and examples are run, on small data."""
 
+import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 
 import fixtures
 import numpy as np
@@ -12,9 +16,10 @@ from helpers import ROOT, blocks
 import mains
 from models import build_model
 from models.weights import save_weights
+from system.version import VERSION
 
 PAGES = [ROOT / "README.md", *(ROOT / place / "README.md" for place in ("benchmarks", "pretrained"))]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What makes a command small enough for a test.
 SHORT = {
     "prepare": "--allow_missing 1 --workers 1 --patch_size 16 --patch_stride 16",
@@ -114,3 +119,29 @@ def test_links_lead_to_files_and_headings(page):
         there = page.parent / file if file else page
         assert there.exists(), target
         assert not anchor or anchor in slugs(there), target
+
+
+def test_the_notebook_runs_in_another_folder(tmp_path):
+    notebook = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for name in ("utils.py", "data.py"):
+        (tmp_path / name).write_text("raise ImportError('a module of the user')")
+    program = "import json, sys\nnamespace = {}\nfor cell in json.loads(sys.argv[1]):\n    exec(cell, namespace)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(cells)],
+        cwd=tmp_path,
+        env={**os.environ, "HSISR": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    bicubic, super_resolved = (
+        float(re.search(rf"{name} +MPSNR ([0-9.]+)", done.stdout)[1]) for name in ("bicubic", "cave_x4_small")
+    )
+    assert super_resolved > bicubic
+
+
+def test_changelog_and_citation_name_the_version():
+    (first, *_) = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert first == VERSION
+    assert f"version: {VERSION}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

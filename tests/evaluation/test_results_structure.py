@@ -1,4 +1,4 @@
-"""Results, crops and logs in which one thing is wrong: told by their readers, passed over by `tables` by name."""
+"""Results and crops in which one thing is wrong: told by their readers, passed over by `tables` by name."""
 
 import csv
 import io
@@ -10,7 +10,6 @@ from helpers import PLAIN_RUN, SOME_MEAN, write_finished_run, write_results_file
 
 from evaluation import results, samples
 from system.errors import UserError
-from tables.curves import columns_in, read_columns
 
 WAVES = list(range(400, 701, 10))
 
@@ -105,27 +104,6 @@ def test_files_that_are_no_results_are_passed_over(tabulate, tmp_path, content):
     (tmp_path / "runs" / "other" / "config.json").write_bytes(content)
     markdown, rows = tabulate()
     assert "bad_results.json: passed over" in markdown
-    assert len(rows) == 1
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("iteration,labelled\n1,abc\n", "epoch,labelled\n1,0.5\n", "iteration,labelled\nnan,1\n", "\x00\n1\n"),
-        *("iteration,labelled\n1e300,1\n", "iteration,labelled\n1,1e300\n", "iteration,labelled\n1,2,3\n"),
-        *("iteration,labelled\n\xff,1\n", "iteration,labelled\n" + "1" * 200_000 + ",1\n", "epoch,MPSNR\n,1\n"),
-    ],
-    ids=range(10),
-)
-def test_logs_in_which_one_thing_is_wrong_are_named(tabulate, tmp_path, text):
-    write_finished_run(tmp_path / "runs" / "good")
-    log = tmp_path / "runs" / "good" / "log.csv"
-    log.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match="column|text"):
-        columns_in(log)
-    assert read_columns(log) == {}
-    markdown, rows = tabulate()
-    assert "good/log.csv: passed over" in markdown
     assert len(rows) == 1
 
 

@@ -181,7 +181,7 @@ def test_an_unusable_result_path_is_refused_before_the_work(refused, stores, tmp
 
 
 def test_results_of_a_run_are_named_after_its_folder(run, stores, tmp_path):
-    content = dict.fromkeys(runs.RUN_KEYS, 0)
+    content = dict.fromkeys(runs.RUN.fields, 0)
     model = build_model("DeepShare", 31, 4, n_feats=4)
     (tmp_path / "my_run").mkdir()
     torch.save({**content, "model": model.state_dict(), "config": {"n_ovls": 2}}, tmp_path / "my_run" / "last.pth")

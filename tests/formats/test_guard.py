@@ -11,12 +11,13 @@ import time
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 from helpers import OWN_CUBE, ROOT
 
 from data.store import Store, join_parts
 from formats import guard, open_raster
-from formats.guard import call_guarded
-from formats.hdf5_structure import check_structure, open_hdf5, read_attributes
+from formats.guard import call_guarded, call_once, check_hdf5
+from formats.mat import check_mats
 from system.errors import DataError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
@@ -34,41 +35,70 @@ def spin(seconds):
         pass
 
 
-def test_a_result_comes_back_from_the_child(path):
-    parent = os.getpid()
-    found = call_guarded(path, lambda progress: (os.getpid() != parent, np.arange(3)))
-    assert found[0]
-    np.testing.assert_array_equal(found[1], [0, 1, 2])
+def test_results_come_from_one_child(path):
+    found = call_guarded([path, path], lambda path: (os.getpid(), path.name))
+    assert found == [(found[0][0], "a.h5")] * 2
+    assert found[0][0] != os.getpid()
 
 
-def test_an_exception_comes_back_as_it_is(path):
-    def read(progress):
+def test_exception_is_raised_unchanged(path):
+    def read(path):
         raise DataError("a file", "is wrong", "mend it")
 
     with pytest.raises(DataError, match="a file: is wrong; mend it"):
-        call_guarded(path, read)
+        call_guarded([path], read)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE])
-def test_a_crash_is_damage(path, number):
-    with pytest.raises(DataError, match="a.h5: its library crashes on it, it is damaged"):
-        call_guarded(path, lambda progress: os.kill(os.getpid(), number))
+def test_crash_names_the_damaged_file(path, number):
+    sound = path.with_name("sound")
+    sound.touch()
+    with pytest.raises(DataError, match="a.h5: damaged: its library crashes on it; copy or make it again"):
+        call_guarded([sound, path, sound], lambda p: p == path and os.kill(os.getpid(), number))
 
 
-def test_an_endless_loop_is_damage(path, monkeypatch):
+def test_tag_that_crashes_scipy_is_damage(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"cube": OWN_CUBE, "wavelength": np.arange(31.0)})
+    content = bytearray((tmp_path / "a.mat").read_bytes())
+    # The type of the values of the cube.
+    content[184] = 15
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(DataError, match=r"a.mat: (damaged|cannot be read as a .mat file)"):
+        check_mats([tmp_path / "a.mat"])
+
+
+def test_endless_loop_is_damage(path, monkeypatch):
     monkeypatch.setattr(guard, "CPU_SECONDS", 1)
-    with pytest.raises(DataError, match="makes no progress in 1 s of CPU time"):
-        call_guarded(path, lambda progress: spin(60))
+    with pytest.raises(DataError, match="damaged: its library has not finished after 1 s of CPU time"):
+        call_guarded([path], lambda path: spin(60))
 
 
-def test_progress_extends_the_cpu_time(path, monkeypatch):
+def test_each_file_has_its_own_time(path, monkeypatch):
     monkeypatch.setattr(guard, "CPU_SECONDS", 1)
-    assert call_guarded(path, lambda progress: [(spin(0.7), progress()) for _ in range(3)] and "done") == "done"
+    assert call_guarded([path] * 3, lambda path: spin(0.7)) == [None] * 3
 
 
-def test_a_child_killed_from_outside_is_not_damage(path):
+def test_absurd_sizes_name_the_free_memory(path, monkeypatch):
+    monkeypatch.setattr(guard, "free_memory", lambda: 10**9)
+    with pytest.raises(DataError, match="a.h5: the memory is too small .* half of the 1.0 GB that are free"):
+        call_guarded([path], lambda path: np.ones(10**8))
+    assert call_guarded([path], lambda path: np.ones(10**6).sum()) == [10**6]
+
+
+def test_unchanged_files_are_read_once(path):
+    first = call_once([path], reader_id)
+    assert call_once([path], reader_id) == first
+    path.write_bytes(b"changed")
+    assert call_once([path], reader_id) != first
+
+
+def reader_id(path):
+    return os.getpid()
+
+
+def test_child_killed_from_outside_is_not_damage(path):
     with pytest.raises(DataError, match="ended by SIGKILL; free memory") as caught:
-        call_guarded(path, lambda progress: os.kill(os.getpid(), signal.SIGKILL))
+        call_guarded([path], lambda path: os.kill(os.getpid(), signal.SIGKILL))
     assert "damaged" not in str(caught.value)
 
 
@@ -90,7 +120,7 @@ def test_a_stopped_child_only_takes_longer(path, monkeypatch, capsys):
 
     waker = threading.Thread(target=wake)
     waker.start()
-    assert call_guarded(path, lambda progress: stop_and_tell(write)) == "done"
+    assert call_guarded([path], lambda path: stop_and_tell(write)) == ["done"]
     waker.join()
 
 
@@ -106,7 +136,7 @@ def test_ctrl_c_ends_the_wait_and_the_child(path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        call_guarded(path, lambda progress: stop_and_tell(write))
+        call_guarded([path], lambda path: stop_and_tell(write))
     signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
         os.kill(children[0], 0)
@@ -117,7 +147,7 @@ def test_readers_run_here_where_no_process_can_be_forked(path, monkeypatch):
         raise OSError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(os, "fork", fork)
-    assert call_guarded(path, lambda progress: progress() or os.getpid()) == os.getpid()
+    assert call_guarded([path], lambda path: os.getpid()) == [os.getpid()]
 
 
 @pytest.fixture
@@ -156,23 +186,7 @@ def test_disks_without_locks_are_read_and_written(tmp_path, stores, monkeypatch)
         f.copy(scene, part, name="scene")
         expected, name = scene[()], scene.attrs["name"]
     monkeypatch.setattr(h5py, "File", file)
-    check_structure(tmp_path / "a.h5")
+    check_hdf5(tmp_path / "a.h5")
     join_parts(tmp_path / "b.h5", [tmp_path / "part.h5"], {"dataset": "Cave", "protocol": "corrected"})
     with Store(tmp_path / "b.h5") as store:
         np.testing.assert_array_equal(store.read(name).cube, expected)
-
-
-def test_attributes_are_those_of_h5py(tmp_path):
-    given = {
-        **{"text": "bänd", "number": 3.5, "whole": np.uint8(200), "big": np.array([1, 2], ">i4"), "flag": True},
-        **{"none": h5py.Empty("f4"), "texts": ["a", "b"], "bytes": np.bytes_(b"abc"), "one": np.ones((1, 1))},
-        "ascii": np.array("abc", h5py.string_dtype("ascii")),
-        "broken": np.array(b"\xff\xfe", h5py.string_dtype("utf-8")),
-    }
-    with open_hdf5(tmp_path / "a.h5", "w") as f:
-        f.attrs.update(given)
-        found, expected = read_attributes(f), dict(f.attrs)
-    assert list(found) == list(expected) == sorted(given)
-    for name, value in expected.items():
-        assert type(found[name]) is type(value)
-        assert found[name] == value if name == "none" else np.array_equal(found[name], value)

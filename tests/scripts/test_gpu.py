@@ -50,6 +50,15 @@ def folder(stores, raw, tmp_path, run):
     return tmp_path
 
 
+def test_best_trains_to_the_end_of_its_cosine(folder):
+    done = gpu("best", folder, "--max_iterations", 2)
+    assert done.returncode == 0 and "done: " in done.stdout, done.stderr
+    config = json.loads((folder / "out" / "config.json").read_text())
+    assert (config["loss"], config["schedule"], config["epochs"], config["UseUnlabelConsistency"]) == (
+        *("relative", "cosine", 8, False),
+    )
+
+
 def test_a_run_is_ended_gone_on_with_and_comes_back_in_pieces(folder, run):
     process = begin("train", folder, CHECKPOINT_MINUTES=0.01)
     while process.poll() is None and not list((folder / "keep").glob("run/*/last.pth")):

@@ -1,9 +1,8 @@
-import re
-
 import numpy as np
 import pytest
 
-from tables.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, Style, legend, line_chart, style_of
+from tables.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, Style, line_chart, numbered_style
+from tables.page import HTML
 
 RED = Style("#ff0000")
 
@@ -12,17 +11,16 @@ def chart(x, y, **options):
     return line_chart("Title", [Line("a < b", RED, np.array(x, float), np.array(y, float))], "x", "y", **options)
 
 
-def words(svg):
-    """The texts of the y ticks."""
-    return re.findall(r'text-anchor="end">([^<]*)<', svg)
+def words(ticks):
+    return [word for _, word in ticks]
 
 
-def points(svg):
-    path = re.search(r'class="line"[^>]* d="([^"]*)"', svg)[1]
+def points(chart):
+    ((_, path),) = chart.paths
     return [[tuple(map(float, p.split())) for p in piece.split("L")] for piece in path.split("M")[1:]]
 
 
-def test_lines_span_the_width_and_stay_within_the_axes():
+def test_lines_span_the_axes():
     ((first, middle, last),) = points(chart([0, 5, 10], [0, 1, 4]))
     assert (first[0], middle[0], last[0]) == (LEFT, (LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT)
     # 4 % of the range is left free above and below.
@@ -41,25 +39,24 @@ def test_lines_span_the_width_and_stay_within_the_axes():
     ],
 )
 def test_ticks_are_round_numbers(y, expected):
-    assert words(chart([0, 1], y)) == expected
+    assert words(chart([0, 1], y).y_ticks) == expected
 
 
 def test_whole_numbers_have_whole_ticks():
-    svg = chart([1, 2, 3, 4], [0, 1, 1, 1])
-    assert re.findall(r'<text x="[\d.]+" y="\d+" text-anchor="middle">(\d[^<]*)<', svg) == ["1", "2", "3", "4"]
+    assert words(chart([1, 2, 3, 4], [0, 1, 1, 1]).x_ticks) == ["1", "2", "3", "4"]
 
 
-def test_logarithmic_ticks_are_1_2_and_5_times_powers_of_ten():
-    assert words(chart([0, 1], [0.004, 0.06], logarithmic=True)) == ["0.005", "0.01", "0.02", "0.05"]
+def test_logarithmic_ticks_are_round_numbers():
+    assert words(chart([0, 1], [0.004, 0.06], logarithmic=True).y_ticks) == ["0.005", "0.01", "0.02", "0.05"]
 
 
-def test_what_is_not_finite_is_a_gap_and_a_lone_point_a_dot():
+def test_values_not_finite_are_gaps():
     pieces = points(chart([0, 1, 2, 3, 4], [1, 2, np.nan, 3, np.inf]))
     assert [len(piece) for piece in pieces] == [2, 2]
     assert pieces[1][0] == pieces[1][1]
 
 
-def test_lines_are_broken_where_the_next_detector_begins():
+def test_lines_break_at_the_next_detector():
     pieces = points(chart([900, 940, 980, 1020, 910, 950, 990], range(7)))
     assert [len(piece) for piece in pieces] == [4, 3]
     assert all((np.diff([x for x, _ in piece]) > 0).all() for piece in pieces)
@@ -71,14 +68,20 @@ def test_lines_are_broken_where_the_next_detector_begins():
 
 
 @pytest.mark.parametrize("y", [[np.nan, np.nan], [2, 2], [0, -1]])
-def test_charts_of_nothing_or_of_a_constant_are_drawn(y):
+def test_charts_of_nothing_or_constants_are_drawn(y):
     for logarithmic in (False, True):
-        svg = chart([1, 1], y, logarithmic=logarithmic)
-        assert "nan" not in svg
-        assert "inf" not in svg
+        drawn = draw(chart([1, 1], y, logarithmic=logarithmic))
+        assert "nan" not in drawn and "inf" not in drawn
 
 
-def test_names_are_escaped_and_styles_differ():
-    assert "<title>a &lt; b</title>" in chart([0, 1], [0, 1])
-    assert "a &lt; b" in legend({"a < b": RED})
-    assert len({style_of(k) for k in range(24)}) == 24
+def draw(chart):
+    return str(HTML.get_template("chart.svg").module.line_chart(chart))
+
+
+def test_names_in_charts_are_escaped():
+    assert "<title>a &lt; b</title>" in draw(chart([0, 1], [0, 1]))
+    assert "a &lt; b" in HTML.get_template("chart.svg").module.legend({"a < b": RED})
+
+
+def test_styles_of_many_lines_differ():
+    assert len({numbered_style(k) for k in range(24)}) == 24

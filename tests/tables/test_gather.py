@@ -14,8 +14,12 @@ from helpers import (
     write_unfinished_run,
 )
 
+from tables.gather import gather
+from tables.page import render_page
+from tables.texts import render_csv, render_latex, render_markdown
 
-def test_seeds_are_merged_into_a_mean_and_half_their_range(tabulate, tmp_path):
+
+def test_seeds_give_mean_and_half_range(tabulate, tmp_path):
     write_finished_run(tmp_path / "runs" / "a", RMSE=0.02, MPSNR=40.0, ERGAS=4.0)
     changes = {"seed": 3001, "training_seconds": 3735.4, "save_dir": "b", "log_interval": 7}
     write_finished_run(tmp_path / "runs" / "b", RMSE=0.03, MPSNR=41.0, ERGAS=4.0, changes=changes)
@@ -33,7 +37,7 @@ def test_seeds_are_merged_into_a_mean_and_half_their_range(tabulate, tmp_path):
     assert row["results"] == "a/results.json b/results.json"
 
 
-def test_settings_that_differ_make_rows_that_name_them(tabulate, tmp_path):
+def test_rows_name_the_settings_that_differ(tabulate, tmp_path):
     for k, theta in enumerate((1, 3)):
         for seed in (3000, 3001):
             changes = {"UseRGB": True, "theta_rgb": theta, "seed": seed}
@@ -53,7 +57,7 @@ def test_settings_that_differ_make_rows_that_name_them(tabulate, tmp_path):
     assert "0.01309" in markdown
 
 
-def test_a_row_is_called_the_same_under_both_protocols(tabulate, tmp_path):
+def test_labels_are_equal_under_both_protocols(tabulate, tmp_path):
     for k, protocol in enumerate(("corrected", "corrected", "published")):
         changes = {"UseRGB": True, "theta_rgb": (1, 2, 1)[k], "protocol": "corrected"}
         write_finished_run(tmp_path / "runs" / str(k), protocol=protocol, changes=changes)
@@ -83,7 +87,7 @@ def test_components_are_named_in_the_tables_order(tabulate, tmp_path):
     assert list(own_rows(rows)) == names
 
 
-def test_a_later_test_of_a_runs_weights_belongs_to_the_run(tabulate, tmp_path):
+def test_later_tests_belong_to_their_run(tabulate, tmp_path):
     run_dir = tmp_path / "runs" / "a"
     write_finished_run(run_dir, protocol="corrected", changes={"UseRGB": True})
     test = {"model_title": "", "test_dir": "test.h5", "seconds": 3.0}
@@ -110,7 +114,7 @@ def test_a_later_test_of_a_runs_weights_belongs_to_the_run(tabulate, tmp_path):
     assert page.count("Labelled loss</text>") == 1
 
 
-def test_what_is_unfinished_damaged_or_there_twice_is_named(tabulate, tmp_path):
+def test_unfinished_damaged_and_repeated_results_are_named(tabulate, tmp_path):
     runs = tmp_path / "runs"
     write_finished_run(runs / "a")
     write_finished_run(runs / "a_again", MPSNR=1.0)
@@ -132,7 +136,7 @@ def test_what_is_unfinished_damaged_or_there_twice_is_named(tabulate, tmp_path):
         assert "samples.npz: cannot be read as crops" in text
 
 
-def test_data_sets_of_older_or_foreign_results_are_told_by_their_scenes(tabulate, tmp_path):
+def test_scene_names_identify_unnamed_data_sets(tabulate, tmp_path):
     path = tmp_path / "runs" / "Bicubic_x4_results.json"
     write_results_file(path, {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}, model="Bicubic")
     content = json.loads(path.read_text())
@@ -152,13 +156,13 @@ def test_folders_without_results_are_refused(refused, tmp_path):
     (tmp_path / "results.json").write_text("{")
     assert "results.json: passed over" in refused("tables", tmp_path)
     assert not (tmp_path / "tables").exists()
-    assert "which runs?" in refused("tables")
+    assert "--runs_dir is missing" in refused("tables")
 
 
 EARLIER = Path(__file__).parent / "earlier"
 
 
-def test_results_of_an_earlier_program_give_the_tables_that_it_made_of_them(run, tmp_path):
+def test_earlier_results_give_the_same_tables(run, tmp_path):
     # A run and a test of bicubic on scenes of 16 x 16 pixels, and the table, all made by commit fd353b2.
     shutil.copytree(EARLIER, tmp_path / "earlier")
     code, out, err = run("tables", tmp_path / "earlier")
@@ -175,7 +179,7 @@ def test_results_of_an_earlier_program_give_the_tables_that_it_made_of_them(run,
 @pytest.mark.parametrize(
     ("name", "scale"), [("cave_x4_small", 4), ("/elsewhere/pretrained/cave_x4_small.pth", 4), ("cave_x8_small", 8)]
 )
-def test_how_the_programs_own_weights_were_trained_is_known(tabulate, tmp_path, name, scale):
+def test_bundled_weights_have_their_training_settings(tabulate, tmp_path, name, scale):
     path = tmp_path / "runs" / "small_results.json"
     write_results_file(path, {"model_title": "", "model_dir": name, "test_dir": "test.h5"}, "corrected")
     path.write_text(json.dumps({**json.loads(path.read_text()), "n_scale": scale}))
@@ -195,21 +199,21 @@ def test_how_the_programs_own_weights_were_trained_is_known(tabulate, tmp_path, 
     assert not any("not recorded" in reason or "iterations" in reason.split() for reason in reasons)
 
 
-def test_weights_of_others_that_are_called_as_the_programs_own_are_not_taken_for_them(tabulate, tmp_path):
+def test_foreign_weights_of_bundled_names_stay_unknown(tabulate, tmp_path):
     config = {"model_title": "", "model_dir": "/mine/cave_x4_small.pth", "test_dir": "test.h5"}
     write_results_file(tmp_path / "runs" / "a_results.json", config)
     _, rows, _ = tabulate()
     assert own_rows(rows)["DeepShare (weights cave_x4_small)"]["reasons"] == "how it was trained is not recorded"
 
 
-def test_networks_that_the_program_does_not_have_are_shown_after_its_own(tabulate, tmp_path):
+def test_unknown_networks_follow_the_known_ones(tabulate, tmp_path):
     write_finished_run(tmp_path / "runs" / "a", changes={"model_title": "Another"})
     write_finished_run(tmp_path / "runs" / "b")
     _, rows, _ = tabulate()
     assert list(own_rows(rows)) == ["DeepShare", "Another"]
 
 
-def test_weights_of_the_best_validation_are_a_row_of_their_own(tabulate, tmp_path):
+def test_best_weights_have_a_separate_row(tabulate, tmp_path):
     run = tmp_path / "runs" / "a"
     write_finished_run(run, MPSNR=42.0)
     config = {"model_dir": str(run / "best.pth"), "test_dir": "x"}
@@ -221,7 +225,7 @@ def test_weights_of_the_best_validation_are_a_row_of_their_own(tabulate, tmp_pat
     assert own_rows(rows)["DeepShare (weights of the best validation)"]["reasons"]
 
 
-def test_unknown_weights_of_one_name_are_no_seeds_of_each_other(tabulate, tmp_path):
+def test_unknown_weights_are_not_merged_as_seeds(tabulate, tmp_path):
     for folder, mpsnr in (("one", 40.0), ("two", 30.0)):
         config = {"model_dir": f"/{folder}/model.pth", "test_dir": "x"}
         write_results_file(tmp_path / "runs" / folder / "model_results.json", config, MPSNR=mpsnr)
@@ -230,7 +234,7 @@ def test_unknown_weights_of_one_name_are_no_seeds_of_each_other(tabulate, tmp_pa
     assert found == {"DeepShare (weights model, in /one)": 40.0, "DeepShare (weights model, in /two)": 30.0}
 
 
-def test_as_many_other_scenes_have_another_label_and_their_order_none(tabulate, tmp_path):
+def test_labels_name_scenes_regardless_of_order(tabulate, tmp_path):
     config = {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}
     for name, scenes in (("a", "xyz"), ("b", "zyx"), ("c", "xyw")):
         write_results_file(tmp_path / "runs" / name / "r_results.json", config, scenes=scenes, model="Bicubic")
@@ -238,7 +242,7 @@ def test_as_many_other_scenes_have_another_label_and_their_order_none(tabulate, 
     assert list(own_rows(rows)) == ["Bicubic (3 test scenes with w)", "Bicubic (3 test scenes with z)"]
 
 
-def test_many_scenes_are_named_until_they_tell_rows_apart(tabulate, tmp_path):
+def test_scenes_are_named_until_labels_differ(tabulate, tmp_path):
     config = {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}
     for name, scenes in (("a", "abcd"), ("b", "abce"), ("c", "fghi")):
         write_results_file(tmp_path / "runs" / name / "r_results.json", config, scenes=scenes, model="Bicubic")
@@ -248,10 +252,20 @@ def test_many_scenes_are_named_until_they_tell_rows_apart(tabulate, tmp_path):
     assert "left out" not in markdown
 
 
-def test_results_of_one_kind_that_differ_are_named(tabulate, tmp_path):
+def test_contradicting_results_are_named(tabulate, tmp_path):
     config = {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}
     for name, mpsnr in (("a", 40.0), ("b", 40.0), ("c", 30.0)):
         write_results_file(tmp_path / "runs" / name / "r_results.json", config, model="Bicubic", MPSNR=mpsnr)
     markdown, rows, _ = tabulate()
     assert float(own_rows(rows)["Bicubic"]["MPSNR"]) == 40.0
     assert "c/r_results.json: left out" in markdown and "b/r_results.json: left out" not in markdown
+
+
+def test_writers_need_nothing_but_the_report(tmp_path):
+    shutil.copytree(EARLIER, tmp_path / "earlier")
+    report = gather(tmp_path / "earlier")
+    shutil.rmtree(tmp_path / "earlier")
+    assert "Pixel A" in render_page(report) and "Labelled loss" in render_page(report)
+    assert render_csv(report) == (EARLIER / "expected.csv").read_text()
+    assert "DeepShare + RGB (reduced)" in render_markdown(report)
+    assert "DeepShare + RGB (reduced)" in render_latex(report)

@@ -5,12 +5,14 @@ import subprocess
 
 import numpy as np
 import pytest
-from helpers import PageReader, own_rows, write_finished_run
+from helpers import PageReader, own_rows, write_finished_run, write_unfinished_run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tables.page import find_differing_pixels
 
-def test_real_runs_become_a_page_that_needs_nothing_else(run, tiny_flags, stores, tmp_path):
+
+def test_page_of_real_runs_needs_no_network(run, tiny_flags, stores, tmp_path):
     runs = tmp_path / "runs"
     scenes = {"test_dir": stores / "test.h5", "eval_dir_ms": stores / "test.h5"}
     for seed in (3000, 3001):
@@ -45,7 +47,7 @@ def test_real_runs_become_a_page_that_needs_nothing_else(run, tiny_flags, stores
         assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_reports_of_own_scenes_are_shown_with_the_results_or_without_any(run, tabulate, tmp_path):
+def test_own_scenes_are_shown(run, tabulate, tmp_path):
     pytest.importorskip("matplotlib")
     scene = np.random.default_rng(0).random((20, 24, 31), dtype=np.float32)
     axis = {"band_axis": 2, "model_dir": "cave_x4_small"}
@@ -71,7 +73,7 @@ def test_reports_of_own_scenes_are_shown_with_the_results_or_without_any(run, ta
     assert "lake_report.png" in markdown
 
 
-def test_of_many_reports_the_first_are_shown_and_the_rest_named(tabulate, tmp_path):
+def test_page_shows_the_first_own_scenes(tabulate, tmp_path):
     about = PngInfo()
     about.add_text("Title", "a scene")
     about.add_text("Description", "RMSE 1e-3")
@@ -83,3 +85,22 @@ def test_of_many_reports_the_first_are_shown_and_the_rest_named(tabulate, tmp_pa
     parser.feed(page)
     assert len(parser.images) == 12
     assert all(f"s{k:02}_report.png" in page for k in range(14))
+
+
+def test_pixels_that_differ_most_are_apart():
+    cube = np.zeros((2, 64, 64), np.float32)
+    other = cube.copy()
+    # Pixels at the border, and close to one that is chosen already, are skipped.
+    for (i, j), value in {(2, 30): 9, (40, 50): 5, (45, 45): 4, (20, 10): 3, (50, 20): -2}.items():
+        other[1, i, j] = value
+    assert find_differing_pixels(cube, other) == [(40, 50), (20, 10), (50, 20)]
+
+
+def test_foreign_names_are_escaped(tabulate, tmp_path):
+    name = "<script>x</script>"
+    write_finished_run(tmp_path / "runs" / "a", changes={"device": name, "UseRGB": True, "dataset_name": name})
+    write_unfinished_run(tmp_path / "runs" / "<b>")
+    markdown, _, page = tabulate()
+    for text in (markdown, page):
+        assert "<script>" not in text and "&lt;script>" in text.replace("&gt;", ">")
+        assert "<b>\n" not in text and "&lt;b>" in text.replace("&gt;", ">")

@@ -12,8 +12,7 @@ from config import TrainConfig
 from data.stream import Batch
 from system.errors import Interrupted, Terminated
 from trainer import Trainer
-from training.backward import WorkingCopy
-from training.graphs import GraphedSteps
+from training.backward import GraphedSteps, WorkingCopy
 from training.signals import StopSignals, resumable
 
 

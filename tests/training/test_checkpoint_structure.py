@@ -1,5 +1,6 @@
 """Checkpoints, logs and weights in which one thing is not as a run leaves it: --resume and test refuse them."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import torch
 from helpers import ROOT, TITLE, tiny_network
 
 from models import weights
-from system.errors import UserError
 from training import checkpoint
+from training.meters import LossMeter
+from training.processes import World
+from training.run_directory import LAST, PREVIOUS, RunDirectory
 
 INF, NAN = float("inf"), float("nan")
 
@@ -55,14 +58,6 @@ def without_moment(run):
     del next(iter(run["optimizer"]["state"].values()))["exp_avg_sq"]
 
 
-def one_parameter_less(run):
-    optimizer = run["optimizer"]
-    optimizer["param_groups"][0]["params"].pop()
-    optimizer["state"] = {
-        k: v for k, v in optimizer["state"].items() if k < len(optimizer["param_groups"][0]["params"])
-    }
-
-
 def a_tensor(make):
     def harm(run):
         key = next(iter(run["model"]))
@@ -71,43 +66,33 @@ def a_tensor(make):
     return harm
 
 
-GROUP = ("optimizer", "param_groups", 0)
+ADAM = "optimizer or losses"
 CASES = [
     *((at("config", value), "config") for value in (None, [], {"batch_size": [8]}, {"seed": torch.zeros(2)})),
     *((at("config", "batch_size", value), "batch_size") for value in (0, "8", None)),
-    *((at("config", "epochs", value), "epochs") for value in (0, 1.5)),
-    *((at("iteration", value), "iteration") for value in (10**9, -1, 2.0, "2", None, NAN, torch.tensor(2), True)),
-    *((at("per_epoch", value), "per_epoch") for value in (0, -1, 10**9, "3", None)),
+    (at("config", "ema_decay", 0.9), "ema_decay"),
+    *((at("iteration", value), "iteration") for value in (-1, 2.0, "2", None, NAN, torch.tensor(2), True)),
+    *((at("per_epoch", value), "per_epoch") for value in (0, -1, "3", None)),
     *((at("processes", value), "processes") for value in (0, -1, 1.0, None)),
     *((at("n_colors", value), "n_colors") for value in (0, "31", None)),
     *((at("patches", value), "patches") for value in (None, {}, {"labelled": 0}, {"labelled": torch.zeros(2)}, 3)),
     *((at("seconds", value), "seconds") for value in (INF, NAN, -1.0, "long", None)),
     *((at("model", value), "model") for value in (None, {}, [], {3: torch.zeros(2)}, {"a": 1})),
     *((at("averaged", value), "averaged") for value in ({}, [], 3)),
-    (at("config", "ema_decay", 0.9), "averaged"),
-    (a_tensor(lambda t: t.to(torch.complex64)), "model"),
-    (a_tensor(lambda t: t.to_sparse()), "model"),
-    (a_tensor(lambda t: t.to("meta")), "model"),
+    *(
+        (a_tensor(make), "tensors|sparse")
+        for make in (lambda t: t[:1], lambda t: t.to_sparse(), lambda t: t.to("meta"))
+    ),
     *((at("losses", value), "losses") for value in (None, [], {})),
-    *((at("losses", "sums", value), "sums") for value in (torch.zeros(3), torch.full((4,), NAN), [0, 0, 0, 0])),
+    *((at("losses", "sums", value), "losses") for value in (torch.zeros(3), [0, 0, 0, 0])),
     *((at("losses", "counts", value), "counts") for value in ([0], [-1] * 4, ["a"] * 4, None)),
     *((at("losses", "lowest", value), "lowest") for value in ([0.0], [NAN] * 4, "abcd", None)),
-    *((at("optimizer", value), "optimizer") for value in (None, [], {}, {"state": {}, "param_groups": []})),
-    *((at("optimizer", "state", value), "optimizer") for value in (None, [], {10**6: {}})),
-    *((at(*GROUP, "params", value), "optimizer") for value in (None, [], [0, 0], ["a"])),
-    *((at(*GROUP, "betas", value), "betas") for value in (None, (0.9,), (0.9, 2.0), "ab", (NAN, 0.9))),
-    *((at(*GROUP, name, value), name) for name in ("lr", "eps", "weight_decay") for value in (None, NAN, -1.0, "x")),
-    *((at(*GROUP, name, True), name) for name in ("amsgrad", "maximize", "differentiable")),
-    (at(*GROUP, "fused", "yes"), "fused"),
-    (at(*GROUP, "foreach", True), "foreach"),
-    *((moment(name, lambda t: t[:1].clone()), "of shape") for name in ("exp_avg", "exp_avg_sq")),
-    *((moment(name, lambda t: t * NAN), "not finite") for name in ("exp_avg", "exp_avg_sq", "step")),
-    *((moment(name, lambda _: 3), "missing") for name in ("exp_avg", "step")),
-    (moment("exp_avg_sq", lambda t: t - 1), "none that it makes"),
-    (moment("step", lambda _: torch.zeros(2)), "none that it makes"),
-    (moment("exp_avg", lambda t: t.long()), "not finite numbers"),
-    (without_moment, "missing"),
-    (one_parameter_less, "parameters, the network has"),
+    *((at("optimizer", value), "optimizer") for value in (None, [], {})),
+    *((at("optimizer", "state", value), ADAM) for value in (None, [], {10**6: {}}, {"a": {}}, {0: 3})),
+    *((moment(name, lambda t: t[:1].clone()), "a moment of shape") for name in ("exp_avg", "exp_avg_sq")),
+    *((moment(name, lambda _: 3), ADAM) for name in ("exp_avg", "step")),
+    (moment("step", lambda _: torch.zeros(2)), ADAM),
+    (without_moment, "exp_avg_sq"),
 ]
 
 
@@ -120,46 +105,50 @@ def test_a_checkpoint_in_which_one_thing_is_wrong_is_refused_by_its_name(refused
     before = path.read_bytes()
     sentence = refused("train", **tiny_flags, resume="last", max_iterations=3, log_interval=1)
     assert "last.pth" in sentence
-    assert word in sentence
+    assert re.search(word, sentence)
     assert path.read_bytes() == before
 
 
-def test_moments_are_compared_with_the_networks_parameters(begun):
-    path = begun / "last.pth"
-    run = checkpoint.load_run(path)
-    parameters = [torch.zeros_like(tensor) for tensor in run["model"].values()]
-    checkpoint.check_moments(run, path, parameters)
-    with pytest.raises(UserError, match="the network has"):
-        checkpoint.check_moments(run, path, parameters[1:])
-    with pytest.raises(UserError, match="exp_avg of parameter 0 is of shape"):
-        checkpoint.check_moments(run, path, [torch.zeros(7, 7), *parameters[1:]])
+def test_moments_take_the_layout_of_their_parameters(begun):
+    parameter = torch.nn.Parameter(torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last))
+    optimizer = torch.optim.Adam([parameter], lr=1.0, fused=True)
+    moments = {"exp_avg": torch.rand(2, 3, 4, 5), "exp_avg_sq": torch.ones(1, 1, 1, 1).expand(2, 3, 4, 5)}
+    run = checkpoint.load_run(begun / "last.pth")
+    run["optimizer"] = {"state": {0: {"step": torch.tensor(3.0), **moments}}}
+    checkpoint.restore_state(run, begun / "last.pth", optimizer, LossMeter(torch.device("cpu"), World()))
+    state = optimizer.state[parameter]
+    assert state["step"] == 3
+    for name, moment in moments.items():
+        assert torch.equal(state[name], moment)
+        assert state[name].stride() == parameter.stride()
 
 
 def test_a_harmed_last_checkpoint_is_passed_over_for_the_one_before(run, tiny_flags, begun):
     shutil.copy(begun / "last.pth", begun / "previous.pth")
     content = torch.load(begun / "last.pth", weights_only=True)
-    content["iteration"] = 10**9
+    content["iteration"] = -1
     torch.save(content, begun / "last.pth")
     code, out, err = run("train", **tiny_flags, resume="last", max_iterations=3, log_interval=1)
     assert code == 0, err
     assert "going back to previous.pth" in out + err
     # The one that was good stays beside the new one.
-    assert [checkpoint.load_run(begun / name)["iteration"] for name in checkpoint.RUN_FILES] == [3, 2]
+    assert [checkpoint.load_run(begun / name)["iteration"] for name in (LAST, PREVIOUS)] == [3, 2]
 
 
 def test_the_checkpoint_before_the_last_is_an_older_one(run, tiny_flags, tmp_path):
     code, out, _ = run("train", **tiny_flags, epochs=2)
     assert code == 0, out
-    runs = [checkpoint.load_run(tiny_flags["save_dir"] / TITLE / name) for name in checkpoint.RUN_FILES]
+    runs = [checkpoint.load_run(tiny_flags["save_dir"] / TITLE / name) for name in (LAST, PREVIOUS)]
     assert [r["iteration"] for r in runs] == [2 * runs[0]["per_epoch"], runs[0]["per_epoch"]]
 
 
 def test_a_run_is_held_before_its_checkpoint_is_read(refused, tiny_flags, begun, monkeypatch):
-    def read(folder):
+    def load(run_dir):
         raise AssertionError("read while another process trains")
 
-    monkeypatch.setattr(checkpoint, "load_newest_run", read)
-    words = "import sys; from utils import only_here\nwith only_here(sys.argv[1]): print(1, flush=True); input()"
+    monkeypatch.setattr(RunDirectory, "load", load)
+    words = "import sys; from system.files import exclusive_lock\n"
+    words += "with exclusive_lock(sys.argv[1]): print(1, flush=True); input()"
     command = [sys.executable, "-c", words, str(begun)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
@@ -184,7 +173,7 @@ def test_rows_of_a_log_that_nobody_can_read_are_refused_or_dropped(run, tiny_fla
     code, _, err = run("train", **tiny_flags, resume="last", max_iterations=3, log_interval=1)
     assert code == exit_code, err
     assert "Traceback" not in err
-    assert exit_code == 0 or "log.csv: no text" in err
+    assert exit_code == 0 or "log.csv: is not text" in err
 
 
 @pytest.mark.parametrize(

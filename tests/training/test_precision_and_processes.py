@@ -74,7 +74,7 @@ def test_a_killed_process_ends_the_other_and_one_process_goes_on(run, logged):
     os.kill(int(workers[1]), signal.SIGKILL)
     output = process.communicate(timeout=30)[0]
     assert "another process of the run has ended" in output
-    before = runs.load_newest_run(run_dir)[0]["iteration"]
+    before = runs.load_run(run_dir / "last.pth")["iteration"]
     # The same data in an epoch: one process with the doubled batch.
     code, _, err = run("train", **{**flags, "batch_size": 8}, resume="last", max_iterations=before + 2)
     assert code == 0, err

@@ -147,9 +147,20 @@ def test_other_weights_are_refused_with_both(refused, flags, start, changes, wor
     assert words in refused("train", **{**flags, "weights": start, **changes})
 
 
-def test_weights_of_another_scale_are_refused(refused, flags, tmp_path):
+def test_weights_of_another_scale_start_the_upsampler_anew(flags, tmp_path, capsys):
+    # Branch 1 upsamples by 1 at x2, without a layer, and by 2 at x4.
+    given = tiny_network(n_scale=2)
+    save_weights(given, tmp_path / "x2.pth", 2, VISIBLE)
+    state = Trainer(TrainConfig.from_flags({**flags, "weights": tmp_path / "x2.pth"})).model.state_dict()
+    assert "was trained for x2" in (words := capsys.readouterr().out)
+    assert "are taken; branch1.upsample start anew" in words
+    assert same(dict(given.state_dict()), {name: state[name] for name in given.state_dict()})
+    assert {name.split(".")[1] for name in state.keys() - given.state_dict().keys()} == {"upsample"}
+
+
+def test_freezing_an_upsampler_that_starts_anew_is_refused(refused, flags, tmp_path):
     save_weights(tiny_network(n_scale=2), tmp_path / "x2.pth", 2, VISIBLE)
-    assert "has n_scale 2, where the run has n_scale 4" in refused("train", **flags, weights=tmp_path / "x2.pth")
+    assert "another scale" in refused("train", **flags, weights=tmp_path / "x2.pth", freeze="branches")
 
 
 def test_fresh_runs_are_as_before(stores, raw, tmp_path):
@@ -177,4 +188,4 @@ def test_branches_of_each_group_are_of_the_sensor(flags, tmp_path, refused):
     save_weights(build_model("DeepShare", 31, 4, n_ovls=3, **shape), tmp_path / "b.pth", 3, VISIBLE)
     assert "has n_ovls 3" in refused("train", **{**asked, "weights": tmp_path / "b.pth"})
     words = refused("train", **{**asked, "freeze": "branches"})
-    assert "are of other bands and start anew" in words
+    assert "is of other bands or another scale" in words

@@ -3,19 +3,19 @@ from helpers import FULL
 
 import objectives
 from facts import published_split
-from tables import differences
+from tables.reduced import compare_run, compare_scenes, describe_in_caption, group_rows, summarize
 
 
 def test_the_published_experiment_differs_in_nothing():
-    assert differences.of_run(FULL, "Cave", 4) == []
+    assert compare_run(FULL, "Cave", 4) == []
     assert objectives.labels(FULL) == ["RGB", "SSL"]
 
 
-def test_what_a_network_does_not_have_is_no_difference():
+def test_settings_of_other_networks_are_no_difference():
     plain = {**FULL, "UseRGB": False, "UseUnlabelConsistency": False}
     peer = {**plain, "model_title": "3DFCNN", "loss": "mse", "learning_rate": 5e-5}
-    assert differences.of_run({**peer, "n_feats": 32, "n_subs": 4}, "Cave", 4) == []
-    assert differences.of_run({**peer, "loss": "l1"}, "Cave", 4) == ["loss l1 instead of mse"]
+    assert compare_run({**peer, "n_feats": 32, "n_subs": 4}, "Cave", 4) == []
+    assert compare_run({**peer, "loss": "l1"}, "Cave", 4) == ["loss l1 instead of mse"]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_what_a_network_does_not_have_is_no_difference():
     ],
 )
 def test_each_difference_is_named(changes, reason):
-    assert differences.of_run({**FULL, **changes}, "Cave", 4) == [reason]
+    assert compare_run({**FULL, **changes}, "Cave", 4) == [reason]
 
 
 @pytest.mark.parametrize(
@@ -54,32 +54,36 @@ def test_each_difference_is_named(changes, reason):
         },
     ],
 )
-def test_what_cannot_change_the_result_is_no_difference(changes):
-    assert differences.of_run({**FULL, **changes}, "Cave", 4) == []
+def test_settings_without_effect_are_no_difference(changes):
+    assert compare_run({**FULL, **changes}, "Cave", 4) == []
 
 
 def test_the_published_patches_depend_on_the_scale():
     x8 = {"patch_size": 128, "patches": {"labelled": 845, "unlabelled": 2535, "rgb": 400000}, "iterations": 8450}
-    assert differences.of_run({**FULL, **x8}, "Cave", 8) == []
+    assert compare_run({**FULL, **x8}, "Cave", 8) == []
 
 
-def test_missing_and_foreign_test_scenes_are_told():
+def test_missing_and_foreign_scenes_are_named():
     scenes = published_split("Cave")["test"]
-    assert differences.of_scenes("Cave", scenes) == []
-    assert differences.of_scenes("Cave", scenes[:6]) == ["6 of 12 test scenes"]
-    assert differences.of_scenes("Cave", [*scenes, "balloons"]) == ["1 scenes that are no published test scenes"]
-    assert differences.of_scenes("Mine", ["a"]) == []
+    assert compare_scenes("Cave", scenes) == []
+    assert compare_scenes("Cave", scenes[:6]) == ["6 of 12 test scenes"]
+    assert compare_scenes("Cave", [*scenes, "balloons"]) == ["1 scenes that are no published test scenes"]
+    assert compare_scenes("Mine", ["a"]) == []
 
 
-@pytest.mark.parametrize(
-    ("recorded", "traits"),
-    [
-        ({"normalise": "none"}, {}),
-        ({"bands": "exact", "normalise": "none", "taper": 50.0}, {}),
-        ({"bands": "exact", "normalise": "scene"}, {"normalise": "scene"}),
-        ({"bands": "windows", "normalise": "bands"}, {"bands": "windows"}),
-        ({"bands": "windows", "normalise": "none"}, {"bands": "windows", "normalise": "none"}),
-    ],
-)
-def test_the_usual_way_to_test_is_no_difference(recorded, traits):
-    assert differences.traits_of_test({"model_dir": "w.pth", **recorded}) == traits
+def test_reduced_rows_are_named_in_captions():
+    assert describe_in_caption({"a": []}) == ""
+    assert describe_in_caption({"a": ["few scenes"], "b": []}) == "; reduced: a"
+    assert describe_in_caption({"a": ["few scenes"], "b": ["few scenes"]}) == "; all rows reduced"
+
+
+def test_rows_of_the_same_difference_are_grouped():
+    reasons = {"a": ["x", "y"], "b": ["x"], "c": ["x"], "d": []}
+    assert group_rows(reasons) == [("every row but d", ["x"]), ("a", ["y"])]
+    assert group_rows({"a": ["x"], "b": ["x"]}) == [("every row", ["x"])]
+
+
+def test_summary_counts_reduced_rows():
+    assert summarize([[], []]) == ""
+    assert summarize([["x"], []]) == "1 of them is"
+    assert summarize([["x"], ["x"]]) == "All of them are"

@@ -3,8 +3,10 @@ import re
 import pytest
 from helpers import CAVE_TEST, own_rows, write_finished_run, write_results_file
 
+from tables.report import format_duration, headings
 
-def test_a_full_run_stands_beside_its_published_row_with_the_difference(tabulate, tmp_path):
+
+def test_full_runs_are_compared_with_published_rows(tabulate, tmp_path):
     # Published: DeepShare .0144 / 40.8385 / 4.0345; + RGB 42.3575, its ERGAS doubtful.
     write_finished_run(tmp_path / "runs" / "a", RMSE=0.0150, MPSNR=41.0, ERGAS=4.0)
     write_finished_run(tmp_path / "runs" / "b", MPSNR=42.0, ERGAS=3.5, changes={"UseRGB": True})
@@ -42,7 +44,7 @@ def test_a_full_run_stands_beside_its_published_row_with_the_difference(tabulate
         ({}, CAVE_TEST[:11], "11 of 12 test scenes"),
     ],
 )
-def test_reduced_runs_are_marked_everywhere_and_never_compared(tabulate, tmp_path, changes, scenes, reason):
+def test_reduced_runs_are_marked_and_not_compared(tabulate, tmp_path, changes, scenes, reason):
     write_finished_run(tmp_path / "runs" / "a", scenes=scenes, changes=changes, MPSNR=41.0)
     markdown, rows, page = tabulate()
     tex = (tmp_path / "runs" / "tables" / "tables.tex").read_text()
@@ -57,7 +59,7 @@ def test_reduced_runs_are_marked_everywhere_and_never_compared(tabulate, tmp_pat
         assert text.index("Published (full experiment; not comparable with reduced runs)") < text.index("40.8385")
 
 
-def test_protocols_have_tables_of_their_own_and_other_peoples_training_is_not_compared(tabulate, tmp_path):
+def test_protocols_have_separate_tables(tabulate, tmp_path):
     write_finished_run(tmp_path / "runs" / "a", protocol="corrected", changes={"protocol": "corrected"}, MPSNR=35.0)
     write_finished_run(tmp_path / "runs" / "b", protocol="published", MPSNR=40.0)
     config = {"model_dir": "", "model_title": "Bicubic"}
@@ -78,3 +80,14 @@ def test_protocols_have_tables_of_their_own_and_other_peoples_training_is_not_co
     assert "SSPSR" in [
         r["method"] for r in rows if (r["kind"], r["protocol"]) == ("published, not comparable", "corrected")
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, ""), (0, "0:00:00"), (59.6, "0:01:00"), (3725.4, "1:02:05"), (90061, "25:01:01")]
+)
+def test_durations_have_hours_minutes_seconds(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_headings_have_units():
+    assert headings(["RMSE", "SAM", "MPSNR"]) == ["RMSE", "SAM (°)", "MPSNR (dB)"]

@@ -1,6 +1,9 @@
 import re
 
+import pytest
 from helpers import FULL, write_finished_run, write_results_file, write_unfinished_run
+
+from tables.texts import align_columns, escape_latex, make_environment
 
 # Of LaTeX itself, article, geometry and booktabs.
 CONTROL_WORDS = {
@@ -11,7 +14,7 @@ CONTROL_WORDS = {
 CONTROL_SYMBOLS = set("\\&%$#_{}")
 
 
-def test_latex_lines_have_as_many_cells_as_their_tables_columns(tabulate, tmp_path):
+def test_latex_lines_have_a_cell_per_column(tabulate, tmp_path):
     write_finished_run(tmp_path / "runs" / "50% & more_~^\\{}", changes={"device": "A & B_2"})
     write_finished_run(tmp_path / "runs" / "b", changes={"UseRGB": True, "theta_rgb": 1, "device": "ü 好"})
     write_unfinished_run(tmp_path / "runs" / "50%_stopped")
@@ -48,7 +51,7 @@ def check_latex(tex):
     assert all(c.isprintable() or c == "\n" for c in tex) and not set(tex) & set("«»ÐðÞþ")
 
 
-def test_a_document_of_all_kinds_of_lines_is_valid_latex(tabulate, tmp_path):
+def test_latex_of_all_kinds_is_valid(tabulate, tmp_path):
     runs = tmp_path / "runs"
     write_finished_run(runs / "plain")
     write_finished_run(runs / "full", changes={**FULL, "device": "GPU ^_~<>|\\ [a]* °±"})
@@ -60,3 +63,28 @@ def test_a_document_of_all_kinds_of_lines_is_valid_latex(tabulate, tmp_path):
     tex = (runs / "tables" / "tables.tex").read_text(encoding="utf-8")
     assert tex.count("\n\\addlinespace\n") >= 2
     check_latex(tex)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("50 % & a_b", r"50 \% \& a\_b"),
+        ("a\n\nb --c", "a b -{}-c"),
+        ("[x]*", "{[}x]{*}"),
+        ("90 ° ± 1", r"90 $^\circ$ $\pm$ 1"),
+        ("好 «", "? ?"),
+    ],
+)
+def test_latex_escapes_special_characters(text, expected):
+    assert escape_latex(text) == expected
+
+
+def test_templates_escape_each_text_once():
+    environment = make_environment(escape_latex)
+    text = "{% macro twice(x) %}{{ x }}, {{ x }}{% endmacro %}{{ twice(a) }}; {{ [a, a]|join('&') }}"
+    assert environment.from_string(text).render(a="_") == r"\_, \_; \_\&\_"
+
+
+def test_markdown_columns_are_even():
+    lines = align_columns(["a", "bc"], [["x|y", "1"]]).splitlines()
+    assert lines == ["| a    | bc |", "| ---- | -: |", "| x\\|y |  1 |"]
