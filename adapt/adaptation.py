@@ -326,8 +326,7 @@ def _open_scene(config: AdaptConfig, given: Weights) -> tuple[formats.Raster, An
     if not path.exists():
         raise UserError(f"--input {path}: no such file or folder; check the path")
     raster = formats.open_raster(path, formats.CubeOptions.of(config, given.architecture["n_colors"]))
-    nodata = float(config.nodata) if config.nodata else None
-    understood = understand(raster, config.value_scale, nodata, given.value_scale)
+    understood = understand(raster, config.value_scale, fallback=given.value_scale)
     if understood.high is None:
         raise UserError(f"--input {path}: nothing but missing data; give another scene")
     for remark in understood.remarks(path):

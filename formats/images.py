@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image, UnidentifiedImageError
 
+from formats import gdal
 from formats.kinds import unreadable_as
 from system.errors import DataError
 from system.files import refuse_irregular
@@ -114,16 +114,16 @@ def _read_with_pillow(path: Path, together: int) -> np.ndarray:
         with open(path, "rb") as f:
             if f.read(2) not in (b"II", b"MM"):
                 raise
-        return _read_with_tifffile(path, together)
+        return _read_with_gdal(path, together)
 
 
-def _read_with_tifffile(path: Path, together: int) -> np.ndarray:
+def _read_with_gdal(path: Path, together: int) -> np.ndarray:
     """Read the first page of a TIFF that Pillow does not know, such as one of floating point: H x W or H x W x C."""
-    with tifffile.TiffFile(path) as f:
-        page = f.pages.first
-        _check_memory(path, page.imagewidth, page.imagelength, page.nbytes, together)
-        pixels = page.asarray()
-        return pixels.transpose(1, 2, 0) if page.axes == "SYX" else pixels
+    with gdal.open_dataset(path, "GTiff") as f:
+        size = f.width * f.height * f.count * np.dtype(f.dtypes[0]).itemsize
+        _check_memory(path, f.width, f.height, size, together)
+        pixels = f.read().transpose(1, 2, 0)
+        return pixels[:, :, 0] if f.count == 1 else pixels
 
 
 def _to_16_bits(path: Path, pixels: np.ndarray) -> np.ndarray:

@@ -71,7 +71,7 @@ def super_resolve(
     config = PredictConfig(**settings)
     config.check_limits()
     config.check_given()
-    raster = formats.from_array(image, _centres(wavelengths, image.shape[2]))
+    raster = formats.from_array(image, _centres(wavelengths, image.shape[2]), nodata)
     remarks: list[str] = []
     scene = SceneUpscaling(raster, DeviceNetwork(model, config, remarks.append), config, remarks.append)
     for remark in map(as_parameters, remarks):

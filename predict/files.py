@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import formats
 from config import PredictConfig, affecting
-from formats.raster import given_wavelengths, wavelengths_file
+from formats.wavelengths import given_wavelengths, wavelengths_file
 from predict import findings, report
 from predict.device_network import DeviceNetwork
 from predict.findings import Comparison

@@ -103,8 +103,7 @@ class SceneUpscaling:
         own_bands = BandList(bands, raster.wavelengths)
         mode = "resample" if config.resample_bands else config.bands
         self.bands = plan_bands(raster.path, own_bands, network.bands, mode, config.taper, network.sensor)
-        nodata = float(config.nodata) if config.nodata else None
-        understood = understand(raster, config.value_scale, nodata, network.value_scale)
+        understood = understand(raster, config.value_scale, fallback=network.value_scale)
         self.understood, self.calibration = understood, understood.calibration
         normalise = "bands" if config.normalise == "auto" and self.bands.mode == "windows" else config.normalise
         self.peaks = state.peaks if state else peaks_of(raster, understood, normalise)

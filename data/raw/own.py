@@ -17,7 +17,8 @@ from formats.band_pictures import band_files
 from formats.calibration import LARGEST_FLOAT, understand
 from formats.folders import LEVELS, few_of, files_below, unique_by_name
 from formats.nodata import filled, mark_in
-from formats.raster import DEFAULTS, Raster, wavelengths_file
+from formats.raster import DEFAULTS, Raster
+from formats.wavelengths import wavelengths_file
 from system.errors import DataError
 from utils import print_line
 
@@ -58,7 +59,7 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
         DataError: for a file that `open_raster` or `understand` refuses, no data at all, non-finite or constant values.
     """
     raster = open_raster(path, options)
-    understood = understand(raster, options.value_scale, float(options.nodata) if options.nodata else None)
+    understood = understand(raster, options.value_scale)
     calibration = understood.calibration
     cube = _without_gaps(raster, calibration.nodata)
     if calibration.scaling:

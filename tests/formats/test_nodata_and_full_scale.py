@@ -8,7 +8,7 @@ from helpers import larger, write_larger
 from PIL import Image
 
 from data import raw
-from formats import CubeOptions, Output, georeferencing, open_raster
+from formats import CubeOptions, Output, gdal, open_raster
 from formats.calibration import understand
 from system.errors import DataError
 
@@ -147,7 +147,7 @@ def test_a_coordinate_system_that_nobody_knows_is_left_out_by_name(tmp_path, cap
     again = made_larger(tmp_path / "a.npz", tmp_path / f"b{extension}")
     said = "".join(capsys.readouterr())
     # HDF5 holds any text.
-    assert ("without its coordinate system, which nobody knows (UTM zone 33N)" in said) == (extension != ".h5")
+    assert ("without its coordinate system, which is not known (UTM zone 33N)" in said) == (extension != ".h5")
     place = again.georeference()
     assert place.crs == ("UTM zone 33N" if extension == ".h5" else "")
     np.testing.assert_allclose(place.transform, (15.0, 0.0, 500000.0, 0.0, -15.0, 5400000.0))
@@ -225,7 +225,7 @@ def test_wavelengths_may_be_as_many_as_a_name_cannot_have_letters(tmp_path):
 
 @pytest.mark.parametrize("words", ["EPSG:32633 (UTM)", "EPSG:4326:", "[1]"])
 def test_what_is_no_coordinate_system_is_none(words):
-    assert not georeferencing.is_known(words)
+    assert not gdal.is_known_crs(words)
 
 
 def test_a_published_name_in_other_letters_is_meant_so(tmp_path):
