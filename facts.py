@@ -64,13 +64,13 @@ def are_same_bands(n_colors: int, centres: np.ndarray | None, n_others: int, oth
     return n_colors == n_others and bool(np.abs(np.asarray(centres) - others).max() <= SAME_BAND)
 
 
-def wavelengths_of(name: str, n_colors: int) -> np.ndarray | None:
+def get_wavelengths(name: str, n_colors: int) -> np.ndarray | None:
     """Band centres in nm of a data set; None for one that is not known, or has another number of bands."""
     known = DATASETS.get(name)
     return known.wavelengths if known and known.n_colors == n_colors else None
 
 
-def published_patch(name: str, n_scale: int) -> tuple[int, int]:
+def get_published_patch(name: str, n_scale: int) -> tuple[int, int]:
     """(size, stride) in HR pixels of a data set's published patches: 64 and 32 for x4, 128 and 32 or 64 for x8."""
     stride = DATASETS[name].x8_stride if name in DATASETS and n_scale == 8 else PATCH_STRIDE
     # 32 is no multiple of 3 or 6: LR patches must start on whole LR pixels.
@@ -78,7 +78,7 @@ def published_patch(name: str, n_scale: int) -> tuple[int, int]:
 
 
 @cache
-def published_split(name: str) -> dict[str, list[str]] | None:
+def load_published_split(name: str) -> dict[str, list[str]] | None:
     """{split: scene names} of a data set's published split (files in splits/); None without one."""
     path = Path(__file__).parent / "data" / "splits" / f"{name.lower()}.txt"
     if not path.is_file():

@@ -47,7 +47,7 @@ def hybrid_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Returns:
         A scalar tensor.
     """
-    return _with_variation((pred - target).permute(0, 2, 3, 1).abs().mean(), pred)
+    return _add_variation((pred - target).permute(0, 2, 3, 1).abs().mean(), pred)
 
 
 def relative_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -64,10 +64,10 @@ def relative_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """
     level = target.mean((2, 3), keepdim=True).clamp(min=0) + DARK_LEVEL
     error = ((pred - target) / level).permute(0, 2, 3, 1).abs().mean()
-    return _with_variation(USUAL_LEVEL * error, pred)
+    return _add_variation(USUAL_LEVEL * error, pred)
 
 
-def _with_variation(error: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
+def _add_variation(error: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
     return error + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
 
 
@@ -114,11 +114,11 @@ LOSSES: dict[str, Criterion] = {
 }
 
 
-def loss_of(name: str) -> Criterion:
+def get_loss(name: str) -> Criterion:
     """The loss of labelled and mixed mini-batches that --loss names: one of LOSSES."""
     return LOSSES[name]
 
 
-def rgb_loss_of(name: str) -> Criterion:
+def get_rgb_loss(name: str) -> Criterion:
     """The loss of RGB mini-batches where --loss says so: hybrid, as released, unless it is relative."""
     return relative_loss if name == "relative" else hybrid_loss

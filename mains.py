@@ -31,15 +31,15 @@ from system.machine import set_thread_defaults
 set_thread_defaults()
 
 import config  # noqa: E402
-from system.errors import Interrupted, Terminated, UserError, is_out_of_memory, signal_of  # noqa: E402
-from system.terminal import ForgivingStream  # noqa: E402
+from system.errors import Interrupted, Terminated, UserError, get_signal, is_out_of_memory  # noqa: E402
+from system.terminal import FaultTolerantStream  # noqa: E402
 from training import processes  # noqa: E402
 from utils import as_utf8, close_progress_bars, is_main_process, sanitize_for_terminal  # noqa: E402
 
 # What each command takes, and the function that does it: it is imported when it is called, and gives the files written.
 COMMANDS: dict[str, tuple[type[config.Config], str]] = {
     "prepare": (config.PrepareConfig, "evaluation.preparing:prepare"),
-    "info": (config.InfoConfig, "data.store:show"),
+    "info": (config.InfoConfig, "data.store:print_store"),
     "train": (config.TrainConfig, "trainer:train"),
     "test": (config.TestConfig, "evaluation.testing:test"),
     "predict": (config.PredictConfig, "predict.files:predict"),
@@ -170,9 +170,9 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
             _name_files(deferred._run())
         return 0
     except UserError as error:
-        return 2 if error.is_told else _end(f"error: {error.on_command_line()}", 2)
+        return 2 if error.is_reported else _end(f"error: {error.format_for_command_line()}", 2)
     except KeyboardInterrupt as stop:
-        number = signal_of(stop)
+        number = get_signal(stop)
         return _end(f"stopped by {number.name}; the same command starts it again", 128 + number)
     except fire.core.FireExit as leaving:
         return leaving.code
@@ -213,7 +213,7 @@ def _terminate(number: int, frame: Any) -> None:
 
 def run_as_program() -> None:
     """Run the command line of this process and end it."""
-    sys.stdout, sys.stderr = ForgivingStream(sys.stdout), ForgivingStream(sys.stderr)
+    sys.stdout, sys.stderr = FaultTolerantStream(sys.stdout), FaultTolerantStream(sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         exit_code = main()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from system.machine import usable_cores
+from system.machine import count_usable_cores
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Metric:
         unit: "" for none.
         digits: behind the point.
         lower_is_better: whether a smaller value is the better one.
-        only_to_compare: whether tables show it only where a published number stands beside it.
+        is_comparison_only: whether tables show it only where a published number stands beside it.
     """
 
     key: str
@@ -32,14 +32,14 @@ class Metric:
     unit: str = ""
     digits: int = 4
     lower_is_better: bool = False
-    only_to_compare: bool = False
+    is_comparison_only: bool = False
 
     @property
     def heading(self) -> str:
         """The label with the unit."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
-    def text(self, value: float, sign: str = "") -> str:
+    def format_value(self, value: float, sign: str = "") -> str:
         """A value as printed; "+" as sign shows that of positive numbers too."""
         return f"{value:{sign}.{self.digits}f}"
 
@@ -50,7 +50,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("MPSNR", "MPSNR", unit="dB"),
         Metric("MSSIM", "MSSIM"),
-        Metric("MSSIM_gaussian", "MSSIM (Gaussian)", only_to_compare=True),
+        Metric("MSSIM_gaussian", "MSSIM (Gaussian)", is_comparison_only=True),
         Metric("ERGAS", "ERGAS", lower_is_better=True),
         Metric("SAM", "SAM", unit="°", lower_is_better=True),
         Metric("CrossCorrelation", "CC"),
@@ -102,13 +102,13 @@ def quality_assessment(
         raise ValueError(f"SSIM needs at least 7 x 7 pixels, got {gt.shape[0]} x {gt.shape[1]}")
     names = list(band_names) if band_names is not None else [f"band {k + 1}" for k in range(gt.shape[2])]
     with ThreadPoolExecutor(2) as pool:
-        gt_bands, pred_bands = pool.map(_bands_first, (gt, pred))
+        gt_bands, pred_bands = pool.map(_to_bands_first, (gt, pred))
     for name, bands in (("gt", gt_bands), ("pred", pred_bands)):
         # A sum is finite if all its terms are, unless they are near the end of the numbers.
-        if not np.isfinite(_tensor(bands).sum().item()):
+        if not np.isfinite(_to_tensor(bands).sum().item()):
             raise ValueError(f"{name} has values that are not finite")
     mse = band_mse(gt_bands, pred_bands)
-    per_band_ergas = _ergas_terms(gt_bands, mse)
+    per_band_ergas = _compute_ergas_terms(gt_bands, mse)
     correlations = cross_correlation(gt_bands, pred_bands)
     _warn_of_bands("ERGAS is infinite: no light in", names, ~np.isfinite(per_band_ergas))
     spectral_angle = sam(gt_bands, pred_bands)
@@ -121,12 +121,12 @@ def quality_assessment(
         "MSSIM_gaussian": float(np.mean(ssim(gt_bands, pred_bands, data_range, gaussian=True))),
         "ERGAS": float(100 / ratio * np.sqrt(np.mean(per_band_ergas))),
         "SAM": spectral_angle,
-        "CrossCorrelation": _mean_of_scored(correlations),
+        "CrossCorrelation": _average_scored(correlations),
         "RMSE": float(np.sqrt(np.mean(mse))),
     }
 
 
-def _bands_first(cube: np.ndarray) -> np.ndarray:
+def _to_bands_first(cube: np.ndarray) -> np.ndarray:
     """H x W x C -> C x H x W float64, each band in one piece of memory: all but SAM works band by band."""
     height, width, bands = cube.shape
     turned = np.empty((bands, height, width))
@@ -136,14 +136,14 @@ def _bands_first(cube: np.ndarray) -> np.ndarray:
     return turned
 
 
-def _tensor(array: np.ndarray) -> torch.Tensor:
+def _to_tensor(array: np.ndarray) -> torch.Tensor:
     """An array as a tensor on the same memory: torch's sums use all cores and need no copies."""
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
 
 
 def band_mse(gt: np.ndarray, pred: np.ndarray) -> np.ndarray:
     """Mean squared error of each band: C x H x W twice -> C."""
-    pairs = zip(_tensor(gt), _tensor(pred), strict=True)
+    pairs = zip(_to_tensor(gt), _to_tensor(pred), strict=True)
     return np.array([torch.nn.functional.mse_loss(x, y).item() for x, y in pairs])
 
 
@@ -155,10 +155,10 @@ def psnr(mse: np.ndarray, data_range: float = 1.0) -> np.ndarray:
 
 def ergas(gt: np.ndarray, pred: np.ndarray, ratio: float = 4) -> float:
     """Relative global error: (100/ratio) sqrt(mean over bands of MSE / mean(gt)^2) (Wald 2000); C x H x W twice."""
-    return float(100 / ratio * np.sqrt(np.mean(_ergas_terms(gt, band_mse(gt, pred)))))
+    return float(100 / ratio * np.sqrt(np.mean(_compute_ergas_terms(gt, band_mse(gt, pred)))))
 
 
-def _ergas_terms(gt: np.ndarray, mse: np.ndarray) -> np.ndarray:
+def _compute_ergas_terms(gt: np.ndarray, mse: np.ndarray) -> np.ndarray:
     mean_squared = gt.mean(axis=(1, 2)) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(mse == 0, 0.0, mse / mean_squared)
@@ -169,7 +169,7 @@ def sam(gt: np.ndarray, pred: np.ndarray) -> float:
 
     Where no pixel qualifies: 0 for identical cubes, else NaN.
     """
-    x, y = _tensor(gt), _tensor(pred)
+    x, y = _to_tensor(gt), _to_tensor(pred)
     dot, gt_norm, pred_norm = torch.zeros(3, *x.shape[1:], dtype=torch.float64)
     for a, b in zip(x, y, strict=True):
         dot.addcmul_(a, b)
@@ -184,11 +184,11 @@ def sam(gt: np.ndarray, pred: np.ndarray) -> float:
 
 def cross_correlation(gt: np.ndarray, pred: np.ndarray) -> np.ndarray:
     """Pearson's r of each band: C x H x W twice -> C; 1 for identical bands, else NaN where one is constant."""
-    pairs = zip(_tensor(gt), _tensor(pred), strict=True)
-    return np.array([_correlation(x.flatten(), y.flatten()) for x, y in pairs])
+    pairs = zip(_to_tensor(gt), _to_tensor(pred), strict=True)
+    return np.array([_correlate(x.flatten(), y.flatten()) for x, y in pairs])
 
 
-def _correlation(x: torch.Tensor, y: torch.Tensor) -> float:
+def _correlate(x: torch.Tensor, y: torch.Tensor) -> float:
     if torch.equal(x, y):
         return 1.0
     # The mean of equal numbers may miss them by rounding, so a constant band is told by its values.
@@ -217,7 +217,7 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
         window, unbiased, border = np.full(7, 1 / 7), 49 / 48, 0
     reach = len(window) - 1
 
-    def sum_of_similarities(smoothed: np.ndarray) -> float:
+    def sum_similarities(smoothed: np.ndarray) -> float:
         mean_x, mean_y, squares, product = smoothed
         product_of_means = mean_x * mean_y
         squares_of_means = mean_x * mean_x
@@ -237,7 +237,7 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
         product_of_means /= squares_of_means
         return product_of_means.sum()
 
-    def one_band(x: np.ndarray, y: np.ndarray) -> float:
+    def score_band(x: np.ndarray, y: np.ndarray) -> float:
         x, y = (np.pad(image, border, mode="edge") for image in (x, y))
         height, width = len(x) - reach, x.shape[1] - reach
         total = 0.0
@@ -246,33 +246,33 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
             rows = slice(top, min(height, top + ROWS_AT_ONCE) + reach)
             images = np.stack([x[rows], y[rows], x[rows] * x[rows], x[rows] * y[rows]])
             images[2] += y[rows] * y[rows]
-            for smoothed in _smoothed(images, window):
-                total += sum_of_similarities(smoothed)
+            for smoothed in _smooth(images, window):
+                total += sum_similarities(smoothed)
         return total / (height * width)
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return np.array(list(pool.map(one_band, gt, pred)))
+    with ThreadPoolExecutor(count_usable_cores()) as pool:
+        return np.array(list(pool.map(score_band, gt, pred)))
 
 
-def _smoothed(images: np.ndarray, window: np.ndarray) -> Iterator[np.ndarray]:
+def _smooth(images: np.ndarray, window: np.ndarray) -> Iterator[np.ndarray]:
     """N x H x W -> all pixels of the N x (H - n + 1) x (W - n + 1) sums weighted by a symmetric separable window.
 
     They come in pieces of columns, N x any shape: products with small matrices that have the window on their diagonals.
     """
     reach = len(window) - 1
-    down = np.matmul(_diagonals(window, images.shape[1] - reach), images)
+    down = np.matmul(_make_diagonals(window, images.shape[1] - reach), images)
     count, height, width = down.shape
     blocks, rest = divmod(width - reach, COLUMNS_AT_ONCE)
     if blocks:
         image, row, column = down.strides
         shape = (count, blocks, height, COLUMNS_AT_ONCE + reach)
         columns = np.lib.stride_tricks.as_strided(down, shape, (image, COLUMNS_AT_ONCE * column, row, column))
-        yield np.matmul(columns, _diagonals(window, COLUMNS_AT_ONCE).T)
+        yield np.matmul(columns, _make_diagonals(window, COLUMNS_AT_ONCE).T)
     if rest:
-        yield np.matmul(down[:, :, blocks * COLUMNS_AT_ONCE :], _diagonals(window, rest).T)
+        yield np.matmul(down[:, :, blocks * COLUMNS_AT_ONCE :], _make_diagonals(window, rest).T)
 
 
-def _diagonals(window: np.ndarray, count: int) -> np.ndarray:
+def _make_diagonals(window: np.ndarray, count: int) -> np.ndarray:
     """count x (count + n - 1) matrix whose row k has the window from column k on."""
     matrix = np.zeros((count, count + len(window) - 1))
     for k in range(count):
@@ -280,7 +280,7 @@ def _diagonals(window: np.ndarray, count: int) -> np.ndarray:
     return matrix
 
 
-def _mean_of_scored(values: np.ndarray) -> float:
+def _average_scored(values: np.ndarray) -> float:
     scored = values[~np.isnan(values)]
     return float(scored.mean()) if scored.size else float("nan")
 

@@ -14,7 +14,7 @@ import torch
 
 from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
 from data.stream import Batch
-from losses import Criterion, hybrid_loss, loss_of, rgb_loss_of
+from losses import Criterion, get_loss, get_rgb_loss, hybrid_loss
 from system.devices import send_to
 from utils import random_generator
 
@@ -41,9 +41,9 @@ class Task:
     matrices: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Any, conversion: torch.Tensor | None) -> "Task":
+    def from_config(cls, config: Any, conversion: torch.Tensor | None) -> "Task":
         """The task of a TrainConfig."""
-        return cls(loss_of(config.loss), rgb_loss_of(config.loss), conversion, config.seed)
+        return cls(get_loss(config.loss), get_rgb_loss(config.loss), conversion, config.seed)
 
 
 def labelled_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
@@ -60,7 +60,7 @@ def labelled_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
     return task.criterion(network(batch.ms, batch.lms), batch.gt)
 
 
-def mix(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
+def mix_batch(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
     """Return a labelled batch with its bands mixed by a random matrix (Spectral Mixup).
 
     X' = (X + X R) / 2 for ms, lms and gt, with one R for the mini-batch. R depends on the seed, the iteration and the
@@ -90,7 +90,7 @@ def consistency_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
     return hybrid_loss(convert_bands(spectral, task.conversion), rgb)
 
 
-def unchanged(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
+def keep_batch(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
     """Return a batch that its loss takes as it is."""
     return batch
 
@@ -112,10 +112,10 @@ class Objective:
         theta_default: default of theta.
         modalities: of images that the network must have a path for.
         prepare: prepare(batch, task, iteration, repeat) -> the batch for its loss: the place for random draws.
-        shares_batches: whether its mini-batches are the very ones of the objective before it on that stream.
+        has_shared_batches: whether its mini-batches are the very ones of the objective before it on that stream.
         is_supervised: whether it compares with something that stays. Both sides of the consistency loss are the
             network's: it is near zero as long as the network adds nothing to the bicubic image, and grows as it learns.
-        first_half_only: whether it takes part in the first half of the epochs only (1..6 of 10).
+        is_first_half_only: whether it takes part in the first half of the epochs only (1..6 of 10).
     """
 
     name: str
@@ -130,10 +130,10 @@ class Objective:
     theta_help: str = ""
     theta_default: int = 1
     modalities: tuple[str, ...] = ("spectral",)
-    prepare: Callable[[Batch, Task, int, int], Batch] = unchanged
-    shares_batches: bool = False
+    prepare: Callable[[Batch, Task, int, int], Batch] = keep_batch
+    has_shared_batches: bool = False
     is_supervised: bool = True
-    first_half_only: bool = False
+    is_first_half_only: bool = False
 
     def is_on(self, config: Any) -> bool:
         """Whether a run has it: a TrainConfig, or the content of a config.json."""
@@ -142,7 +142,7 @@ class Objective:
         values = config if isinstance(config, Mapping) else vars(config)
         return bool(values.get(self.switch)) and values.get(self.theta, self.theta_default) > 0
 
-    def repeats(self, config: Any) -> int:
+    def count_batches(self, config: Any) -> int:
         """Its mini-batches to a labelled one, where it is on."""
         return getattr(config, self.theta) if self.theta else 1
 
@@ -150,14 +150,14 @@ class Objective:
 OBJECTIVES: dict[str, Objective] = {}
 
 
-def add(objective: Objective) -> Objective:
+def register_objective(objective: Objective) -> Objective:
     """Have an objective trained, in the order in which they are added; before `config` is imported."""
     OBJECTIVES[objective.name] = objective
     return objective
 
 
-LABELLED = add(Objective("labelled", labelled_loss, "labelled", "Labelled loss"))
-MIXUP = add(
+LABELLED = register_objective(Objective("labelled", labelled_loss, "labelled", "Labelled loss"))
+MIXUP = register_objective(
     Objective(
         "mixup",
         labelled_loss,
@@ -167,11 +167,11 @@ MIXUP = add(
         rank=3,
         switch="UseLabeledSpectralMixUp",
         theta="theta_LabeledSpectralMixUp",
-        shares_batches=True,
-        prepare=mix,
+        has_shared_batches=True,
+        prepare=mix_batch,
     )
 )
-RGB = add(
+RGB = register_objective(
     Objective(
         "rgb",
         rgb_loss,
@@ -185,7 +185,7 @@ RGB = add(
         modalities=("rgb",),
     )
 )
-CONSISTENCY = add(
+CONSISTENCY = register_objective(
     Objective(
         "consistency",
         consistency_loss,
@@ -198,21 +198,21 @@ CONSISTENCY = add(
         theta_default=3,
         modalities=("spectral", "rgb"),
         is_supervised=False,
-        first_half_only=True,
+        is_first_half_only=True,
     )
 )
 
 
-def active(config: Any, epoch: int = 1) -> list[tuple[Objective, int]]:
+def list_active(config: Any, epoch: int = 1) -> list[tuple[Objective, int]]:
     """The objectives that take part in an epoch 1, 2, ..., in order, each with its mini-batches an iteration."""
     return [
-        (objective, objective.repeats(config))
+        (objective, objective.count_batches(config))
         for objective in OBJECTIVES.values()
-        if objective.is_on(config) and not (objective.first_half_only and epoch - 1 > config.epochs / 2)
+        if objective.is_on(config) and not (objective.is_first_half_only and epoch - 1 > config.epochs / 2)
     ]
 
 
-def labels(config: Any) -> list[str]:
+def list_labels(config: Any) -> list[str]:
     """The labels of what a run has beside the labelled loss, in the order of rows' names."""
     chosen = [o for o in OBJECTIVES.values() if o.label and o.is_on(config)]
     return [o.label for o in sorted(chosen, key=lambda o: o.rank)]

@@ -16,7 +16,7 @@ ERROR_FULL_SCALE = 0.1
 _SCALE = np.array([[0, 0, 4], [86, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], dtype=np.float64)
 
 
-def shown_bands(n_colors: int, wavelengths: Sequence[float] | np.ndarray | None = None) -> list[int]:
+def select_display_bands(n_colors: int, wavelengths: Sequence[float] | np.ndarray | None = None) -> list[int]:
     """Indices of the bands for red, green and blue.
 
     Nearest to 640, 550 and 460 nm; without wavelengths, or where these do not reach the visible
@@ -29,7 +29,7 @@ def shown_bands(n_colors: int, wavelengths: Sequence[float] | np.ndarray | None 
     return [round((n_colors - 1) * part) for part in (0.8, 0.5, 0.2)]
 
 
-def spectral_runs(x: np.ndarray) -> list[np.ndarray]:
+def split_spectral_runs(x: np.ndarray) -> list[np.ndarray]:
     """Bands that a line may join, as arrays of indices: within each, x goes one way.
 
     Where the ranges of two detectors overlap, x goes back and another line begins. Bands in no order are sorted.
@@ -42,24 +42,24 @@ def spectral_runs(x: np.ndarray) -> list[np.ndarray]:
     return np.split(np.arange(len(x)), breaks + 1)
 
 
-def false_colour(cube: np.ndarray, bands: Sequence[int], white: float | None = None) -> np.ndarray:
+def render_false_colour(cube: np.ndarray, bands: Sequence[int], white: float | None = None) -> np.ndarray:
     """H x W x C in 0..1 -> H x W x 3 uint8: three bands, brightest 0.5 % at white, gamma 2.2; NaN as `NO_DATA`."""
     colours = np.clip(cube[:, :, list(bands)], 0, None)
     missing = np.isnan(colours).any(axis=2)
-    white = white or white_level(cube, bands)
+    white = white or compute_white_level(cube, bands)
     shown = (255 * np.clip(np.nan_to_num(colours) / white, 0, 1) ** (1 / 2.2)).round().astype(np.uint8)
     shown[missing] = NO_DATA
     return shown
 
 
-def white_level(cube: np.ndarray, bands: Sequence[int]) -> float:
-    """The value that `false_colour` shows as white: the 99.5th percentile of the shown bands, NaN left out."""
+def compute_white_level(cube: np.ndarray, bands: Sequence[int]) -> float:
+    """The value that `render_false_colour` shows as white: the 99.5th percentile of the shown bands, NaN left out."""
     values = cube[:, :, list(bands)]
     values = values[~np.isnan(values)]
     return max(float(np.percentile(values, 99.5)), 1e-6) if values.size else 1e-6
 
 
-def error_map(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
+def compute_error_map(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
     """Root mean squared error over the bands, pixel by pixel: H x W x C twice -> H x W, in the values' units."""
     return np.sqrt(np.mean((pred.astype(np.float64) - gt) ** 2, axis=2))
 
@@ -71,7 +71,7 @@ def colour_errors(error: np.ndarray, full_scale: float = ERROR_FULL_SCALE) -> np
     return np.stack(channels, axis=2).round().astype(np.uint8)
 
 
-def title_of(path: str | Path) -> tuple[str, str]:
+def read_title(path: str | Path) -> tuple[str, str]:
     """(title, description) that a PNG file carries, as the reports of `predict` do.
 
     Raises:
@@ -85,7 +85,7 @@ def title_of(path: str | Path) -> tuple[str, str]:
     return said["Title"], said["Description"]
 
 
-def comparison(
+def draw_comparison(
     ms: np.ndarray, lms: np.ndarray, sr: np.ndarray, gt: np.ndarray, wavelengths: np.ndarray | None = None
 ) -> Image.Image:
     """One picture: LR, bicubic, SR and HR in false colour; under them the errors of bicubic and SR.
@@ -97,12 +97,12 @@ def comparison(
         gt: the truth, H x W x C.
         wavelengths: of the bands in nm, where they are known.
     """
-    bands = shown_bands(gt.shape[2], wavelengths)
-    white = white_level(gt, bands)
+    bands = select_display_bands(gt.shape[2], wavelengths)
+    white = compute_white_level(gt, bands)
     scale = gt.shape[0] // ms.shape[0]
-    errors = [error_map(lms, gt), error_map(sr, gt)]
+    errors = [compute_error_map(lms, gt), compute_error_map(sr, gt)]
     full_scale = max(float(np.percentile(errors[0], 99)), 1e-6)
-    shown = [false_colour(x, bands, white) for x in (ms, lms, sr, gt)]
+    shown = [render_false_colour(x, bands, white) for x in (ms, lms, sr, gt)]
     shown[0] = shown[0].repeat(scale, axis=0).repeat(scale, axis=1)
     legend = np.tile(np.linspace(0, full_scale, gt.shape[1]), (gt.shape[0], 1))
     tiles = [
@@ -117,10 +117,10 @@ def comparison(
     # The colour scale needs a strip, not a tile.
     strip = max(12, gt.shape[0] // 12)
     tiles[4] = (tiles[4][0][:strip], tiles[4][1])
-    return contact_sheet(tiles, columns=4)
+    return draw_contact_sheet(tiles, columns=4)
 
 
-def contact_sheet(tiles: Sequence[tuple[np.ndarray, str]], columns: int, gap: int = 8) -> Image.Image:
+def draw_contact_sheet(tiles: Sequence[tuple[np.ndarray, str]], columns: int, gap: int = 8) -> Image.Image:
     """Pictures in a grid on white, each under its title: [(H x W x 3 uint8, title), ...] -> PIL image."""
     height = max(pixels.shape[0] for pixels, _ in tiles)
     # Narrow tiles are enlarged, so that titles stay readable over them.

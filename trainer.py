@@ -105,7 +105,7 @@ class Iterations:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         self.optimizer.zero_grad(set_to_none=True)
-        for objective, repeats in objectives.active(self.config, epoch):
+        for objective, repeats in objectives.list_active(self.config, epoch):
             for repeat in range(repeats):
                 if not self.config.joint_loss:
                     # Parameters that a loss does not use must have no gradient instead of zero: Adam would move them
@@ -123,7 +123,7 @@ class Iterations:
 
     def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
         """Return the repeat-th of an objective's mini-batches in this iteration."""
-        k = self.iteration if objective.shares_batches else self.iteration * repeats + repeat
+        k = self.iteration if objective.has_shared_batches else self.iteration * repeats + repeat
         return self.streams[objective.stream].batch(k)
 
     def step(self) -> None:
@@ -193,7 +193,7 @@ class Trainer(Iterations):
         self.seconds = self._checkpoint_due = 0.0
         if run_dir:
             self._restore(*checkpoint.load_newest_run(run_dir))
-        self.task = Task.of(config, self.inputs.conversion)
+        self.task = Task.from_config(config, self.inputs.conversion)
         self.backward = Backward(self.model, config, self.task)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)

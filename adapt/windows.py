@@ -61,14 +61,14 @@ def split_scene(
         DataError: for a scene that is too small, or has too little data.
     """
     height, width = there.shape
-    gaps = _Gaps(there)
+    gaps = _MissingCounts(there)
     wanted = min(int(np.sqrt(height * width / FEWEST)), height, width) // n_scale * n_scale
     edge = min(max(wanted, SMALLEST * n_scale), LARGEST * n_scale)
-    whole = _whole_windows(gaps, height, width, edge)
+    whole = _list_windows(gaps, height, width, edge)
     # Narrow scenes, and strips between gaps, have room for smaller ones.
     while len(whole) <= FEWEST_HELD_OUT and edge > SMALLEST * n_scale:
         edge -= n_scale
-        whole = _whole_windows(gaps, height, width, edge)
+        whole = _list_windows(gaps, height, width, edge)
     count = min(max(round(len(whole) / SHARE), FEWEST_HELD_OUT), MOST_HELD_OUT)
     if len(whole) <= count:
         raise DataError(
@@ -76,20 +76,20 @@ def split_scene(
             f"{width} x {height} pixels have {len(whole)} windows of {edge} x {edge} with data everywhere",
             f"at least {FEWEST_HELD_OUT + 1} are needed, to learn from and to judge by: give a larger scene",
         )
-    held_out = _drawn(whole, count, edge, seed, detail)
+    held_out = _draw_windows(whole, count, edge, seed, detail)
     taken = ~there
     for i, j in held_out:
         taken[i : i + edge, j : j + edge] = True
     apart = max(edge / STEPS, np.sqrt(height * width / MOST_PATCHES))
     stride = int(np.ceil(apart / n_scale)) * n_scale
-    overlaps = _Gaps(~taken)
+    overlaps = _MissingCounts(~taken)
     places = [(i, j) for i in range(0, height - edge + 1, stride) for j in range(0, width - edge + 1, stride)]
     # The cells that are left are patches too: where the stride misses all others, these are there.
     places = sorted({*places, *whole})
     return Split(edge, stride, held_out, [place for place in places if not overlaps.within(*place, edge)])
 
 
-def _drawn(
+def _draw_windows(
     whole: Sequence[tuple[int, int]], count: int, edge: int, seed: int, detail: Callable[..., float]
 ) -> list[tuple[int, int]]:
     """(top, left) of the windows that are held out, sorted."""
@@ -101,13 +101,13 @@ def _drawn(
     return sorted(candidates[generator.choice(part)] for part in parts)
 
 
-def _whole_windows(gaps: "_Gaps", height: int, width: int, edge: int) -> list[tuple[int, int]]:
+def _list_windows(gaps: "_MissingCounts", height: int, width: int, edge: int) -> list[tuple[int, int]]:
     """(top, left) of the windows, side by side, that have data everywhere."""
     cells = [(i, j) for i in range(0, height - edge + 1, edge) for j in range(0, width - edge + 1, edge)]
     return [cell for cell in cells if not gaps.within(*cell, edge)]
 
 
-class _Gaps:
+class _MissingCounts:
     """Counts what is not there in any square, by sums from the corner."""
 
     def __init__(self, there: np.ndarray) -> None:

@@ -31,11 +31,11 @@ import torch
 from losses import hybrid_loss
 from metrics import quality_assessment
 from models import build_model
-from models.precision import InPrecision
-from system.devices import cpu_computes_bf16
+from models.precision import PrecisionWrapper
+from system.devices import has_fast_bf16
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
+BF16_IS_FAST = DEVICE.type == "cuda" or has_fast_bf16()
 
 
 def best(function, repeats=3):
@@ -106,7 +106,7 @@ class Benchmarks:
             weights = model.state_dict()
             model = build_model("DeepShare", 31, 4, n_feats=width).to(DEVICE, memory_format=torch.channels_last)
             model.load_state_dict(weights)
-            model = InPrecision(model, kind)
+            model = PrecisionWrapper(model, kind)
             del weights
             ms, lms = channels_last((ms, lms))
         started = time.perf_counter()

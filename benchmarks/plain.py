@@ -87,7 +87,7 @@ class PlainDeepShare(nn.Module):
         return self.final(self.trunk(y) + self.skip_conv(lms))
 
 
-def loss_of(y, t):
+def compute_loss(y, t):
     b, c, h, w = y.shape
     rows = ((y[:, :, 1:] - y[:, :, :-1]) ** 2).sum() / (c * (h - 1) * w)
     cols = ((y[..., 1:] - y[..., :-1]) ** 2).sum() / (c * h * (w - 1))
@@ -98,7 +98,7 @@ def loss_of(y, t):
 def step(model, optimizer, ms, lms, gt, modality="spectral"):
     """One Adam step; returns the loss as a float."""
     optimizer.zero_grad()
-    loss = loss_of(model(ms, lms, modality), gt)
+    loss = compute_loss(model(ms, lms, modality), gt)
     loss.backward()
     optimizer.step()
     return loss.item()

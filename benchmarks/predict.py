@@ -4,7 +4,7 @@ Parts (all without a name):
     quality   dB that self-ensemble and back-projection gain on the test scenes of a store
     tiles     how far tiles deviate from the whole scene, by their size and overlap, on pieces of the same scenes
     sizes     time and peak memory for scenes that come out 512, 2048 and 8192 pixels square, streamed from ENVI to ENVI
-    memory    peak memory of one pass beside what tiling.bytes_needed says
+    memory    peak memory of one pass beside what tiling.estimate_bytes says
 """
 
 import os
@@ -48,7 +48,7 @@ SIZES = (512, 2048, 8192)
 MEMORY_CASES = ((64, 31), (128, 31), (192, 31), (64, 128))
 
 
-def scenes_of(path):
+def read_scenes(path):
     """(name, H x W x C float32 in 0..1) of a store."""
     held = store.Store(path)
     for name in held.names:
@@ -56,7 +56,7 @@ def scenes_of(path):
         yield name, scene.values()
 
 
-def lr_of(gt, n_scale):
+def degrade_scene(gt, n_scale):
     return degrade(torch.from_numpy(gt).permute(2, 0, 1)[None], n_scale)[0][0].permute(1, 2, 0).numpy()
 
 
@@ -65,14 +65,14 @@ def quality(weights, path):
     model, architecture = found.model, found.architecture
     rows = {title: [] for title in VARIANTS}
     seconds = dict.fromkeys(VARIANTS, 0.0)
-    for _, gt in scenes_of(path):
-        lr = lr_of(gt, architecture["n_scale"])
+    for _, gt in read_scenes(path):
+        lr = degrade_scene(gt, architecture["n_scale"])
         for title, options in VARIANTS.items():
             started = time.perf_counter()
             sr = super_resolve(lr, model, **options)
             seconds[title] += time.perf_counter() - started
             row = quality_assessment(gt, sr, ratio=architecture["n_scale"])
-            degraded = lr_of(sr, architecture["n_scale"])
+            degraded = degrade_scene(sr, architecture["n_scale"])
             rows[title].append([row["MPSNR"], row["SAM"], row["ERGAS"], np.sqrt(np.mean((degraded - lr) ** 2))])
     count = len(rows["as it is"])
     print(f"\n{count} scenes of {Path(path).name}, x{architecture['n_scale']}, {Path(weights).name}")
@@ -91,7 +91,7 @@ def quality(weights, path):
 def tiles(weights, path, count=2):
     model = checkpoint.load(weights).model
     deviations = {tile: [] for tile in TILES}
-    for _, image in list(scenes_of(path))[:count]:
+    for _, image in list(read_scenes(path))[:count]:
         image = image[:TILED_EDGE, :TILED_EDGE]
         whole = super_resolve(image, model)
         for size, overlap in TILES:
@@ -150,7 +150,7 @@ def write_scene(path, edge, bands):
 
 def memory(weights):
     architecture = checkpoint.load(weights).architecture
-    print("\n| LR pixels | bands | peak memory of a pass | bytes_needed |\n|---|---|---|---|")
+    print("\n| LR pixels | bands | peak memory of a pass | estimate_bytes |\n|---|---|---|---|")
     for edge, bands in MEMORY_CASES:
         case = {**architecture, "n_colors": bands}
         done = subprocess.run(
@@ -159,9 +159,9 @@ def memory(weights):
         print(f"| {edge} x {edge} | {bands} | {done.stdout.strip()}", flush=True)
 
 
-def one_pass(case, edge):
+def measure_pass(case, edge):
     from models import build_model
-    from predict.tiles import bytes_needed
+    from predict.tiles import estimate_bytes
 
     model = build_model(**case).eval()
     image = np.random.default_rng(0).random((edge, edge, case["n_colors"]), dtype=np.float32)
@@ -169,7 +169,7 @@ def one_pass(case, edge):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     super_resolve(image, model)
     taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    print(f"{taken / 1e9:.2f} GB | {bytes_needed(case, edge, edge) / 1e9:.2f} GB |")
+    print(f"{taken / 1e9:.2f} GB | {estimate_bytes(case, edge, edge) / 1e9:.2f} GB |")
 
 
 def main():
@@ -183,6 +183,6 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1] == "--pass":
-        one_pass(eval(sys.argv[2]), int(sys.argv[3]))
+        measure_pass(eval(sys.argv[2]), int(sys.argv[3]))
     else:
         main()

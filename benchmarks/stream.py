@@ -72,7 +72,7 @@ def main():
                 store.write_part(part, store.Scene(f"scene{k}", smooth_scene(k), 65535.0))
             store.join_parts(path, parts, {"dataset": "benchmark", "protocol": "corrected", "program": "benchmark"})
         (exported,) = export({"labelled": path}, 4, 64, 32, "corrected")
-        streamed = sources.labelled_source(path, 64, 32, 4)
+        streamed = sources.open_labelled(path, 64, 32, 4)
         plain = folder / "plain"
         plain.mkdir()
         for file in exported.glob("*.mat"):

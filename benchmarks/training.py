@@ -37,14 +37,14 @@ import mains
 import objectives
 from config import TrainConfig
 from models import build_model
-from system.devices import configure_arithmetic, cpu_computes_bf16
+from system.devices import configure_arithmetic, has_fast_bf16
 from trainer import Trainer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
+BF16_IS_FAST = DEVICE.type == "cuda" or has_fast_bf16()
 
 
-def seconds_of(function, repeats):
+def measure_seconds(function, repeats):
     """Mean seconds of some calls in a row, after one to warm up."""
     function()
     wait()
@@ -69,16 +69,16 @@ def tf32(is_on):
     torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def rate_of_products(precision):
+def measure_products(precision):
     """FLOP/s of large matrix products in fp32, tf32 or bf16, the measure of what the machine can do."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     size = 8192 if DEVICE.type == "cuda" else 2048
-    if precision == "bf16" and DEVICE.type == "cpu" and not cpu_computes_bf16():
+    if precision == "bf16" and DEVICE.type == "cpu" and not has_fast_bf16():
         # Emulated, a product of 2048 takes half a minute.
         size = 512
     a, b = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
     with tf32(precision == "tf32"):
-        return 2 * size**3 / seconds_of(lambda: a @ b, 10)
+        return 2 * size**3 / measure_seconds(lambda: a @ b, 10)
 
 
 class Convolutions(TorchDispatchMode):
@@ -103,12 +103,12 @@ def convolutions(width, patch, modality):
     return seen.shapes
 
 
-def flops_of(shapes):
+def count_flops(shapes):
     """FLOPs of convolutions forward and backward, three times those forward."""
     return sum(6 * int(np.prod(weight)) * given[0] * given[2] * given[3] for given, weight in shapes)
 
 
-def rate_of_convolutions(shapes, precision, repeats):
+def measure_convolutions(shapes, precision, repeats):
     """FLOP/s of convolutions forward and backward, one after the other with nothing between them."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     calls = []
@@ -122,7 +122,7 @@ def rate_of_convolutions(shapes, precision, repeats):
             y.backward(y.detach())
             x.grad = w.grad = None
 
-    return flops_of(shapes) / seconds_of(once, repeats)
+    return count_flops(shapes) / measure_seconds(once, repeats)
 
 
 def write_data(folder):
@@ -140,7 +140,7 @@ def write_data(folder):
         assert mains.main(["prepare", *flags, "--wavelengths=400,700"]) == 0
 
 
-def trainer_for(how, width, patch, folder):
+def make_trainer(how, width, patch, folder):
     """The Trainer of a how, such as bf16+compile."""
     precision, *more = how.split("+")
     flags = {
@@ -154,7 +154,7 @@ def trainer_for(how, width, patch, folder):
         return Trainer(TrainConfig.from_flags({name: str(value) for name, value in flags.items()}))
 
 
-def times_of(trainer, repeats):
+def measure_trainer(trainer, repeats):
     """Seconds of each objective's step, of the data and of an iteration, and the first losses."""
     seconds, losses = {}, {}
     batches = {name: trainer.streams[o.stream].batch(0) for name, o in objectives.OBJECTIVES.items()}
@@ -170,7 +170,7 @@ def times_of(trainer, repeats):
             trainer.backward(objective.loss, objective.prepare(batch, trainer.task, 0, 0))
             trainer.optimizer.step()
 
-        seconds[name] = seconds_of(step, repeats)
+        seconds[name] = measure_seconds(step, repeats)
 
     def iterate():
         trainer.iterate(epoch=1)
@@ -181,26 +181,26 @@ def times_of(trainer, repeats):
         stream.batch(trainer.iteration)
         trainer.iteration += 1
 
-    seconds["data"] = seconds_of(data, 10 * repeats)
-    seconds["iteration"] = seconds_of(iterate, repeats)
+    seconds["data"] = measure_seconds(data, 10 * repeats)
+    seconds["iteration"] = measure_seconds(iterate, repeats)
     return seconds, losses
 
 
-def plain_times(width, patch, folder, weights, repeats):
+def measure_plain(width, patch, folder, weights, repeats):
     """The same of plain.py, for labelled and RGB steps."""
     model = plain.PlainDeepShare(31, 4, width).to(DEVICE)
     model.load_state_dict(weights)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-    streams = trainer_for("fp32", width, patch, folder).streams
+    streams = make_trainer("fp32", width, patch, folder).streams
     seconds, losses = {}, {}
     batches = {name: streams[name].batch(0) for name in ("labelled", "rgb")}
     data_of = {name: [x.contiguous() for x in (b.ms, b.lms, b.gt)] for name, b in batches.items()}
     modalities = {"labelled": "spectral", "rgb": "rgb"}
     for name, (ms, lms, gt) in data_of.items():
-        losses[name] = float(plain.loss_of(model(ms, lms, modalities[name]), gt))
+        losses[name] = float(plain.compute_loss(model(ms, lms, modalities[name]), gt))
     for name, modality in modalities.items():
         data = data_of[name]
-        seconds[name] = seconds_of(lambda data=data, m=modality: plain.step(model, optimizer, *data, m), repeats)
+        seconds[name] = measure_seconds(lambda data=data, m=modality: plain.step(model, optimizer, *data, m), repeats)
     return seconds, losses
 
 
@@ -210,17 +210,17 @@ def main(widths="64,256", patch=64, hows="", repeats=5, json_file="", profile=""
     hows = [h.strip() for h in words(hows)] or usual
     precisions = dict.fromkeys(h.split("+")[0].replace("plain", "fp32") for h in hows)
     rows = []
-    products = {p: rate_of_products(p) for p in precisions}
+    products = {p: measure_products(p) for p in precisions}
     print("matrix products:", ", ".join(f"{p} {rate / 1e12:.2f} TFLOP/s" for p, rate in products.items()))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder)
         for width in map(int, words(widths)):
             shapes = {"labelled": convolutions(width, patch, "spectral"), "rgb": convolutions(width, patch, "rgb")}
-            flops = {name: flops_of(s) for name, s in shapes.items()}
+            flops = {name: count_flops(s) for name, s in shapes.items()}
             flops |= {"mixup": flops["labelled"], "consistency": flops["labelled"] + flops["rgb"]}
             flops["iteration"] = 2 * flops["labelled"] + 3 * flops["rgb"] + 3 * flops["consistency"]
-            alone = {p: rate_of_convolutions(shapes["labelled"], p, repeats) for p in precisions}
+            alone = {p: measure_convolutions(shapes["labelled"], p, repeats) for p in precisions}
             print(f"F={width}: its convolutions alone", {p: f"{r / 1e12:.2f} TFLOP/s" for p, r in alone.items()})
             weights = None
             for how in sorted(hows, key=lambda h: h == "plain"):
@@ -230,12 +230,12 @@ def main(widths="64,256", patch=64, hows="", repeats=5, json_file="", profile=""
                     torch.cuda.reset_peak_memory_stats()
                 if how == "plain":
                     configure_arithmetic("fp32", DEVICE)
-                    seconds, losses = plain_times(width, patch, folder, weights, repeats)
+                    seconds, losses = measure_plain(width, patch, folder, weights, repeats)
                 else:
-                    trainer = trainer_for(how, width, patch, folder)
+                    trainer = make_trainer(how, width, patch, folder)
                     weights = weights or {k: v.clone() for k, v in trainer.model.state_dict().items()}
                     trainer.model.load_state_dict(weights)
-                    seconds, losses = times_of(trainer, repeats)
+                    seconds, losses = measure_trainer(trainer, repeats)
                     if profile:
                         write_profile(trainer, f"{profile}_F{width}_{how.replace('+', '_')}.txt")
                     del trainer

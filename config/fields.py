@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from facts import LARGEST_SCALE, published_patch
+from facts import LARGEST_SCALE, get_published_patch
 from system.errors import UserError
 from utils import as_utf8
 
@@ -86,7 +86,7 @@ class Config:
 
 def asked_or_published_patch(dataset_name: str, n_scale: int, size: int, stride: int) -> tuple[int, int]:
     """(size, stride) in HR pixels as asked, where they are not 0, else the published ones."""
-    published_size, published_stride = published_patch(dataset_name, n_scale)
+    published_size, published_stride = get_published_patch(dataset_name, n_scale)
     return size or published_size, stride or published_stride
 
 

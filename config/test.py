@@ -28,7 +28,7 @@ class TestConfig(Config):
     model_title: str = flag(
         "",
         "Bicubic, which needs no weights; of other networks only checked against the weights",
-        choices=lambda: ("", *registry.names()),
+        choices=lambda: ("", *registry.list_names()),
         affects="row",
     )
     result_path: str = flag("./results", "folder for the results", affects="place")

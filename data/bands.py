@@ -29,7 +29,7 @@ class BandList:
         """True if both have the same bands in the same order, as far as the wavelengths are known."""
         return are_same_bands(self.count, self.centres, other.count, other.centres)
 
-    def differs_from(self, other: "BandList") -> str:
+    def format_difference(self, other: "BandList") -> str:
         """Name the first band that differs, " (band 7: 462 and 455 nm)", if count and range do not show it; else ""."""
         if str(self) != str(other) or self.centres is None or other.centres is None:
             return ""
@@ -62,7 +62,7 @@ class SameBands:
         """
         if self._first and not bands.is_same(self._first[1]):
             place_before, before = self._first
-            differs = bands.differs_from(before)
+            differs = bands.format_difference(before)
             raise DataError(place, f"{bands}, but {place_before} has {before}{differs}", self.remedy)
         if bands.centres is None:
             self.unknown.append(place)

@@ -12,10 +12,10 @@ import torch
 
 from data import sources
 from data.imresize import degrade
-from data.spectral import lift_matrix
+from data.spectral import make_lift_matrix
 from data.store import Store
 from formats.folders import ORIGIN, unique_by_name
-from system.files import exclusive_lock, explaining_write_errors
+from system.files import exclusive_lock, explain_write_errors
 from utils import file_name, progress_bar
 
 
@@ -46,11 +46,11 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
         if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == origin:
             continue
         unfinished, before = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "before"))
-        with exclusive_lock(folder), explaining_write_errors(folder):
+        with exclusive_lock(folder), explain_write_errors(folder):
             for left in (unfinished, before):
                 shutil.rmtree(left, ignore_errors=True)
             unfinished.mkdir()
-            for name, arrays in _files(split, path, n_scale, size, stride, protocol):
+            for name, arrays in _iterate_files(split, path, n_scale, size, stride, protocol):
                 # Compressed, as MATLAB's own save does by default.
                 scipy.io.savemat(unfinished / f"{file_name(name)}.mat", arrays, do_compression=True)
             (unfinished / ORIGIN).write_text(json.dumps(origin), encoding="utf-8")
@@ -62,7 +62,7 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
     return folders
 
 
-def _files(
+def _iterate_files(
     split: str, path: Path, n_scale: int, size: int, stride: int, protocol: str
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(file name, arrays) of every patch, or scene, of a store."""
@@ -71,19 +71,19 @@ def _files(
             for name in progress_bar(store.names, desc="export test", unit="scene"):
                 gt = sources.to_bands_first(store.read(name).values(protocol))
                 ms, lms = degrade(gt, n_scale)
-                yield name, {"gt": _image(gt), "ms": _image(ms), "ms_bicubic": _image(lms)}
+                yield name, {"gt": _to_image(gt), "ms": _to_image(ms), "ms_bicubic": _to_image(lms)}
         return
     if split == "rgb":
-        source = sources.rgb_source(path, size, stride, n_scale, lift_matrix(8))
+        source = sources.open_rgb(path, size, stride, n_scale, make_lift_matrix(8))
     elif split == "labelled":
-        source = sources.labelled_source(path, size, stride, n_scale)
+        source = sources.open_labelled(path, size, stride, n_scale)
     else:
-        source = sources.unlabelled_source(path, size, stride, n_scale)
+        source = sources.open_unlabelled(path, size, stride, n_scale)
     for k in progress_bar(range(len(source)), desc=f"export {split}", unit="patch"):
         batch = source.batch([k], [0])
         arrays = {"gt": batch.gt, "ms": batch.ms, "ms_bicubic": batch.lms}
-        yield f"block_{k + 1:06d}", {key: _image(x) for key, x in arrays.items() if x is not None}
+        yield f"block_{k + 1:06d}", {key: _to_image(x) for key, x in arrays.items() if x is not None}
 
 
-def _image(x: torch.Tensor) -> np.ndarray:
+def _to_image(x: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())

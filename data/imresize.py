@@ -53,8 +53,8 @@ def resize_batch(x: torch.Tensor, scale: float | Fraction) -> torch.Tensor:
         return interpolate(x, ratio)
     # Products along the last axes of B x H x W x C: no copies for channels_last batches.
     x = x.permute(0, 2, 3, 1)
-    rows = _matrix_for(x.shape[1], ratio, x.dtype, x.device)
-    cols = _matrix_for(x.shape[2], ratio, x.dtype, x.device)
+    rows = _get_matrix(x.shape[1], ratio, x.dtype, x.device)
+    cols = _get_matrix(x.shape[2], ratio, x.dtype, x.device)
     resized_rows = rows @ x.flatten(2)
     resized = cols @ resized_rows.unflatten(2, x.shape[2:])
     return resized.permute(0, 3, 1, 2)
@@ -73,10 +73,10 @@ def degrade(gt: torch.Tensor, n_scale: int, dtype: torch.dtype = torch.float64) 
         ms = float32(imresize(gt, 1/n_scale)), lms = float32(imresize(ms, n_scale)).
     """
     ms = resize_batch(gt.to(dtype), Fraction(1, n_scale)).float()
-    return ms, enlarge(ms, n_scale, dtype)
+    return ms, upsample(ms, n_scale, dtype)
 
 
-def enlarge(ms: torch.Tensor, n_scale: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+def upsample(ms: torch.Tensor, n_scale: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     """lms = float32(imresize(ms, n_scale)) for B x C x h x w: what the network adds its detail to."""
     return resize_batch(ms.to(dtype), n_scale).float()
 
@@ -97,8 +97,8 @@ def back_project(y: torch.Tensor, ms: torch.Tensor, n_scale: int, times: int) ->
 
 def interpolate(x: torch.Tensor, ratio: Fraction) -> torch.Tensor:
     """Torch's interpolation of the mirrored images, cut to the part that MATLAB returns."""
-    rows, top, height = _mirrored_indices(x.shape[2], ratio)
-    cols, left, width = _mirrored_indices(x.shape[3], ratio)
+    rows, top, height = _mirror_indices(x.shape[2], ratio)
+    cols, left, width = _mirror_indices(x.shape[3], ratio)
     padded = x[:, :, torch.from_numpy(rows).to(x.device)][:, :, :, torch.from_numpy(cols).to(x.device)]
     full_size = (int(len(rows) * ratio), int(len(cols) * ratio))
     full = torch.nn.functional.interpolate(padded, size=full_size, mode="bicubic", antialias=True)
@@ -106,15 +106,15 @@ def interpolate(x: torch.Tensor, ratio: Fraction) -> torch.Tensor:
 
 
 @lru_cache(maxsize=64)
-def _matrix_for(size: int, ratio: Fraction, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """_resize_matrix where it is needed, and kept there."""
-    return send_to(device, _resize_matrix(size, ratio).to(dtype))
+def _get_matrix(size: int, ratio: Fraction, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """_make_matrix where it is needed, and kept there."""
+    return send_to(device, _make_matrix(size, ratio).to(dtype))
 
 
 @lru_cache(maxsize=64)
-def _resize_matrix(size: int, ratio: Fraction) -> torch.Tensor:
+def _make_matrix(size: int, ratio: Fraction) -> torch.Tensor:
     """ceil(ratio*size) x size float64: resizing one axis, read off the images of unit impulses."""
-    indices, offset, out_size = _mirrored_indices(size, ratio)
+    indices, offset, out_size = _mirror_indices(size, ratio)
     impulses = torch.eye(size, dtype=torch.float64)[torch.from_numpy(indices)]
     out_length = int(len(indices) * ratio)
     full = torch.nn.functional.interpolate(
@@ -123,7 +123,7 @@ def _resize_matrix(size: int, ratio: Fraction) -> torch.Tensor:
     return full[0, 0, offset : offset + out_size]
 
 
-def _mirrored_indices(size: int, ratio: Fraction) -> tuple[np.ndarray, int, int]:
+def _mirror_indices(size: int, ratio: Fraction) -> tuple[np.ndarray, int, int]:
     """Source indices of the mirrored axis, the output's offset in its resized form, the output's size.
 
     Both paddings are chosen so that the padded length and the offset come out whole after resizing.

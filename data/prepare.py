@@ -15,13 +15,13 @@ from data import raw, store
 from data.bands import SameBands
 from data.raw.cave import SIZE as CAVE_SIZE
 from data.raw.raw_scene import RawScene
-from facts import SPLITS, published_split
+from facts import SPLITS, load_published_split
 from formats import CubeOptions
 from formats.folders import few_of
 from formats.full_scale import SameScale
-from system.errors import DataError, as_flags
-from system.files import exclusive_lock, explaining_write_errors, is_locked
-from system.machine import usable_cores
+from system.errors import DataError, format_flags
+from system.files import exclusive_lock, explain_write_errors, is_locked
+from system.machine import count_usable_cores
 from utils import parse_names, print_line, progress_bar, random_generator, sanitize_for_terminal
 
 # {split: path of its store}, {split: {scene name: RawScene}}.
@@ -45,7 +45,7 @@ def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
         (stores, written): {split: path} of all, and the paths of those that were not up to date.
     """
     options = CubeOptions.of(config)
-    plan = {split: scenes for split, scenes in _plan(config, options).items() if scenes}
+    plan = {split: scenes for split, scenes in _plan_splits(config, options).items() if scenes}
     out_dir = Path(config.out_dir).expanduser()
     stores = {split: out_dir / f"{split}.h5" for split in plan}
     _refuse_inputs(stores, plan)
@@ -63,14 +63,16 @@ def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
         for path in stores.values():
             held.enter_context(exclusive_lock(path))
         progress = held.enter_context(progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene"))
-        hashes = {split: {name: scene.sha256() for name, scene in scenes.items()} for split, scenes in plan.items()}
+        hashes = {
+            split: {name: scene.compute_sha256() for name, scene in scenes.items()} for split, scenes in plan.items()
+        }
         for split, path in stores.items():
             about = {**attributes, **extra.get(split, {})}
             new = _stage_split(path, plan[split], hashes[split], about, config, (bands, scales), progress)
             if new:
                 staged[path] = new
-        _put_in_place(staged, _stores_of_older_splits(config, out_dir, stores))
-    for remark in (bands.remark, as_flags(scales.remark) if staged else "", *_remarks_on_copies(hashes)):
+        _replace_stores(staged, _find_older_stores(config, out_dir, stores))
+    for remark in (bands.remark, format_flags(scales.remark) if staged else "", *_list_copies(hashes)):
         if remark:
             print_line(remark)
     return stores, list(staged)
@@ -84,7 +86,7 @@ def _refuse_inputs(stores: Stores, plan: Plan) -> None:
             raise DataError(path, "a raw scene, in whose place the store would be written", "choose another {out_dir}")
 
 
-def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[Path]:
+def _find_older_stores(config: Any, out_dir: Path, stores: Stores) -> list[Path]:
     """Stores of the same data set in the folder, of splits that have no scenes now."""
     # LR images of a camera are another source: neither a reason to remove the splits of HR scenes nor part of them.
     if not config.raw_dir:
@@ -92,7 +94,7 @@ def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[
     older = []
     for path in (out_dir / f"{split}.h5" for split in SPLITS if split not in stores):
         if not is_locked(path):
-            _staged(path).unlink(missing_ok=True)
+            _get_staging_path(path).unlink(missing_ok=True)
         with contextlib.suppress(DataError):
             if path.is_file():
                 with store.Store(path) as held:
@@ -101,20 +103,20 @@ def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[
     return older
 
 
-def _put_in_place(staged: Mapping[Path, Path], older: Sequence[Path]) -> None:
+def _replace_stores(staged: Mapping[Path, Path], older: Sequence[Path]) -> None:
     """Replace stores by the new ones, and remove those of an older split."""
     for path in older:
         print_line(f"{path}: removed, it is of an older split, and this one has no scenes for it")
     # All of the old go before the first new one appears, so that no two splits are ever side by side.
     for path in (*older, *staged):
-        with explaining_write_errors(path):
+        with explain_write_errors(path):
             path.unlink(missing_ok=True)
     for path, new in staged.items():
-        with explaining_write_errors(path):
+        with explain_write_errors(path):
             os.replace(new, path)
 
 
-def _remarks_on_copies(hashes: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+def _list_copies(hashes: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Name test scenes whose content is that of another split's scene."""
     tested = {source: name for name, source in hashes.get("test", {}).items()}
     for split in ("labelled", "unlabelled"):
@@ -123,14 +125,16 @@ def _remarks_on_copies(hashes: Mapping[str, Mapping[str, str]]) -> Iterator[str]
             yield f"{split} scenes have the same content as test scenes: {few_of(copies)}"
 
 
-def _plan(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
+def _plan_splits(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
     """{split: {scene name: RawScene}}, after everything that can be missing was looked for."""
     found = raw.find_scenes(config.dataset_name, config.raw_dir, options) if config.raw_dir else {}
     if config.dataset_name == "DIV2K":
         return {"rgb": found}
     asked = {split: parse_names(getattr(config, split)) for split in SPLITS}
     lists = (
-        asked if any(asked.values()) else published_split(config.dataset_name) or _drawn_split(config, sorted(found))
+        asked
+        if any(asked.values())
+        else load_published_split(config.dataset_name) or _draw_split(config, sorted(found))
     )
     sources = dict.fromkeys(SPLITS, found)
     if config.unlabelled_lr_dir:
@@ -178,7 +182,7 @@ def _refuse_missing(config: Any, lists: Mapping[str, Sequence[str]], sources: Pl
     print_line(f"going on without the missing scenes ({listed})")
 
 
-def _drawn_split(config: Any, found: Sequence[str]) -> dict[str, list[str]]:
+def _draw_split(config: Any, found: Sequence[str]) -> dict[str, list[str]]:
     """A split where none is published: drawn by the seed in the parts of the fractions.
 
     Chikusei's four test images are published; its training images are shared out by the first two parts.
@@ -212,9 +216,9 @@ def _stage_split(
 ) -> Path | None:
     """Write the new store of a split beside its place; None if the one in place is up to date."""
     bands, scales = checks
-    staged = _staged(path)
+    staged = _get_staging_path(path)
     for made in (path, staged):
-        if contents := _contents_if_current(made, attributes, hashes):
+        if contents := _read_current_contents(made, attributes, hashes):
             contents.add_to(bands)
             for name, scale in contents.scales.items():
                 scales.add(f"{path}: scene {name}", scale)
@@ -227,7 +231,7 @@ def _stage_split(
     kind = "lr" if config.unlabelled_lr_dir else "hr"
     parts_dir = path.with_name(f".{path.stem}_{kind}_x{config.n_scale}{'_cropped' if config.crop else ''}.parts")
     parts = {name: parts_dir / f"{k:04d}_{hashes[name][:16]}.h5" for k, name in enumerate(scenes)}
-    todo = [name for name in scenes if store.part_sha256(parts[name]) != hashes[name]]
+    todo = [name for name in scenes if store.read_part_sha256(parts[name]) != hashes[name]]
 
     def done(name: str, remark: str = "") -> None:
         if remark:
@@ -241,13 +245,13 @@ def _stage_split(
         if name not in todo:
             done(name)
     calls = {name: (parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo}
-    _write_parts(calls, config.workers or min(MOST_WORKERS, usable_cores()), done)
+    _write_parts(calls, config.workers or min(MOST_WORKERS, count_usable_cores()), done)
     store.join_parts(staged, list(parts.values()), attributes)
     shutil.rmtree(parts_dir)
     return staged
 
 
-def _staged(path: Path) -> Path:
+def _get_staging_path(path: Path) -> Path:
     """Where a new store waits until those of all splits are whole."""
     return path.with_name(f".{path.name}.new")
 
@@ -272,7 +276,7 @@ def _write_part(part: Path, name: str, raw: RawScene, sha256: str, split: str, c
     """Write one scene; returns what is to be said of it, or ""."""
     scene = raw.read()
     scene.name, scene.source_sha256 = name, sha256
-    scene.lr_scale = _lr_scale(scene, split, config)
+    scene.lr_scale = _get_lr_scale(scene, split, config)
     if scene.lr_scale == 1 and min(scene.cube.shape[:2]) < 2 * config.n_scale:
         raise DataError(
             scene.source,
@@ -289,7 +293,9 @@ def _write_part(part: Path, name: str, raw: RawScene, sha256: str, split: str, c
     return remark
 
 
-def _contents_if_current(path: Path, attributes: Mapping[str, Any], hashes: Mapping[str, str]) -> store.Contents | None:
+def _read_current_contents(
+    path: Path, attributes: Mapping[str, Any], hashes: Mapping[str, str]
+) -> store.Contents | None:
     """What a store contains that was made from the same files in the same way; None for any other."""
     if not path.is_file():
         return None
@@ -303,7 +309,7 @@ def _contents_if_current(path: Path, attributes: Mapping[str, Any], hashes: Mapp
         return None
 
 
-def _lr_scale(scene: store.Scene, split: str, config: Any) -> int:
+def _get_lr_scale(scene: store.Scene, split: str, config: Any) -> int:
     """1 for an HR scene, else the camera's scale: told by its folder, or by the size that CAVE has."""
     if split != "unlabelled":
         return 1

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from data.bands import SameBands
-from data.imresize import degrade, enlarge
+from data.imresize import degrade, upsample
 from data.spectral import lift_rgb
-from data.store import ChunkedCube, Contents, Store, folder_contents, is_store
+from data.store import ChunkedCube, Contents, Store, describe_folder, is_store
 from data.stream import Batch, PatchSource, augment
 from formats.calibration import UnitCube
 from formats.folders import few_of, find_mats, find_pictures
@@ -18,7 +18,7 @@ from formats.images import read_picture
 from formats.mat import mat_shapes, read_mat
 from system.devices import send_to
 from system.errors import DataError
-from system.machine import free_memory
+from system.machine import get_free_memory
 from utils import print_line, progress_bar
 
 # Remedy for scenes whose bands differ.
@@ -86,7 +86,7 @@ class ScenePatches:
                 f"{origin}: {len(small)} of {len(self.cubes)} images are smaller than a patch of {size} pixels and not "
                 f"used ({few_of(small)}); a smaller --patch_size would use them"
             )
-        self.positions = _first(positions, limit, origin)
+        self.positions = _limit_items(positions, limit, origin)
         self.n_colors = self.cubes[0].shape[2] if lift is None else lift.shape[1]
         self.reads_files = not all(isinstance(cube, np.ndarray) for cube in self.cubes)
         # Patches are moved about in the scenes' own type, half the bytes of float32 or less. Torch moves
@@ -94,7 +94,7 @@ class ScenePatches:
         self.is_uint16 = all(cube.dtype == np.uint16 for cube in self.cubes)
         # Of unsigned integers torch knows the short ones well.
         kinds = {cube.dtype for cube in self.cubes}
-        self.same_type = len(kinds) == 1 and kinds.isdisjoint({np.dtype(np.uint32), np.dtype(np.uint64)})
+        self.has_one_dtype = len(kinds) == 1 and kinds.isdisjoint({np.dtype(np.uint32), np.dtype(np.uint64)})
         if not self.reads_files:
             self.cubes = [self._as_tensor(cube) for cube in self.cubes]
 
@@ -152,10 +152,10 @@ class ScenePatches:
         degraded = degrade(self._bands_first(high), self.n_scale, self.resize_dtype)[0] if high else taken
         ms = torch.stack([(degraded if is_hr else taken)[k] for is_hr, k in where])
         ms = ms.contiguous(memory_format=torch.channels_last)
-        return Batch(ms, enlarge(ms, self.n_scale, self.resize_dtype))
+        return Batch(ms, upsample(ms, self.n_scale, self.resize_dtype))
 
     def _as_tensor(self, pixels: np.ndarray) -> torch.Tensor:
-        if not self.same_type:
+        if not self.has_one_dtype:
             return torch.from_numpy(pixels.astype(np.float32))
         return torch.from_numpy(pixels.view(np.int16) if self.is_uint16 else pixels)
 
@@ -194,28 +194,28 @@ class MatPatches:
     ) -> None:
         self.origin, self.n_scale, self.labelled = folder, n_scale, labelled
         self.keys = ("gt", "ms", "ms_bicubic") if labelled else ("ms", "ms_bicubic")
-        self.files = _first(files, limit, folder)
+        self.files = _limit_items(files, limit, folder)
         shapes = [
-            self._checked(f)
+            self._check_file(f)
             for f in progress_bar(self.files, desc=f"check {Path(folder).name}", unit="file", leave=False)
         ]
         for path, shape in zip(self.files, shapes, strict=True):
             if shape != shapes[0]:
                 raise DataError(
                     path,
-                    f"{_size(shape)}, but {self.files[0].name} has {_size(shapes[0])}",
+                    f"{_format_size(shape)}, but {self.files[0].name} has {_format_size(shapes[0])}",
                     "all patches of a folder are of one size",
                 )
         height, width, self.n_colors = shapes[0]
         self.size = height
-        self.contents = folder_contents(folder, files, self.n_colors)
+        self.contents = describe_folder(folder, files, self.n_colors)
         if height != width:
             raise DataError(
-                folder, f"patches of {_size(shapes[0])}", "they must be square to be rotated, cut them again"
+                folder, f"patches of {_format_size(shapes[0])}", "they must be square to be rotated, cut them again"
             )
         values = height * width * self.n_colors * (1 + 1 / n_scale**2 + labelled)
         self.held: list[dict[str, np.ndarray]] | None = None
-        if 4 * values * len(self.files) <= free_memory() / 4:
+        if 4 * values * len(self.files) <= get_free_memory() / 4:
             self.held = [
                 self._read(f)
                 for f in progress_bar(self.files, desc=f"read {Path(folder).name}", unit="file", leave=False)
@@ -246,7 +246,7 @@ class MatPatches:
     def _read(self, path: Path) -> dict[str, np.ndarray]:
         return read_mat(path, self.keys)
 
-    def _checked(self, path: Path) -> tuple[int, ...]:
+    def _check_file(self, path: Path) -> tuple[int, ...]:
         shapes = mat_shapes(path)
         if absent := [k for k in self.keys if k not in shapes]:
             raise DataError(
@@ -260,20 +260,22 @@ class MatPatches:
         if (small[0] * self.n_scale, small[1] * self.n_scale, small[2]) != large:
             raise DataError(
                 path,
-                f"ms is {_size(small)} and ms_bicubic {_size(large)}, not x{self.n_scale}",
+                f"ms is {_format_size(small)} and ms_bicubic {_format_size(large)}, not x{self.n_scale}",
                 "give the patches' {n_scale}",
             )
         if self.labelled and shapes["gt"] != large:
-            raise DataError(path, f"gt is {_size(shapes['gt'])} and ms_bicubic {_size(large)}", "cut the patches again")
+            raise DataError(
+                path,
+                f"gt is {_format_size(shapes['gt'])} and ms_bicubic {_format_size(large)}",
+                "cut the patches again",
+            )
         return large
 
 
 Source = ScenePatches | MatPatches
 
 
-def labelled_source(
-    path: str | Path, size: int, stride: int, n_scale: int, limit: int = 0, protocol: str = ""
-) -> Source:
+def open_labelled(path: str | Path, size: int, stride: int, n_scale: int, limit: int = 0, protocol: str = "") -> Source:
     """Labelled patches: of a store, or of a folder of .mat patches.
 
     Args:
@@ -287,19 +289,19 @@ def labelled_source(
     Raises:
         DataError: for what cannot be read, or are no such images.
     """
-    return _spectral_source(path, size, stride, n_scale, True, limit, protocol)
+    return _open_spectral(path, size, stride, n_scale, True, limit, protocol)
 
 
-def unlabelled_source(path: str | Path, size: int, stride: int, n_scale: int, protocol: str = "") -> Source:
-    """Unlabelled patches: of a store (HR or LR scenes), or of a folder of .mat patches; see `labelled_source`."""
-    return _spectral_source(path, size, stride, n_scale, False, 0, protocol)
+def open_unlabelled(path: str | Path, size: int, stride: int, n_scale: int, protocol: str = "") -> Source:
+    """Unlabelled patches: of a store (HR or LR scenes), or of a folder of .mat patches; see `open_labelled`."""
+    return _open_spectral(path, size, stride, n_scale, False, 0, protocol)
 
 
-def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.ndarray) -> Source:
+def open_rgb(path: str | Path, size: int, stride: int, n_scale: int, lift: np.ndarray) -> Source:
     """RGB patches: of a store, a folder of pictures, or one of .mat patches of as many channels as the lift makes.
 
     Args:
-        path, size, stride, n_scale: see `labelled_source`.
+        path, size, stride, n_scale: see `open_labelled`.
         lift: 3 x n_subs matrix from RGB to one band group.
 
     Raises:
@@ -310,12 +312,12 @@ def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.
         if store.n_colors != 3:
             raise DataError(path, f"scenes of {store.n_colors} bands, where RGB is needed", "give rgb.h5 or pictures")
         store.contents.add_to(SameBands(ONE_SENSOR))
-        return ScenePatches(_scenes_of(store), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
+        return ScenePatches(_read_scenes(store), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
     pictures, mats = find_pictures(path), find_mats(path)
     if pictures and mats:
         raise DataError(path, f"{len(pictures)} pictures and {len(mats)} .mat patches", "keep one kind in the folder")
     if pictures:
-        return ScenePatches(_pictures(pictures), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
+        return ScenePatches(_read_pictures(pictures), size, stride, n_scale, path, lift=torch.from_numpy(lift).float())
     if not mats:
         raise DataError(
             path, "holds neither pictures nor .mat patches, and is no store", "give rgb.h5 itself, or pictures"
@@ -331,23 +333,23 @@ def rgb_source(path: str | Path, size: int, stride: int, n_scale: int, lift: np.
 
 
 def are_whole_pictures(path: str | Path) -> bool:
-    """Whether an `rgb_source` of this path takes pictures at the size they have; those of a store are halved."""
+    """Whether an `open_rgb` of this path takes pictures at the size they have; those of a store are halved."""
     return not is_store(path) and bool(find_pictures(path))
 
 
-def _pictures(paths: list[Path]) -> Iterator[tuple[str, np.ndarray, float, int]]:
+def _read_pictures(paths: list[Path]) -> Iterator[tuple[str, np.ndarray, float, int]]:
     for path in progress_bar(paths, desc="read pictures", unit="file", leave=False):
         pixels = read_picture(path)
         yield path.name, pixels, np.iinfo(pixels.dtype).max, 1
 
 
-def _spectral_source(
+def _open_spectral(
     path: str | Path, size: int, stride: int, n_scale: int, labelled: bool, limit: int, protocol: str
 ) -> Source:
     if is_store(path):
         store = Store(path)
         store.contents.add_to(SameBands(ONE_SENSOR))
-        scenes = _scenes_of(store, protocol)
+        scenes = _read_scenes(store, protocol)
         return ScenePatches(scenes, size, stride, n_scale, path, labelled, limit=limit, contents=store.contents)
     mats = find_mats(path)
     if not mats:
@@ -357,7 +359,7 @@ def _spectral_source(
     return MatPatches(path, mats, n_scale, labelled, limit)
 
 
-def band_means(source: PatchSource) -> torch.Tensor:
+def compute_band_means(source: PatchSource) -> torch.Tensor:
     """Mean of each band over all patches of a labelled source, as a float64 tensor of C values."""
     total = torch.zeros(source.n_colors, dtype=torch.float64)
     for start in progress_bar(range(0, len(source), 16), desc="band means", unit="batch", leave=False):
@@ -373,17 +375,17 @@ def to_bands_first(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)[None]
 
 
-def _scenes_of(store: Store, protocol: str = "") -> list[tuple[str, Cube, float, int]]:
+def _read_scenes(store: Store, protocol: str = "") -> list[tuple[str, Cube, float, int]]:
     """All scenes of a store as ScenePatches takes them, under a protocol or else the store's own.
 
     They are read into memory where half of what is free is enough, and the store is closed; else left in it.
     """
     protocol = protocol or store.protocol
-    in_memory = store.nbytes <= free_memory() / 2
+    in_memory = store.nbytes <= get_free_memory() / 2
     scenes: list[tuple[str, Cube, float, int]] = []
     for name in progress_bar(store.names, desc=f"read {store.path.name}", unit="scene", leave=False):
         cube = store.read(name).cube if in_memory else store.cube(name)
-        scenes.append((name, cube, *store.scale_and_kind(name, protocol)))
+        scenes.append((name, cube, *store.get_scale_and_kind(name, protocol)))
     if in_memory:
         store.close()
     else:
@@ -393,12 +395,12 @@ def _scenes_of(store: Store, protocol: str = "") -> list[tuple[str, Cube, float,
     return scenes
 
 
-def _first(items: list[Any], limit: int, origin: str | Path) -> list[Any]:
+def _limit_items(items: list[Any], limit: int, origin: str | Path) -> list[Any]:
     if limit and limit < len(items):
         print_line(f"{origin}: the first {limit} of {len(items)} are used, as asked")
         return items[:limit]
     return items
 
 
-def _size(shape: Sequence[int]) -> str:
+def _format_size(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))

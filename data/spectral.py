@@ -60,7 +60,7 @@ def convert_bands(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     return apply_along_bands(x, matrix)
 
 
-def lift_matrix(n_subs: int) -> np.ndarray:
+def make_lift_matrix(n_subs: int) -> np.ndarray:
     """The 3 x n_subs lift of RGB (red first) to one band group; for n_subs != 8 K is interpolated."""
     if n_subs == RGB_TO_CHANNELS.shape[1]:
         return RGB_TO_CHANNELS.copy()
@@ -69,7 +69,7 @@ def lift_matrix(n_subs: int) -> np.ndarray:
     return np.stack([np.interp(to_positions, from_positions, row) for row in RGB_TO_CHANNELS])
 
 
-def colour_matching_functions() -> np.ndarray:
+def load_matching_functions() -> np.ndarray:
     """S: 31 x 3, the CIE functions x, y, z at 400..700 nm as the released conversion has them.
 
     They stand in the three columns where the lift is 1 for one sensor and 0 for the others.
@@ -79,14 +79,14 @@ def colour_matching_functions() -> np.ndarray:
     return released[:, [int(np.flatnonzero((row == 1) & alone)[0]) for row in RGB_TO_CHANNELS]]
 
 
-def conversion_matrix(n_subs: int = 8) -> np.ndarray:
+def load_conversion(n_subs: int = 8) -> np.ndarray:
     """F for 31 bands of 400..700 nm: the released 31 x 8 matrix, or S K with K of n_subs columns."""
     if n_subs == RGB_TO_CHANNELS.shape[1]:
         return np.loadtxt(RELEASED_CONVERSION, delimiter=",")
-    return colour_matching_functions() @ lift_matrix(n_subs)
+    return load_matching_functions() @ make_lift_matrix(n_subs)
 
 
-def conversion_for(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
+def make_conversion(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
     """F for bands at any wavelengths by the released rule: S K, with S interpolated to the bands.
 
     Ours: nothing was published but the matrix for 31 bands. S is linear between its 10 nm, zero outside
@@ -107,11 +107,11 @@ def conversion_for(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
             raise ValueError(
                 f"no {colour} band ({low}..{high} nm) among {wavelengths.min():g}..{wavelengths.max():g} nm"
             )
-    table = colour_matching_functions()
+    table = load_matching_functions()
     if np.array_equal(wavelengths, VISIBLE):
-        return conversion_matrix(n_subs)
+        return load_conversion(n_subs)
     sampled = np.stack([np.interp(wavelengths, VISIBLE, column, left=0, right=0) for column in table.T], axis=1)
-    return sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ lift_matrix(n_subs)
+    return sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ make_lift_matrix(n_subs)
 
 
 def lift_rgb(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
@@ -127,7 +127,7 @@ def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
     """
     if not path:
         if n_colors == len(VISIBLE):
-            return conversion_matrix(n_subs)
+            return load_conversion(n_subs)
         raise DataError(
             "the consistency loss",
             f"no conversion of {n_colors} bands is known without their wavelengths",
@@ -137,7 +137,7 @@ def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
     if not file.exists():
         raise DataError(file, "no such file or folder", "check the path")
     try:
-        matrix = _matrix_in(file, (n_colors, n_subs))
+        matrix = _read_matrix(file, (n_colors, n_subs))
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
         refuse_small_memory(file, error)
@@ -152,7 +152,7 @@ def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
     return matrix
 
 
-def _matrix_in(path: Path, shape: tuple[int, int]) -> np.ndarray:
+def _read_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """The matrix of a .csv; of a .mat the one of that shape, else the first."""
     if path.suffix.lower() != ".mat":
         return np.loadtxt(path, delimiter=",", ndmin=2)

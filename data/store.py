@@ -63,13 +63,13 @@ class Scene:
     source_sha256: str = ""
     is_scale_assumed: bool = False
 
-    def scale_under(self, protocol: str) -> float:
+    def get_scale(self, protocol: str) -> float:
         """What cube is divided by under a protocol, "corrected" or "published"."""
         return self.published_value_scale or self.value_scale if protocol == "published" else self.value_scale
 
     def values(self, protocol: str = "corrected") -> np.ndarray:
         """H x W x C float32 in 0..1."""
-        return (self.cube / np.float64(self.scale_under(protocol))).astype(np.float32)
+        return (self.cube / np.float64(self.get_scale(protocol))).astype(np.float32)
 
     @property
     def band_names(self) -> list[str]:
@@ -96,7 +96,7 @@ def write_part(path: Path, scene: Scene) -> None:
         )
         dataset.attrs["name"] = scene_name(scene.name)
         dataset.attrs["value_scale_corrected"] = float(scene.value_scale)
-        dataset.attrs["value_scale_published"] = float(scene.scale_under("published"))
+        dataset.attrs["value_scale_published"] = float(scene.get_scale("published"))
         dataset.attrs["lr_scale"] = scene.lr_scale
         if scene.is_scale_assumed:
             dataset.attrs["assumed_scale_highest"] = float(scene.cube.max())
@@ -110,7 +110,7 @@ def write_part(path: Path, scene: Scene) -> None:
         temporary.write_bytes(content)
 
 
-def part_sha256(path: Path) -> str | None:
+def read_part_sha256(path: Path) -> str | None:
     """The source hash of a part, or None where there is no readable part."""
     try:
         with open_hdf5(path) as f:
@@ -124,7 +124,7 @@ def describe_part(path: Path) -> tuple[BandList, FullScale]:
     """The bands and the full-scale value of a part that `write_part` has written."""
     with h5py.File(path, "r") as f:
         scene = f["scene"]
-        return _bands_of(scene.shape, scene.attrs), _full_scale_of(scene.dtype, scene.attrs)
+        return _read_bands(scene.shape, scene.attrs), _read_full_scale(scene.dtype, scene.attrs)
 
 
 def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any]) -> None:
@@ -141,11 +141,11 @@ def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any])
         group = store.create_group("scenes", track_order=True)
         for part in parts:
             with open_hdf5(part) as f:
-                f.copy("scene", group, name=_safe(f["scene"].attrs["name"]))
+                f.copy("scene", group, name=_make_key(f["scene"].attrs["name"]))
 
 
 @dataclass
-class _Held:
+class _StoredScene:
     """A store's scene as long as it is not read: its name in the file, and what describes it."""
 
     key: str
@@ -201,8 +201,8 @@ class Store:
         self.hashes = {name: held.attributes["source_sha256"] for name, held in self._held.items()}
         self.nbytes = sum(d.nbytes for d in self._held.values())
         first = next(iter(self._held.values()), None)
-        self.bands = {name: _bands_of(held.shape, held.attributes) for name, held in self._held.items()}
-        self.scales = {name: _full_scale_of(held.dtype, held.attributes) for name, held in self._held.items()}
+        self.bands = {name: _read_bands(held.shape, held.attributes) for name, held in self._held.items()}
+        self.scales = {name: _read_full_scale(held.dtype, held.attributes) for name, held in self._held.items()}
         self.wavelengths = self.contents.wavelengths
         self.n_colors = 0 if first is None else first.shape[2]
 
@@ -228,10 +228,10 @@ class Store:
             DataError: where the file is damaged there.
         """
         try:
-            cube = _native(self._dataset(name)[:])
+            cube = _to_native(self._dataset(name)[:])
         except (OSError, RuntimeError, ValueError) as error:
             raise self._unreadable(name, error) from error
-        _refuse_gaps(self.path, name, cube)
+        _refuse_nonfinite(self.path, name, cube)
         attributes = self._held[name].attributes
         return Scene(
             name=attributes["name"],
@@ -249,15 +249,15 @@ class Store:
         return ChunkedCube(
             self._dataset(name),
             lambda error: self._unreadable(name, error),
-            lambda pixels: _refuse_gaps(self.path, name, pixels),
+            lambda pixels: _refuse_nonfinite(self.path, name, pixels),
         )
 
-    def scale_and_kind(self, name: str, protocol: str) -> tuple[float, int]:
+    def get_scale_and_kind(self, name: str, protocol: str) -> tuple[float, int]:
         """(what a scene's values are divided by under a protocol, its lr_scale), without reading it."""
         attributes = self._held[name].attributes
         return attributes[f"value_scale_{protocol}"], int(attributes["lr_scale"])
 
-    def line_about(self, name: str) -> str:
+    def format_scene(self, name: str) -> str:
         """A scene's size, type, scale and origin as text."""
         held = self._held[name]
         (rows, cols, bands), a = held.shape, held.attributes
@@ -309,13 +309,13 @@ class Contents:
         for name, its in self.bands.items():
             bands.add(f"{self.path}: scene {name}", its)
 
-    def shared_with(self, others: "Contents") -> list[tuple[str, str]]:
+    def find_shared(self, others: "Contents") -> list[tuple[str, str]]:
         """(name here, name there) of the scenes that come from the same source."""
         names = {source: name for name, source in self.hashes.items() if source}
         return [(names[source], name) for name, source in others.hashes.items() if source in names]
 
 
-def folder_contents(folder: str | Path, files: Sequence[Path], n_colors: int = 0) -> Contents:
+def describe_folder(folder: str | Path, files: Sequence[Path], n_colors: int = 0) -> Contents:
     """The Contents of a folder of .mat files; of exported patches, with the hashes of the scenes.
 
     Args:
@@ -353,7 +353,7 @@ class ChunkedCube:
     def __getitem__(self, window: Any) -> np.ndarray:
         """The pixels of a window."""
         try:
-            pixels = _native(self._dataset[window])
+            pixels = _to_native(self._dataset[window])
         except (OSError, RuntimeError, ValueError) as error:
             raise self._unreadable(error) from error
         self._check(pixels)
@@ -382,7 +382,7 @@ def describe(path: str | Path, verify: bool = False) -> str:
         about = ", ".join(f"{k} {v}" for k, v in sorted(store.attributes.items()) if k != "format")
         lines = [f"{path}: {len(store.names)} scenes, {path.stat().st_size / 1e6:.1f} MB, {about}"]
         for name in store.names:
-            lines.append(store.line_about(name))
+            lines.append(store.format_scene(name))
             if verify:
                 store.verify(name)
     if verify:
@@ -390,12 +390,12 @@ def describe(path: str | Path, verify: bool = False) -> str:
     return "\n".join(lines)
 
 
-def show(config: Any) -> None:
+def print_store(config: Any) -> None:
     """Print what a store holds, as a `config.InfoConfig` asks."""
     print(describe(config.store, config.verify))
 
 
-def _refuse_gaps(path: Path, name: str, pixels: np.ndarray) -> None:
+def _refuse_nonfinite(path: Path, name: str, pixels: np.ndarray) -> None:
     """Refuse values that are no numbers: a network makes more of them, and its weights would be blamed."""
     if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
         bad = pixels.size - np.count_nonzero(finite)
@@ -404,12 +404,14 @@ def _refuse_gaps(path: Path, name: str, pixels: np.ndarray) -> None:
         )
 
 
-def _native(array: np.ndarray) -> np.ndarray:
+def _to_native(array: np.ndarray) -> np.ndarray:
     """In this machine's order of bytes, the only one that torch takes."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _read_structure(path: Path, with_pixels: bool, progress: Progress) -> tuple[dict[str, Any], dict[str, _Held]]:
+def _read_structure(
+    path: Path, with_pixels: bool, progress: Progress
+) -> tuple[dict[str, Any], dict[str, _StoredScene]]:
     """(attributes, {name: scene}) of a store, checked as `write_part` and `join_parts` make them.
 
     Raises:
@@ -423,14 +425,14 @@ def _read_structure(path: Path, with_pixels: bool, progress: Progress) -> tuple[
             raise DataError(path, "a store without its data set and protocol", "prepare it again")
         if not all(_is_text(value) for value in attributes.values() if isinstance(value, str)):
             raise DataError(path, "a store with attributes that are no UTF-8", "prepare it again")
-        group, scenes = _held_by(f, "scenes"), {}
+        group, scenes = _get_own(f, "scenes"), {}
         if not isinstance(group, h5py.Group):
             raise DataError(path, "its scenes are in no group of its own", "prepare it again")
         for key in group:
             progress()
-            item = _held_by(group, key)
+            item = _get_own(group, key)
             of_scene = read_attributes(item) if isinstance(item, h5py.Dataset) else {}
-            wrong = _wrong_of_scene(item, of_scene)
+            wrong = _find_defect(item, of_scene)
             if not wrong and of_scene["name"] in scenes:
                 wrong = f"is called {of_scene['name']}, as another"
             if wrong:
@@ -440,22 +442,22 @@ def _read_structure(path: Path, with_pixels: bool, progress: Progress) -> tuple[
                 # Pixels that cannot be read are reported when they are asked for.
                 with contextlib.suppress(Exception):
                     read_ends(item)
-            scenes[of_scene["name"]] = _Held(key, item.shape, item.dtype, of_scene)
+            scenes[of_scene["name"]] = _StoredScene(key, item.shape, item.dtype, of_scene)
     return attributes, scenes
 
 
-def _full_scale_of(dtype: np.dtype, attributes: Mapping[str, Any]) -> FullScale:
+def _read_full_scale(dtype: np.dtype, attributes: Mapping[str, Any]) -> FullScale:
     """The full-scale value of a store's scene; stores of earlier versions do not record that it is assumed."""
     highest: Any = attributes.get("assumed_scale_highest")
     is_assumed = _is_number(highest)
     return FullScale(float(attributes["value_scale_corrected"]), dtype, float(highest) if is_assumed else None)
 
 
-def _bands_of(shape: tuple[int, ...], attributes: Mapping[str, Any]) -> BandList:
+def _read_bands(shape: tuple[int, ...], attributes: Mapping[str, Any]) -> BandList:
     return BandList(shape[2], attributes.get("wavelengths"))
 
 
-def _held_by(group: h5py.Group, key: str) -> Any:
+def _get_own(group: h5py.Group, key: str) -> Any:
     """What a group itself holds under a name; None for a link to elsewhere.
 
     Raises:
@@ -470,7 +472,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
 
 
-def _wrong_of_scene(item: Any, attributes: dict[str, Any]) -> str:
+def _find_defect(item: Any, attributes: dict[str, Any]) -> str:
     """What is not as it should be in a store's scene, in words; "" for nothing."""
     if not isinstance(item, h5py.Dataset):
         return "is no array of the store's own"
@@ -505,6 +507,6 @@ def _is_number(value: Any) -> bool:
     return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu" and bool(np.isfinite(value))
 
 
-def _safe(name: str) -> str:
+def _make_key(name: str) -> str:
     # HDF5 takes a slash for a path and a lone dot for the group itself; a letter in front keeps both out.
     return "s_" + name.replace("/", "\u2215")

@@ -15,7 +15,7 @@ import skimage.data
 from PIL import Image
 
 from data import store
-from data.spectral import colour_matching_functions
+from data.spectral import load_matching_functions
 from facts import VISIBLE
 from system.files import atomic_write
 
@@ -32,9 +32,9 @@ PHOTOGRAPHS = {
 RGB_PHOTOGRAPHS = {"astronaut": (256, 200), "hubble_deep_field": (300, 300), "rocket": (0, 300)}
 
 
-def spectrum_of_colour() -> np.ndarray:
+def compute_spectrum_matrix() -> np.ndarray:
     """31 x 3 matrix from CIE XYZ to the smoothest spectrum of that colour (Lagrange multipliers)."""
-    sensitivity = colour_matching_functions()
+    sensitivity = load_matching_functions()
     bands = len(sensitivity)
     second_difference = np.diff(np.eye(bands), n=2, axis=0)
     roughness = second_difference.T @ second_difference
@@ -45,7 +45,7 @@ def spectrum_of_colour() -> np.ndarray:
 def lift_photograph(pixels: np.ndarray) -> np.ndarray:
     """H x W x 3 uint8 sRGB -> H x W x 31 uint16 radiance, 65535 = 1."""
     xyz = skimage.color.rgb2xyz(pixels)
-    cube = MIRRORED + (1 - MIRRORED) * np.clip(xyz @ spectrum_of_colour().T, 0, 1)
+    cube = MIRRORED + (1 - MIRRORED) * np.clip(xyz @ compute_spectrum_matrix().T, 0, 1)
     return (cube * 65535).round().astype(np.uint16)
 
 
@@ -57,7 +57,7 @@ def write_demo_data(folder: Path) -> list[Path]:
         for name, corner in names.items():
             scene = store.Scene(
                 name=name,
-                cube=lift_photograph(_piece(name, corner)),
+                cube=lift_photograph(_crop_photograph(name, corner)),
                 value_scale=65535.0,
                 wavelengths=VISIBLE,
                 source=f"skimage.data.{name}, lifted to 31 bands",
@@ -70,10 +70,10 @@ def write_demo_data(folder: Path) -> list[Path]:
             part.unlink()
     for name, corner in RGB_PHOTOGRAPHS.items():
         with atomic_write(folder / "rgb" / f"{name}.png") as temporary:
-            Image.fromarray(_piece(name, corner)).save(temporary, format="PNG")
+            Image.fromarray(_crop_photograph(name, corner)).save(temporary, format="PNG")
     return [*written, folder / "rgb"]
 
 
-def _piece(name: str, corner: tuple[int, int]) -> np.ndarray:
+def _crop_photograph(name: str, corner: tuple[int, int]) -> np.ndarray:
     top, left = corner
     return np.ascontiguousarray(getattr(skimage.data, name)()[top : top + EDGE, left : left + EDGE, :3])

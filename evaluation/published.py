@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facts import DATASETS, published_split
+from facts import DATASETS, load_published_split
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def dataset_of_scenes(names: Iterable[str]) -> str | None:
     """The data set whose published test scenes have these names; None if no one's have."""
     wanted = set(names)
     for dataset in DATASETS:
-        split = published_split(dataset)
+        split = load_published_split(dataset)
         if split and wanted and wanted <= set(split["test"]):
             return dataset
     return None

@@ -158,7 +158,7 @@ def table(rows: Rows) -> str:
 
 def cells(row: Mapping[str, float]) -> list[str]:
     """A row's metrics as text, in the order of PRINTED."""
-    return [METRICS[metric].text(row[metric]) for metric in PRINTED]
+    return [METRICS[metric].format_value(row[metric]) for metric in PRINTED]
 
 
 def in_columns(lines: Sequence[Sequence[str]], rule_before_last: bool = False) -> str:

@@ -28,7 +28,7 @@ from formats.raster import (
 )
 from formats.raw_values import AXES, RawCube, RawWindows
 from system.errors import DataError
-from system.files import explaining_write_errors
+from system.files import explain_write_errors
 from utils import as_utf8, print_line
 
 HEADER_EXTENSIONS = (".hdr", ".HDR")
@@ -167,7 +167,7 @@ def _unpacked(data: Path, held: int, needed: int) -> io.BufferedRandom:
     try:
         with gzip.open(data) as packed:
             while block := packed.read(min(2**24, needed + 1 - unpacked.tell())):
-                with explaining_write_errors(tempfile.gettempdir()):
+                with explain_write_errors(tempfile.gettempdir()):
                     unpacked.write(block)
                     unpacked.flush()
     except (OSError, EOFError, zlib.error) as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from system.errors import DataError
-from system.machine import used_address_space
+from system.machine import get_address_space
 from utils import print_line
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ def _answer(read: Callable[[Progress], Any], target: int, seconds: int) -> NoRet
         faulthandler.disable()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         _limit("RLIMIT_CORE", 0)
-        _limit("RLIMIT_AS", used_address_space() + MEMORY)
+        _limit("RLIMIT_AS", get_address_space() + MEMORY)
         progress = lambda: _limit("RLIMIT_CPU", math.ceil(time.process_time()) + seconds)  # noqa: E731
         progress()
         try:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from formats.kinds import unreadable_as
 from system.errors import DataError
 from system.files import refuse_irregular
-from system.machine import free_memory
+from system.machine import get_free_memory
 
 # Scenes from the air are larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
@@ -73,7 +73,7 @@ def _refuse_bomb(path: Path, width: int, height: int, size: int, together: int) 
     says = f"says to have {width} x {height} pixels, {size / 1e9:.1f} GB"
     if size > max(LARGE, MOST_PACKED * path.stat().st_size):
         raise DataError(path, f"{says}, in {path.stat().st_size / 1e6:.1f} MB: no photograph", "take it away")
-    free = free_memory()
+    free = get_free_memory()
     if free and size * together > free / 2:
         words = f"{says}, and {together} such" if together > 1 else says
         raise DataError(path, f"{words} are more than half of the free memory", "cut it up, or close other programs")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from system.errors import DataError
-from system.machine import free_memory
+from system.machine import get_free_memory
 
 # Bytes of a value of each of the file's storage types: 8- to 64-bit integers, single, double, and UTF-8, -16, -32.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
@@ -47,7 +47,7 @@ def _unpacked(data: memoryview, order: str, path: Path) -> bytes:
     unpacking = zlib.decompressobj()
     tag = unpacking.decompress(data, 8)
     size = struct.unpack_from(order + "I", tag, 4)[0] if len(tag) == 8 else 0
-    if (free := free_memory()) and size > free / 2:
+    if (free := get_free_memory()) and size > free / 2:
         what = f"an array of {size / 1e9:.1f} GB, more than half of the free memory"
         raise DataError(path, what, "close other programs, or save it as v7.3, which is read by windows")
     return tag + unpacking.decompress(unpacking.unconsumed_tail, size + 8)

@@ -62,17 +62,17 @@ class BandPlan:
             return network
         return ReorderedBands(network, self.order)
 
-    def windows(self, has_data: np.ndarray) -> list[np.ndarray]:
+    def list_windows(self, has_data: np.ndarray) -> list[np.ndarray]:
         """Return the bands of each window as indices of the scene's bands; [] if windows are not used."""
-        return windows_of(self.detectors, self.width, has_data)
+        return list_windows(self.detectors, self.width, has_data)
 
-    def random_window(self, generator: np.random.Generator, has_data: np.ndarray) -> np.ndarray:
+    def draw_window(self, generator: np.random.Generator, has_data: np.ndarray) -> np.ndarray:
         """Return the bands of a window of `width` neighbouring bands that begins anywhere."""
         used = [bands for detector in self.detectors if len(bands := detector[has_data[detector]])]
         positions = np.array([max(1, len(bands) - self.width + 1) for bands in used])
         bands = used[generator.choice(len(used), p=positions / positions.sum())]
         if len(bands) <= self.width:
-            return bands[spectral_windows(len(bands), self.width)[0]]
+            return bands[place_windows(len(bands), self.width)[0]]
         first = generator.integers(len(bands) - self.width + 1)
         return bands[first : first + self.width]
 
@@ -103,25 +103,29 @@ def plan_bands(
     if mode == "resample":
         return _plan_resampling(path, scene, network, taper)
     if mode != "windows" and sensor is None:
-        order = _matching_order(scene, network)
+        order = _match_order(scene, network)
         if order is not None:
-            return BandPlan("exact", network.count, order, everything, _remark_on_order(path, scene, network, order))
+            return BandPlan(
+                "exact", network.count, order, everything, _format_order_remark(path, scene, network, order)
+            )
     if mode == "exact":
-        trained = f"adapted to windows of {sensor}" if sensor else f"trained on {network}{scene.differs_from(network)}"
+        trained = (
+            f"adapted to windows of {sensor}" if sensor else f"trained on {network}{scene.format_difference(network)}"
+        )
         raise DataError(path, f"{scene}, but the weights were {trained}", "leave out {bands} exact")
     if scene.count < 2:
         raise DataError(path, "one band, where at least two are needed", "give a scene of several bands")
-    detectors = detectors_of(scene, network.count)
-    count = len(windows_of(detectors, network.count, np.ones(scene.count, dtype=bool)))
+    detectors = split_detectors(scene, network.count)
+    count = len(list_windows(detectors, network.count, np.ones(scene.count, dtype=bool)))
     applied = f"super-resolved in {count} overlapping windows of {network.count} bands"
     if count == 1:
         applied = "super-resolved together"
-    trained = f"adapted to {sensor}" if sensor else f"trained on {network}{scene.differs_from(network)}"
+    trained = f"adapted to {sensor}" if sensor else f"trained on {network}{scene.format_difference(network)}"
     remark = f"{path}: {scene}, {applied}; the weights were {trained}"
     return BandPlan("windows", network.count, np.arange(scene.count), everything, remark, detectors=detectors)
 
 
-def spectral_windows(count: int, width: int) -> list[np.ndarray]:
+def place_windows(count: int, width: int) -> list[np.ndarray]:
     """Return evenly spaced windows of `width` neighbouring bands that cover bands 0..count-1.
 
     Fewer bands than `width` are repeated, each about equally often: as good as interpolated ones or better for 2 to 30
@@ -134,7 +138,7 @@ def spectral_windows(count: int, width: int) -> list[np.ndarray]:
     return [np.arange(start, start + width) for start in starts]
 
 
-def detectors_of(scene: BandList, width: int) -> tuple[np.ndarray, ...]:
+def split_detectors(scene: BandList, width: int) -> tuple[np.ndarray, ...]:
     """Return the bands of each detector as indices, by wavelength.
 
     A detector ends where wavelengths go back, as between VNIR and SWIR detectors that overlap. If that would leave
@@ -150,10 +154,10 @@ def detectors_of(scene: BandList, width: int) -> tuple[np.ndarray, ...]:
     return tuple(run[np.argsort(scene.centres[run], kind="stable")] for run in runs)
 
 
-def windows_of(detectors: Sequence[np.ndarray], width: int, has_data: np.ndarray) -> list[np.ndarray]:
+def list_windows(detectors: Sequence[np.ndarray], width: int, has_data: np.ndarray) -> list[np.ndarray]:
     """Return the bands of each window of all detectors, without the bands that have no data."""
     used = [detector[has_data[detector]] for detector in detectors]
-    return [bands[window] for bands in used for window in spectral_windows(len(bands), width)]
+    return [bands[window] for bands in used for window in place_windows(len(bands), width)]
 
 
 class BandWindows(nn.Module):
@@ -181,7 +185,7 @@ class BandWindows(nn.Module):
         detail, total = torch.zeros_like(lms), torch.zeros(lms.shape[1], device=lms.device)
         distance = (torch.arange(self.width, device=lms.device) - (self.width - 1) / 2).abs()
         weights = 1 - distance / ((self.width + 1) / 2)
-        for window in windows_of(self.detectors, self.width, has_data):
+        for window in list_windows(self.detectors, self.width, has_data):
             bands = torch.as_tensor(window, device=lms.device)
             low, bicubic = (x[:, bands].contiguous(memory_format=torch.channels_last) for x in (ms, lms))
             found = self.network(low, bicubic, modality) - bicubic
@@ -228,14 +232,14 @@ class ReorderedBands(nn.Module):
         return self.network(ms[:, order], lms[:, order], modality)[:, inverse]
 
 
-def interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def make_interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return the given x wanted matrix that interpolates spectra linearly; beyond the ends, the last value holds."""
     order = np.argsort(given)
     rows = np.eye(len(given))[:, order]
     return np.stack([np.interp(wanted, given[order], row) for row in rows])
 
 
-def detail_shares(scene: np.ndarray, network: np.ndarray, taper: float) -> np.ndarray:
+def compute_detail_shares(scene: np.ndarray, network: np.ndarray, taper: float) -> np.ndarray:
     """Return the share of a network's detail for each band of a scene: 1 in its range, half a cosine to 0 beyond.
 
     Without the taper each spectrum of the result would get a step at a wavelength where the scene has none.
@@ -249,7 +253,7 @@ def detail_shares(scene: np.ndarray, network: np.ndarray, taper: float) -> np.nd
     return np.where(beyond <= SAME_BAND, 1.0, fading)
 
 
-def _matching_order(scene: BandList, network: BandList) -> np.ndarray | None:
+def _match_order(scene: BandList, network: BandList) -> np.ndarray | None:
     """Indices of the scene's bands in the network's order; None if the bands differ."""
     if scene.centres is None or network.centres is None:
         return np.arange(scene.count) if scene.count == network.count else None
@@ -263,7 +267,7 @@ def _matching_order(scene: BandList, network: BandList) -> np.ndarray | None:
     return order
 
 
-def _remark_on_order(path: str | Path, scene: BandList, network: BandList, order: np.ndarray) -> str:
+def _format_order_remark(path: str | Path, scene: BandList, network: BandList, order: np.ndarray) -> str:
     if scene.centres is None or network.centres is None:
         whose = "scene's" if scene.centres is None else "network's"
         return f"{path}: the {whose} wavelengths are not known; assuming the {network.count} bands of the weights"
@@ -273,14 +277,14 @@ def _remark_on_order(path: str | Path, scene: BandList, network: BandList, order
 
 
 def _plan_resampling(path: str | Path, scene: BandList, network: BandList, taper: float) -> BandPlan:
-    order = _matching_order(scene, network)
+    order = _match_order(scene, network)
     if order is not None:
-        remark = _remark_on_order(path, scene, network, order)
+        remark = _format_order_remark(path, scene, network, order)
         return BandPlan("exact", network.count, order, np.ones(scene.count), remark)
     if scene.centres is None or network.centres is None:
         what = f"{scene}, the weights were trained on {network}; resampling needs the wavelengths of both"
         raise DataError(path, what, "set {wavelengths} first,last, or use {bands} windows")
-    shares = detail_shares(scene.centres, network.centres, taper)
+    shares = compute_detail_shares(scene.centres, network.centres, taper)
     inside, fading = shares == 1, (shares > 0) & (shares < 1)
     if not inside.any():
         what = f"{scene}, the weights were trained on {network}; the ranges do not overlap"
@@ -291,5 +295,8 @@ def _plan_resampling(path: str | Path, scene: BandList, network: BandList, taper
         f"{path}: {scene}, interpolated to the network's {network}; detail is interpolated back to "
         f"{np.count_nonzero(inside)} bands in its range{carried}{outside}"
     )
-    matrices = interpolation(scene.centres, network.centres), interpolation(network.centres, scene.centres) * shares
+    matrices = (
+        make_interpolation(scene.centres, network.centres),
+        make_interpolation(network.centres, scene.centres) * shares,
+    )
     return BandPlan("resample", network.count, np.arange(scene.count), shares, remark, *matrices)

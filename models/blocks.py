@@ -18,9 +18,9 @@ from models.network import State
 VALUES_PER_STRIP, STRIPS_ON_CUDA = 2**21, 16
 # Band groups go through the branches in portions of so many values in the feature maps, once enlarged. 2**22 float32
 # values are 16 MB.
-VALUES_PER_PORTION = 2**22
+VALUES_PER_CHUNK = 2**22
 # Every network has at least so many tensors for each of the blocks in one of its bodies.
-FEWEST_TENSORS = 4
+MIN_TENSORS_PER_BLOCK = 4
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
@@ -28,7 +28,7 @@ def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
 
-def pointwise(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+def apply_pointwise(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     """A 1 x 1 convolution. On CUDA it is a product of matrices, which adds the bias without another pass."""
     if layer.kernel_size != (1, 1) or not x.is_cuda:
         return layer(x)
@@ -67,7 +67,7 @@ class ResidualBlock(nn.Module):
             *layers, attention = parts
             y = x
             for layer in layers:
-                y = pointwise(layer, y) if isinstance(layer, nn.Conv2d) else layer(y)
+                y = apply_pointwise(layer, y) if isinstance(layer, nn.Conv2d) else layer(y)
             return x + y * (attention.weights(y) * self.res_scale)
         first, relu, last = parts
         weight, bias = last.weight * self.res_scale, last.bias * self.res_scale
@@ -83,7 +83,7 @@ class ResidualBlock(nn.Module):
         *layers, last, attention = parts
         first = nn.Sequential(*layers)
         sums: Any = 0
-        for top, bottom in strips(x):
+        for top, bottom in list_strips(x):
             sums = sums + first(x[:, :, top:bottom]).sum((2, 3), keepdim=True)
         weights = attention.conv_du(last(sums / (x.shape[2] * x.shape[3])))
         return add_in_strips_(x, lambda strip: last(first(strip)) * weights, self.res_scale)
@@ -111,7 +111,7 @@ class SSPN(nn.Module):
 
     def __init__(self, n_feats: int, n_blocks: int) -> None:
         super().__init__()
-        self.recomputes = False
+        self.is_checkpointed = False
         for k in range(1, n_blocks + 1):
             self.add_module(f"net{k}", SSB(n_feats))
 
@@ -119,7 +119,7 @@ class SSPN(nn.Module):
         """B x C x h x w -> B x C' x h' x w'."""
         y = x
         for block in self.children():
-            y = checkpoint(block, y, use_reentrant=False) if self.recomputes else block(y)
+            y = checkpoint(block, y, use_reentrant=False) if self.is_checkpointed else block(y)
         return x + y
 
 
@@ -139,7 +139,7 @@ class SubPixel(nn.Module):
 
 
 class Upsampler(nn.Sequential):
-    """Sub-pixel enlargement by 3 or by a power of two; scale 1 has no layers and changes nothing."""
+    """Sub-pixel upsampling by 3 or by a power of two; scale 1 has no layers and changes nothing."""
 
     def __init__(self, scale: int, n_feats: int) -> None:
         if scale == 3:
@@ -188,24 +188,24 @@ class Branch(nn.Module):
         blocks: Any = self.body.children()
         for block in blocks:
             block.add_to_(y)
-        for top, bottom in strips(y):
+        for top, bottom in list_strips(y):
             y[:, :, top:bottom] += apply_to_rows(self.head, (x,), top, bottom, halo=1)
         if self.upsample is None:
             return y
         ends = [m for m in (self.upsample, self.tail) if m is not None]
         # Each enlarging convolution and the tail look one row further, counted in ever smaller rows.
         scale = self.up_scale or 1
-        return in_strips(nn.Sequential(*ends), (y,), halo=3, scale=scale, growth=scale**2)
+        return apply_in_strips(nn.Sequential(*ends), (y,), halo=3, scale=scale, growth=scale**2)
 
 
-def keep_fewer_activations(model: nn.Module, on: bool) -> None:
+def set_activation_checkpointing(model: nn.Module, on: bool) -> None:
     """Have a network's blocks computed again in the backward pass, so that training keeps fewer maps."""
     for module in model.modules():
         if isinstance(module, SSPN):
-            module.recomputes = on
+            module.is_checkpointed = on
 
 
-def strips(x: torch.Tensor, growth: int = 1) -> list[tuple[int, int]]:
+def list_strips(x: torch.Tensor, growth: int = 1) -> list[tuple[int, int]]:
     """(top, bottom) rows of the strips that B x C x H x W is worked on in; growth: values made of each of its."""
     values_per_row = x.shape[0] * x.shape[1] * x.shape[3] * growth
     rows = max(8, VALUES_PER_STRIP * (STRIPS_ON_CUDA if x.is_cuda else 1) // values_per_row)
@@ -231,12 +231,12 @@ def apply_to_rows(
     return output[:, :, (top - first) * scale : (bottom - first) * scale]
 
 
-def in_strips(
+def apply_in_strips(
     function: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor], halo: int, scale: int = 1, growth: int = 1
 ) -> torch.Tensor:
-    """function(*inputs) computed strip by strip; see `apply_to_rows`; growth as in `strips`."""
+    """function(*inputs) computed strip by strip; see `apply_to_rows`; growth as in `list_strips`."""
     output = inputs[0]
-    for top, bottom in strips(inputs[0], growth):
+    for top, bottom in list_strips(inputs[0], growth):
         rows = apply_to_rows(function, inputs, top, bottom, halo, scale)
         if top == 0:
             shape = (*rows.shape[:2], inputs[0].shape[2] * scale, rows.shape[3])
@@ -250,7 +250,7 @@ def add_in_strips_(
 ) -> torch.Tensor:
     """x += alpha * function(x) strip by strip, function looking halo rows up and down; returns x."""
     above = x[:, :, :0]
-    for top, bottom in strips(x):
+    for top, bottom in list_strips(x):
         before = torch.cat([above, x[:, :, top : bottom + halo]], 2) if halo else x[:, :, top:bottom]
         height = above.shape[2]
         above = x[:, :, bottom - halo : bottom].clone() if halo else above
@@ -262,10 +262,10 @@ def join_skip(trunk_output: torch.Tensor, skip: nn.Module, lms: torch.Tensor, fi
     """final(trunk_output + skip(lms)), the end of a network with a skip convolution; final and skip are 3 x 3."""
     if torch.is_grad_enabled():
         return final(trunk_output + skip(lms))
-    return in_strips(lambda a, b: final(a + skip(b)), (trunk_output, lms), halo=2)
+    return apply_in_strips(lambda a, b: final(a + skip(b)), (trunk_output, lms), halo=2)
 
 
-def in_portions(
+def apply_in_chunks(
     function: Callable[[torch.Tensor], torch.Tensor], groups: torch.Tensor, enlarged_values: int
 ) -> torch.Tensor:
     """function of a batch of band groups; without gradients a few groups at a time, for whole scenes' sake.
@@ -275,10 +275,10 @@ def in_portions(
     """
     if torch.is_grad_enabled():
         return function(groups)
-    return torch.cat([function(part) for part in groups.split(max(1, VALUES_PER_PORTION // enlarged_values))])
+    return torch.cat([function(part) for part in groups.split(max(1, VALUES_PER_CHUNK // enlarged_values))])
 
 
-def group_starts(n_colors: int, n_subs: int, n_ovls: int) -> list[int]:
+def compute_group_starts(n_colors: int, n_subs: int, n_ovls: int) -> list[int]:
     """First band of each group of n_subs bands; neighbours share n_ovls, the last ends at n_colors.
 
     31 bands in groups of 8 that share 2: [0, 6, 12, 18, 23].
@@ -293,7 +293,7 @@ def gather_groups(x: torch.Tensor, starts: Sequence[int], n_subs: int) -> torch.
     return torch.cat([x[:, s : s + n_subs] for s in starts])
 
 
-def merge_matrix(starts: Sequence[int], n_subs: int, n_colors: int) -> torch.Tensor:
+def make_merge_matrix(starts: Sequence[int], n_subs: int, n_colors: int) -> torch.Tensor:
     """G*n_subs x n_colors: a band's mean of the groups over it, for `merge_groups`."""
     covers = torch.zeros(len(starts), n_subs, n_colors)
     for group, start in enumerate(starts):
@@ -305,7 +305,7 @@ def merge_groups(groups: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """(G*B) x n_subs x H x W -> B x n_colors x H x W: the mean, band by band, of the groups over it.
 
     Args:
-        matrix: from `merge_matrix`.
+        matrix: from `make_merge_matrix`.
     """
     n_subs = groups.shape[1]
     # One product along the last axis of B x H x W x G*n_subs: the result is in channels_last, and so is the gradient.
@@ -329,7 +329,7 @@ def check_settings(n_colors: int, n_scale: int, n_feats: int, n_subs: int, n_ovl
         raise ValueError(f"n_feats ({n_feats}) and n_blocks ({n_blocks}) are at least 1")
 
 
-def enlargement(state: State, branch: str, n_feats: int) -> int:
+def read_upsampling_factor(state: State, branch: str, n_feats: int) -> int:
     """The scale of a branch's upsampler: each of its convolutions makes scale**2 maps of one."""
     scale = 1
     for name, tensor in state.items():
@@ -345,6 +345,6 @@ def count_blocks(state: State, pattern: str) -> int:
         ValueError: for more than there are tensors for: names alone make no blocks.
     """
     blocks = {m[1] for m in (re.match(pattern, name) for name in state) if m}
-    if len(blocks) * FEWEST_TENSORS > len(state):
+    if len(blocks) * MIN_TENSORS_PER_BLOCK > len(state):
         raise ValueError(f"{len(blocks)} blocks in {len(state)} tensors")
     return len(blocks)

@@ -6,7 +6,7 @@ from torch import nn
 from facts import HEADROOM
 
 
-class Normalised(nn.Module):
+class NormalisedNetwork(nn.Module):
     """A network that sees images divided by their largest LR value; its output is multiplied again.
 
     Args:

@@ -19,16 +19,16 @@ class SelfEnsemble(nn.Module):
         total = torch.zeros_like(lms)
         for turns in range(4):
             for flipped in (False, True):
-                output = self.model(*(_turned(x, turns, flipped) for x in (ms, lms)), modality)
-                total += _turned_back(output, turns, flipped)
+                output = self.model(*(_rotate(x, turns, flipped) for x in (ms, lms)), modality)
+                total += _rotate_back(output, turns, flipped)
         return total / 8
 
 
-def _turned(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
+def _rotate(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
     x = torch.rot90(x, turns, (2, 3))
     return torch.flip(x, (2,)) if flipped else x
 
 
-def _turned_back(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
+def _rotate_back(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
     x = torch.flip(x, (2,)) if flipped else x
     return torch.rot90(x, -turns, (2, 3))

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from models.blocks import in_strips
-from models.network import Peer, State
+from models.blocks import apply_in_strips
+from models.network import Baseline, State
 from models.registry import register
 
 RECURSIONS, GROUPS = 9, 2
@@ -17,9 +17,9 @@ RECURSIONS, GROUPS = 9, 2
     "GDRRN",
     settings={"n_feats": 128},
     training={"loss": "mse_sam", "weight_decay": 1e-4, "clip_gradient": 0.005},
-    mark="input.",
+    prefix="input.",
 )
-class GDRRN(Peer):
+class GDRRN(Baseline):
     """Nine times the same two grouped convolutions, each time with the first features added; plus `lms`.
 
     In the released network each ReLU works in place, so that what is added later is without negative values too:
@@ -35,8 +35,8 @@ class GDRRN(Peer):
     """
 
     identity_needs_residual = False
-    of_bands = ("input.", "output.")
-    ends_in_bands = True
+    band_prefixes = ("input.", "output.")
+    has_band_output = True
 
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 128) -> None:
         super().__init__(n_colors, n_scale, n_feats)
@@ -54,22 +54,26 @@ class GDRRN(Peer):
         self.output = conv(n_feats, n_colors)
 
     def make_output(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
-        """See `Peer`."""
+        """See `Baseline`."""
         lms = relu(lms)
         x = first = relu(self.input(lms))
         for _ in range(RECURSIONS):
-            x = self._recursion(x, first) if torch.is_grad_enabled() else in_strips(self._recursion, (x, first), 2)
+            x = (
+                self._recursion(x, first)
+                if torch.is_grad_enabled()
+                else apply_in_strips(self._recursion, (x, first), 2)
+            )
         return self.output(relu(x)) + lms
 
     def _recursion(self, x: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         return self.conv2(relu(self.conv1(relu(x)), inplace=True)) + first
 
-    def last_parameters(self) -> list[nn.Parameter]:
-        """See `Peer`."""
+    def get_last_parameters(self) -> list[nn.Parameter]:
+        """See `Baseline`."""
         return list(self.output.parameters())
 
     @classmethod
-    def settings_from(cls, state: State) -> dict[str, Any]:
+    def read_settings(cls, state: State) -> dict[str, Any]:
         """Bands and width; these tensors do not tell the scale."""
         n_feats, n_colors = state["input.weight"].shape[:2]
         return {"n_colors": n_colors, "n_feats": n_feats}

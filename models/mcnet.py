@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.blocks import count_blocks, in_strips
+from models.blocks import apply_in_strips, count_blocks
 from models.network import State
 from models.registry import register
-from models.volumes import VolumePeer, conv_volume, enlarge_volume
+from models.volumes import VolumeBaseline, conv_volume, upsample_volume
 
 # Band means of the training data for which the released network was made (CAVE); its weights have none.
 CAVE_BAND_MEANS = (
@@ -23,9 +23,9 @@ CAVE_BAND_MEANS = (
     "MCNet",
     settings={"n_feats": 64, "n_blocks": 1, "global_residual": False},
     training={"loss": "l1"},
-    mark="SSRM1.",
+    prefix="SSRM1.",
 )
-class MCNet(VolumePeer):
+class MCNet(VolumeBaseline):
     """Four mixed 2-D/3-D modules at low resolution, then a transposed 3-D convolution; of `ms` alone.
 
     Args:
@@ -33,14 +33,14 @@ class MCNet(VolumePeer):
         n_scale: enlargement, 2 or more.
         n_feats: width; 64 as published.
         n_blocks: separable 3-D convolutions in each stage of a module (the released n_conv); 1 as published.
-        global_residual: see `Peer`; `lms` then takes the place of the band means in the output.
+        global_residual: see `Baseline`; `lms` then takes the place of the band means in the output.
 
     The names in its state_dict are those of the released network, and `band_means`, which are subtracted from
     the input and added to the output.
     """
 
-    takes_band_means = True
-    of_bands = ("band_means",)
+    has_band_means = True
+    band_prefixes = ("band_means",)
     band_means: torch.Tensor
 
     def __init__(
@@ -56,7 +56,7 @@ class MCNet(VolumePeer):
         for k in range(1, 5):
             self.add_module(f"SSRM{k}", _MixedModule(n_colors, n_feats, n_blocks))
         self.tail = nn.Sequential(
-            _NormedEnlargement(n_colors, n_scale, nn.ConvTranspose3d(n_feats, n_feats, (3, n_scale + 2, n_scale + 2))),
+            _NormedUpsampling(n_colors, n_scale, nn.ConvTranspose3d(n_feats, n_feats, (3, n_scale + 2, n_scale + 2))),
             _NormedConv(n_colors, nn.Conv3d(n_feats, 1, 3)),
         )
 
@@ -66,28 +66,32 @@ class MCNet(VolumePeer):
         self.band_means.copy_(torch.as_tensor(values))
 
     def make_output(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
-        """See `Peer`."""
+        """See `Baseline`."""
         means = self.band_means.view(-1, 1, 1)
-        first = self._in_strips(self.head, (ms - means).reshape(-1, 1, *ms.shape[2:]), 1, self.head.weight_g.numel())
+        first = self._apply_in_strips(
+            self.head, (ms - means).reshape(-1, 1, *ms.shape[2:]), 1, self.head.weight_g.numel()
+        )
         x = first
         modules: Any = (self.SSRM1, self.SSRM2, self.SSRM3, self.SSRM4)
         for module in modules:
-            x = self._in_strips(module, x, module.halo) + first
+            x = self._apply_in_strips(module, x, module.halo) + first
         # An enlarged row depends on one row up and down, the last convolution on one enlarged row more.
-        y = self._in_strips(self.tail, x, 2, self.n_scale**2, self.n_scale)
+        y = self._apply_in_strips(self.tail, x, 2, self.n_scale**2, self.n_scale)
         y = y.reshape(ms.shape[0], self.n_colors, *y.shape[2:])
         return y if self.has_global_residual else y + means
 
-    def _in_strips(self, layer: nn.Module, x: torch.Tensor, halo: int, growth: int = 1, scale: int = 1) -> torch.Tensor:
-        return layer(x) if torch.is_grad_enabled() else in_strips(layer, (x,), halo, scale, growth)
+    def _apply_in_strips(
+        self, layer: nn.Module, x: torch.Tensor, halo: int, growth: int = 1, scale: int = 1
+    ) -> torch.Tensor:
+        return layer(x) if torch.is_grad_enabled() else apply_in_strips(layer, (x,), halo, scale, growth)
 
-    def last_parameters(self) -> list[nn.Parameter]:
-        """See `Peer`."""
+    def get_last_parameters(self) -> list[nn.Parameter]:
+        """See `Baseline`."""
         last: Any = self.tail[1]
         return [last.weight_g, last.bias]
 
     @classmethod
-    def settings_from(cls, state: State) -> dict[str, Any]:
+    def read_settings(cls, state: State) -> dict[str, Any]:
         """Everything that it is made with."""
         return {
             "n_colors": len(state["band_means"]),
@@ -98,7 +102,7 @@ class MCNet(VolumePeer):
         }
 
     @classmethod
-    def completed(cls, state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
+    def complete_state(cls, state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
         """Released weights hold no band means."""
         if "band_means" in state or "SSRM1.gamma" not in state:
             return state, ""
@@ -118,7 +122,7 @@ class _MixedModule(nn.Module):
         def stage() -> nn.Sequential:
             return nn.Sequential(*(_Separable(n_bands, n_feats) for _ in range(n_blocks)))
 
-        def band_by_band() -> nn.Sequential:
+        def make_band_convs() -> nn.Sequential:
             layers = [_NormedConv2d(nn.Conv2d(n_feats, n_feats, 3)) for _ in range(2)]
             return nn.Sequential(layers[0], nn.ReLU(inplace=True), layers[1])
 
@@ -126,7 +130,7 @@ class _MixedModule(nn.Module):
         self.reduceF = _ConvReLU(n_bands, nn.Conv3d(3 * n_feats, n_feats, 1))
         self.Conv = _Separable(n_bands, n_feats)
         self.gamma = nn.Parameter(torch.ones(3))
-        self.conv1, self.conv2, self.conv3 = band_by_band(), band_by_band(), band_by_band()
+        self.conv1, self.conv2, self.conv3 = make_band_convs(), make_band_convs(), make_band_convs()
         self.halo = 3 * n_blocks + 3
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -172,15 +176,15 @@ class _Normed(nn.Module):
     def __init__(self, layer: Any) -> None:
         super().__init__()
         self.bias: nn.Parameter = layer.bias
-        self.weight_g = nn.Parameter(_norm(layer.weight.detach()))
+        self.weight_g = nn.Parameter(_compute_norm(layer.weight.detach()))
         self.weight_v: nn.Parameter = layer.weight
 
     @property
     def weight(self) -> torch.Tensor:
-        return self.weight_v * (self.weight_g / _norm(self.weight_v))
+        return self.weight_v * (self.weight_g / _compute_norm(self.weight_v))
 
 
-def _norm(kernel: torch.Tensor) -> torch.Tensor:
+def _compute_norm(kernel: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(kernel, dim=tuple(range(1, kernel.dim())), keepdim=True)
 
 
@@ -198,10 +202,10 @@ class _NormedConv2d(_Normed):
         return functional.conv2d(x, self.weight, self.bias, padding=1)
 
 
-class _NormedEnlargement(_Normed):
+class _NormedUpsampling(_Normed):
     def __init__(self, n_bands: int, scale: int, layer: nn.Module) -> None:
         super().__init__(layer)
         self.n_bands, self.scale = n_bands, scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return enlarge_volume(x, self.weight, self.bias, self.n_bands, self.scale)
+        return upsample_volume(x, self.weight, self.bias, self.n_bands, self.scale)

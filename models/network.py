@@ -26,25 +26,25 @@ class Network(nn.Module):
         modalities: the kinds of images that it has a path for, of "spectral" and "rgb".
         identity_needs_residual: True if `init_identity` needs --global_residual 1.
         settings: the settings that `models.build_model` made it with.
-        takes_band_means: whether `set_band_means` wants to be called before training.
-        of_bands: how names of tensors begin that are of one sensor's bands; all others serve any sensor.
-        ends_in_bands: whether its last layer is of the bands, so that for others it can start as the bicubic image.
-        branches: how names of tensors begin that see a few neighbouring bands of any sensor; () where there are none.
+        has_band_means: whether `set_band_means` wants to be called before training.
+        band_prefixes: prefixes of the tensors that depend on one sensor's bands; the other tensors serve any sensor.
+        has_band_output: True if its last layer depends on the bands, so that for new bands it can start as bicubic.
+        branch_prefixes: prefixes of the tensors that process few neighbouring bands of any sensor; () if it has none.
     """
 
     modalities: tuple[str, ...] = ("spectral",)
     identity_needs_residual = True
-    takes_band_means = False
-    of_bands: tuple[str, ...] = ()
-    ends_in_bands = False
-    branches: tuple[str, ...] = ()
+    has_band_means = False
+    band_prefixes: tuple[str, ...] = ()
+    has_band_output = False
+    branch_prefixes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 0) -> None:
         super().__init__()
         self.n_colors, self.n_scale, self.n_feats = n_colors, n_scale, n_feats
 
-    def placed_on(self: AnyNetwork, device: torch.device) -> AnyNetwork:
+    def move_to(self: AnyNetwork, device: torch.device) -> AnyNetwork:
         """The network on a device, in the memory format that is fastest there."""
         return self.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -66,7 +66,7 @@ class Network(nn.Module):
         """Take note of the mean of each band of the training data, where the network wants it."""
 
     @classmethod
-    def settings_from(cls, state: State) -> dict[str, Any]:
+    def read_settings(cls, state: State) -> dict[str, Any]:
         """What a state_dict tells of the settings of such a network: keyword arguments of `build_model`.
 
         Raises:
@@ -75,16 +75,16 @@ class Network(nn.Module):
         return {}
 
     @classmethod
-    def completed(cls, state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
+    def complete_state(cls, state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
         """A released state_dict with what it lacks beside our own, and a remark on that ("" where it lacks nothing)."""
         return state, ""
 
 
-class Peer(Network):
+class Baseline(Network):
     """A network for hyperspectral images alone, whose output can be added to `lms`.
 
-    A subclass has `make_output(ms, lms)` and `last_parameters()`, which are those that scale and shift the output. If
-    `make_output` adds `lms` already, it sets `identity_needs_residual` to False, and needs no `global_residual`.
+    A subclass defines `make_output(ms, lms)` and `get_last_parameters()`, which scale and shift the output. If
+    `make_output` adds `lms` itself, it sets `identity_needs_residual` to False and has no `global_residual`.
 
     Args:
         n_colors, n_scale, n_feats: see `Network`.
@@ -102,7 +102,7 @@ class Peer(Network):
         """The network proper: ms and lms as of `forward` -> B x C x s*h x s*w."""
         raise NotImplementedError
 
-    def last_parameters(self) -> list[nn.Parameter]:
+    def get_last_parameters(self) -> list[nn.Parameter]:
         """The parameters that, all zero, make the output zero."""
         raise NotImplementedError
 
@@ -131,5 +131,5 @@ class Peer(Network):
         """
         if self.identity_needs_residual and not self.has_global_residual:
             raise ValueError(f"init identity of {type(self).__name__} needs --global_residual 1")
-        for parameter in self.last_parameters():
+        for parameter in self.get_last_parameters():
             parameter.zero_()

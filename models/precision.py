@@ -17,7 +17,7 @@ DEVIATIONS = {
 }
 
 
-class InPrecision(nn.Module):
+class PrecisionWrapper(nn.Module):
     """A network in the arithmetic asked for, called as it is; what it gives is float32.
 
     Args:
@@ -29,7 +29,7 @@ class InPrecision(nn.Module):
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
-        self.network, self.precision = in_bf16(network) if precision == "bf16" else network, precision
+        self.network, self.precision = convert_to_bf16(network) if precision == "bf16" else network, precision
 
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
@@ -38,7 +38,7 @@ class InPrecision(nn.Module):
             return self.network(ms, lms, modality).float()
 
 
-def in_bf16(network: AnyModule) -> AnyModule:
+def convert_to_bf16(network: AnyModule) -> AnyModule:
     """The network with its parameters in bf16, for calls under autocast; buffers stay as they are."""
     for parameter in network.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)

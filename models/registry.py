@@ -18,19 +18,19 @@ class Entry:
 
     Attributes:
         name: as --model_title takes it.
-        make: the class, called as make(n_colors, n_scale, **settings).
+        network_class: called as network_class(n_colors, n_scale, **settings).
         settings: the settings of its architecture that it has, with their published values. `train` has a flag for
             each: whole or other numbers, text, and switches (bool).
         training: flags of `train` with which it was published, where they differ from DeepShare's.
-        mark: how names of its tensors begin and no other's; "" for a network without tensors.
+        prefix: how names of its tensors begin and no other's; "" for a network without tensors.
         help: {setting: text for --help}, of settings that no other network has.
     """
 
     name: str
-    make: type[Network]
+    network_class: type[Network]
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
-    mark: str = ""
+    prefix: str = ""
     help: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -38,9 +38,9 @@ class Entry:
         """The flags of `train` with which it was published."""
         return {**self.settings, **self.training}
 
-    def is_of(self, state: State) -> bool:
+    def matches(self, state: State) -> bool:
         """Whether a state_dict has tensors that are called as its own."""
-        return bool(self.mark) and any(name.startswith(self.mark) for name in state)
+        return bool(self.prefix) and any(name.startswith(self.prefix) for name in state)
 
 
 # Weights that come with the program, each with the config of its training.
@@ -54,34 +54,36 @@ def register(
     *,
     settings: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
-    mark: str = "",
+    prefix: str = "",
     help: Mapping[str, str] | None = None,
 ) -> Callable[[type[Network]], type[Network]]:
     """Make a class known under a name; the arguments are the attributes of `Entry`."""
 
-    def decorate(make: type[Network]) -> type[Network]:
-        _ENTRIES[name] = Entry(name, make, dict(settings or {}), dict(training or {}), mark, dict(help or {}))
-        return make
+    def decorate(network_class: type[Network]) -> type[Network]:
+        _ENTRIES[name] = Entry(
+            name, network_class, dict(settings or {}), dict(training or {}), prefix, dict(help or {})
+        )
+        return network_class
 
     return decorate
 
 
-def names() -> tuple[str, ...]:
+def list_names() -> tuple[str, ...]:
     """All networks."""
     return tuple(_ENTRIES)
 
 
-def trainable_names() -> tuple[str, ...]:
+def list_trainable_names() -> tuple[str, ...]:
     """The networks that have something to train."""
-    return tuple(entry.name for entry in _ENTRIES.values() if entry.mark)
+    return tuple(entry.name for entry in _ENTRIES.values() if entry.prefix)
 
 
-def all_settings() -> tuple[str, ...]:
+def list_settings() -> tuple[str, ...]:
     """The settings of an architecture that one network or another has."""
     return tuple(dict.fromkeys(setting for entry in _ENTRIES.values() for setting in entry.settings))
 
 
-def network(name: str) -> Entry:
+def get_entry(name: str) -> Entry:
     """The entry of a network.
 
     Raises:
@@ -92,16 +94,16 @@ def network(name: str) -> Entry:
     return _ENTRIES[name]
 
 
-def of_state(state: State) -> Entry | None:
+def find_entry(state: State) -> Entry | None:
     """The network that a state_dict is of, by the names of its tensors; None where it is none of these."""
-    return next((entry for entry in _ENTRIES.values() if entry.is_of(state)), None)
+    return next((entry for entry in _ENTRIES.values() if entry.matches(state)), None)
 
 
 def build_model(name: str, n_colors: int, n_scale: int, **settings: Any) -> Network:
     """Make a network with fresh weights.
 
     Args:
-        name: one of `names()`.
+        name: one of `list_names()`.
         n_colors: bands of the hyperspectral images.
         n_scale: enlargement.
         settings: n_feats, n_subs, n_ovls, n_blocks (width, bands per group, shared bands, blocks per body), use_share,
@@ -116,10 +118,10 @@ def build_model(name: str, n_colors: int, n_scale: int, **settings: Any) -> Netw
     Raises:
         ValueError: naming the argument that cannot be.
     """
-    entry = network(name)
-    if unknown := settings.keys() - set(all_settings()):
+    entry = get_entry(name)
+    if unknown := settings.keys() - set(list_settings()):
         raise ValueError(f"{', '.join(sorted(unknown))}: no network has such a setting")
     used = {k: settings.get(k, published) for k, published in entry.settings.items()}
-    model = entry.make(n_colors, n_scale, **used)
+    model = entry.network_class(n_colors, n_scale, **used)
     model.settings = used
     return model

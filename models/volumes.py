@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from models.network import Peer
+from models.network import Baseline
 
 
-class VolumePeer(Peer):
+class VolumeBaseline(Baseline):
     """A peer with 3-D kernels."""
 
-    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> "VolumePeer":
+    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> "VolumeBaseline":
         """As of any module, but without a memory format: those of images are refused by 3-D kernels."""
         return super().to(*args, **kwargs)
 
@@ -81,7 +81,9 @@ def conv_volume(
     return y if bias is None else y + bias.view(-1, 1, 1)
 
 
-def enlarge_volume(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, n_bands: int, scale: int) -> torch.Tensor:
+def upsample_volume(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, n_bands: int, scale: int
+) -> torch.Tensor:
     """Transposed convolution with a kernel F x F' x 3 x (s+2) x (s+2): (B*D) x F x h x w -> (B*D) x F' x s*h x s*w."""
     weight = weight.contiguous(memory_format=torch.channels_last_3d)
     y = functional.conv_transpose3d(unfold(x, n_bands), weight, bias, stride=(1, scale, scale), padding=1)

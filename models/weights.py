@@ -116,10 +116,10 @@ def load(
     Raises:
         UserError: for a file that is missing, damaged, or no network's weights.
     """
-    path = find(name_or_path, flag)
-    content, fingerprint = _content_of(path)
-    state, metadata = _state_in(content, path)
-    architecture = architecture_of(state, path, metadata, n_ovls, n_scale)
+    path = resolve_path(name_or_path, flag)
+    content, fingerprint = _read_file(path)
+    state, metadata = _extract_state(content, path)
+    architecture = read_architecture(state, path, metadata, n_ovls, n_scale)
     try:
         # What the tensors speak of may be of any size: it takes memory and time only where all of it is there.
         with torch.device("meta"):
@@ -128,18 +128,18 @@ def load(
     except ValueError as error:
         raise UserError(f"{path}: {error}; these are no weights of this program's networks") from error
     load_strictly(model, state, path)
-    wavelengths = _wavelengths(metadata, path, architecture["n_colors"])
+    wavelengths = _read_wavelengths(metadata, path, architecture["n_colors"])
     value_scale = float(metadata.get("value_scale") or 0)
-    sensor = _sensor(metadata)
+    sensor = _read_sensor(metadata)
     return Weights(path, model.eval(), architecture, wavelengths, fingerprint, value_scale, sensor)
 
 
 def load_state(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a weights file, without a network being made of them; see `load`."""
-    return _state_in(_content_of(Path(path))[0], Path(path))[0]
+    return _extract_state(_read_file(Path(path))[0], Path(path))[0]
 
 
-def find(name_or_path: str | Path, flag: str = "model_dir") -> Path:
+def resolve_path(name_or_path: str | Path, flag: str = "model_dir") -> Path:
     """The file that --model_dir, or another flag, means: a path, or the name of weights that come with the program."""
     shipped = {p.stem: p for p in sorted(registry.PRETRAINED.glob("*.pth"))}
     path = Path(name_or_path).expanduser()
@@ -159,10 +159,10 @@ def read_checkpoint(path: str | Path) -> Any:
     Raises:
         UserError: for a file that is missing or damaged, or holds Python objects.
     """
-    return _content_of(Path(path))[0]
+    return _read_file(Path(path))[0]
 
 
-def architecture_of(
+def read_architecture(
     state: State,
     path: Path,
     metadata: dict[str, Any] | None = None,
@@ -183,36 +183,36 @@ def architecture_of(
         UserError: if the tensors are none of these networks', or nothing tells the scale.
     """
     path = Path(path)
-    entry = registry.of_state(state)
+    entry = registry.find_entry(state)
     try:
         if entry is None:
             raise LookupError("names of no network")
-        architecture = {"name": entry.name, **entry.make.settings_from(state)}
+        architecture = {"name": entry.name, **entry.network_class.read_settings(state)}
     except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
-        found, known = ", ".join(list(state)[:3]), " or ".join(registry.trainable_names())
+        found, known = ", ".join(list(state)[:3]), " or ".join(registry.list_trainable_names())
         raise UserError(
             f"{path}: not the weights of a {entry.name if entry else known} (its first tensors are {found}); "
             "give a checkpoint trained by this program or by the released code"
         ) from error
     if "n_ovls" in entry.settings:
-        architecture["n_ovls"] = _told("n_ovls", _recorded("n_ovls", path, metadata), n_ovls, path)
+        architecture["n_ovls"] = _reconcile("n_ovls", _read_setting("n_ovls", path, metadata), n_ovls, path)
         if architecture["n_ovls"] is None:
             print_line(
                 f'{path}: nothing tells n_ovls; the published 2 is taken (a config.json beside it may say "n_ovls": N)'
             )
             architecture["n_ovls"] = 2
     if "n_scale" not in architecture:
-        architecture["n_scale"] = _told("n_scale", _recorded("n_scale", path, metadata), n_scale, path)
+        architecture["n_scale"] = _reconcile("n_scale", _read_setting("n_scale", path, metadata), n_scale, path)
         if architecture["n_scale"] is None:
             raise UserError(
                 f"{path}: nothing tells for what scale these weights are; give --n_scale, as 4, or a config.json "
                 'beside them that has "n_scale": 4'
             )
     if "n_colors" not in architecture:
-        architecture["n_colors"] = _recorded("n_colors", path, metadata) or 0
+        architecture["n_colors"] = _read_setting("n_colors", path, metadata) or 0
     for name, default in entry.settings.items():
         if name not in architecture:
-            found = _recorded(name, path, metadata, type(default))
+            found = _read_setting(name, path, metadata, type(default))
             architecture[name] = default if found is None else found
     return architecture
 
@@ -225,7 +225,7 @@ def load_strictly(model: Network, state: State, path: str | Path) -> None:
     """
     refuse_misfits(model, state, path)
     for name, tensor in state.items():
-        if not is_plain(tensor):
+        if not is_plain_tensor(tensor):
             raise UserError(
                 f"{path}: {name} is sparse, quantised or complex ({str(tensor.dtype).removeprefix('torch.')}); save "
                 "its state_dict() in float32"
@@ -238,7 +238,7 @@ def load_strictly(model: Network, state: State, path: str | Path) -> None:
     model.load_state_dict(state, strict=True)
 
 
-def is_plain(tensor: Any) -> bool:
+def is_plain_tensor(tensor: Any) -> bool:
     """Whether something is a tensor of real numbers with all of them in place, on the CPU."""
     if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
         return False
@@ -263,7 +263,7 @@ def refuse_misfits(model: Network, state: State, path: str | Path) -> None:
         raise UserError(f"{path}: the tensors do not fit the network: {'; '.join(parts)}; give the matching checkpoint")
 
 
-def _content_of(path: Path) -> tuple[Any, str]:
+def _read_file(path: Path) -> tuple[Any, str]:
     """(what torch.save or safetensors has put into a file, the file's SHA-256)."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the path of a .pth checkpoint")
@@ -274,13 +274,13 @@ def _content_of(path: Path) -> tuple[Any, str]:
     if not content:
         raise UserError(f"{path}: the file is empty (0 bytes); copy or download it again")
     is_safetensors = _is_safetensors(content)
-    if not is_safetensors and not _is_of_torch(content):
+    if not is_safetensors and not _is_torch_file(content):
         raise unreadable_as(path, WANTED, "weights", REMEDIES, f"it begins with the bytes {content[:8].hex(' ')}")
-    held = _safetensors_in(content, path) if is_safetensors else _saved_by_torch(content, path)
+    held = _load_safetensors(content, path) if is_safetensors else _load_torch(content, path)
     return held, hashlib.sha256(content).hexdigest()
 
 
-def _saved_by_torch(content: bytes, path: Path) -> Any:
+def _load_torch(content: bytes, path: Path) -> Any:
     """What torch.save has put into these bytes; no code of theirs is run."""
     try:
         if content.startswith(b"PK"):
@@ -288,7 +288,7 @@ def _saved_by_torch(content: bytes, path: Path) -> Any:
         else:
             _refuse_endless(content)
         # Numbers of NumPy's, such as a score, often stand beside the weights.
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_list_numpy_globals()):
             return torch.load(io.BytesIO(content), "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)|(an array of bytes|Unsupported operand \d+)", str(error))
@@ -322,7 +322,7 @@ def _refuse_endless(pickled: bytes) -> None:
         raise pickle.UnpicklingError("an array of bytes")
 
 
-def _is_of_torch(content: bytes) -> bool:
+def _is_torch_file(content: bytes) -> bool:
     """Whether a file begins as torch.save's do: a ZIP archive, or formerly a pickle or a tar of pickles."""
     return content.startswith((b"PK", b"\x80")) or content[257:262] == b"ustar"
 
@@ -332,7 +332,7 @@ def _is_safetensors(content: bytes) -> bool:
     return len(content) > 9 and content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content)
 
 
-def _safetensors_in(content: bytes, path: Path) -> dict[str, torch.Tensor]:
+def _load_safetensors(content: bytes, path: Path) -> dict[str, torch.Tensor]:
     try:
         from safetensors.torch import load as load_safetensors
     except ImportError as error:
@@ -345,14 +345,14 @@ def _safetensors_in(content: bytes, path: Path) -> dict[str, torch.Tensor]:
         raise unreadable_as(path, WANTED, "weights", REMEDIES, error) from error
 
 
-def _numpy_scalars() -> list[Any]:
+def _list_numpy_globals() -> list[Any]:
     """What the pickles of NumPy's numbers name: they hold bytes and a type, and run nothing."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
     return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
 
 
-def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _extract_state(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """(state_dict, metadata) of what a file holds; a run's checkpoint has its config beside it."""
     metadata: dict[str, Any] = {}
     keys: list[str] = []
@@ -369,8 +369,8 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
     for name, tensor in tensors.items():
         if tensor.layout is torch.strided and tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
             raise UserError(f"{path}: {name} has not all its values in the file; copy or download it again")
-    state = _plainly_named(tensors)
-    if not tensors or (len(tensors) < len(content) and registry.of_state(state) is None):
+    state = _strip_prefixes(tensors)
+    if not tensors or (len(tensors) < len(content) and registry.find_entry(state) is None):
         shown = list(map(str, content)) if isinstance(content, dict) else keys
         kind = "an empty dict" if content == {} else f"a {type(content).__name__}"
         has = kind if not shown else ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
@@ -378,16 +378,16 @@ def _state_in(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
     own = getattr(content, "_metadata", None)
     own = own.get(METADATA_KEY) if isinstance(own, dict) else None
     # What others call config may mean anything: of it only what can be is taken.
-    known = {k: v for k, v in metadata.items() if k not in RECORDED or RECORDED[k](v)}
-    metadata = known if own is None else _checked_metadata(own, path)
-    if entry := registry.of_state(state):
-        state, remark = entry.make.completed(state)
+    known = {k: v for k, v in metadata.items() if k not in METADATA_CHECKS or METADATA_CHECKS[k](v)}
+    metadata = known if own is None else _check_metadata(own, path)
+    if entry := registry.find_entry(state):
+        state, remark = entry.network_class.complete_state(state)
         if remark:
             print_line(f"{path}: {remark}")
     return state, metadata
 
 
-def _checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
+def _check_metadata(metadata: Any, path: Path) -> dict[str, Any]:
     """What a file says of its weights, which is not taken from it unseen: anybody may have written it.
 
     Raises:
@@ -396,7 +396,7 @@ def _checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
     remedy = "copy it again, or save its state_dict() alone"
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: what it says of its network is {metadata!r:.40}, not names with values; {remedy}")
-    for name, is_possible in RECORDED.items():
+    for name, is_possible in METADATA_CHECKS.items():
         if name in metadata and not is_possible(metadata[name]):
             raise UserError(f"{path}: it says that its network has the {name} {metadata[name]!r:.40}; {remedy}")
     for centres, bands in (("wavelengths", "n_colors"), ("sensor_wavelengths", "sensor_bands")):
@@ -422,7 +422,7 @@ def _is_scale(value: Any) -> bool:
 
 # What a file may say of its network, and whether a value is possible; no sensor has more bands.
 MOST_BANDS = 100_000
-RECORDED: dict[str, Callable[[Any], bool]] = {
+METADATA_CHECKS: dict[str, Callable[[Any], bool]] = {
     "n_ovls": lambda value: _is_whole(value) and 0 <= value < MOST_BANDS,
     "n_scale": lambda value: _is_whole(value) and 0 < value < MOST_BANDS,
     "n_colors": lambda value: _is_whole(value) and 0 <= value <= MOST_BANDS,
@@ -438,14 +438,14 @@ def _is_container(value: Any) -> bool:
     return isinstance(value, dict) and bool(value)
 
 
-def _plainly_named(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _strip_prefixes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Tensors without what wrappers put before their names, in whatever order, and without profilers' buffers."""
     state = {
         str(name).replace("._orig_mod.", "."): tensor
         for name, tensor in tensors.items()
         if str(name).rpartition(".")[2] not in FOREIGN_BUFFERS
     }
-    while state and registry.of_state(state) is None:
+    while state and registry.find_entry(state) is None:
         prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
         if prefix is None:
             break
@@ -453,15 +453,15 @@ def _plainly_named(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return state
 
 
-def _wavelengths(metadata: dict[str, Any], path: Path, n_colors: int) -> np.ndarray | None:
+def _read_wavelengths(metadata: dict[str, Any], path: Path, n_colors: int) -> np.ndarray | None:
     """Own weights carry them; released ones, and runs, are known by their data set."""
     recorded = metadata.get("wavelengths")
     if isinstance(recorded, list) and len(recorded) == n_colors:
         return np.array(recorded)
-    return facts.wavelengths_of(metadata.get("dataset_name", path.name.split("_")[0]), n_colors)
+    return facts.get_wavelengths(metadata.get("dataset_name", path.name.split("_")[0]), n_colors)
 
 
-def _sensor(metadata: dict[str, Any]) -> BandList | None:
+def _read_sensor(metadata: dict[str, Any]) -> BandList | None:
     """Bands of the sensor whose spectral windows the weights were adapted to, or None."""
     if not metadata.get("sensor_bands"):
         return None
@@ -469,14 +469,14 @@ def _sensor(metadata: dict[str, Any]) -> BandList | None:
     return BandList(metadata["sensor_bands"], np.array(centres, dtype=np.float64) if centres else None)
 
 
-def _told(name: str, recorded: int | None, given: int | None, path: Path) -> int | None:
+def _reconcile(name: str, recorded: int | None, given: int | None, path: Path) -> int | None:
     """A setting as recorded, else as given, else None; the two must not contradict each other."""
     if None not in (recorded, given) and recorded != given:
         raise UserError(f"--{name} {given}: {path} was made with {recorded}; leave the flag out, or give other weights")
     return given if recorded is None else recorded
 
 
-def _recorded(name: str, path: Path, metadata: dict[str, Any] | None, kind: type | None = None) -> Any:
+def _read_setting(name: str, path: Path, metadata: dict[str, Any] | None, kind: type | None = None) -> Any:
     """A setting as the metadata, the file's name or the run's config.json have it; None where nothing does.
 
     Args:
@@ -492,5 +492,5 @@ def _recorded(name: str, path: Path, metadata: dict[str, Any] | None, kind: type
             content = json.loads(beside.read_text(encoding="utf-8"))
             metadata = content if isinstance(content, dict) else {}
     value = metadata.get(name)
-    is_possible = type(value) is kind if kind else RECORDED[name](value)
+    is_possible = type(value) is kind if kind else METADATA_CHECKS[name](value)
     return value if is_possible else None

@@ -12,8 +12,8 @@ import formats
 from config import PredictConfig
 from predict import tiles
 from predict.device_network import DeviceNetwork
-from predict.scene import SceneUpscaling
-from system.errors import UserError, as_parameters
+from predict.scene import SceneUpsampler
+from system.errors import UserError, format_parameters
 from utils import print_line
 
 
@@ -61,7 +61,7 @@ def super_resolve(
     Raises:
         UserError: for one band, bands that `bands` excludes, values that cannot be understood, unusable weights.
     """
-    image = _checked_image(image)
+    image = _check_image(image)
     settings: dict[str, Any] = {
         **{"value_scale": value_scale, "nodata": "" if nodata is None else str(nodata), "cuda": cuda},
         **{"bands": bands, "resample_bands": resample_bands, "taper": taper, "self_ensemble": self_ensemble},
@@ -70,15 +70,15 @@ def super_resolve(
     }
     config = PredictConfig(**settings)
     config.check_given()
-    raster = formats.from_array(image, _centres(wavelengths, image.shape[2]))
+    raster = formats.from_array(image, _check_wavelengths(wavelengths, image.shape[2]))
     remarks: list[str] = []
-    scene = SceneUpscaling(raster, DeviceNetwork(model, config, remarks.append), config, remarks.append)
-    for remark in map(as_parameters, remarks):
+    scene = SceneUpsampler(raster, DeviceNetwork(model, config, remarks.append), config, remarks.append)
+    for remark in map(format_parameters, remarks):
         print_line(remark) if verbose else warnings.warn(remark, stacklevel=2)
-    return _masked_like(image, scene.to_array(image.dtype, verbose), scene.scale)
+    return _apply_mask(image, scene.to_array(image.dtype, verbose), scene.scale)
 
 
-def _checked_image(image: np.ndarray) -> np.ndarray:
+def _check_image(image: np.ndarray) -> np.ndarray:
     """An image as an array, also a masked one, of three axes and real numbers."""
     image = image if np.ma.isMaskedArray(image) else np.asarray(image)
     if image.ndim != 3 or image.size == 0 or image.dtype.kind not in "fiu":
@@ -86,7 +86,7 @@ def _checked_image(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _masked_like(image: np.ndarray, result: np.ndarray, scale: int) -> np.ndarray:
+def _apply_mask(image: np.ndarray, result: np.ndarray, scale: int) -> np.ndarray:
     """The result with the enlarged mask of a masked image; as it is for any other."""
     if not isinstance(image, np.ma.MaskedArray):
         return result
@@ -94,7 +94,7 @@ def _masked_like(image: np.ndarray, result: np.ndarray, scale: int) -> np.ndarra
     return np.ma.masked_array(result, mask, fill_value=image.fill_value)
 
 
-def _centres(wavelengths: Sequence[float] | np.ndarray | None, bands: int) -> np.ndarray | None:
+def _check_wavelengths(wavelengths: Sequence[float] | np.ndarray | None, bands: int) -> np.ndarray | None:
     """Band centres as an array, or None."""
     if wavelengths is None:
         return None

@@ -12,10 +12,10 @@ from config import PredictConfig
 from data.bands import BandList
 from models import weights
 from models.precision import DEVIATIONS
-from models.predictor import with_arithmetic
+from models.predictor import wrap_for_inference
 from predict import tiles
-from system.devices import select_device, warn_of_slow_bf16
-from system.machine import free_memory
+from system.devices import select_device, warn_slow_bf16
+from system.machine import get_free_memory
 
 
 class DeviceNetwork:
@@ -31,7 +31,7 @@ class DeviceNetwork:
         n_scale: enlargement.
         bands: those that it was trained on.
         sensor: bands of the sensor whose windows it was adapted to; None if it was not.
-        architecture: see `tiles.bytes_needed`.
+        architecture: see `tiles.estimate_bytes`.
         fingerprint: tells these weights from others; "" for a network that was given as such.
         value_scale: full-scale value of the sensor that the weights were adapted to; 0 if they record none.
 
@@ -61,18 +61,18 @@ class DeviceNetwork:
         self.n_scale: int = self.architecture["n_scale"]
         self.bands = BandList(self.architecture["n_colors"], wavelengths)
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        warn_of_slow_bf16(config.precision, self.device)
+        warn_slow_bf16(config.precision, self.device)
         if tell and config.precision in DEVIATIONS:
             tell(DEVIATIONS[config.precision])
         if config.precision == "bf16" and isinstance(model, nn.Module):
             # A caller's network stays as it is.
             network = copy.deepcopy(network)
-        self.model = with_arithmetic(network, config.precision, config.self_ensemble)
+        self.model = wrap_for_inference(network, config.precision, config.self_ensemble)
 
-    def free_memory(self, limit_gb: float) -> int:
+    def get_free_memory(self, limit_gb: float) -> int:
         """Bytes at hand on the device: what a limit in GB comes to, or what is free (0 where nobody knows)."""
         if limit_gb:
             return int(limit_gb * 1e9 / tiles.USABLE_SHARE)
         if self.device.type == "cuda":
             return torch.cuda.mem_get_info(self.device)[0]
-        return free_memory()
+        return get_free_memory()

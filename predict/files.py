@@ -23,9 +23,9 @@ from predict import report
 from predict.device_network import DeviceNetwork
 from predict.findings import Comparison
 from predict.progress import Progress
-from predict.scene import SceneState, SceneUpscaling
-from system.errors import Interrupted, UserError, as_flags, signal_of
-from system.files import atomic_write, exclusive_lock, explaining_write_errors
+from predict.scene import SceneState, SceneUpsampler
+from system.errors import Interrupted, UserError, format_flags, get_signal
+from system.files import atomic_write, exclusive_lock, explain_write_errors
 from training.processes import World, naming_lost_peers
 from utils import as_utf8, print_line, sanitize_for_terminal
 
@@ -50,15 +50,15 @@ def predict(config: PredictConfig) -> list[Path]:
     network = DeviceNetwork(config.model_dir, config, print_line)
     world = World(network.device)
     if source.is_file() or formats.is_band_folder(source):
-        target = _target(config.output, source)
-        return _predict_scene(source, target, _picture_of(target, config), network, config, world)
+        target = _resolve_target(config.output, source)
+        return _predict_scene(source, target, _get_report_path(target, config), network, config, world)
     scenes = formats.scenes_below(source, formats.CubeOptions.of(config))
     if not scenes:
         raise UserError(f"--input {source}: no scene below it (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs)")
     return _predict_scenes(scenes, source, Path(config.output), network, config, world)
 
 
-def settings_of_result(config: PredictConfig) -> dict[str, Any]:
+def get_result_settings(config: PredictConfig) -> dict[str, Any]:
     """The settings on which the result depends; tiles done under others are not gone on with."""
     names = affecting(PredictConfig, "result")
     result = {name: value for name, value in config.as_dict().items() if name in names}
@@ -93,11 +93,11 @@ def _predict_scenes(
             tqdm.write(sanitize_for_terminal(f"{target}: is there already; --overwrite 1 makes it anew"))
             continue
         try:
-            picture = _picture_of(target, config, is_stem_shared=alike[target.with_suffix("")] > 1)
+            picture = _get_report_path(target, config, is_stem_shared=alike[target.with_suffix("")] > 1)
             written += _predict_scene(path, target, picture, network, config, World.alone())
         except UserError as error:
             failed.append(path.name)
-            tqdm.write(sanitize_for_terminal(f"failed: {error.on_command_line()}"))
+            tqdm.write(sanitize_for_terminal(f"failed: {error.format_for_command_line()}"))
     written, failed = (sum(world.gather(share), []) for share in (written, failed))
     if failed and world.is_main:
         print(
@@ -111,14 +111,14 @@ def _predict_scenes(
     return written
 
 
-def _picture_of(target: Path, config: PredictConfig, is_stem_shared: bool = False) -> Path | None:
+def _get_report_path(target: Path, config: PredictConfig, is_stem_shared: bool = False) -> Path | None:
     """Where the report of a result goes; None without one."""
     if not config.report:
         return None
     return target.with_name(f"{target.name if is_stem_shared else target.stem}_report.png")
 
 
-def _target(output: str, source: Path) -> Path:
+def _resolve_target(output: str, source: Path) -> Path:
     """The path that --output means for one scene: a file by its extension, else a folder to put it into."""
     path = Path(output)
     is_folder = path.is_dir() or output.endswith(("/", os.sep))
@@ -138,7 +138,7 @@ def _target(output: str, source: Path) -> Path:
 class _Work:
     """One scene being made larger in the process that writes."""
 
-    scene: SceneUpscaling
+    scene: SceneUpsampler
     output: formats.Output
     picture: Path | None
     progress: Progress
@@ -149,10 +149,10 @@ def _predict_scene(
 ) -> list[Path]:
     """Super-resolve one file into another; the processes share its tiles. Returns the paths written."""
     with contextlib.ExitStack() as held:
-        return _predict_held(path, target, picture, network, config, world, held)
+        return _predict_locked(path, target, picture, network, config, world, held)
 
 
-def _predict_held(
+def _predict_locked(
     path: Path,
     target: Path,
     picture: Path | None,
@@ -172,29 +172,29 @@ def _predict_held(
 
     state = world.on_main(start)
     if not world.is_main:
-        scene = SceneUpscaling(_open(path, network, config), network, config, lambda text: None, state, world)
+        scene = SceneUpsampler(_open_scene(path, network, config), network, config, lambda text: None, state, world)
         scene.done = state.done
         with naming_lost_peers(world, lambda: "; its own message says why"):
-            scene.help()
+            scene.run_worker()
         return []
     (work,) = started
     with naming_lost_peers(world, lambda: f"; {kept}; the reason may stand above"):
         kept = ""
         try:
-            with explaining_write_errors(work.output.path):
+            with explain_write_errors(work.output.path):
                 work.progress.begin(work.scene)
                 work.output.reserve()
-                cube = _values(work)
-                print_line(_summary(work.scene))
-                return _finished(work, cube)
+                cube = _compute_result(work)
+                print_line(_format_summary(work.scene))
+                return _finish(work, cube)
         except KeyboardInterrupt as stop:
-            raise Interrupted(signal_of(stop), work.progress.left_behind(work.scene)) from stop
+            raise Interrupted(get_signal(stop), work.progress.suspend(work.scene)) from stop
         except BaseException:
-            kept = work.progress.left_behind(work.scene)
+            kept = work.progress.suspend(work.scene)
             raise
 
 
-def _open(path: Path, network: DeviceNetwork, config: PredictConfig) -> formats.Raster:
+def _open_scene(path: Path, network: DeviceNetwork, config: PredictConfig) -> formats.Raster:
     return formats.open_raster(path, formats.CubeOptions.of(config, network.bands.count))
 
 
@@ -208,20 +208,20 @@ def _start(
     held: contextlib.ExitStack,
 ) -> _Work:
     """Open a scene and its result, and plan the work; nothing is written."""
-    raster = _open(path, network, config)
+    raster = _open_scene(path, network, config)
     output = formats.Output(target, raster, network.n_scale)
     made = held.enter_context(exclusive_lock(output.path))
-    _refuse_standing(raster, output, picture, config.overwrite)
+    _refuse_existing(raster, output, picture, config.overwrite)
     _refuse_full_disk(output)
-    progress = Progress(output, _fingerprint(raster, network, config))
-    scene = SceneUpscaling(raster, network, config, lambda text: print_line(as_flags(text)), progress.state, world)
+    progress = Progress(output, _compute_fingerprint(raster, network, config))
+    scene = SceneUpsampler(raster, network, config, lambda text: print_line(format_flags(text)), progress.state, world)
     output.describe(scene.understood)
     # From here on the folder is the result's, whatever becomes of it.
     made.clear()
     return _Work(scene, output, picture, progress)
 
 
-def _values(work: _Work) -> np.ndarray:
+def _compute_result(work: _Work) -> np.ndarray:
     """The result: in memory where the scene is one tile, else on the disk, where half of it can be kept."""
     scene = work.scene
     if len(scene.plan.tiles) == 1:
@@ -231,7 +231,7 @@ def _values(work: _Work) -> np.ndarray:
     return raw.cube
 
 
-def _finished(work: _Work, cube: np.ndarray) -> list[Path]:
+def _finish(work: _Work, cube: np.ndarray) -> list[Path]:
     """Put the result in its place, and the report that is drawn of it; returns the paths written."""
     scene = work.scene
     if work.picture is None:
@@ -243,7 +243,7 @@ def _finished(work: _Work, cube: np.ndarray) -> list[Path]:
         return [*work.output.finish(cube), work.picture]
 
 
-def _refuse_standing(raster: formats.Raster, output: formats.Output, picture: Path | None, overwrite: bool) -> None:
+def _refuse_existing(raster: formats.Raster, output: formats.Output, picture: Path | None, overwrite: bool) -> None:
     """Refuse to write over the input, or over what is there already."""
     inputs = {p.resolve() for p in (raster.path, *raster.files)}
     for path in output.misleading_paths():
@@ -279,16 +279,16 @@ def _refuse_full_disk(output: formats.Output) -> None:
         )
 
 
-def _fingerprint(raster: formats.Raster, network: DeviceNetwork, config: PredictConfig) -> str:
+def _compute_fingerprint(raster: formats.Raster, network: DeviceNetwork, config: PredictConfig) -> str:
     """What the tiles of a scene depend on."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
     # A file of wavelengths may have changed since.
     given = [np.asarray(raster.wavelengths).tolist()] if wavelengths_file(config.wavelengths) else []
-    content = json.dumps([files, network.fingerprint, settings_of_result(config), *given], default=str)
+    content = json.dumps([files, network.fingerprint, get_result_settings(config), *given], default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _summary(scene: SceneUpscaling) -> str:
+def _format_summary(scene: SceneUpsampler) -> str:
     height, width, bands = scene.raster.shape
     words = f"{scene.raster.path}: {width} x {height} x {bands} -> {scene.shape[1]} x {scene.shape[0]}"
     number = scene.calibration.dtype

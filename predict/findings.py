@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import pictures
-from data.imresize import enlarge, resize_batch
+from data.imresize import resize_batch, upsample
 from formats import Raster
 from formats.calibration import Calibration
 from models.any_bands import BandPlan
@@ -40,7 +40,7 @@ class Strip:
     sr_degraded: np.ndarray
     there: np.ndarray
 
-    def shown(self, image: np.ndarray) -> np.ndarray:
+    def mask_missing(self, image: np.ndarray) -> np.ndarray:
         """An image of the strip, of either size, with NaN where the input has no data."""
         scale = len(image) // len(self.there)
         return np.where(self.there.repeat(scale, axis=0).repeat(scale, axis=1), image, np.nan)
@@ -66,7 +66,7 @@ class Comparison:
     bands: BandPlan | None = None
     has_data: np.ndarray | None = None
 
-    def strip(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Strip | None:
+    def read_strip(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Strip | None:
         """The LR rows top..bottom and columns left..right of both; None where there is no data at all."""
         height, width, _ = self.raster.shape
         right, s = right or width, self.scale
@@ -81,19 +81,19 @@ class Comparison:
         if lr is None or sr is None:
             return None
 
-        def cropped(x: np.ndarray, scale: int = 1) -> np.ndarray:
+        def crop(x: np.ndarray, scale: int = 1) -> np.ndarray:
             rows = slice((top - low) * scale, (bottom - low) * scale)
             return x[rows, (left - west) * scale : (right - west) * scale]
 
-        bicubic = enlarge(_as_tensor(lr), s, torch.float32)
+        bicubic = upsample(_as_tensor(lr), s, torch.float32)
         shrunk = [_as_image(resize_batch(x, Fraction(1, s))) for x in (bicubic, _as_tensor(sr))]
         return Strip(
-            lr=cropped(lr),
-            bicubic=cropped(_as_image(bicubic), s),
-            sr=cropped(sr, s),
-            bicubic_degraded=cropped(shrunk[0]),
-            sr_degraded=cropped(shrunk[1]),
-            there=np.ones(cropped(lr).shape, dtype=bool) if missing is None else ~cropped(missing),
+            lr=crop(lr),
+            bicubic=crop(_as_image(bicubic), s),
+            sr=crop(sr, s),
+            bicubic_degraded=crop(shrunk[0]),
+            sr_degraded=crop(shrunk[1]),
+            there=np.ones(crop(lr).shape, dtype=bool) if missing is None else ~crop(missing),
         )
 
 
@@ -118,20 +118,20 @@ class Findings:
     spots: list[tuple[int, int]]
 
 
-def find(comparison: Comparison) -> Findings:
+def collect_findings(comparison: Comparison) -> Findings:
     """Go through a scene and its result, strip by strip: once, unless a band to be shown turns out to have no data."""
     wavelengths = comparison.raster.wavelengths
-    shown = pictures.shown_bands(comparison.raster.shape[2], wavelengths)
+    shown = pictures.select_display_bands(comparison.raster.shape[2], wavelengths)
     found = _find(comparison, shown)
     with_data = np.flatnonzero(~np.isnan(found.rmse))
     if len(with_data) and not set(shown) <= set(with_data):
-        nearest = pictures.shown_bands(len(with_data), None if wavelengths is None else wavelengths[with_data])
+        nearest = pictures.select_display_bands(len(with_data), None if wavelengths is None else wavelengths[with_data])
         found = _find(comparison, with_data[nearest].tolist())
     return found
 
 
 def _find(comparison: Comparison, shown: list[int]) -> Findings:
-    """One pass; see `find`."""
+    """One pass; see `collect_findings`."""
     height, width, bands = comparison.raster.shape
     step = max(1, -(-max(height, width) // WIDEST))
     squares, counts = np.zeros((2, bands)), np.zeros(bands)
@@ -139,18 +139,18 @@ def _find(comparison: Comparison, shown: list[int]) -> Findings:
     rows = max(1, STRIP_VALUES // (width * bands * comparison.scale**2))
     for top in range(0, height, rows):
         bottom, first = min(height, top + rows), -top % step
-        strip = comparison.strip(top, bottom)
+        strip = comparison.read_strip(top, bottom)
         if strip is None:
-            thumbs.append(_blank(len(range(first, bottom - top, step)), -(-width // step), comparison.scale))
+            thumbs.append(_make_blank(len(range(first, bottom - top, step)), -(-width // step), comparison.scale))
             continue
         counts += strip.there.sum(axis=(0, 1))
         for k, degraded in enumerate((strip.sr_degraded, strip.bicubic_degraded)):
             squares[k] += ((degraded - strip.lr) ** 2 * strip.there).sum(axis=(0, 1), dtype=np.float64)
-        thumbs.append(_thumbs(strip, shown, first, step, comparison.scale))
-        candidates += _candidates(strip, top, comparison.scale)
+        thumbs.append(_make_thumbnails(strip, shown, first, step, comparison.scale))
+        candidates += _find_candidates(strip, top, comparison.scale)
     rmse, bicubic_rmse = np.sqrt(squares / np.where(counts, counts, np.nan))
     overview = [np.concatenate(parts) for parts in zip(*thumbs, strict=True)]
-    return Findings(rmse, bicubic_rmse, shown, overview, step, _apart(candidates, min(height, width) // 8))
+    return Findings(rmse, bicubic_rmse, shown, overview, step, _select_spots(candidates, min(height, width) // 8))
 
 
 def _as_tensor(image: np.ndarray) -> torch.Tensor:
@@ -163,18 +163,18 @@ def _as_image(tensor: torch.Tensor) -> np.ndarray:
     return tensor[0].permute(1, 2, 0).numpy()
 
 
-def _thumbs(strip: Strip, shown: list[int], first: int, step: int, scale: int) -> list[np.ndarray]:
+def _make_thumbnails(strip: Strip, shown: list[int], first: int, step: int, scale: int) -> list[np.ndarray]:
     """(LR, bicubic, SR) of a strip in the shown bands, every step-th LR pixel from row `first` on."""
-    lr, *larger = (strip.shown(image)[:, :, shown] for image in (strip.lr, strip.bicubic, strip.sr))
-    return [lr[first::step, ::step], *(_thinned(image, first, step, scale) for image in larger)]
+    lr, *larger = (strip.mask_missing(image)[:, :, shown] for image in (strip.lr, strip.bicubic, strip.sr))
+    return [lr[first::step, ::step], *(_thin(image, first, step, scale) for image in larger)]
 
 
-def _blank(height: int, width: int, scale: int) -> list[np.ndarray]:
-    """What `_thumbs` gives, for a strip without data."""
+def _make_blank(height: int, width: int, scale: int) -> list[np.ndarray]:
+    """What `_make_thumbnails` gives, for a strip without data."""
     return [np.full((height * s, width * s, 3), np.nan) for s in (1, scale, scale)]
 
 
-def _thinned(image: np.ndarray, first: int, step: int, scale: int) -> np.ndarray:
+def _thin(image: np.ndarray, first: int, step: int, scale: int) -> np.ndarray:
     """Every step-th LR pixel's block of an HR image, side by side."""
     blocks = [np.arange(r, r + scale) for r in range(first * scale, len(image), step * scale)]
     rows = np.concatenate(blocks or [np.zeros(0, int)])
@@ -182,7 +182,7 @@ def _thinned(image: np.ndarray, first: int, step: int, scale: int) -> np.ndarray
     return image[rows][:, cols]
 
 
-def _candidates(strip: Strip, top: int, scale: int) -> list[tuple[float, int, int]]:
+def _find_candidates(strip: Strip, top: int, scale: int) -> list[tuple[float, int, int]]:
     """(difference, row, column) of the LR pixels of a strip in which SR and bicubic differ most.
 
     Pixels without data are none of them; bands that are missing alone count for nothing.
@@ -196,7 +196,7 @@ def _candidates(strip: Strip, top: int, scale: int) -> list[tuple[float, int, in
     return [(difference[row, col], top + row, col) for row, col in zip(rows, cols, strict=True) if counts[row, col]]
 
 
-def _apart(candidates: Sequence[tuple[float, int, int]], distance: int) -> list[tuple[int, int]]:
+def _select_spots(candidates: Sequence[tuple[float, int, int]], distance: int) -> list[tuple[int, int]]:
     """The pixels of the greatest difference that are no neighbours of each other."""
     spots: list[tuple[int, int]] = []
     for _, row, col in sorted(candidates, reverse=True):

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 
 from formats import Output
-from predict.scene import SceneState, SceneUpscaling
+from predict.scene import SceneState, SceneUpsampler
 from system.files import atomic_write
 from utils import print_line
 
@@ -38,7 +38,7 @@ class Progress:
         self._kept = self.state.done if self.state else 0
         self._next_save = 0.0
 
-    def begin(self, scene: SceneUpscaling) -> None:
+    def begin(self, scene: SceneUpsampler) -> None:
         """Make the work folder, or put a scene where it was left."""
         if self.state is None:
             shutil.rmtree(self._output.work, ignore_errors=True)
@@ -48,7 +48,7 @@ class Progress:
         self.state = None
         print_line(f"{self._output.path}: going on after {scene.done} of {len(scene.plan.tiles)} tiles")
 
-    def save(self, scene: SceneUpscaling) -> None:
+    def save(self, scene: SceneUpsampler) -> None:
         """Note how far a scene is; large seams, which take long to write, less often than small ones."""
         started = time.monotonic()
         if started < self._next_save:
@@ -80,7 +80,7 @@ class Progress:
         now = time.monotonic()
         self._next_save = now + SAVING_SHARE * (now - started)
 
-    def left_behind(self, scene: SceneUpscaling) -> str:
+    def suspend(self, scene: SceneUpsampler) -> str:
         """Close what is open, throw away what nobody can go on with; returns the words for what is kept."""
         if not self._kept:
             self._output.discard()

@@ -51,13 +51,13 @@ class _Page:
         from matplotlib import colormaps
         from matplotlib.figure import Figure
 
-        self.comparison, self.found = comparison, findings.find(comparison)
+        self.comparison, self.found = comparison, findings.collect_findings(comparison)
         raster, scale = comparison.raster, comparison.scale
         height, width, bands = raster.shape
         known = raster.wavelengths is not None
         self.x = np.arange(1, bands + 1) if raster.wavelengths is None else raster.wavelengths
         self.x_label = "wavelength (nm)" if known else "band"
-        self.white = pictures.white_level(self.found.overview[0], [0, 1, 2])
+        self.white = pictures.compute_white_level(self.found.overview[0], [0, 1, 2])
         self.colours = [colormaps["tab10"](k) for k in range(findings.SPOTS)]
         self.figure = Figure(figsize=PAGE, layout="constrained")
         self.grid = self.figure.add_gridspec(4, 12, height_ratios=(4, 4, 3, 3))
@@ -76,7 +76,7 @@ class _Page:
         for k, (image, (title, scale)) in enumerate(zip(self.found.overview, scale_of.items(), strict=True)):
             panel = self.figure.add_subplot(self.grid[0, 4 * k : 4 * k + 4])
             extent = (0, image.shape[1] / scale, image.shape[0] / scale, 0)
-            colours = pictures.false_colour(image, [0, 1, 2], self.white)
+            colours = pictures.render_false_colour(image, [0, 1, 2], self.white)
             panel.imshow(colours, extent=extent, interpolation="nearest")
             panel.set_title(title + thinned)
             panel.set_axis_off()
@@ -88,11 +88,11 @@ class _Page:
         height, width, _ = self.comparison.raster.shape
         row, col = self.found.spots[0]
         top, left = (max(0, min(size - DETAIL, at - DETAIL // 2)) for at, size in ((row, height), (col, width)))
-        strip = self.comparison.strip(top, min(height, top + DETAIL), left, min(width, left + DETAIL))
+        strip = self.comparison.read_strip(top, min(height, top + DETAIL), left, min(width, left + DETAIL))
         assert strip is not None, "where the result differs, there are data"
         for k, image in enumerate((strip.lr, strip.bicubic, strip.sr)):
             panel = self.figure.add_subplot(self.grid[1, 4 * k : 4 * k + 4])
-            colours = pictures.false_colour(strip.shown(image), self.found.shown, self.white)
+            colours = pictures.render_false_colour(strip.mask_missing(image), self.found.shown, self.white)
             panel.imshow(colours, interpolation="nearest")
             panel.set_title(f"around row {row}, column {col} of the LR image")
             panel.set_axis_off()
@@ -101,9 +101,9 @@ class _Page:
         """LR, bicubic and SR spectra where SR and bicubic differ most."""
         scale = self.comparison.scale
         for k, ((row, col), colour) in enumerate(zip(self.found.spots, self.colours, strict=False)):
-            strip = self.comparison.strip(row, row + 1, col, col + 1)
+            strip = self.comparison.read_strip(row, row + 1, col, col + 1)
             assert strip is not None, "where the result differs, there are data"
-            lr, bicubic, sr = (strip.shown(image) for image in (strip.lr, strip.bicubic, strip.sr))
+            lr, bicubic, sr = (strip.mask_missing(image) for image in (strip.lr, strip.bicubic, strip.sr))
             difference = np.nansum((sr - bicubic) ** 2, axis=2)
             place = np.unravel_index(np.argmax(difference), difference.shape)
             panel = self.figure.add_subplot(self.grid[2, 3 * k : 3 * k + 3])
@@ -134,7 +134,7 @@ class _Page:
         """Draw the spectral windows as lines above the axis, overlapping ones at two heights."""
         plan: Any = self.comparison.bands
         has_data = self.comparison.has_data
-        windows = plan.windows(np.ones(len(self.x), dtype=bool) if has_data is None else has_data) if plan else []
+        windows = plan.list_windows(np.ones(len(self.x), dtype=bool) if has_data is None else has_data) if plan else []
         for k, window in enumerate(windows):
             ends = self.x[window].min(), self.x[window].max()
             label = f"spectral windows of {plan.width} bands" if k == 0 else None
@@ -143,7 +143,7 @@ class _Page:
 
     def _plot(self, panel: Any, values: np.ndarray, label: str | None, **style: Any) -> None:
         """A line over the bands, broken where a band has no data and where the next detector begins."""
-        for run in pictures.spectral_runs(self.x):
+        for run in pictures.split_spectral_runs(self.x):
             panel.plot(self.x[run], values[run], label=label, **style)
             # One entry of the legend for all pieces.
             label = None

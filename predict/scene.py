@@ -9,7 +9,7 @@ import torch
 
 from config import PredictConfig
 from data.bands import BandList
-from data.imresize import enlarge
+from data.imresize import upsample
 from formats import Raster
 from formats.calibration import divisors_of, peaks_of, read_unit, understand
 from models.any_bands import plan_bands
@@ -61,7 +61,7 @@ class _Window:
         return image[:, :, rows, self.left * scale : (self.left + self.width) * scale]
 
 
-class SceneUpscaling:
+class SceneUpsampler:
     """One scene, ready to be super-resolved.
 
     Args:
@@ -121,12 +121,12 @@ class SceneUpscaling:
             asked = (state.tile_size, state.overlap, state.strips)
         # Processes share main memory; of a CUDA device each has its own.
         sharing = self._world.size if network.device.type == "cpu" else 1
-        free = network.free_memory(config.memory_limit) // sharing
+        free = network.get_free_memory(config.memory_limit) // sharing
         self.plan = tiles.make_plan(architecture, height, width, free, *asked, processes=self._world.size)
         self._blender = tiles.Blender(width, bands, self.scale)
         self.done = self.clipped = 0
-        remarks = (self.bands.remark, *understood.remarks(raster.path), *_remarks_on_peaks(raster, self.peaks))
-        for remark in filter(None, (*remarks, *_remarks_on_plan(self.plan))):
+        remarks = (self.bands.remark, *understood.remarks(raster.path), *_list_peak_remarks(raster, self.peaks))
+        for remark in filter(None, (*remarks, *_list_plan_remarks(self.plan))):
             tell(remark)
 
     def state(self) -> SceneState:
@@ -175,22 +175,22 @@ class SceneUpscaling:
                 # Each process makes a tile; they are put together in one.
                 shared = self.plan.tiles[first : first + self._world.size]
                 mine = shared[self._world.rank] if self._world.rank < len(shared) else None
-                made = self._world.to_main(None if mine is None else self.upscale(mine))
+                made = self._world.to_main(None if mine is None else self.upsample_tile(mine))
                 for tile, (unit, missing) in zip(shared, made, strict=False):
                     block = self._blender.add(tile, unit)
-                    raw, clipped = self.calibration.to_raw(block, self._finished(tile, missing))
+                    raw, clipped = self.calibration.to_raw(block, self._crop_missing(tile, missing))
                     keep(tile.rows.done_start * self.scale, tile.cols.done_start * self.scale, raw)
                     self.clipped += clipped
                     self.done += 1
                     after_tile()
                     bar.update()
 
-    def help(self) -> None:
+    def run_worker(self) -> None:
         """Make this process's tiles for the main one, which puts them together."""
         self.run(lambda top, left, values: None, show_progress=False)
 
     @torch.inference_mode()
-    def upscale(self, tile: tiles.Tile) -> tuple[np.ndarray, np.ndarray | None]:
+    def upsample_tile(self, tile: tiles.Tile) -> tuple[np.ndarray, np.ndarray | None]:
         """One tile by itself.
 
         Returns:
@@ -199,8 +199,8 @@ class SceneUpscaling:
         Raises:
             UserError: where the memory is too small, the input damaged, or the network's output not finite.
         """
-        top, rows = _with_halo(tile.rows, self.raster.shape[0])
-        left, cols = _with_halo(tile.cols, self.raster.shape[1])
+        top, rows = _add_halo(tile.rows, self.raster.shape[0])
+        left, cols = _add_halo(tile.cols, self.raster.shape[1])
         window = _Window(top, left, tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start)
         unit, missing = read_unit(self.raster, self.calibration, rows, cols)
         if missing is not None:
@@ -210,7 +210,7 @@ class SceneUpscaling:
             return np.zeros(shape, dtype=np.float32), missing
         x = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))[None].to(self._network.device)
         try:
-            y = self._predictor(*map(_channels_last, (window.of(x), window.of(enlarge(x, self.scale), self.scale))))
+            y = self._predictor(*map(_to_channels_last, (window.of(x), window.of(upsample(x, self.scale), self.scale))))
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise UserError(
@@ -225,7 +225,7 @@ class SceneUpscaling:
             )
         return result, missing
 
-    def _finished(self, tile: tiles.Tile, missing: np.ndarray | None) -> np.ndarray | None:
+    def _crop_missing(self, tile: tiles.Tile, missing: np.ndarray | None) -> np.ndarray | None:
         """Where a tile's input is missing -> where the result that is finished with it has no data; None for None."""
         if missing is None:
             return None
@@ -235,17 +235,17 @@ class SceneUpscaling:
         return missing[rows, cols].repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 
-def _with_halo(span: tiles.Span, size: int) -> tuple[int, slice]:
+def _add_halo(span: tiles.Span, size: int) -> tuple[int, slice]:
     """(where the span begins in it, slice of the span and HALO pixels around it within the scene)."""
     start, stop = max(0, span.start - HALO), min(size, span.stop + HALO)
     return span.start - start, slice(start, stop)
 
 
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
+def _to_channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _remarks_on_peaks(raster: Raster, peaks: np.ndarray) -> list[str]:
+def _list_peak_remarks(raster: Raster, peaks: np.ndarray) -> list[str]:
     if len(peaks) > 1 or peaks[0] == 1:
         return []
     return [
@@ -254,7 +254,7 @@ def _remarks_on_peaks(raster: Raster, peaks: np.ndarray) -> list[str]:
     ]
 
 
-def _remarks_on_plan(plan: tiles.Plan) -> list[str]:
+def _list_plan_remarks(plan: tiles.Plan) -> list[str]:
     """What the user should know of the tiles, where there are several."""
     if len(plan.tiles) == 1:
         return []
@@ -262,5 +262,5 @@ def _remarks_on_plan(plan: tiles.Plan) -> list[str]:
     return [
         f"{len(plan.tiles)} tiles of {cols} x {rows} pixels that share {plan.overlap} "
         f"(the whole scene takes about {plan.needed / 1e9:.1f} GB, {plan.usable / 1e9:.1f} GB may be used); "
-        f"{tiles.expected_deviation(plan)}"
+        f"{tiles.format_deviation(plan)}"
     ]

@@ -26,7 +26,7 @@ DEVIATION = ((32, 7e-7), (16, 5e-6), (8, 1e-4), (0, 1e-3))
 ASSUMED_MEMORY = 4 * 2**30
 
 
-def bytes_needed(architecture: Mapping[str, Any], height: int, width: int) -> int:
+def estimate_bytes(architecture: Mapping[str, Any], height: int, width: int) -> int:
     """Peak memory of `predict` over an LR image, with its input and output, in bytes.
 
     Read off runs with F = 16..256, 31..198 bands, 64..256 pixels square (benchmarks/predict.py): the network
@@ -86,7 +86,7 @@ class Plan:
     strips: bool = False
 
 
-def spans(size: int, tile_size: int, overlap: int) -> list[Span]:
+def split_axis(size: int, tile_size: int, overlap: int) -> list[Span]:
     """Cut an axis of `size` pixels into tiles of at most tile_size that share `overlap`, of nearly equal length."""
     count = 1 if size <= tile_size else -(-(size - overlap) // (tile_size - overlap))
     half, quarter = overlap // 2, overlap // QUARTERS
@@ -101,17 +101,17 @@ def spans(size: int, tile_size: int, overlap: int) -> list[Span]:
     return [Span(*extended(k, half), *extended(k, quarter), *done(k)) for k in range(count)]
 
 
-def tiles_of(height: int, width: int, tile_size: int, overlap: int) -> list[Tile]:
+def make_tiles(height: int, width: int, tile_size: int, overlap: int) -> list[Tile]:
     """All tiles of a scene, row by row."""
-    columns = spans(width, tile_size, overlap)
-    rows = spans(height, tile_size, overlap)
+    columns = split_axis(width, tile_size, overlap)
+    rows = split_axis(height, tile_size, overlap)
     return [Tile(r, c) for r in rows for c in columns]
 
 
-def strips_of(height: int, width: int, strip_height: int, overlap: int) -> list[Tile]:
+def make_strips(height: int, width: int, strip_height: int, overlap: int) -> list[Tile]:
     """All tiles of a scene that are as wide as it is, from above."""
-    (columns,) = spans(width, width, 0)
-    return [Tile(rows, columns) for rows in spans(height, strip_height, overlap)]
+    (columns,) = split_axis(width, width, 0)
+    return [Tile(rows, columns) for rows in split_axis(height, strip_height, overlap)]
 
 
 def make_plan(
@@ -127,7 +127,7 @@ def make_plan(
     """The whole scene where memory allows it, or a strip of it for each process, else the largest tiles that it allows.
 
     Args:
-        architecture: see `bytes_needed`.
+        architecture: see `estimate_bytes`.
         height, width: of the LR scene.
         free: bytes at hand; 0 where nobody knows.
         tile_size: LR pixels along a tile's edge; 0: from the memory.
@@ -136,27 +136,27 @@ def make_plan(
         processes: that share the scene.
     """
     usable = int(USABLE_SHARE * (free or ASSUMED_MEMORY))
-    needed = bytes_needed(architecture, height, width)
+    needed = estimate_bytes(architecture, height, width)
     if strips:
-        return Plan(strips_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable, True)
+        return Plan(make_strips(height, width, tile_size, overlap), tile_size, overlap, needed, usable, True)
     if not tile_size and processes > 1:
         strip = max(2 * overlap, -(-(height + (processes - 1) * overlap) // processes))
-        if strip < height and bytes_needed(architecture, strip, width) <= usable:
-            return Plan(strips_of(height, width, strip, overlap), strip, overlap, needed, usable, True)
+        if strip < height and estimate_bytes(architecture, strip, width) <= usable:
+            return Plan(make_strips(height, width, strip, overlap), strip, overlap, needed, usable, True)
     if not tile_size and needed <= usable:
-        return Plan(tiles_of(height, width, max(height, width), 0), 0, 0, needed, usable)
+        return Plan(make_tiles(height, width, max(height, width), 0), 0, 0, needed, usable)
     if not tile_size:
         seam = 4 * overlap // 2 * width * architecture["n_colors"] * architecture["n_scale"] ** 2
         tile_size = max(SMALLEST_TILE, 2 * overlap)
         while tile_size < max(height, width):
             larger = tile_size + TILE_STEP
-            if bytes_needed(architecture, min(larger, height), min(larger, width)) + seam > usable:
+            if estimate_bytes(architecture, min(larger, height), min(larger, width)) + seam > usable:
                 break
             tile_size = larger
-    return Plan(tiles_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable)
+    return Plan(make_tiles(height, width, tile_size, overlap), tile_size, overlap, needed, usable)
 
 
-def expected_deviation(plan: Plan) -> str:
+def format_deviation(plan: Plan) -> str:
     """How far tiles were from the whole scene where it was measured, in words."""
     rmse = next(value for overlap, value in DEVIATION if plan.overlap >= overlap)
     return f"expect them to deviate from the whole scene by {rmse:.0e} of what stands for 1 (RMSE, as measured on CAVE)"
@@ -199,7 +199,7 @@ class Blender:
         done_height, done_width = (rows.done_stop - rows.done_start) * s, (cols.done_stop - cols.done_start) * s
 
         shared = self.right.shape[1] if cols.start else 0
-        values = _weighted(values, shared, width - done_width, axis=1)
+        values = _apply_ramps(values, shared, width - done_width, axis=1)
         if shared:
             values[:, :shared] += self.right
         self.right = values[:, done_width:].copy()
@@ -207,7 +207,7 @@ class Blender:
 
         columns = slice(cols.done_start * s, cols.done_stop * s)
         shared = len(self.below) if rows.start else 0
-        values = _weighted(values, shared, height - done_height, axis=0)
+        values = _apply_ramps(values, shared, height - done_height, axis=0)
         if shared:
             values[:shared] += self.below[:, columns]
         if height > done_height:
@@ -217,14 +217,14 @@ class Blender:
         return values[:done_height]
 
 
-def _weighted(values: np.ndarray, rising: int, falling: int, axis: int) -> np.ndarray:
+def _apply_ramps(values: np.ndarray, rising: int, falling: int, axis: int) -> np.ndarray:
     """Values times a ramp up over the first `rising` and down over the last `falling` of an axis."""
     length = values.shape[axis]
     weights = np.ones(length, dtype=np.float32)
-    weights[:rising] = _ramp(rising)
-    weights[length - falling :] *= 1 - _ramp(falling)
+    weights[:rising] = _make_ramp(rising)
+    weights[length - falling :] *= 1 - _make_ramp(falling)
     return values * weights.reshape([-1 if k == axis else 1 for k in range(3)])
 
 
-def _ramp(length: int) -> np.ndarray:
+def _make_ramp(length: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(1, length))).astype(np.float32)

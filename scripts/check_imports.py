@@ -31,7 +31,7 @@ LAYERS = (
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
 
-def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
+def list_imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line, first part of the dotted name) of each absolute import in a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -45,7 +45,7 @@ def main() -> int:
     wrong = []
     for name, depth in DEPTH.items():
         for path in [ROOT / f"{name}.py"] if (ROOT / f"{name}.py").is_file() else sorted((ROOT / name).rglob("*.py")):
-            for line, module in imported_modules(path):
+            for line, module in list_imports(path):
                 if module in DEPTH and module != name and DEPTH[module] <= depth:
                     wrong.append(f"{path.relative_to(ROOT)}:{line}: {name} must not import {module}")
     print("\n".join(wrong) or f"imports of {len(DEPTH)} packages and modules follow the layers")

@@ -47,7 +47,7 @@ def send_to(device: str | torch.device, tensor: torch.Tensor) -> torch.Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def without_tf32() -> contextlib.AbstractContextManager[None]:
+def disable_tf32() -> contextlib.AbstractContextManager[None]:
     """Convolutions below are in full float32 on CUDA too: results shall not depend on the device."""
     return allow_tf32(False)
 
@@ -63,14 +63,14 @@ def allow_tf32(allowed: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def cpu_computes_bf16() -> bool:
+def has_fast_bf16() -> bool:
     """Whether torch's convolutions in bf16 are fast on this CPU; elsewhere they are many times slower than in fp32."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def warn_of_slow_bf16(precision: str, device: torch.device) -> None:
+def warn_slow_bf16(precision: str, device: torch.device) -> None:
     """Say where bf16 is asked for that it is slow there."""
-    if precision == "bf16" and device.type == "cpu" and not cpu_computes_bf16():
+    if precision == "bf16" and device.type == "cpu" and not has_fast_bf16():
         print_line(
             "--precision bf16: this CPU has no fast arithmetic for it, so everything takes many times as long; fp32 is "
             "faster here"
@@ -86,7 +86,7 @@ def configure_arithmetic(precision: str, device: torch.device, deterministic: bo
         deterministic: whether the same seed shall give the same weights to the bit on CUDA too, where cuDNN has faster
             ways that do not; without, it tries its ways out for each size of image, and keeps the fastest.
     """
-    warn_of_slow_bf16(precision, device)
+    warn_slow_bf16(precision, device)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = precision != "fp32"

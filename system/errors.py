@@ -13,22 +13,22 @@ class UserError(Exception):
 
     path: str | Path | None = None
     # Whether another process of the run says it.
-    is_told = False
+    is_reported = False
 
-    def on_command_line(self) -> str:
+    def format_for_command_line(self) -> str:
         """The sentence as the command line says it."""
         return str(self)
 
 
 @contextlib.contextmanager
-def naming_flag(flag: str, path: str | Path) -> Iterator[None]:
+def name_flag(flag: str, path: str | Path) -> Iterator[None]:
     """Name the flag that a path came by where an error below is about that very path."""
     try:
         yield
     except UserError as error:
         if error.path is None or not str(path) or Path(error.path).expanduser() != Path(path).expanduser():
             raise
-        raise UserError(f"--{flag} {error.on_command_line()}") from error
+        raise UserError(f"--{flag} {error.format_for_command_line()}") from error
 
 
 class DataError(UserError):
@@ -42,23 +42,23 @@ class DataError(UserError):
 
     def __init__(self, path: str | Path, what: str, remedy: str) -> None:
         self.path, self.what, self.remedy = path, what, remedy
-        super().__init__(f"{path}: {what}; {as_parameters(remedy)}")
+        super().__init__(f"{path}: {what}; {format_parameters(remedy)}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors come back from other processes by their three parts."""
         return type(self), (self.path, self.what, self.remedy)
 
-    def on_command_line(self) -> str:
+    def format_for_command_line(self) -> str:
         """The sentence with parameters as flags: "name the array by --key"."""
-        return f"{self.path}: {self.what}; {as_flags(self.remedy)}"
+        return f"{self.path}: {self.what}; {format_flags(self.remedy)}"
 
 
-def as_flags(text: str) -> str:
+def format_flags(text: str) -> str:
     """A message with the parameters in braces as flags: --key."""
     return re.sub(r"\{(\w+)\}", r"--\1", text)
 
 
-def as_parameters(text: str) -> str:
+def format_parameters(text: str) -> str:
     """A message with the parameters in braces as those of a Python function: key."""
     return re.sub(r"\{(\w+)\}", r"\1", text)
 
@@ -78,7 +78,7 @@ class Terminated(KeyboardInterrupt):
     """The program was told to end by SIGTERM."""
 
 
-def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
+def get_signal(stop: KeyboardInterrupt) -> signal.Signals:
     """The signal that a command was stopped by."""
     return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 

@@ -42,7 +42,7 @@ def atomic_write(path: str | Path, aside: Path | None = None) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with explaining_write_errors(path):
+        with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             sync_file(temporary)
@@ -71,7 +71,7 @@ def sync_file(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def explaining_write_errors(path: str | Path) -> Iterator[None]:
+def explain_write_errors(path: str | Path) -> Iterator[None]:
     """Turn a failed write below into the sentence that says which file and what to do."""
     try:
         yield
@@ -120,9 +120,9 @@ def exclusive_lock(path: str | Path) -> Iterator[list[Path]]:
     path = Path(path)
     lock = path.absolute().with_name(f".{path.name}.lock")
     made = [folder for folder in lock.parents if not folder.exists()]
-    with explaining_write_errors(path):
+    with explain_write_errors(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = _locked(lock)
+        handle = _try_lock(lock)
     if handle is None:
         raise UserError(f"{path}: another process is at work on it; wait for its end, or choose another place")
     try:
@@ -141,13 +141,13 @@ def is_locked(path: str | Path) -> bool:
     lock = Path(path).absolute().with_name(f".{Path(path).name}.lock")
     if not lock.exists():
         return False
-    handle = _locked(lock)
+    handle = _try_lock(lock)
     if handle is not None:
         os.close(handle)
     return handle is None
 
 
-def _locked(lock: Path) -> int | None:
+def _try_lock(lock: Path) -> int | None:
     """The open lock file, or None where another process has it."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)

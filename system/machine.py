@@ -24,17 +24,17 @@ def set_thread_defaults() -> None:
     if "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
     # OpenMP respects the CPU affinity, not a container's limit of CPU time.
-    if usable_cores() < (os.cpu_count() or 1):
-        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    if count_usable_cores() < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(count_usable_cores()))
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Return the number of cores that the CPU affinity and the container's CPU limit allow, at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([count, *(int(limit) for limit in _cpu_limits())]))
 
 
-def free_memory() -> int:
+def get_free_memory() -> int:
     """Return the bytes of main memory that can be taken without swapping, 0 if the system does not report them.
 
     The least of: memory available on the host, memory left in each control group, and address space and data left
@@ -45,7 +45,7 @@ def free_memory() -> int:
     return max(1, min(known)) if known else 0
 
 
-def used_address_space() -> int:
+def get_address_space() -> int:
     """Return the bytes of address space that this process has mapped, 0 if the system does not report them."""
     return _kilobytes(PROC / "self" / "status", "VmSize") or 0
 

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 
-class ForgivingStream:
+class FaultTolerantStream:
     """Standard output or error that is written to as long as somebody reads it; afterwards what is said is lost.
 
     A reader that ends early (`| head -1`) or a terminal that lacks a letter is no reason to stop.

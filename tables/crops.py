@@ -116,14 +116,14 @@ def _scene(crop: _Crop, styles: Mapping[str, Style]) -> str:
 def _pictures(crop: _Crop, pixels: Sequence[tuple[int, int]]) -> str:
     """False colour of truth, input and all rows, and the errors below."""
     reference, bands = crop.reference, crop.reference.shown
-    white = pictures.white_level(_image(reference.gt), bands)
+    white = pictures.compute_white_level(_image(reference.gt), bands)
     cubes = {"Bicubic": reference.lms, **crop.outputs}
     errors = {label: _error(cube, reference.gt) for label, cube in cubes.items()}
     full_scale = max(float(np.percentile(errors["Bicubic"], 99)), 1e-6)
     reduced = {row.label for row in crop.samples if row.is_reduced and row.method != "Bicubic"}
 
     def colours(cube: np.ndarray) -> np.ndarray:
-        return pictures.false_colour(_image(cube), bands, white)
+        return pictures.render_false_colour(_image(cube), bands, white)
 
     tiles = [
         _tile("HR truth", _marked(colours(reference.gt), pixels), _colour_bar(full_scale), ""),
@@ -213,7 +213,7 @@ def _colour_bar(full_scale: float) -> str:
 
 
 def _error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return pictures.error_map(_image(a), _image(b))
+    return pictures.compute_error_map(_image(a), _image(b))
 
 
 def _image(cube: np.ndarray) -> np.ndarray:

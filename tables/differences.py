@@ -8,7 +8,7 @@ from typing import Any
 
 from config import TestConfig, TrainConfig, affecting
 from evaluation import published
-from facts import AUGMENTATIONS, published_patch, published_split
+from facts import AUGMENTATIONS, get_published_patch, load_published_split
 from models import registry
 from objectives import OBJECTIVES
 
@@ -25,7 +25,7 @@ def traits_of(run: Run) -> dict[str, Any]:
     shown = affecting(TrainConfig, "result", "remedy")
     for objective in OBJECTIVES.values():
         shown -= {objective.switch} if objective.is_on(run) else {objective.switch, objective.theta}
-    shown -= set(registry.all_settings()) - set(_network_of(run).settings)
+    shown -= set(registry.list_settings()) - set(_network_of(run).settings)
     fields = dataclasses.fields(TrainConfig)
     return {f.name: run.get(f.name, f.default) for f in fields if f.name in shown}
 
@@ -48,7 +48,7 @@ def of_run(run: Run, dataset: str, n_scale: int) -> list[str]:
         dataset: of the test.
         n_scale: of the test.
     """
-    size, stride = published_patch(dataset, n_scale)
+    size, stride = get_published_patch(dataset, n_scale)
     patch = {"patch_size": size, "patch_stride": stride}
     reasons = []
     if run.get("dataset_name", dataset) != dataset:
@@ -70,7 +70,7 @@ def of_run(run: Run, dataset: str, n_scale: int) -> list[str]:
 
 def of_scenes(dataset: str, names: Collection[str]) -> list[str]:
     """In what the scenes of a test differ from the published ones, as phrases; empty if in nothing."""
-    split = published_split(dataset)
+    split = load_published_split(dataset)
     if not split:
         return []
     expected = set(split["test"])
@@ -102,7 +102,7 @@ def _missing_patches(run: Run, dataset: str, n_scale: int) -> list[str]:
 def _network_of(run: Run) -> registry.Entry:
     """The registered network; DeepShare, whose settings are the flags' defaults, for one that is not known."""
     title = run.get("model_title")
-    return registry.network(title if title in registry.names() else "DeepShare")
+    return registry.get_entry(title if title in registry.list_names() else "DeepShare")
 
 
 def _shown(value: Any) -> Any:

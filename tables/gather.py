@@ -76,7 +76,7 @@ def _result(path: Path, runs_dir: Path) -> Result:
     reasons = differences.of_scenes(dataset, found.scenes)
     reasons += [f"tested with {phrase(name, value)}" for name, value in asked.items()]
     if run:
-        method = " + ".join([run.config["model_title"], *objectives.labels(run.config)])
+        method = " + ".join([run.config["model_title"], *objectives.list_labels(run.config)])
         origin = f"seed {run.config.get('seed')}"
         traits |= _traits_of_run(run, weights)
         reasons += differences.of_run(run.config, dataset, found.n_scale)
@@ -162,7 +162,7 @@ def _note_logs(report: Report, found: list[Result]) -> None:
 def _add_own_scenes(report: Report) -> None:
     for path in sorted(report.folder.rglob("*_report.png")):
         try:
-            report.own_scenes.append(OwnScene(path, *pictures.title_of(path)))
+            report.own_scenes.append(OwnScene(path, *pictures.read_title(path)))
         except (OSError, ValueError) as error:
             report.notes.append(f"{report.below(path)}: passed over, {error}")
 

@@ -83,7 +83,7 @@ def _styles(report: Report) -> dict[str, Style]:
 
 def _table_section(table: Table) -> str:
     rows = {m: table.best(m) for m in table.metrics}
-    best = {m: METRICS[m].text(row.mean(m)) for m, row in rows.items() if row}
+    best = {m: METRICS[m].format_value(row.mean(m)) for m, row in rows.items() if row}
     lines = []
     for kind, row, cells in words.lines_of(table):
         if kind == "ours":
@@ -109,7 +109,7 @@ def _own_line(table: Table, row: Row, cells: Sequence[str], best: Mapping[str, s
     """A line of ours, what is best of its column in bold."""
     shown = []
     for metric, cell in zip(table.metrics, cells, strict=True):
-        is_best = best.get(metric) == METRICS[metric].text(row.mean(metric))
+        is_best = best.get(metric) == METRICS[metric].format_value(row.mean(metric))
         shown.append(f"<b>{small(cell)}</b>" if is_best else small(cell))
     name = escaped(row.label) + (REDUCED_MARK if row.is_reduced else "")
     return line(name, [*shown, *map(small, words.facts_of(row))], "ours")

@@ -147,7 +147,7 @@ class Table:
     def metrics(self) -> list[str]:
         """The shown metrics: some only where something published is to be compared with them."""
         compared = {metric for table in self.published for metric in table.columns}
-        return [metric for metric in SHOWN if metric in compared or not METRICS[metric].only_to_compare]
+        return [metric for metric in SHOWN if metric in compared or not METRICS[metric].is_comparison_only]
 
     def counterpart(self, row: Row) -> tuple[str, dict[str, str]] | None:
         """(source, {metric: printed number}) of the published row of the same experiment; None without one."""

@@ -32,8 +32,8 @@ def protocol_in_words(table: Table) -> str:
 def cell_text(row: Row, metric: str) -> str:
     """Mean and spread of a Row."""
     spread = row.spread(metric)
-    mean = METRICS[metric].text(row.mean(metric))
-    return mean if spread is None else f"{mean} ± {METRICS[metric].text(spread)}"
+    mean = METRICS[metric].format_value(row.mean(metric))
+    return mean if spread is None else f"{mean} ± {METRICS[metric].format_value(spread)}"
 
 
 def facts_of(row: Row) -> list[str]:
@@ -67,7 +67,7 @@ def lines_of(table: Table) -> Iterator[tuple[str, Row, list[str]]]:
         if counterpart := table.counterpart(row):
             yield "published", row, [counterpart[1].get(m, "") for m in table.metrics]
             differences = [(m, table.difference(row, m)) for m in table.metrics]
-            yield "difference", row, ["" if d is None else METRICS[m].text(d, sign="+") for m, d in differences]
+            yield "difference", row, ["" if d is None else METRICS[m].format_value(d, sign="+") for m, d in differences]
 
 
 def name_in(kind: str, table: Table, row: Row) -> str:

@@ -63,13 +63,13 @@ def test_a_picture_that_says_to_be_endless_is_not_unpacked(tmp_path):
 
 def test_pictures_that_the_memory_has_no_room_for_are_named(tmp_path, monkeypatch):
     folder = fixtures.write_cave_scene(tmp_path, "a", OWN_CUBE / 60000)
-    monkeypatch.setattr(formats.images, "free_memory", lambda: 2 * 31 * 2 * OWN_CUBE[:, :, 0].size - 1)
+    monkeypatch.setattr(formats.images, "get_free_memory", lambda: 2 * 31 * 2 * OWN_CUBE[:, :, 0].size - 1)
     with pytest.raises(DataError, match=r"a_ms_01.png.*31 such are more than half of the free memory"):
         open_raster(folder)
     # What is read already is no longer free.
     band = 2 * OWN_CUBE[:, :, 0].size
     free = iter(range(2 * 31 * band, 0, -band))
-    monkeypatch.setattr(formats.images, "free_memory", lambda: next(free))
+    monkeypatch.setattr(formats.images, "get_free_memory", lambda: next(free))
     assert open_raster(folder).shape == OWN_CUBE.shape
 
 
@@ -131,7 +131,7 @@ def test_weights_that_are_packed_beyond_belief_are_refused(tmp_path):
 
 def test_a_packed_array_of_a_mat_file_is_not_larger_than_the_memory(tmp_path, monkeypatch):
     fixtures.write_mat(tmp_path / "a.mat", {"gt": OWN_CUBE / 65535})
-    monkeypatch.setattr(formats.mat_structure, "free_memory", lambda: OWN_CUBE.size * 8)
+    monkeypatch.setattr(formats.mat_structure, "get_free_memory", lambda: OWN_CUBE.size * 8)
     with pytest.raises(DataError, match="a.mat: an array of .* GB, more than half of the free memory; close other"):
         open_raster(tmp_path / "a.mat")
 

@@ -12,10 +12,10 @@ import torch
 
 from config import TrainConfig, affecting
 from facts import AUGMENTATIONS
-from models.weights import is_plain, read_checkpoint
+from models.weights import is_plain_tensor, read_checkpoint
 from objectives import OBJECTIVES
 from system.errors import UserError
-from system.files import atomic_write, exclusive_lock, explaining_write_errors, is_locked
+from system.files import atomic_write, exclusive_lock, explain_write_errors, is_locked
 from utils import print_line
 
 # What a run leaves to go on from: the newest checkpoint and the one before it.
@@ -144,7 +144,7 @@ def new_run(config: TrainConfig) -> Path:
     while any(folder.glob("*.pth")) or is_locked(folder):
         number += 1
         folder = base.with_name(f"{base.name}_{number}")
-    with explaining_write_errors(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -254,7 +254,7 @@ def _wrong_of_tensors(run: Mapping[str, Any]) -> str:
             return f"{name} holds no tensors"
         else:
             for key, tensor in state.items():
-                if not isinstance(key, str) or not is_plain(tensor):
+                if not isinstance(key, str) or not is_plain_tensor(tensor):
                     return f"{name} holds something else than tensors at {str(key)!r:.60}"
     return ""
 
@@ -284,7 +284,7 @@ def _wrong_of_adam(run: Mapping[str, Any]) -> str:
         return "Adam is both fused and foreach"
     for k, moments in state.items():
         names = ("step", *MOMENTS)
-        if not isinstance(moments, dict) or not all(is_plain(moments.get(n)) for n in names):
+        if not isinstance(moments, dict) or not all(is_plain_tensor(moments.get(n)) for n in names):
             return f"Adam's moments of parameter {k} are missing"
         if any(not moments[n].is_floating_point() or not torch.isfinite(moments[n]).all() for n in names):
             return f"Adam's moments of parameter {k} are not finite numbers"
@@ -302,7 +302,7 @@ def _wrong_of_losses(run: Mapping[str, Any]) -> str:
     counts: Any
     lowest: Any
     sums, counts, lowest = (losses.get(name) for name in ("sums", "counts", "lowest"))
-    if not is_plain(sums) or sums.shape != (count,) or not torch.isfinite(sums).all():
+    if not is_plain_tensor(sums) or sums.shape != (count,) or not torch.isfinite(sums).all():
         return f"losses holds no sums of {count} losses"
     if (
         not isinstance(counts, (list, tuple))

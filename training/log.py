@@ -14,7 +14,7 @@ import torch
 
 from metrics import METRICS
 from system.errors import UserError
-from system.files import atomic_write, explaining_write_errors
+from system.files import atomic_write, explain_write_errors
 from training.inputs import Inputs
 
 
@@ -118,7 +118,7 @@ def git_commit() -> str | None:
 
 
 def _append(path: Path, row: Sequence[Any]) -> None:
-    with explaining_write_errors(path), open(path, "a", newline="") as f:
+    with explain_write_errors(path), open(path, "a", newline="") as f:
         csv.writer(f).writerow(row)
 
 

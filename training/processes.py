@@ -89,7 +89,7 @@ class World:
         outcome = self.from_main(outcome)
         if isinstance(outcome, str) and outcome == FAILED:
             error = UserError(FAILED)
-            error.is_told = True
+            error.is_reported = True
             raise error
         return outcome
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data.raw.own import checked_scene
+from data.raw.own import make_scene
 from data.raw.raw_scene import RawScene
 from data.store import Scene
-from facts import wavelengths_of
+from facts import get_wavelengths
 from formats.axes import mat_axes
 from formats.folders import find_mats
 from formats.hdf5_structure import open_hdf5
@@ -45,14 +45,14 @@ def find(folder: str | Path) -> dict[str, RawScene]:
     for i, y in enumerate(range(top + test_rows, bottom - train_edge + 1, train_edge)):
         for j, x in enumerate(range(left, right - train_edge + 1, train_edge)):
             windows[f"train_{i + 1}_{j + 1}"] = (y, x, train_edge, train_edge)
-    maximum = _maximum(path, (top, bottom, left, right))
+    maximum = _find_maximum(path, (top, bottom, left, right))
     return {
         name: RawScene((path,), functools.partial(read_window, path, name, window, maximum), f"{window} / {maximum}")
         for name, window in windows.items()
     }
 
 
-def _maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
+def _find_maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
     """The largest value of the crop, found band by band."""
     top, bottom, left, right = crop
     highest = -np.inf
@@ -79,6 +79,6 @@ def read_window(path: Path, name: str, window: tuple[int, int, int, int], maximu
             place = (slice(row, row + rows), slice(col, col + cols), k)
             band = dataset[tuple(place[n] for n in np.argsort(axes))]
             cube[:, :, k] = band.T if axes[0] > axes[1] else band
-    scene = checked_scene(path, name, cube, maximum)
-    scene.wavelengths = wavelengths_of("Chikusei", cube.shape[2])
+    scene = make_scene(path, name, cube, maximum)
+    scene.wavelengths = get_wavelengths("Chikusei", cube.shape[2])
     return scene

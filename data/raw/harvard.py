@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from data.raw.mats import find_mat_scenes, mat_cube
-from data.raw.own import checked_scene
+from data.raw.mats import find_mat_scenes, read_mat_cube
+from data.raw.own import make_scene
 from data.raw.raw_scene import RawScene
 from data.store import Scene
 from facts import VISIBLE
@@ -19,7 +19,7 @@ def find(folder: str | Path) -> dict[str, RawScene]:
 
 def read_scene(path: Path) -> Scene:
     """Read a Harvard scene: .mat (v5) key ref, multiplied by 20; its mask lbl is not used."""
-    cube = mat_cube(path, "ref", len(VISIBLE))
-    scene = checked_scene(path, Path(path).stem, cube, HARVARD_SCALE)
+    cube = read_mat_cube(path, "ref", len(VISIBLE))
+    scene = make_scene(path, Path(path).stem, cube, HARVARD_SCALE)
     scene.wavelengths = VISIBLE
     return scene

@@ -28,7 +28,7 @@ def find_mat_scenes(folder: str | Path, dataset_name: str, read: Callable[[Path]
     return {name: RawScene((path,), functools.partial(read, path)) for name, path in found.items()}
 
 
-def mat_cube(path: Path, key: str, bands: int) -> np.ndarray:
+def read_mat_cube(path: Path, key: str, bands: int) -> np.ndarray:
     """The H x W x bands array of that name in a .mat file."""
     cube = read_mat(path, (key,))[key]
     if cube.shape[2] != bands:

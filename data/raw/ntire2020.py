@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from data.raw.mats import find_mat_scenes, mat_cube
-from data.raw.own import checked_scene
+from data.raw.mats import find_mat_scenes, read_mat_cube
+from data.raw.own import make_scene
 from data.raw.raw_scene import RawScene
 from data.store import Scene
 from facts import VISIBLE
@@ -19,8 +19,8 @@ def read_scene(path: Path) -> Scene:
 
     Rows and columns beyond a multiple of 8 are cut off (482 x 512 becomes 480 x 512): x4 and x8 need it.
     """
-    cube = mat_cube(path, "cube", len(VISIBLE))
+    cube = read_mat_cube(path, "cube", len(VISIBLE))
     height, width = (n // 8 * 8 for n in cube.shape[:2])
-    scene = checked_scene(path, Path(path).stem, cube[:height, :width], 1.0)
+    scene = make_scene(path, Path(path).stem, cube[:height, :width], 1.0)
     scene.wavelengths = VISIBLE
     return scene

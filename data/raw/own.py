@@ -31,7 +31,7 @@ def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawSc
     if held := wavelengths_file(options.wavelengths):
         detail += held.read_text(encoding="utf-8", errors="replace")
     return {
-        name: RawScene(_with_data_file(path), functools.partial(read_cube, path, options), detail)
+        name: RawScene(_list_files(path), functools.partial(read_cube, path, options), detail)
         for name, path in find_cubes(folder, options).items()
     }
 
@@ -60,19 +60,19 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
     raster = open_raster(path, options)
     understood = understand(raster, options.value_scale, float(options.nodata) if options.nodata else None)
     calibration = understood.calibration
-    cube = _without_gaps(raster, calibration.nodata)
+    cube = _read_filled(raster, calibration.nodata)
     if calibration.scaling:
         cube = calibration.scaling.physical(cube).astype(np.float32)
     high = cube.max() / calibration.scale
     # Gains may result in radiance, on which no network is trained.
     if understood.told_by == "file" and calibration.scale <= 1 and high > LARGEST_FLOAT:
         raise DataError(path, f"physical values up to {high:g}", "set {value_scale} to the full-scale value")
-    scene = checked_scene(path, Path(path).stem, cube, calibration.scale, raster.wavelengths)
+    scene = make_scene(path, Path(path).stem, cube, calibration.scale, raster.wavelengths)
     scene.is_scale_assumed = understood.is_assumed
     return scene
 
 
-def _without_gaps(raster: Raster, nodata: float | None) -> np.ndarray:
+def _read_filled(raster: Raster, nodata: float | None) -> np.ndarray:
     """A raster's values; masked pixels and nodata values are replaced by the nearest pixels.
 
     NaN stays: unless it is declared, something has gone wrong.
@@ -100,7 +100,7 @@ def _without_gaps(raster: Raster, nodata: float | None) -> np.ndarray:
     return filled(cube, missing)
 
 
-def checked_scene(
+def make_scene(
     path: Path,
     name: str,
     cube: np.ndarray,
@@ -125,7 +125,7 @@ def checked_scene(
     return Scene(name=name, cube=cube, value_scale=value_scale, wavelengths=wavelengths, source=Path(path).name)
 
 
-def _with_data_file(path: Path) -> tuple[Path, ...]:
+def _list_files(path: Path) -> tuple[Path, ...]:
     """A cube's files: its band pictures, or its file, the data beside an ENVI header, a mask and metadata for GDAL."""
     if path.is_dir():
         return tuple(file for _, file in sorted(band_files(path).items()))

@@ -25,26 +25,26 @@ class RawScene:
     read: Callable[[], Scene]
     detail: str = ""
 
-    def sha256(self) -> str:
+    def compute_sha256(self) -> str:
         """Hash of all that the scene depends on."""
         digest = hashlib.sha256(self.detail.encode())
         for path in self.files:
-            digest.update(_file_sha256(path))
+            digest.update(_hash_file(path))
         return digest.hexdigest()
 
 
-def _file_sha256(path: Path) -> bytes:
+def _hash_file(path: Path) -> bytes:
     refuse_irregular(path)
     try:
         status = path.stat()
-        return _content_sha256(path, status.st_mtime_ns, status.st_size)
+        return _hash_content(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "check the file") from error
 
 
 # Chikusei's images all come from one large file, which is hashed once.
 @functools.lru_cache(maxsize=1024)
-def _content_sha256(path: Path, _changed: int, _size: int) -> bytes:
+def _hash_content(path: Path, _changed: int, _size: int) -> bytes:
     digest = hashlib.sha256()
     with open(path, "rb") as f:
         while block := f.read(2**20):

@@ -136,7 +136,7 @@ def test_nothing_that_is_held_out_is_learnt_from(flags):
 
 def test_a_scene_larger_than_the_memory_is_read_by_windows(flags, monkeypatch):
     whole = adapting.Adaptation(AdaptConfig.from_flags(flags), flags["output"])
-    monkeypatch.setattr(adapting, "free_memory", lambda: 1000)
+    monkeypatch.setattr(adapting, "get_free_memory", lambda: 1000)
     parts = adapting.Adaptation(AdaptConfig.from_flags(flags), flags["output"])
     assert parts.streams["labelled"].source.reads_files and not whole.streams["labelled"].source.reads_files
     for k in range(3):
@@ -288,7 +288,7 @@ def test_bands_without_detail_change_no_gain(flags, tmp_path):
         adaptation = adapting.Adaptation(asked, flags["output"])
         with torch.no_grad():
             adaptation.averaged.final.bias.fill_(0.05)
-        gain, windows = adaptation.gain()
+        gain, windows = adaptation.measure_gain()
         gains.append([gain, *windows])
     np.testing.assert_allclose(*gains, atol=1e-4)
     assert gains[0][0] < 0
@@ -328,7 +328,7 @@ def test_other_networks_are_adapted_from_all_of_their_weights(run, flags, tmp_pa
     state, given = adaptation.model.state_dict(), model.state_dict()
     assert all(torch.equal(state[n], given[n]) for n in given) and state.keys() == given.keys()
     adaptation.iterate(epoch=1)
-    assert np.isfinite(adaptation.gain()[0])
+    assert np.isfinite(adaptation.measure_gain()[0])
 
 
 def test_a_loss_that_is_not_finite_does_not_take_what_was_gained(run, flags, tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ import tifffile
 
 from data.imresize import imresize
 from data.raw import find_scenes
-from data.sources import labelled_source, rgb_source
-from data.spectral import lift_matrix
+from data.sources import open_labelled, open_rgb
+from data.spectral import make_lift_matrix
 from data.store import Store
 from formats.images import read_picture
 
@@ -69,7 +69,7 @@ def test_div2k_becomes_an_rgb_store_of_half_the_size(run, tmp_path):
     scene = Store(tmp_path / "rgb.h5").read("picture0")
     expected = np.clip(np.rint(imresize(read_picture(raw / "picture0.png"), 0.5)), 0, 255)
     np.testing.assert_array_equal(scene.cube, expected)
-    source = rgb_source(tmp_path / "rgb.h5", 16, 4, 4, lift_matrix(8))
+    source = open_rgb(tmp_path / "rgb.h5", 16, 4, 4, make_lift_matrix(8))
     assert source.batch([0], [0]).gt.shape == (1, 8, 16, 16)
 
 
@@ -87,7 +87,7 @@ def test_own_cubes_are_read_from_every_format(run, tmp_path, kind, dtype):
     assert scene.cube.dtype == dtype
     np.testing.assert_array_equal(scene.cube, cube)
     assert scene.value_scale == highest
-    batch = labelled_source(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
+    batch = open_labelled(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
     np.testing.assert_allclose(batch.gt[0].permute(1, 2, 0), cube[:16, :16] / highest, rtol=1e-6)
     if kind in ("npz", "hdf5", "envi"):
         np.testing.assert_allclose(scene.wavelengths, np.linspace(400, 1000, 9))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.store import Scene, Store, is_store, join_parts, part_sha256, write_part
+from data.store import Scene, Store, is_store, join_parts, read_part_sha256, write_part
 from system.errors import DataError
 
 ABOUT = {"dataset": "Mine", "protocol": "published", "program": "test"}
@@ -27,8 +27,8 @@ def test_a_store_says_what_was_noted_on_preparing(stores):
         np.testing.assert_array_equal(store.wavelengths, range(400, 701, 10))
         # One scene of 16 bits and one of 8.
         assert (store.n_colors, store.nbytes) == (31, fixtures.EDGE**2 * 31 * 3)
-        assert store.scale_and_kind("watercolors", "corrected") == (255, 1)
-        assert store.scale_and_kind("watercolors", "published") == (65535, 1)
+        assert store.get_scale_and_kind("watercolors", "corrected") == (255, 1)
+        assert store.get_scale_and_kind("watercolors", "published") == (65535, 1)
         assert store.hashes == {name: store.read(name).source_sha256 for name in store.names}
 
 
@@ -57,10 +57,10 @@ def test_scenes_of_any_shape_type_and_name_come_back(tmp_path, data, dtype, shap
 
 def test_parts_are_known_by_their_source(tmp_path):
     write_part(tmp_path / "part", Scene("a", np.ones((2, 3, 4)), 1.0, source_sha256="abc"))
-    assert part_sha256(tmp_path / "part") == "abc"
+    assert read_part_sha256(tmp_path / "part") == "abc"
     (tmp_path / "part").write_bytes(b"half")
-    assert part_sha256(tmp_path / "part") is None
-    assert part_sha256(tmp_path / "none") is None
+    assert read_part_sha256(tmp_path / "part") is None
+    assert read_part_sha256(tmp_path / "none") is None
 
 
 def test_a_cube_left_on_disk_keeps_its_store_open(stores):

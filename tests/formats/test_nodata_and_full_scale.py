@@ -206,13 +206,13 @@ def test_a_scene_is_another_when_anything_that_it_depends_on_is(tmp_path):
     envi(tmp_path / "scene[1].hdr", COUNTS)
     (tmp_path / "w.txt").write_text("400 450 500 550 600")
     options = CubeOptions(wavelengths=str(tmp_path / "w.txt"))
-    hashes = [found(tmp_path, options)["scene[1]"].sha256()]
+    hashes = [found(tmp_path, options)["scene[1]"].compute_sha256()]
     (tmp_path / "w.txt").write_text("410 450 500 550 600")
-    hashes.append(found(tmp_path, options)["scene[1]"].sha256())
+    hashes.append(found(tmp_path, options)["scene[1]"].compute_sha256())
     (tmp_path / "scene[1].img").write_bytes((COUNTS + 1).tobytes())
-    hashes.append(found(tmp_path, options)["scene[1]"].sha256())
+    hashes.append(found(tmp_path, options)["scene[1]"].compute_sha256())
     (tmp_path / "scene[1].img.aux.xml").write_text("<PAMDataset></PAMDataset>")
-    hashes.append(found(tmp_path, options)["scene[1]"].sha256())
+    hashes.append(found(tmp_path, options)["scene[1]"].compute_sha256())
     assert len(set(hashes)) == 4
 
 

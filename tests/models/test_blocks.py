@@ -28,7 +28,7 @@ def groupings(draw):
 @given(groupings())
 def test_groups_lie_in_order_from_the_first_band_to_the_last(grouping):
     n_colors, n_subs, n_ovls = grouping
-    starts = blocks.group_starts(n_colors, n_subs, n_ovls)
+    starts = blocks.compute_group_starts(n_colors, n_subs, n_ovls)
     assert (starts[0], starts[-1]) == (0, n_colors - n_subs)
     assert all(0 < after - before <= n_subs - n_ovls for before, after in zip(starts, starts[1:], strict=False))
 
@@ -37,10 +37,10 @@ def test_groups_lie_in_order_from_the_first_band_to_the_last(grouping):
 def test_merging_what_was_gathered_gives_the_image_back(grouping, batch, seed):
     n_colors, n_subs, n_ovls = grouping
     x = cube(seed, batch, n_colors, 2, 3)
-    starts = blocks.group_starts(n_colors, n_subs, n_ovls)
+    starts = blocks.compute_group_starts(n_colors, n_subs, n_ovls)
     groups = blocks.gather_groups(x, starts, n_subs)
     assert groups.shape == (len(starts) * batch, n_subs, 2, 3)
-    torch.testing.assert_close(blocks.merge_groups(groups, blocks.merge_matrix(starts, n_subs, n_colors)), x)
+    torch.testing.assert_close(blocks.merge_groups(groups, blocks.make_merge_matrix(starts, n_subs, n_colors)), x)
 
 
 @given(st.integers(1, 70), st.integers(1, 9), st.integers(0, 2**16))

@@ -246,8 +246,8 @@ def test_bf16_leaves_the_callers_network_as_it_is():
     model = tiny_network()
     image = np.random.default_rng(0).random((12, 12, 31), dtype=np.float32)
     before = super_resolve(image, model)
-    in_bf16 = super_resolve(image, model, precision="bf16")
-    assert 0 < np.abs(in_bf16 - before).max() < 2e-2
+    convert_to_bf16 = super_resolve(image, model, precision="bf16")
+    assert 0 < np.abs(convert_to_bf16 - before).max() < 2e-2
     np.testing.assert_array_equal(super_resolve(image, model), before)
     with pytest.raises(UserError, match="precision is one of fp32, tf32, bf16"):
         super_resolve(image, model, precision="fp8")

@@ -14,14 +14,14 @@ from config import PredictConfig
 from models.weights import load, save_weights
 from predict import progress
 from predict.device_network import DeviceNetwork
-from predict.scene import SceneUpscaling
+from predict.scene import SceneUpsampler
 
 TILES = {"tile_size": 16, "tile_overlap": 8}
 
 
 def stop_after(monkeypatch, tiles, error):
     """Let the tile after so many raise an error."""
-    real, count = SceneUpscaling.upscale, []
+    real, count = SceneUpsampler.upscale, []
 
     def stopping(self, tile):
         count.append(tile)
@@ -29,7 +29,7 @@ def stop_after(monkeypatch, tiles, error):
             raise error
         return real(self, tile)
 
-    monkeypatch.setattr(SceneUpscaling, "upscale", stopping)
+    monkeypatch.setattr(SceneUpsampler, "upscale", stopping)
     return count
 
 
@@ -183,9 +183,9 @@ def test_tiles_of_another_input_or_of_other_weights_are_not_gone_on_with(run, tm
 def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
     raster, network = formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config)
-    scene, windows, states = SceneUpscaling(raster, network, config, lambda text: None), [], []
+    scene, windows, states = SceneUpsampler(raster, network, config, lambda text: None), [], []
     scene.run(lambda *window: windows.append(window), False, lambda: states.append(copy.deepcopy(scene.state())))
-    again, rest = SceneUpscaling(raster, network, config, lambda text: None, states[3]), []
+    again, rest = SceneUpsampler(raster, network, config, lambda text: None, states[3]), []
     again.restore(states[3])
     again.run(lambda *window: rest.append(window), False)
     assert len(rest) == 5
@@ -199,7 +199,7 @@ def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
 def test_a_state_that_was_saved_is_read_again_as_it_was(tmp_path):
     output = formats.Output(tmp_path / "a.npy", formats.from_array(OWN_CUBE), 4)
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
-    scene = SceneUpscaling(
+    scene = SceneUpsampler(
         formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config), config, lambda text: None
     )
     first = progress.Progress(output, "mine")
@@ -221,4 +221,4 @@ def test_a_state_that_was_saved_is_read_again_as_it_was(tmp_path):
     np.testing.assert_array_equal(read.right, scene.state().right)
     assert (read.tile_size, read.overlap, read.done, read.clipped) == (16, 8, 9, scene.clipped)
     assert progress.Progress(output, "another").state is None
-    assert first.left_behind(scene) == "9 of 9 tiles are kept; the same command goes on"
+    assert first.suspend(scene) == "9 of 9 tiles are kept; the same command goes on"

@@ -146,7 +146,7 @@ def test_bf16_is_near_and_its_weights_stay_float32(run, logged, tmp_path):
     ("is_fast", "precision", "warned"), [(True, "bf16", 0), (False, "bf16", 1), (False, "fp32", 0)]
 )
 def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast, precision, warned):
-    monkeypatch.setattr("system.devices.cpu_computes_bf16", lambda: is_fast)
+    monkeypatch.setattr("system.devices.has_fast_bf16", lambda: is_fast)
     code, out, _ = run("train", **logged, precision=precision, max_iterations=1)
     assert code == 0
     assert out.count("fp32 is faster here") == warned

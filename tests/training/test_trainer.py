@@ -251,7 +251,7 @@ def test_a_peer_trains_resumes_and_is_tested_from_its_weights_alone(run, refused
     assert all(float(r[b]) > 0 for r in rows for b in ("labelled", "mixup"))
     after = runs.load_run(run_dir / "last.pth")["model"]
     assert any(not torch.equal(after[k], before[k]) for k in before)
-    assert json.loads((run_dir / "config.json").read_text())["loss"] == registry.network(name).published.get(
+    assert json.loads((run_dir / "config.json").read_text())["loss"] == registry.get_entry(name).published.get(
         "loss", "hybrid"
     )
 
