@@ -1,4 +1,4 @@
-"""Released-style .mat patches out of scene stores, for programs that read nothing else."""
+"""Export of scene stores as .mat patches in the layout of the released code, for other programs."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from utils import file_name, progress_bar
 def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], protocol: str) -> list[Path]:
     """Write <split>_x<scale>/ beside each store: patches of gt, ms and ms_bicubic, H x W x C single.
 
-    Test scenes are written whole. A folder appears when it is whole; one that is there and was made from
-    the same store in the same way is left as it is.
+    Test scenes are not cut into patches. Folders are written atomically; a folder that was exported from the same store
+    with the same settings is not written again.
 
     Args:
         stores: {split: path of its store}.
-        n_scale: enlargement.
+        n_scale: upsampling factor.
         patch: (size, stride) of the patches, in HR pixels.
-        protocol: under which values are scaled.
+        protocol: that defines the full-scale values.
 
     Returns:
         Paths of the folders written.
@@ -51,7 +51,7 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
                 shutil.rmtree(left, ignore_errors=True)
             unfinished.mkdir()
             for name, arrays in _iterate_files(split, path, n_scale, size, stride, protocol):
-                # Compressed, as MATLAB's own save does by default.
+                # Compressed, as by MATLAB's save.
                 scipy.io.savemat(unfinished / f"{file_name(name)}.mat", arrays, do_compression=True)
             (unfinished / ORIGIN).write_text(json.dumps(origin), encoding="utf-8")
             if folder.exists():
@@ -65,7 +65,7 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
 def _iterate_files(
     split: str, path: Path, n_scale: int, size: int, stride: int, protocol: str
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """(file name, arrays) of every patch, or scene, of a store."""
+    """Yield (file name, arrays) of every patch of a store, or of every scene for "test"."""
     if split == "test":
         with Store(path) as store:
             for name in progress_bar(store.names, desc="export test", unit="scene"):

@@ -1,10 +1,9 @@
-"""Hyperspectral scenes without a download: scikit-image's photographs lifted to 31 bands.
+"""Synthetic hyperspectral scenes: scikit-image's photographs lifted to 31 bands.
 
-Each pixel gets the smoothest spectrum (least sum of squared second differences along 400..700 nm) that
-the CIE colour matching functions see as the pixel's colour, and on top, as every surface of glass-like
-index 1.5 mirrors 4 % of the light at any wavelength, at least that. Such scenes look like their photographs
-and have smooth spectra as most surfaces do, but only three degrees of freedom to a pixel: good for trying
-the program, not for judging a method.
+Each pixel has the smoothest spectrum (least sum of squared second differences along 400..700 nm) whose CIE colour is
+that of the pixel, mapped to 0.04..1, since a surface of refractive index 1.5 reflects at least 4 % at any wavelength.
+The scenes have realistic colours and smooth spectra, but only three degrees of freedom per pixel: enough to try the
+program, not to compare methods.
 """
 
 from pathlib import Path
@@ -20,20 +19,20 @@ from facts import VISIBLE
 from system.files import atomic_write
 
 EDGE = 256
-# Fresnel reflection of index 1.5 at right angles: ((1.5 - 1) / (1.5 + 1))^2.
+# Fresnel reflection of refractive index 1.5 at normal incidence: ((1.5 - 1) / (1.5 + 1))^2.
 MIRRORED = 0.04
-# Photographs by split, each with the top left corner of the piece that is used.
+# Photographs by split, each with the top left corner of its crop.
 PHOTOGRAPHS = {
     "labelled": {"astronaut": (0, 100), "chelsea": (20, 100)},
     "unlabelled": {"rocket": (170, 190), "retina": (500, 300), "coffee": (60, 120)},
-    # Fine structure in two colours: where there is something for super-resolution to win in the spectra too.
+    # Fine structure in two colours, so that super-resolution can improve the spectra too.
     "test": {"immunohistochemistry": (100, 100)},
 }
 RGB_PHOTOGRAPHS = {"astronaut": (256, 200), "hubble_deep_field": (300, 300), "rocket": (0, 300)}
 
 
 def compute_spectrum_matrix() -> np.ndarray:
-    """31 x 3 matrix from CIE XYZ to the smoothest spectrum of that colour (Lagrange multipliers)."""
+    """Return the 31 x 3 matrix from CIE XYZ to the smoothest spectrum of that colour (Lagrange multipliers)."""
     sensitivity = load_matching_functions()
     bands = len(sensitivity)
     second_difference = np.diff(np.eye(bands), n=2, axis=0)
@@ -43,14 +42,14 @@ def compute_spectrum_matrix() -> np.ndarray:
 
 
 def lift_photograph(pixels: np.ndarray) -> np.ndarray:
-    """H x W x 3 uint8 sRGB -> H x W x 31 uint16 radiance, 65535 = 1."""
+    """Lift H x W x 3 uint8 sRGB to H x W x 31 uint16 radiance with full-scale value 65535."""
     xyz = skimage.color.rgb2xyz(pixels)
     cube = MIRRORED + (1 - MIRRORED) * np.clip(xyz @ compute_spectrum_matrix().T, 0, 1)
     return (cube * 65535).round().astype(np.uint16)
 
 
 def write_demo_data(folder: Path) -> list[Path]:
-    """Write labelled.h5, unlabelled.h5 and test.h5 and a folder rgb of pictures; returns their paths."""
+    """Write labelled.h5, unlabelled.h5, test.h5 and a folder rgb of pictures; return their paths."""
     written = []
     for split, names in PHOTOGRAPHS.items():
         parts = []

@@ -1,4 +1,4 @@
-"""The networks, by the names that --model_title takes; every file beside this one that registers one is found."""
+"""The networks by the names of --model_title; every module of this package that registers a network is imported."""
 
 import importlib
 import pkgutil

@@ -1,13 +1,13 @@
-"""The geometric self-ensemble: one network asked eight times, about the image's flips and rotations."""
+"""Geometric self-ensemble: the mean over the 8 flips and rotations of the input."""
 
 import torch
 from torch import nn
 
 
 class SelfEnsemble(nn.Module):
-    """The mean of a network's outputs for the 8 flips and rotations of its input, each turned back (EDSR+).
+    """Mean of a network's outputs for the 8 flips and rotations of its input, each transformed back (EDSR+).
 
-    Takes eight times as long and the memory of one pass more. Called as the network is.
+    It takes eight times as long. Called like the network.
     """
 
     def __init__(self, model: nn.Module) -> None:

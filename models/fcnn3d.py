@@ -15,7 +15,7 @@ from models.volumes import VolumeBaseline, conv_volume, pad_symmetric
 HALO, BAND_HALO = 6, 4
 
 
-# Its widths are fixed: n_feats says what the published tables have.
+# The widths are fixed; n_feats is listed for the names of runs and for tables.
 @register(
     "3DFCNN",
     settings={"global_residual": False},
@@ -23,14 +23,14 @@ HALO, BAND_HALO = 6, 4
     prefix="conv4.",
 )
 class FCNN3D(VolumeBaseline):
-    """9 x 9 x 7 to 64 maps, 1 x 1 x 1 to 32 and to 9, 5 x 5 x 3 to the image, with ReLUs between.
+    """Kernels 9 x 9 x 7 to 64 maps, 1 x 1 x 1 to 32 and to 9, 5 x 5 x 3 to the image, with ReLUs between.
 
     The convolutions consume 6 pixels and 4 bands at each end. The released data script mirrors 4 bands first; here
-    rows and columns are mirrored in the same way, so that sizes stay.
+    rows and columns are mirrored in the same way, which keeps the size.
 
     Args:
-        n_colors: bands of the images it is for, 0 where that is not known: its tensors are the same for each.
-        n_scale: enlargement of those images; likewise.
+        n_colors: bands of the images, 0 if unknown; the tensors do not depend on it.
+        n_scale: upsampling factor of the images; the tensors do not depend on it.
         global_residual: see `Baseline`.
     """
 
@@ -40,7 +40,7 @@ class FCNN3D(VolumeBaseline):
         self.conv2 = nn.Conv3d(64, 32, 1)
         self.conv3 = nn.Conv3d(32, 9, 1)
         self.conv4 = nn.Conv3d(9, 1, (3, 5, 5))
-        # As published: Keras's default.
+        # The default of Keras, used by the released code.
         layers: Any = self.children()
         for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
@@ -50,8 +50,8 @@ class FCNN3D(VolumeBaseline):
         """See `Baseline`."""
         if torch.is_grad_enabled():
             return self._forward_rows(lms)
-        # A strip is padded too: inside the image its padded rows reach only its halo, which is cut off.
-        # growth is what a strip would take, 64, less what wide strips save of their halos.
+        # A strip is padded too: inside the image, its padded rows affect only its halo, which is cut off.
+        # growth 8 instead of the 64 maps: wider strips compute fewer halo rows twice.
         return apply_in_strips(self._forward_rows, (lms,), HALO, growth=8)
 
     def _forward_rows(self, lms: torch.Tensor) -> torch.Tensor:
@@ -69,5 +69,5 @@ class FCNN3D(VolumeBaseline):
 
     @classmethod
     def read_settings(cls, state: State) -> dict[str, Any]:
-        """These tensors tell neither bands nor scale."""
+        """Return the global residual; the tensors do not determine bands and scale."""
         return {"global_residual": "global_residual" in state}

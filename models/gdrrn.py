@@ -20,18 +20,18 @@ RECURSIONS, GROUPS = 9, 2
     prefix="input.",
 )
 class GDRRN(Baseline):
-    """Nine times the same two grouped convolutions, each time with the first features added; plus `lms`.
+    """Nine recursions of two grouped convolutions, each with the first features added; plus `lms`.
 
-    In the released network each ReLU works in place, so that what is added later is without negative values too:
-    the first features, and `lms` (its undershoots beside bright edges). Kept, since the weights need it.
+    The ReLUs of the released network work in place, so that the first features and `lms` are added without their
+    negative values (undershoots beside bright edges). The released weights need the same here.
 
     Args:
         n_colors: bands.
-        n_scale: enlargement of the images it is for; its tensors are the same for each.
+        n_scale: upsampling factor of the images; the tensors do not depend on it.
         n_feats: width, even; 128 as published.
 
-    The names in its state_dict are those of the released network. `lms` is always added: a global residual
-    would change nothing.
+    The names in the state_dict are those of the released network. `lms` is always added, so that a global residual
+    has no effect.
     """
 
     identity_needs_residual = False
@@ -41,7 +41,7 @@ class GDRRN(Baseline):
     def __init__(self, n_colors: int, n_scale: int, n_feats: int = 128) -> None:
         super().__init__(n_colors, n_scale, n_feats)
         if n_feats < 1 or n_feats % GROUPS:
-            raise ValueError(f"n_feats ({n_feats}) of GDRRN is a multiple of its {GROUPS} groups")
+            raise ValueError(f"n_feats ({n_feats}) of GDRRN must be a multiple of its {GROUPS} groups")
 
         def conv(in_channels: int, out_channels: int, groups: int = 1) -> nn.Conv2d:
             layer = nn.Conv2d(in_channels, out_channels, 3, padding=1, groups=groups, bias=False)
@@ -74,6 +74,6 @@ class GDRRN(Baseline):
 
     @classmethod
     def read_settings(cls, state: State) -> dict[str, Any]:
-        """Bands and width; these tensors do not tell the scale."""
+        """Return bands and width; the tensors do not determine the scale."""
         n_feats, n_colors = state["input.weight"].shape[:2]
         return {"n_colors": n_colors, "n_feats": n_feats}

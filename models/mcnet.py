@@ -11,7 +11,7 @@ from models.network import State
 from models.registry import register
 from models.volumes import VolumeBaseline, conv_volume, upsample_volume
 
-# Band means of the training data for which the released network was made (CAVE); its weights have none.
+# Band means of the training data of the released network (CAVE), which its weights do not contain.
 CAVE_BAND_MEANS = (
     *(0.0939, 0.0950, 0.0869, 0.0839, 0.0850, 0.0809, 0.0769, 0.0762, 0.0788, 0.0790, 0.0834),
     *(0.0894, 0.0944, 0.0956, 0.0939, 0.1187, 0.0903, 0.0928, 0.0985, 0.1046, 0.1121, 0.1194),
@@ -26,17 +26,17 @@ CAVE_BAND_MEANS = (
     prefix="SSRM1.",
 )
 class MCNet(VolumeBaseline):
-    """Four mixed 2-D/3-D modules at low resolution, then a transposed 3-D convolution; of `ms` alone.
+    """Four mixed 2-D/3-D modules at low resolution, then a transposed 3-D convolution; `lms` is not used.
 
     Args:
         n_colors: bands.
-        n_scale: enlargement, 2 or more.
+        n_scale: upsampling factor, 2 or more.
         n_feats: width; 64 as published.
         n_blocks: separable 3-D convolutions in each stage of a module (the released n_conv); 1 as published.
-        global_residual: see `Baseline`; `lms` then takes the place of the band means in the output.
+        global_residual: see `Baseline`; `lms` then replaces the band means in the output.
 
-    The names in its state_dict are those of the released network, and `band_means`, which are subtracted from
-    the input and added to the output.
+    The names in the state_dict are those of the released network, and `band_means`, which are subtracted from the
+    input and added to the output.
     """
 
     has_band_means = True
@@ -49,7 +49,8 @@ class MCNet(VolumeBaseline):
         super().__init__(n_colors, n_scale, n_feats, global_residual)
         if n_scale < 2 or n_feats < 1 or n_blocks < 1:
             raise ValueError(
-                f"n_scale ({n_scale}) of MCNet is at least 2, n_feats ({n_feats}) and n_blocks ({n_blocks}) at least 1"
+                f"n_scale ({n_scale}) of MCNet must be at least 2, n_feats ({n_feats}) and n_blocks ({n_blocks}) at "
+                "least 1"
             )
         self.register_buffer("band_means", torch.zeros(n_colors))
         self.head = _NormedConv(n_colors, nn.Conv3d(1, n_feats, 3))
@@ -62,7 +63,7 @@ class MCNet(VolumeBaseline):
 
     @torch.no_grad()
     def set_band_means(self, values: torch.Tensor) -> None:
-        """Take these, one value for each band: the means of the data that it will be trained with."""
+        """Set the means of the training data, one value for each band."""
         self.band_means.copy_(torch.as_tensor(values))
 
     def make_output(self, ms: torch.Tensor, lms: torch.Tensor) -> torch.Tensor:
@@ -75,7 +76,7 @@ class MCNet(VolumeBaseline):
         modules: Any = (self.SSRM1, self.SSRM2, self.SSRM3, self.SSRM4)
         for module in modules:
             x = self._apply_in_strips(module, x, module.halo) + first
-        # An enlarged row depends on one row up and down, the last convolution on one enlarged row more.
+        # An upsampled row depends on one LR row up and down, the last convolution on one more upsampled row.
         y = self._apply_in_strips(self.tail, x, 2, self.n_scale**2, self.n_scale)
         y = y.reshape(ms.shape[0], self.n_colors, *y.shape[2:])
         return y if self.has_global_residual else y + means
@@ -92,7 +93,7 @@ class MCNet(VolumeBaseline):
 
     @classmethod
     def read_settings(cls, state: State) -> dict[str, Any]:
-        """Everything that it is made with."""
+        """Return all settings; see `Network`."""
         return {
             "n_colors": len(state["band_means"]),
             "n_scale": state["tail.0.weight_v"].shape[-1] - 2,
@@ -103,17 +104,17 @@ class MCNet(VolumeBaseline):
 
     @classmethod
     def complete_state(cls, state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
-        """Released weights hold no band means."""
+        """Add the band means that released weights do not contain; see `Network`."""
         if "band_means" in state or "SSRM1.gamma" not in state:
             return state, ""
-        remark = "holds no band means; those of the released MCNet, of CAVE, are taken"
+        remark = "contains no band means; using those of CAVE, as in the released MCNet"
         return {**state, "band_means": torch.tensor(CAVE_BAND_MEANS)}, remark
 
 
 class _MixedModule(nn.Module):
-    """Three stages of 3-D convolutions; what comes of each, through 2-D ones, makes the module's features.
+    """Three stages of 3-D convolutions; the output of each stage passes 2-D convolutions, then all are merged.
 
-    A row of its output depends on `halo` rows up and down.
+    Each output row depends on `halo` rows up and down.
     """
 
     def __init__(self, n_bands: int, n_feats: int, n_blocks: int) -> None:
@@ -145,7 +146,7 @@ class _MixedModule(nn.Module):
 
 
 class _Separable(nn.Module):
-    """1 x 3 x 3, then 3 x 1 x 1 convolution, each with a ReLU."""
+    """A 1 x 3 x 3, then a 3 x 1 x 1 convolution, each with a ReLU."""
 
     def __init__(self, n_bands: int, n_feats: int) -> None:
         super().__init__()
@@ -168,9 +169,9 @@ class _ConvReLU(nn.Module):
 
 
 class _Normed(nn.Module):
-    """A layer's parameters as bias, weight_g and weight_v, so that weight = weight_g * weight_v / |weight_v|.
+    """Weight normalisation with the released parameter names: weight = weight_g * weight_v / |weight_v|.
 
-    torch's own weight normalisation gives them other names now.
+    torch.nn.utils.parametrizations.weight_norm uses other names.
     """
 
     def __init__(self, layer: Any) -> None:

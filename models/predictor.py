@@ -1,4 +1,4 @@
-"""A network with the options of `test` and `predict`, in the order in which they are applied."""
+"""A network with the inference options of `test` and `predict`, in the order in which they are applied."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from models.precision import PrecisionWrapper
 
 
 def wrap_for_inference(network: nn.Module, precision: str, self_ensemble: bool) -> nn.Module:
-    """Return a network, on its device, in a precision and with the geometric self-ensemble if asked for."""
+    """Wrap a network, which is on its device, in a precision and, if self_ensemble is True, in the self-ensemble."""
     inner = PrecisionWrapper(network, precision)
     return SelfEnsemble(inner) if self_ensemble else inner
 
@@ -22,8 +22,8 @@ class Predictor(nn.Module):
 
     Args:
         network: called as network(ms, lms, modality); see `wrap_for_inference`.
-        n_scale: its upsampling factor.
-        plan: for the scene's bands.
+        n_scale: upsampling factor of the network.
+        plan: mapping of the scene's bands.
         normalise: "none", "scene" or "bands", see `NormalisedNetwork`.
         back_projection: number of iterations.
         peaks: see `NormalisedNetwork`.

@@ -1,7 +1,7 @@
-"""The networks by name: each file of this room registers its own, and nobody else keeps a list.
+"""Registry of the networks by name.
 
-A file that is put beside the others is found by itself (`models/__init__.py` imports all of them); one that lies
-elsewhere is known as soon as it is imported.
+`models/__init__.py` imports every module of this package, and each registers its network. A network defined elsewhere
+is registered when its module is imported.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,16 +14,16 @@ from models.network import Network, State
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a network.
+    """A registered network.
 
     Attributes:
-        name: as --model_title takes it.
+        name: value of --model_title.
         network_class: called as network_class(n_colors, n_scale, **settings).
-        settings: the settings of its architecture that it has, with their published values. `train` has a flag for
-            each: whole or other numbers, text, and switches (bool).
-        training: flags of `train` with which it was published, where they differ from DeepShare's.
-        prefix: how names of its tensors begin and no other's; "" for a network without tensors.
-        help: {setting: text for --help}, of settings that no other network has.
+        settings: settings of its architecture with their published values. `train` has a flag for each: int, float,
+            str or bool.
+        training: flags of `train` of its publication, if they differ from DeepShare's.
+        prefix: prefix of tensor names that only this network has; "" for a network without tensors.
+        help: {setting: text for --help} of settings that no other network has.
     """
 
     name: str
@@ -35,15 +35,15 @@ class Entry:
 
     @property
     def published(self) -> dict[str, Any]:
-        """The flags of `train` with which it was published."""
+        """The flags of `train` of its publication."""
         return {**self.settings, **self.training}
 
     def matches(self, state: State) -> bool:
-        """Whether a state_dict has tensors that are called as its own."""
+        """Return True if a state_dict has tensors with the prefix of this network."""
         return bool(self.prefix) and any(name.startswith(self.prefix) for name in state)
 
 
-# Weights that come with the program, each with the config of its training.
+# Bundled weights, each with the config of its training.
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 _ENTRIES: dict[str, Entry] = {}
@@ -57,7 +57,7 @@ def register(
     prefix: str = "",
     help: Mapping[str, str] | None = None,
 ) -> Callable[[type[Network]], type[Network]]:
-    """Make a class known under a name; the arguments are the attributes of `Entry`."""
+    """Return a class decorator that registers a network; the arguments are the attributes of `Entry`."""
 
     def decorate(network_class: type[Network]) -> type[Network]:
         _ENTRIES[name] = Entry(
@@ -69,54 +69,53 @@ def register(
 
 
 def list_names() -> tuple[str, ...]:
-    """All networks."""
+    """Return the names of all networks."""
     return tuple(_ENTRIES)
 
 
 def list_trainable_names() -> tuple[str, ...]:
-    """The networks that have something to train."""
+    """Return the names of the networks with parameters."""
     return tuple(entry.name for entry in _ENTRIES.values() if entry.prefix)
 
 
 def list_settings() -> tuple[str, ...]:
-    """The settings of an architecture that one network or another has."""
+    """Return the names of the settings of all networks."""
     return tuple(dict.fromkeys(setting for entry in _ENTRIES.values() for setting in entry.settings))
 
 
 def get_entry(name: str) -> Entry:
-    """The entry of a network.
+    """Return the entry of a network.
 
     Raises:
-        ValueError: naming those that there are.
+        ValueError: for an unknown name, with a list of all names.
     """
     if name not in _ENTRIES:
-        raise ValueError(f"model_title is one of {', '.join(_ENTRIES)}, not {name!r}")
+        raise ValueError(f"model_title must be one of {', '.join(_ENTRIES)}, not {name!r}")
     return _ENTRIES[name]
 
 
 def find_entry(state: State) -> Entry | None:
-    """The network that a state_dict is of, by the names of its tensors; None where it is none of these."""
+    """Return the network of a state_dict, by the names of its tensors; None if no network matches."""
     return next((entry for entry in _ENTRIES.values() if entry.matches(state)), None)
 
 
 def build_model(name: str, n_colors: int, n_scale: int, **settings: Any) -> Network:
-    """Make a network with fresh weights.
+    """Build a network with random weights.
 
     Args:
         name: one of `list_names()`.
         n_colors: bands of the hyperspectral images.
-        n_scale: enlargement.
+        n_scale: upsampling factor.
         settings: n_feats, n_subs, n_ovls, n_blocks (width, bands per group, shared bands, blocks per body), use_share,
-            global_residual, and those that only one network has: see the networks. Those that are not given are the
-            network's published ones; those that it does not have change nothing, so that one recipe can be given to
-            all.
+            global_residual, and the settings of single networks. Missing settings have the network's published
+            values; settings of other networks are ignored, so that one recipe serves all networks.
 
     Returns:
-        A module called as model(ms, lms, modality="spectral" | "rgb"), "rgb" where it has that modality:
+        A module called as model(ms, lms, modality="spectral" | "rgb"), "rgb" only if it has that modality:
         B x C x h x w and B x C x s*h x s*w in 0..1 -> B x C x s*h x s*w.
 
     Raises:
-        ValueError: naming the argument that cannot be.
+        ValueError: naming the argument that is invalid.
     """
     entry = get_entry(name)
     if unknown := settings.keys() - set(list_settings()):

@@ -31,13 +31,13 @@ from models.registry import register
     prefix="branch.",
 )
 class SSPSR(Baseline):
-    """One branch for all band groups enlarges by half the scale, the trunk of all bands by two.
+    """One branch for all band groups upsamples by half the scale, the trunk of all bands by two.
 
     Args:
-        n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks: as of `DeepShare`.
+        n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks: see `DeepShare`.
         global_residual: see `Baseline`.
 
-    The names in its state_dict are those of the released network.
+    The names in the state_dict are those of the released network.
     """
 
     band_prefixes = ("trunk.", "skip_conv.", "final.")
@@ -57,7 +57,7 @@ class SSPSR(Baseline):
     ) -> None:
         super().__init__(n_colors, n_scale, n_feats, global_residual)
         check_settings(n_colors, n_scale, n_feats, n_subs, n_ovls, n_blocks)
-        # As in DeepShare, an odd scale is left to the second upsampling.
+        # As in DeepShare, the second upsampling alone serves an odd scale.
         first, second = (n_scale // 2, 2) if n_scale % 2 == 0 else (1, n_scale)
         self.n_subs, self.starts = n_subs, compute_group_starts(n_colors, n_subs, n_ovls)
         self.register_buffer("merging", make_merge_matrix(self.starts, n_subs, n_colors), persistent=False)
@@ -73,8 +73,8 @@ class SSPSR(Baseline):
 
     def _upsample_groups(self, ms: torch.Tensor) -> torch.Tensor:
         groups = gather_groups(ms, self.starts, self.n_subs)
-        enlarged = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * (self.branch.up_scale or 1) ** 2
-        return apply_in_chunks(self.branch, groups, enlarged)
+        values = self.skip_conv.out_channels * ms.shape[2] * ms.shape[3] * (self.branch.up_scale or 1) ** 2
+        return apply_in_chunks(self.branch, groups, values)
 
     def get_last_parameters(self) -> list[nn.Parameter]:
         """See `Baseline`."""
@@ -82,7 +82,7 @@ class SSPSR(Baseline):
 
     @classmethod
     def read_settings(cls, state: State) -> dict[str, Any]:
-        """Everything that it is made with but the overlap of its groups."""
+        """Return all settings except the overlap of the groups; see `Network`."""
         n_feats, n_subs = state["branch.head.weight"].shape[:2]
         return {
             "n_colors": state["trunk.head.weight"].shape[1],
@@ -96,7 +96,7 @@ class SSPSR(Baseline):
 
 
 class _Branch(Branch):
-    """A Branch whose body has the released names."""
+    """A Branch whose body has the released tensor names."""
 
     def __init__(
         self, in_channels: int, n_feats: int, n_blocks: int, up_scale: int, out_channels: int | None = None
@@ -113,5 +113,5 @@ class _Body(SSPN):
         self.net = nn.Sequential(*(SSB(n_feats) for _ in range(n_blocks)))
 
     def children(self) -> Iterator[nn.Module]:
-        """The blocks, as an SSPN has them."""
+        """Iterate over the blocks, as for an SSPN."""
         return self.net.children()

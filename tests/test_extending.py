@@ -117,8 +117,8 @@ def test_settings_that_cannot_be_flags_are_refused(setting, words, monkeypatch):
     from config import train
     from models import bicubic, registry
 
-    monkeypatch.setattr(registry, "names", lambda: ("Odd",))
-    monkeypatch.setattr(registry, "network", lambda name: registry.Entry(name, bicubic.Bicubic, setting))
+    monkeypatch.setattr(registry, "list_names", lambda: ("Odd",))
+    monkeypatch.setattr(registry, "get_entry", lambda name: registry.Entry(name, bicubic.Bicubic, setting))
     with pytest.raises(TypeError, match=words):
         train.with_registered(type("Flags", (), {"__annotations__": {"seed": int, "UseLabeledSpectralMixUp": bool}}))
 

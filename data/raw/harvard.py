@@ -1,4 +1,4 @@
-"""Harvard: one .mat file a scene."""
+"""Harvard: one .mat file for each scene."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from data.raw.raw_scene import RawScene
 from data.store import Scene
 from facts import VISIBLE
 
-# Harvard's values are small; the released scripts multiply them by 20.
+# Full-scale value: the released scripts multiply Harvard's small values by 20.
 HARVARD_SCALE = 1 / 20
 
 
 def find(folder: str | Path) -> dict[str, RawScene]:
-    """The scenes of a Harvard download, {name: RawScene}."""
+    """Find the scenes of a Harvard download; return {name: RawScene}."""
     return find_mat_scenes(folder, "Harvard", read_scene)
 
 

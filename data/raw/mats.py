@@ -1,4 +1,4 @@
-"""Downloads of one .mat file a scene."""
+"""Data sets of one .mat file for each scene."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,11 @@ from system.errors import DataError
 
 
 def find_mat_scenes(folder: str | Path, dataset_name: str, read: Callable[[Path], Scene]) -> dict[str, RawScene]:
-    """One scene a .mat file; the subfolders of the downloads are looked through too."""
+    """Find one scene in each .mat file of a folder and its subfolders; return {name: RawScene}.
+
+    Raises:
+        DataError: if there are no .mat files.
+    """
     files_below(folder)
     root = Path(folder).expanduser()
     mats = sorted(
@@ -22,19 +26,21 @@ def find_mat_scenes(folder: str | Path, dataset_name: str, read: Callable[[Path]
     )
     found = unique_by_name(root, [(path.stem, path) for path in mats if path.is_file()], str)
     if not found:
-        raise DataError(
-            root, f"no .mat file below it, up to {LEVELS} folders down, as {dataset_name} has", "check the path"
-        )
+        raise DataError(root, f"no .mat files of {dataset_name} in it, up to {LEVELS} folders down", "check the path")
     return {name: RawScene((path,), functools.partial(read, path)) for name, path in found.items()}
 
 
 def read_mat_cube(path: Path, key: str, bands: int) -> np.ndarray:
-    """The H x W x bands array of that name in a .mat file."""
+    """Read an H x W x bands array of a .mat file by its key.
+
+    Raises:
+        DataError: for another number of bands.
+    """
     cube = read_mat(path, (key,))[key]
     if cube.shape[2] != bands:
         raise DataError(
             path,
-            f"{key} is {' x '.join(map(str, cube.shape))}, where the last axis should have {bands} bands",
-            "is it transposed?",
+            f"{key} is {' x '.join(map(str, cube.shape))}, but its last axis must have {bands} bands",
+            "check whether it is transposed",
         )
     return cube

@@ -1,4 +1,4 @@
-"""NTIRE2020: one .mat file a scene."""
+"""NTIRE2020: one .mat file for each scene."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from facts import VISIBLE
 
 
 def find(folder: str | Path) -> dict[str, RawScene]:
-    """The scenes of an NTIRE2020 download, {name: RawScene}."""
+    """Find the scenes of an NTIRE2020 download; return {name: RawScene}."""
     return find_mat_scenes(folder, "NTIRE2020", read_scene)
 
 
 def read_scene(path: Path) -> Scene:
     """Read an NTIRE2020 (ARAD) scene: .mat (v7.3) key cube, 400..700 nm, values as stored.
 
-    Rows and columns beyond a multiple of 8 are cut off (482 x 512 becomes 480 x 512): x4 and x8 need it.
+    The size is cropped to multiples of 8 for x4 and x8 (482 x 512 becomes 480 x 512).
     """
     cube = read_mat_cube(path, "cube", len(VISIBLE))
     height, width = (n // 8 * 8 for n in cube.shape[:2])

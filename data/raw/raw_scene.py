@@ -1,4 +1,4 @@
-"""A scene of a raw download that is not read yet."""
+"""Raw scenes before they are read."""
 
 import functools
 import hashlib
@@ -16,9 +16,9 @@ class RawScene:
     """A scene that is not read yet.
 
     Attributes:
-        files: what it is read from, in the order in which they are hashed.
-        read: makes the Scene (without source hash); can be sent to another process.
-        detail: what else its content depends on (a window, a scale), part of its hash.
+        files: its files, in the order of hashing.
+        read: returns the Scene without source hash; can be pickled for another process.
+        detail: other inputs of its content (a window, a scale), part of its hash.
     """
 
     files: tuple[Path, ...]
@@ -26,7 +26,11 @@ class RawScene:
     detail: str = ""
 
     def compute_sha256(self) -> str:
-        """Hash of all that the scene depends on."""
+        """Return the hash of the files and the detail.
+
+        Raises:
+            DataError: for an unreadable file.
+        """
         digest = hashlib.sha256(self.detail.encode())
         for path in self.files:
             digest.update(_hash_file(path))
@@ -42,7 +46,7 @@ def _hash_file(path: Path) -> bytes:
         raise DataError(path, f"cannot be read ({error.strerror})", "check the file") from error
 
 
-# Chikusei's images all come from one large file, which is hashed once.
+# Cached, since all images of Chikusei are read from one large file.
 @functools.lru_cache(maxsize=1024)
 def _hash_content(path: Path, _changed: int, _size: int) -> bytes:
     digest = hashlib.sha256()

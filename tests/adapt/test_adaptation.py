@@ -191,7 +191,7 @@ def test_rgb_images_are_learnt_from_where_they_are_given(run, flags, raw, tmp_pa
 
 def test_it_ends_where_nothing_gets_better_and_says_that_nothing_was_gained(refused, flags, tmp_path, monkeypatch):
     monkeypatch.setitem(adapting.RECIPE, "learning_rate", 1e-12)
-    monkeypatch.setattr(adapting, "LOOKS", 10**6)
+    monkeypatch.setattr(adapting, "EVALUATIONS", 10**6)
     began = time.monotonic()
     before = sorted(p.name for p in tmp_path.iterdir())
     sentence = refused("adapt", **{**flags, "minutes": 10})

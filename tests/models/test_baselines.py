@@ -135,7 +135,7 @@ def test_folded_enlargement_is_torchs_transposed_3d_convolution():
     ("name", "settings", "height"),
     [("3DFCNN", {}, 10), ("GDRRN", {}, 10), ("MCNet", {"n_blocks": 2}, 40), ("SSPSR", {}, 10)],
 )
-def test_strips_and_portions_change_nothing_at_inference(name, settings, height, monkeypatch):
+def test_strips_and_chunks_change_nothing_at_inference(name, settings, height, monkeypatch):
     model = small(name, **settings).double()
     ms, lms = (x.double() for x in images(height=height))
     whole = model(ms, lms).detach()
@@ -144,7 +144,7 @@ def test_strips_and_portions_change_nothing_at_inference(name, settings, height,
     with torch.inference_mode():
         in_strips = model(ms, lms)
     torch.testing.assert_close(in_strips, whole, rtol=0, atol=1e-11)
-    assert len(blocks.strips(ms if name == "MCNet" else lms)) >= 5
+    assert len(blocks.list_strips(ms if name == "MCNet" else lms)) >= 5
 
 
 @pytest.mark.parametrize("name", PEERS)

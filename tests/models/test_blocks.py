@@ -54,7 +54,7 @@ def test_a_block_in_strips_is_the_whole_at_any_height(height, width, seed):
 
 @given(st.integers(1, 70), st.integers(1, 12))
 def test_strips_cover_each_row_once(height, width):
-    rows = blocks.strips(torch.empty(1, 2, height, width))
+    rows = blocks.list_strips(torch.empty(1, 2, height, width))
     assert [row for top, bottom in rows for row in range(top, bottom)] == list(range(height))
 
 

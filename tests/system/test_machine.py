@@ -103,7 +103,7 @@ def test_cores_of_a_container_are_those_of_its_limit(proc, monkeypatch, quota, c
 
 @pytest.mark.parametrize("option", ["-v", "-d"])
 def test_memory_under_a_resource_limit(option):
-    code = "import machine; print(machine.get_free_memory())"
+    code = "from system import machine; print(machine.get_free_memory())"
     command = f'ulimit {option} 1000000; exec "$0" -c "{code}"'
     process = subprocess.run(["bash", "-c", command, sys.executable], cwd=ROOT, capture_output=True, text=True)
     assert 700_000 * 1024 < int(process.stdout) < 1_000_000 * 1024
