@@ -1,4 +1,4 @@
-"""Super-resolution of an array in memory."""
+"""Super-resolution of arrays in memory."""
 
 import warnings
 from collections.abc import Sequence
@@ -45,21 +45,25 @@ def super_resolve(
         wavelengths: band centres in nm; None if they are unknown.
         value_scale: full-scale value, required for integers of 32 and 64 bits and for floating point above 2; 0: what
             the weights record, else the maximum of the integer type, 1 for floating point.
-        nodata: value that marks missing data; NaN always does.
+        nodata: nodata value; NaN always is missing data.
         bands: "auto" (as trained if the bands are the network's, else "windows"), "exact", "windows" or "resample".
         resample_bands: the same as bands="resample".
-        taper, self_ensemble, back_projection, precision: see the flags of the command.
+        taper: nm beyond the network's range over which the detail of bands="resample" fades out.
+        self_ensemble: average over the 8 flips and rotations.
+        back_projection: iterations of iterative back-projection.
+        precision: "fp32", "tf32" or "bf16".
         normalise: "scene": divide by the largest value; "bands": by 3 times that of each band; "none"; "auto": "bands"
             with windows, else "scene" if the largest value is below 0.5 or above 2 of full scale.
         tile_size, tile_overlap: in pixels of the image; 0: the whole image, or tiles if memory is short.
-        memory_limit, cuda: GB that may be used, 0 for what is free; "auto", "1" or "0".
-        verbose: print remarks and show a progress bar, in place of `warnings.warn`.
+        memory_limit: GB that may be used; 0: all free memory.
+        cuda: "auto", "1" or "0".
+        verbose: print remarks and show a progress bar, instead of `warnings.warn`.
 
     Returns:
         s*rows x s*columns x bands in the image's type and range, masked if the image is; integers are rounded, clipped.
 
     Raises:
-        UserError: for one band, bands that `bands` excludes, values that cannot be understood, unusable weights.
+        UserError: for a single band, bands that `bands` excludes, an unknown full-scale value, invalid weights.
     """
     image = _check_image(image)
     settings: dict[str, Any] = {
@@ -79,15 +83,19 @@ def super_resolve(
 
 
 def _check_image(image: np.ndarray) -> np.ndarray:
-    """An image as an array, also a masked one, of three axes and real numbers."""
+    """Return an image as an array or masked array of rows x columns x bands.
+
+    Raises:
+        UserError: for another number of axes or another type.
+    """
     image = image if np.ma.isMaskedArray(image) else np.asarray(image)
     if image.ndim != 3 or image.size == 0 or image.dtype.kind not in "fiu":
-        raise UserError(f"an image is rows x columns x bands of real numbers, got {image.dtype} of {image.shape}")
+        raise UserError(f"image must be rows x columns x bands of real numbers, got {image.dtype} of {image.shape}")
     return image
 
 
 def _apply_mask(image: np.ndarray, result: np.ndarray, scale: int) -> np.ndarray:
-    """The result with the enlarged mask of a masked image; as it is for any other."""
+    """Return the result with the upsampled mask of a masked image; unchanged for other images."""
     if not isinstance(image, np.ma.MaskedArray):
         return result
     mask = np.ma.getmaskarray(image).repeat(scale, axis=0).repeat(scale, axis=1)
@@ -95,10 +103,14 @@ def _apply_mask(image: np.ndarray, result: np.ndarray, scale: int) -> np.ndarray
 
 
 def _check_wavelengths(wavelengths: Sequence[float] | np.ndarray | None, bands: int) -> np.ndarray | None:
-    """Band centres as an array, or None."""
+    """Return band centres as an array, or None.
+
+    Raises:
+        UserError: for another number of wavelengths than bands.
+    """
     if wavelengths is None:
         return None
     centres = np.asarray(wavelengths, dtype=np.float64)
     if centres.shape != (bands,):
-        raise UserError(f"{centres.size} wavelengths for {bands} bands; give one for each")
+        raise UserError(f"{centres.size} wavelengths for {bands} bands; give one for each band")
     return centres

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Checks the layers of the program: a package or top-level module imports only from layers below its own.
+"""Check the layers of the program: a package or top-level module imports only from lower layers.
 
-Prints each import that breaks the rule, and ends with 1 if there is one. docs/design.md describes the layers.
+Print each import that breaks the rule; exit with 1 if there is one. docs/design.md describes the layers.
 """
 
 import ast

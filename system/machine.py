@@ -1,4 +1,4 @@
-"""Processor cores and main memory that this process may use; imports no torch, so that it can set defaults before it.
+"""Processor cores and main memory that this process may use; imported before torch, whose thread defaults it sets.
 
 Container limits are read from the control groups of Linux, versions 1 and 2. A limit of an ancestor group counts too.
 """

@@ -100,7 +100,7 @@ def _read_filled(raster: Raster, nodata: float | None) -> np.ndarray:
     if is_nodata.any():
         print_line(
             f"{raster.path}: {is_nodata.mean():.1%} of the values are the nodata value {value:g}; replaced by the "
-            "nearest valid pixels"
+            "nearest valid pixels or bands"
         )
     if empty := [str(k + 1) for k in np.flatnonzero(missing.all(axis=(0, 1)))]:
         print_line(f"{raster.path}: bands without data are replaced by neighbouring bands: {few_of(empty)}")
