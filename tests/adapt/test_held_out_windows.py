@@ -49,7 +49,7 @@ def test_the_parts_of_a_scene_worked_by_hand():
 
 
 def test_small_scenes_and_scenes_of_gaps_are_refused():
-    with pytest.raises(DataError, match="24 x 24 pixels have 1 windows of 20 x 20 with data everywhere"):
+    with pytest.raises(DataError, match="24 x 24 pixels contain 1 windows of 20 x 20 without missing data"):
         split_scene("a", np.ones((24, 24), dtype=bool), 4, 0)
     there = np.ones((100, 100), dtype=bool)
     there[::10] = False

@@ -47,7 +47,7 @@ def test_prepare_accepts_small_differences_and_notes_unknown_wavelengths(run, tm
     flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "out_dir": tmp_path / "out", "n_scale": 2}
     code, out, err = run("prepare", **flags, labelled="a,b,c,d")
     assert code == 0
-    assert "a.npz (and 1 more): wavelengths not known, assuming those of " in out + err
+    assert "a.npz (and 1 more): wavelengths are unknown; assuming those of " in out + err
     assert "b.npz (16 bands, 400..700 nm)" in out + err
 
 

@@ -179,8 +179,8 @@ OWN_DAMAGE = {
     "infinite": (own("mat5", marked(np.inf)), "NaN or infinite"),
     "no-data mark": (own("npy", marked(-9999)), "the value -9999 may mark missing data"),
     "no-data mark in integers": (own("npy", (marked(-1) * 9999).astype(np.int16)), "set --nodata -9999 if it does"),
-    "constant": (own("npy", np.full((12, 10, 5), 0.5)), "every value is 0.5"),
-    "all zero": (own("tiff", np.zeros((12, 10, 5), np.uint16)), "every value is 0"),
+    "constant": (own("npy", np.full((12, 10, 5), 0.5)), "all values are 0.5"),
+    "all zero": (own("tiff", np.zeros((12, 10, 5), np.uint16)), "all values are 0"),
     "complex": (own("npy", CUBE.astype(np.complex64)), "complex64"),
     "logical": (own("npy", CUBE > 0.5), "bool"),
     "one band": (own("npy", CUBE[:, :, 0]), "(24, 20)"),
@@ -200,7 +200,7 @@ OWN_DAMAGE = {
     "header that lies": (lying_header, "its header speaks of"),
     "same name twice": (twice, "there twice"),
     "pickled": (pickled, "scene.npy"),
-    "only a text": (raw_bytes("readme.txt", b"hello"), "no cube below it"),
+    "only a text": (raw_bytes("readme.txt", b"hello"), "no cubes in it"),
     "tiny": (own("npy", fixtures.smooth_cube(0, 4, 4, 9)), "too few for x4"),
 }  # fmt: skip
 
@@ -247,7 +247,7 @@ def test_a_declared_nodata_value_is_interpolated(run, tmp_path):
     [
         ("Harvard", lambda d: fixtures.write_mat(d / "img1.mat", {"cube": CUBE}), "has no ref, only cube"),
         ("Harvard", lambda d: fixtures.write_mat(d / "img1.mat", {"ref": CUBE}), "31 bands"),
-        ("Harvard", lambda d: fixtures.write_pictures(d / "p"), "no .mat file below it"),
+        ("Harvard", lambda d: fixtures.write_pictures(d / "p"), "no .mat files of Harvard in it"),
         (
             "NTIRE2020",
             lambda d: fixtures.write_mat(
@@ -258,7 +258,7 @@ def test_a_declared_nodata_value_is_interpolated(run, tmp_path):
         (
             "Chikusei",
             lambda d: fixtures.write_mat(d / "c.mat", {"cube": CUBE}, "7.3"),
-            "no .mat (v7.3) with the key chikusei",
+            "no .mat file (v7.3) with the key chikusei",
         ),
         ("Chikusei", lambda d: fixtures.write_mat(d / "c.mat", {"chikusei": CUBE[:8, :8]}, "7.3"), "too small"),
         ("DIV2K", lambda d: fixtures.write_own(d, "npy", CUBE), "no pictures"),

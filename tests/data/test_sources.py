@@ -163,6 +163,6 @@ def test_images_smaller_than_a_patch_are_named(capsys):
     scenes = [(name, np.ones((*size, 5), np.float32), 1.0, 1) for name, size in sizes.items()]
     assert len(ScenePatches(scenes, 16, 16, 4, "st/labelled.h5")) == 1
     said = capsys.readouterr().out
-    assert "st/labelled.h5: 2 of 3 images are smaller than a patch of 16 pixels and not used (low, narrow)" in said
+    assert "st/labelled.h5: skipping 2 of 3 images smaller than a patch of 16 pixels (low, narrow)" in said
     ScenePatches(scenes[:1], 16, 16, 4, "st/labelled.h5")
     assert "smaller" not in capsys.readouterr().out

@@ -100,7 +100,7 @@ def test_info_shows_and_verifies_a_store(run, refused, stores, tmp_path):
     code, out, _ = run("info", stores / "test.h5", verify=1)
     assert code == 0
     assert "watercolors: 48 x 48 x 31 uint8 / 255 (published: / 65535), HR, 400..700 nm" in out
-    assert "every scene was read and is sound" in out
+    assert "every scene was read without errors" in out
     # The hash is of all files of a scene and of the options, and so no file's own SHA-256.
     assert "hash of the source files and options" in out and "sha256" not in out
     code, out, _ = run("info", stores / "unlabelled.h5")
