@@ -105,6 +105,7 @@ def mse_sam_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# By the values of --loss.
 LOSSES: dict[str, Criterion] = {
     "hybrid": hybrid_loss,
     "l1": functional.l1_loss,
@@ -112,13 +113,3 @@ LOSSES: dict[str, Criterion] = {
     "mse_sam": mse_sam_loss,
     "relative": relative_loss,
 }
-
-
-def get_loss(name: str) -> Criterion:
-    """Return the loss of labelled and mixed mini-batches for a value of --loss, a key of LOSSES."""
-    return LOSSES[name]
-
-
-def get_rgb_loss(name: str) -> Criterion:
-    """Return the loss of RGB mini-batches for a value of --loss: "relative" if it is, else hybrid as released."""
-    return relative_loss if name == "relative" else hybrid_loss

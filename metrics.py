@@ -109,6 +109,7 @@ def quality_assessment(
     mse = band_mse(gt_bands, pred_bands)
     per_band_ergas = _compute_ergas_terms(gt_bands, mse)
     correlations = cross_correlation(gt_bands, pred_bands)
+    scored = correlations[~np.isnan(correlations)]
     _warn_of_bands("ERGAS is infinite: no light in", names, ~np.isfinite(per_band_ergas))
     spectral_angle = sam(gt_bands, pred_bands)
     if np.isnan(spectral_angle):
@@ -120,7 +121,7 @@ def quality_assessment(
         "MSSIM_gaussian": float(np.mean(ssim(gt_bands, pred_bands, data_range, gaussian=True))),
         "ERGAS": float(100 / ratio * np.sqrt(np.mean(per_band_ergas))),
         "SAM": spectral_angle,
-        "CrossCorrelation": _average_scored(correlations),
+        "CrossCorrelation": float(scored.mean()) if scored.size else float("nan"),
         "RMSE": float(np.sqrt(np.mean(mse))),
     }
 
@@ -284,11 +285,6 @@ def _make_diagonals(window: np.ndarray, count: int) -> np.ndarray:
     for k in range(count):
         matrix[k, k : k + len(window)] = window
     return matrix
-
-
-def _average_scored(values: np.ndarray) -> float:
-    scored = values[~np.isnan(values)]
-    return float(scored.mean()) if scored.size else float("nan")
 
 
 def _warn_of_bands(text: str, names: Sequence[str], affected: np.ndarray) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from data.spectral import convert_bands, draw_mixup_matrix, spectral_mixup
 from data.stream import Batch
-from losses import Criterion, get_loss, get_rgb_loss, hybrid_loss
+from losses import LOSSES, Criterion, hybrid_loss, relative_loss
 from system.devices import send_to
 from utils import random_generator
 
@@ -42,8 +42,9 @@ class Task:
 
     @classmethod
     def from_config(cls, config: Any, conversion: torch.Tensor | None) -> "Task":
-        """Return the task of a TrainConfig."""
-        return cls(get_loss(config.loss), get_rgb_loss(config.loss), conversion, config.seed)
+        """Return the task of a TrainConfig; the RGB loss is hybrid, as released, unless --loss is relative."""
+        rgb_criterion = relative_loss if config.loss == "relative" else hybrid_loss
+        return cls(LOSSES[config.loss], rgb_criterion, conversion, config.seed)
 
 
 def labelled_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:

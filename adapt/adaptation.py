@@ -31,7 +31,7 @@ from models import weights
 from models.any_bands import BandPlan, plan_bands
 from models.weights import Weights, save_weights
 from objectives import Objective, Task
-from system.devices import configure_arithmetic, disable_tf32, has_fast_bf16, select_device
+from system.devices import allow_tf32, configure_arithmetic, has_fast_bf16, select_device
 from system.errors import Interrupted, UserError, format_flags, name_flag
 from system.files import atomic_write, exclusive_lock
 from system.machine import get_free_memory
@@ -256,7 +256,7 @@ class Adaptation(Iterations):
         for first in range(0, len(self._truth), EVALUATION_BATCH):
             gt = torch.stack(self._truth[first : first + EVALUATION_BATCH])
             ms, lms = (x.to(self.device, memory_format=torch.channels_last) for x in degrade(gt, self.config.n_scale))
-            with disable_tf32():
+            with allow_tf32(False):
                 output = network(ms, lms).float().cpu().numpy()
             errors += [band_mse(truth, image) for truth, image in zip(gt.numpy(), output, strict=True)]
         return np.stack(errors)

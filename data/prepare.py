@@ -143,7 +143,10 @@ def _plan_splits(config: Any, options: CubeOptions) -> dict[str, dict[str, RawSc
         lists = {**lists, "unlabelled": asked["unlabelled"] or sorted(sources["unlabelled"])}
         if not config.raw_dir:
             lists = {"unlabelled": lists["unlabelled"]}
-        _refuse_shared(config, lists)
+        for split in ("labelled", "test"):
+            if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
+                remedy = "name the unlabelled scenes with {unlabelled}"
+                raise DataError(config.unlabelled_lr_dir, f"{few_of(shared)} is a {split} scene too", remedy)
     _refuse_missing(config, lists, sources)
     plan = {split: {n: sources[split][n] for n in names if n in sources[split]} for split, names in lists.items()}
     if not any(plan.values()):
@@ -153,17 +156,6 @@ def _plan_splits(config: Any, options: CubeOptions) -> dict[str, dict[str, RawSc
             "check the path, or name scenes with {labelled}, {test}",
         )
     return plan
-
-
-def _refuse_shared(config: Any, lists: Mapping[str, Sequence[str]]) -> None:
-    """Refuse LR images of labelled or test scenes."""
-    for split in ("labelled", "test"):
-        if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
-            raise DataError(
-                config.unlabelled_lr_dir,
-                f"{few_of(shared)} is a {split} scene too",
-                "name the unlabelled scenes with {unlabelled}",
-            )
 
 
 def _refuse_missing(config: Any, lists: Mapping[str, Sequence[str]], sources: Plan) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from data.bands import SameBands
 from data.imresize import degrade, upsample
-from data.spectral import lift_rgb
+from data.spectral import apply_along_bands
 from data.store import ChunkedCube, Contents, Store, describe_folder, is_store
 from data.stream import Batch, PatchSource, augment
 from formats.calibration import UnitCube
@@ -145,12 +145,12 @@ class ScenePatches:
             where.append((lr_scale == 1, len(group)))
             group.append((patch, scene))
         if not low:
-            gt = self._bands_first(high)
+            gt = self._to_bands_first(high)
             ms, lms = degrade(gt, self.n_scale, self.resize_dtype)
             return Batch(ms, lms, gt if self.labelled else None)
         # A batch may contain unlabelled HR scenes and LR images.
-        given = self._bands_first(low)
-        degraded = degrade(self._bands_first(high), self.n_scale, self.resize_dtype)[0] if high else given
+        given = self._to_bands_first(low)
+        degraded = degrade(self._to_bands_first(high), self.n_scale, self.resize_dtype)[0] if high else given
         ms = torch.stack([(degraded if is_hr else given)[k] for is_hr, k in where])
         ms = ms.contiguous(memory_format=torch.channels_last)
         return Batch(ms, upsample(ms, self.n_scale, self.resize_dtype))
@@ -160,7 +160,7 @@ class ScenePatches:
             return torch.from_numpy(pixels.astype(np.float32))
         return torch.from_numpy(pixels.view(np.int16) if self.is_uint16 else pixels)
 
-    def _bands_first(self, patches: Sequence[tuple[torch.Tensor, int]]) -> torch.Tensor:
+    def _to_bands_first(self, patches: Sequence[tuple[torch.Tensor, int]]) -> torch.Tensor:
         x = send_to(self.device, torch.stack([patch for patch, _ in patches]))
         x = (x.view(torch.uint16) if self.is_uint16 else x).to(torch.float32)
         scenes = [scene for _, scene in patches]
@@ -168,7 +168,7 @@ class ScenePatches:
         # Several divisors are on the device already, which saves a transfer.
         x /= scales.pop() if len(scales) == 1 else torch.stack([self.divisors[k] for k in scenes]).view(-1, 1, 1, 1)
         x = x.permute(0, 3, 1, 2)
-        return x if self.lift is None else lift_rgb(x, self.lift)
+        return x if self.lift is None else apply_along_bands(x, self.lift)
 
 
 class MatPatches:

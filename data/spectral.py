@@ -31,7 +31,7 @@ def apply_along_bands(x: torch.Tensor, matrix: torch.Tensor | np.ndarray) -> tor
     """
     matrix = torch.as_tensor(matrix, dtype=x.dtype, device=x.device)
     if matrix.ndim != 2 or matrix.shape[0] != x.shape[1]:
-        raise ValueError(f"matrix must have {x.shape[1]} rows, as the image has bands, got {tuple(matrix.shape)}")
+        raise ValueError(f"matrix must have a row for each of the {x.shape[1]} bands, got {tuple(matrix.shape)}")
     # A product along the last axis of B x H x W x C: the result is in channels_last, and so is the gradient.
     return (x.permute(0, 2, 3, 1) @ matrix).permute(0, 3, 1, 2)
 
@@ -115,11 +115,6 @@ def make_conversion(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
         return load_conversion(n_subs)
     sampled = np.stack([np.interp(wavelengths, VISIBLE, column, left=0, right=0) for column in table.T], axis=1)
     return sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ make_lift_matrix(n_subs)
-
-
-def lift_rgb(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Lift RGB images to one band group: B x 3 x H x W in 0..1 times 3 x n_subs -> B x n_subs x H x W."""
-    return apply_along_bands(x, matrix)
 
 
 def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:

@@ -503,7 +503,7 @@ def _find_defect(item: Any, attributes: dict[str, Any]) -> str:
         return ""
     waves = np.asarray(waves)
     if waves.dtype.kind not in "fiu" or waves.shape != item.shape[2:] or not (np.isfinite(waves) & (waves > 0)).all():
-        return f"does not have one positive wavelength for each of its {item.shape[2]} bands"
+        return f"does not have positive wavelengths for each of its {item.shape[2]} bands"
     return ""
 
 

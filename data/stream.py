@@ -137,26 +137,24 @@ class PatchStream:
 
     def batch(self, k: int) -> Batch:
         """Return batch k = 0, 1, ... of the stream; the last one is cached, since objectives may share it."""
-        if self._last is None or self._last[0] != k:
-            self._last = (k, self._next(k))
-        return self._last[1]
-
-    def _next(self, k: int) -> Batch:
+        if self._last is not None and self._last[0] == k:
+            return self._last[1]
         if self._pool is None:
-            return self._make(k)
-        if self._ahead is not None and self._ahead[0] == k:
-            future = self._ahead[1]
+            batch = self._make_batch(k)
         else:
-            future = self._pool.submit(self._make, k)
-        self._ahead = (k + 1, self._pool.submit(self._make, k + 1))
-        return future.result()
+            is_ahead = self._ahead is not None and self._ahead[0] == k
+            future = self._ahead[1] if self._ahead and is_ahead else self._pool.submit(self._make_batch, k)
+            self._ahead = (k + 1, self._pool.submit(self._make_batch, k + 1))
+            batch = future.result()
+        self._last = (k, batch)
+        return batch
 
     def close(self) -> None:
         """Stop the thread that reads ahead."""
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
-    def _make(self, k: int) -> Batch:
+    def _make_batch(self, k: int) -> Batch:
         pass_number, position = divmod(k, self.batches_per_pass)
         if self._order is None or self._order[0] != pass_number:
             generator = random_generator(self.seed, self.purpose, pass_number)

@@ -13,7 +13,7 @@ import pictures
 from evaluation.samples import Samples
 from evaluation.scene_sets import SceneSet, TestScene
 from metrics import UnscoredBandWarning, band_mse, psnr, quality_assessment
-from system.devices import disable_tf32
+from system.devices import allow_tf32
 from system.errors import UserError
 from system.files import atomic_write
 from training.processes import World
@@ -27,7 +27,7 @@ def super_resolve(model: nn.Module, scene: TestScene, device: torch.device) -> n
     was_training = model.training
     model.eval()
     try:
-        with disable_tf32():
+        with allow_tf32(False):
             output = model(*inputs)
     finally:
         model.train(was_training)

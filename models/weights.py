@@ -368,7 +368,9 @@ def _extract_state(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], d
     metadata: dict[str, Any] = {}
     keys: list[str] = []
     for _ in range(DEEPEST):
-        if not isinstance(content, dict) or not (found := [k for k in CONTAINERS if _is_container(content.get(k))]):
+        held = content if isinstance(content, dict) else {}
+        found = [k for k in CONTAINERS if isinstance(held.get(k), dict) and held[k]]
+        if not found:
             break
         config = content.get("config")
         metadata = config if isinstance(config, dict) else metadata
@@ -445,10 +447,6 @@ METADATA_CHECKS: dict[str, Callable[[Any], bool]] = {
     "value_scale": lambda value: value == 0 or _is_scale(value),
     "dataset_name": lambda value: isinstance(value, str),
 }
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value)
 
 
 def _strip_prefixes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

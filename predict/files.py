@@ -153,49 +153,36 @@ def _predict_scene(
 ) -> list[Path]:
     """Super-resolve one file into another; processes share its tiles. Return the paths written."""
     with contextlib.ExitStack() as held:
-        return _predict_locked(path, target, picture, network, config, world, held)
+        started: list[_Work] = []
 
+        def start() -> SceneState:
+            """Open the work in the main process; return the state from which the workers plan the same tiles."""
+            started.append(_start(path, target, picture, network, config, world, held))
+            state: Any = started[0].progress.state or started[0].scene.state()
+            return dataclasses.replace(state, below=None, right=None)
 
-def _predict_locked(
-    path: Path,
-    target: Path,
-    picture: Path | None,
-    network: DeviceNetwork,
-    config: PredictConfig,
-    world: World,
-    held: contextlib.ExitStack,
-) -> list[Path]:
-    """Super-resolve a scene; the output is locked until `held` is closed."""
-    started: list[_Work] = []
-
-    def start() -> SceneState:
-        """Open the work in the main process; return the state from which the workers plan the same tiles."""
-        started.append(_start(path, target, picture, network, config, world, held))
-        state: Any = started[0].progress.state or started[0].scene.state()
-        return dataclasses.replace(state, below=None, right=None)
-
-    state = world.on_main(start)
-    if not world.is_main:
-        scene = SceneUpsampler(_open_scene(path, network, config), network, config, lambda text: None, state, world)
-        scene.done = state.done
-        with naming_lost_peers(world, lambda: "; see the error message of that process"):
-            scene.run_worker()
-        return []
-    (work,) = started
-    with naming_lost_peers(world, lambda: f"; {kept}; see the messages above"):
-        kept = ""
-        try:
-            with explain_write_errors(work.output.path):
-                work.progress.begin(work.scene)
-                work.output.reserve()
-                cube = _compute_result(work)
-                print_line(_format_summary(work.scene))
-                return _finish(work, cube)
-        except KeyboardInterrupt as stop:
-            raise Interrupted(get_signal(stop), work.progress.suspend(work.scene)) from stop
-        except BaseException:
-            kept = work.progress.suspend(work.scene)
-            raise
+        state = world.on_main(start)
+        if not world.is_main:
+            scene = SceneUpsampler(_open_scene(path, network, config), network, config, lambda text: None, state, world)
+            scene.done = state.done
+            with naming_lost_peers(world, lambda: "; see the error message of that process"):
+                scene.run_worker()
+            return []
+        (work,) = started
+        with naming_lost_peers(world, lambda: f"; {kept}; see the messages above"):
+            kept = ""
+            try:
+                with explain_write_errors(work.output.path):
+                    work.progress.begin(work.scene)
+                    work.output.reserve()
+                    cube = _compute_result(work)
+                    print_line(_format_summary(work.scene))
+                    return _finish(work, cube)
+            except KeyboardInterrupt as stop:
+                raise Interrupted(get_signal(stop), work.progress.suspend(work.scene)) from stop
+            except BaseException:
+                kept = work.progress.suspend(work.scene)
+                raise
 
 
 def _open_scene(path: Path, network: DeviceNetwork, config: PredictConfig) -> formats.Raster:

@@ -210,9 +210,8 @@ class SceneUpsampler:
             return np.zeros(shape, dtype=np.float32), missing
         x = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))[None].to(self._network.device)
         try:
-            y = self._predictor(
-                *map(_to_channels_last, (window.crop(x), window.crop(upsample(x, self.scale), self.scale)))
-            )
+            images = (window.crop(x), window.crop(upsample(x, self.scale), self.scale))
+            y = self._predictor(*(image.contiguous(memory_format=torch.channels_last) for image in images))
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise UserError(
@@ -242,10 +241,6 @@ def _add_halo(span: tiles.Span, size: int) -> tuple[int, slice]:
     """Return (start of the span in the slice, slice of the span with HALO pixels around it within the scene)."""
     start, stop = max(0, span.start - HALO), min(size, span.stop + HALO)
     return span.start - start, slice(start, stop)
-
-
-def _to_channels_last(x: torch.Tensor) -> torch.Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _list_peak_remarks(raster: Raster, peaks: np.ndarray) -> list[str]:

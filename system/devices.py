@@ -49,11 +49,6 @@ def send_to(device: str | torch.device, tensor: torch.Tensor) -> torch.Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def disable_tf32() -> contextlib.AbstractContextManager[None]:
-    """Return a context in which convolutions on CUDA use full float32, so that results do not depend on the device."""
-    return allow_tf32(False)
-
-
 @contextlib.contextmanager
 def allow_tf32(allowed: bool) -> Iterator[None]:
     """Allow or forbid TF32 for convolutions on CUDA within the context."""

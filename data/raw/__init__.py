@@ -1,8 +1,10 @@
 """Raw scenes of the paper's data sets and of users' folders: finding and reading them."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
-from data.raw import cave, chikusei, div2k, harvard, ntire2020, own
+from data.raw import cave, chikusei, div2k, mats, own
 from data.raw.raw_scene import RawScene
 from formats import CubeOptions
 from system.errors import DataError
@@ -10,10 +12,10 @@ from system.errors import DataError
 __all__ = ["RawScene", "find_scenes"]
 
 # Functions that find the scenes of a published data set below a folder.
-FINDERS = {
+FINDERS: dict[str, Callable[[str | Path], dict[str, RawScene]]] = {
     "Cave": cave.find,
-    "Harvard": harvard.find,
-    "NTIRE2020": ntire2020.find,
+    "Harvard": functools.partial(mats.find_scenes, mats.read_harvard),
+    "NTIRE2020": functools.partial(mats.find_scenes, mats.read_ntire2020),
     "Chikusei": chikusei.find,
     "DIV2K": div2k.find,
 }

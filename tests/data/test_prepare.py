@@ -235,7 +235,7 @@ def test_odd_sizes_are_cut_where_that_is_asked_for(run, refused, tmp_path):
     assert "prepare it with --crop 1" in refused("test", **words)
     code, out, err = run("prepare", **flags, crop=1)
     assert code == 0
-    assert "odd.npz: cut from 39 x 34 to 36 x 32 pixels, multiples of 4" in out + err
+    assert "odd.npz: cropped from 39 x 34 to 36 x 32 pixels, multiples of 4" in out + err
     np.testing.assert_array_equal(Store(tmp_path / "test.h5").read("odd").cube, cube[:32, :36])
     assert run("test", **words)[0] == 0
     # The store of the whole scenes is another.

@@ -114,7 +114,7 @@ def test_unlabelled_folders_need_no_gt(tmp_path):
     folder = fixtures.write_patches(tmp_path / "patches", keys=("ms", "ms_bicubic"))
     batch = open_unlabelled(folder, 64, 32, 4).batch([1], [0])
     assert batch.gt is None
-    with pytest.raises(UserError, match="has no gt"):
+    with pytest.raises(UserError, match="but not gt"):
         open_labelled(folder, 64, 32, 4)
 
 

@@ -41,7 +41,7 @@ def test_released_conversion_is_colour_matching_functions_times_the_lift():
 def test_lift_of_rgb_worked_by_hand():
     red, green, blue = 1.0, 10.0, 100.0
     x = torch.tensor([red, green, blue]).reshape(1, 3, 1, 1)
-    lifted = spectral.lift_rgb(x, spectral.make_lift_matrix(8)).flatten().tolist()
+    lifted = spectral.apply_along_bands(x, torch.from_numpy(spectral.make_lift_matrix(8))).flatten().tolist()
     assert lifted == pytest.approx([1, 0.66 + 3.4, 0.34 + 7.6, 10, 7.5 + 25, 5 + 50, 2.5 + 75, 100])
 
 

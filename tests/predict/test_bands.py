@@ -67,7 +67,7 @@ def test_bands_within_the_tolerance_are_the_same_and_unknown_ones_are_taken_so(c
     np.testing.assert_allclose(super_resolve(image, model, VISIBLE + 1.9, verbose=True), expected, atol=1e-6)
     assert "not known" not in capsys.readouterr().out
     np.testing.assert_allclose(super_resolve(image, model, verbose=True), expected, atol=1e-6)
-    assert "the scene's wavelengths are not known" in capsys.readouterr().out
+    assert "the scene's wavelengths are unknown" in capsys.readouterr().out
 
 
 def test_resampled_bands_get_the_networks_detail_within_its_range_and_stay_bicubic_outside(capsys):

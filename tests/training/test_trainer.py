@@ -376,7 +376,7 @@ WRONG_DATA = {
     "zero bytes": (lambda d: {"train_dir_mslabel": truncated_patch(d, keep=0)}, "0 bytes"),
     "wrong keys": (
         lambda d: {"train_dir_mslabel": fixtures.write_patches(d / "p", keys=("ms", "ms_bicubic"))},
-        "has no gt, only ms, ms_bicubic",
+        "contains ms, ms_bicubic, but not gt",
     ),
     "wrong bands": (
         lambda d: {"train_dir_mslabel": fixtures.write_patches(d / "p", bands=30)},
