@@ -43,15 +43,15 @@ def measure_best(function, repeats=3):
     function()
     seconds = []
     for _ in range(repeats):
-        _wait()
+        _synchronize()
         started = time.perf_counter()
         function()
-        _wait()
+        _synchronize()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
 
 
-def _wait():
+def _synchronize():
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
@@ -112,7 +112,7 @@ class Benchmarks:
         started = time.perf_counter()
         with torch.no_grad():
             output = model(ms, lms)
-        _wait()
+        _synchronize()
         seconds = time.perf_counter() - started
         if DEVICE.type == "cuda":
             peak = torch.cuda.max_memory_allocated()

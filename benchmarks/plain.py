@@ -95,7 +95,7 @@ def compute_loss(y, t):
     return nn.functional.l1_loss(y, t) + 1e-3 * (rows + cols) / b + 1e-3 * bands / b
 
 
-def step(model, optimizer, ms, lms, gt, modality="spectral"):
+def train_step(model, optimizer, ms, lms, gt, modality="spectral"):
     """Take one Adam step; return the loss as a float."""
     optimizer.zero_grad()
     loss = compute_loss(model(ms, lms, modality), gt)

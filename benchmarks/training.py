@@ -46,15 +46,15 @@ BF16_IS_FAST = DEVICE.type == "cuda" or has_fast_bf16()
 def measure_seconds(function, repeats):
     """Return the mean seconds of consecutive calls, after a warm-up call."""
     function()
-    wait()
+    synchronize()
     started = time.perf_counter()
     for _ in range(repeats):
         function()
-    wait()
+    synchronize()
     return (time.perf_counter() - started) / repeats
 
 
-def wait():
+def synchronize():
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
@@ -199,7 +199,9 @@ def measure_plain(width, patch, folder, weights, repeats):
         losses[name] = float(plain.compute_loss(model(ms, lms, modalities[name]), gt))
     for name, modality in modalities.items():
         data = data_of[name]
-        seconds[name] = measure_seconds(lambda data=data, m=modality: plain.step(model, optimizer, *data, m), repeats)
+        seconds[name] = measure_seconds(
+            lambda data=data, m=modality: plain.train_step(model, optimizer, *data, m), repeats
+        )
     return seconds, losses
 
 
@@ -268,7 +270,7 @@ def write_profile(trainer, path):
     on_cuda = DEVICE.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]) as profiler:
         trainer.iterate(epoch=1)
-        wait()
+        synchronize()
     table = profiler.key_averages().table(
         sort_by="cuda_time_total" if on_cuda else "self_cpu_time_total", row_limit=30, max_name_column_width=90
     )

@@ -391,7 +391,7 @@ def _read_scenes(store: Store, protocol: str = "") -> list[tuple[str, Cube, floa
     in_memory = store.nbytes <= get_free_memory() / 2
     scenes: list[tuple[str, Cube, float, int]] = []
     for name in progress_bar(store.names, desc=f"read {store.path.name}", unit="scene", leave=False):
-        cube = store.read(name).cube if in_memory else store.cube(name)
+        cube = store.read(name).cube if in_memory else store.open_cube(name)
         scenes.append((name, cube, *store.get_scale_and_kind(name, protocol)))
     if in_memory:
         store.close()

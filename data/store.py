@@ -228,9 +228,9 @@ class Store:
             DataError: if its data is damaged or not finite.
         """
         try:
-            cube = _to_native(self._dataset(name)[:])
+            cube = _to_native(self._get_dataset(name)[:])
         except (OSError, RuntimeError, ValueError) as error:
-            raise self._unreadable(name, error) from error
+            raise self._make_error(name, error) from error
         _refuse_nonfinite(self.path, name, cube)
         attributes = self._scenes[name].attributes
         return Scene(
@@ -244,11 +244,11 @@ class Store:
             source_sha256=attributes["source_sha256"],
         )
 
-    def cube(self, name: str) -> "ChunkedCube":
+    def open_cube(self, name: str) -> "ChunkedCube":
         """Return a scene that stays on disk and needs the store to stay open."""
         return ChunkedCube(
-            self._dataset(name),
-            lambda error: self._unreadable(name, error),
+            self._get_dataset(name),
+            lambda error: self._make_error(name, error),
             lambda pixels: _refuse_nonfinite(self.path, name, pixels),
         )
 
@@ -276,10 +276,10 @@ class Store:
         if cube.min() == cube.max():
             raise DataError(self.path, f"all values of scene {name} are equal", "prepare it again")
 
-    def _dataset(self, name: str) -> h5py.Dataset:
+    def _get_dataset(self, name: str) -> h5py.Dataset:
         return self._file["scenes"][self._scenes[name].key]
 
-    def _unreadable(self, name: str, error: Exception) -> DataError:
+    def _make_error(self, name: str, error: Exception) -> DataError:
         return DataError(self.path, f"scene {name} cannot be read ({error})", "copy the store or prepare it again")
 
 

@@ -59,13 +59,13 @@ class GDRRN(Baseline):
         x = first = relu(self.input(lms))
         for _ in range(RECURSIONS):
             x = (
-                self._recursion(x, first)
+                self._apply_recursion(x, first)
                 if torch.is_grad_enabled()
-                else apply_in_strips(self._recursion, (x, first), 2)
+                else apply_in_strips(self._apply_recursion, (x, first), 2)
             )
         return self.output(relu(x)) + lms
 
-    def _recursion(self, x: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    def _apply_recursion(self, x: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         return self.conv2(relu(self.conv1(relu(x)), inplace=True)) + first
 
     def get_last_parameters(self) -> list[nn.Parameter]:

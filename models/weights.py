@@ -387,9 +387,7 @@ def _extract_state(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], d
         keys = list(map(str, content)) if isinstance(content, dict) else keys
         kind = "an empty dict" if content == {} else f"a {type(content).__name__}"
         found_text = ", ".join(keys[:6]) + (", ..." if len(keys) > 6 else "") if keys else kind
-        raise UserError(
-            f"{path}: contains no state_dict, but {found_text}; --model_dir takes a .pth of network weights"
-        )
+        raise UserError(f"{path}: contains no state_dict (found {found_text}); give a .pth of network weights")
     own = getattr(content, "_metadata", None)
     own = own.get(METADATA_KEY) if isinstance(own, dict) else None
     # The "config" of a foreign checkpoint may contain anything; invalid values are ignored.

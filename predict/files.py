@@ -158,7 +158,7 @@ def _predict_scene(
         def start() -> SceneState:
             """Open the work in the main process; return the state from which the workers plan the same tiles."""
             started.append(_start(path, target, picture, network, config, world, held))
-            state: Any = started[0].progress.state or started[0].scene.state()
+            state: Any = started[0].progress.state or started[0].scene.get_state()
             return dataclasses.replace(state, below=None, right=None)
 
         state = world.on_main(start)

@@ -53,7 +53,7 @@ class Progress:
         started = time.monotonic()
         if started < self._next_save:
             return
-        state = scene.state()
+        state = scene.get_state()
         if self._output.raw:
             self._output.raw.flush()
         seams = f"seams_{state.done}.npz"

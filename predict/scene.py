@@ -129,7 +129,7 @@ class SceneUpsampler:
         for remark in filter(None, (*remarks, *_list_plan_remarks(self.plan))):
             log(remark)
 
-    def state(self) -> SceneState:
+    def get_state(self) -> SceneState:
         """Return the state from which to resume; its arrays are views that change with the next tile."""
         plan, seams = self.plan, self._blender
         return SceneState(

@@ -466,7 +466,7 @@ def test_values_of_a_store_that_are_no_numbers_are_named(refused, stores, tiny_f
     assert words in refused("info", store=tmp_path / "test.h5", verify=1)
     with Store(tmp_path / "test.h5") as store, pytest.raises(DataError, match=words):
         for name in store.names:
-            store.cube(name)[:8, :8]
+            store.open_cube(name)[:8, :8]
 
 
 def test_a_bicubic_image_of_another_size_is_not_replaced(refused, tmp_path):

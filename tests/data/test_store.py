@@ -44,7 +44,7 @@ def test_scenes_of_any_shape_type_and_name_come_back(tmp_path, data, dtype, shap
     wavelengths = data.draw(arrays.arrays("f8", shape[2], elements=st.floats(100, 3000))) if is_known else None
     scene = Scene(name, cube, 100.0, 200.0, 4, wavelengths, "a.mat", "0" * 64)
     with Store(write_store(tmp_path, scene)) as store:
-        back, left = store.read(name), store.cube(name)
+        back, left = store.read(name), store.open_cube(name)
         assert store.names == [name]
         assert (left.shape, left.dtype, left.nbytes) == (cube.shape, cube.dtype, cube.nbytes)
         np.testing.assert_array_equal(left[: shape[0] // 2, 1:], cube[: shape[0] // 2, 1:])
@@ -64,7 +64,7 @@ def test_parts_are_known_by_their_source(tmp_path):
 
 
 def test_a_cube_left_on_disk_keeps_its_store_open(stores):
-    cube = Store(stores / "labelled.h5").cube("hairs")
+    cube = Store(stores / "labelled.h5").open_cube("hairs")
     expected = (fixtures.smooth_cube(1) * 65535).round().astype(np.uint16)
     np.testing.assert_array_equal(cube[3:9, 40:], expected[3:9, 40:])
 

@@ -155,7 +155,7 @@ def test_scenes_in_another_order_of_bytes_are_read(harmed):
         name = store.names[-1]
         assert store.read(name).cube.dtype.isnative
         np.testing.assert_array_equal(store.read(name).cube, cube)
-        left = store.cube(name)
+        left = store.open_cube(name)
         assert left.dtype.isnative
         assert left[:2].dtype.isnative
 

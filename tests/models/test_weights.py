@@ -250,10 +250,10 @@ def test_safetensors_are_read(tensors, tmp_path):
 
 def test_what_holds_no_weights_shows_what_it_holds(tmp_path):
     torch.save({"optimizer": {"lr": 1}, "epoch": 3}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"contains no state_dict \\(found optimizer, epoch\\)"):
+    with pytest.raises(UserError, match=r"contains no state_dict \(found optimizer, epoch\)"):
         checkpoint.load(tmp_path / "w.pth")
     torch.save([1, 2], tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"contains no state_dict \\(found a list\\)"):
+    with pytest.raises(UserError, match=r"contains no state_dict \(found a list\)"):
         checkpoint.load(tmp_path / "w.pth")
 
 

@@ -184,7 +184,7 @@ def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
     raster, network = formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config)
     scene, windows, states = SceneUpsampler(raster, network, config, lambda text: None), [], []
-    scene.run(lambda *window: windows.append(window), False, lambda: states.append(copy.deepcopy(scene.state())))
+    scene.run(lambda *window: windows.append(window), False, lambda: states.append(copy.deepcopy(scene.get_state())))
     again, rest = SceneUpsampler(raster, network, config, lambda text: None, states[3]), []
     again.restore(states[3])
     again.run(lambda *window: rest.append(window), False)
@@ -217,8 +217,8 @@ def test_a_state_that_was_saved_is_read_again_as_it_was(tmp_path):
         "seams": "seams_9.npz",
     }
     read = progress.Progress(output, "mine").state
-    np.testing.assert_array_equal(read.below, scene.state().below)
-    np.testing.assert_array_equal(read.right, scene.state().right)
+    np.testing.assert_array_equal(read.below, scene.get_state().below)
+    np.testing.assert_array_equal(read.right, scene.get_state().right)
     assert (read.tile_size, read.overlap, read.done, read.clipped) == (16, 8, 9, scene.clipped)
     assert progress.Progress(output, "another").state is None
     assert first.suspend(scene) == "9 of 9 tiles are kept; repeat the command to continue"
