@@ -119,7 +119,7 @@ class Adaptation(Iterations):
         given = weights.load(config.model_dir)
         if config.train_dir_rgb and "rgb" not in given.model.modalities:
             raise UserError(
-                f"--train_dir_rgb: {given.architecture['name']} does not process RGB images; leave the flag out, or "
+                f"--train_dir_rgb: {given.architecture['name']} has no path for RGB images; leave the flag out, or "
                 "give weights of DeepShare"
             )
         with name_flag("input", config.input):

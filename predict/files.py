@@ -83,7 +83,7 @@ def _predict_scenes(
     if folder.is_file():
         raise UserError(f"--output {folder}: a file, but {len(scenes)} scenes need a folder; choose another path")
     if folder.resolve() == source.resolve():
-        raise UserError(f"--output {folder}: the folder of the input; choose another folder")
+        raise UserError(f"--output {folder}: the folder of the input itself; choose another folder")
     # Results of an earlier call in a subfolder of the input are not input.
     scenes = [path for path in scenes if folder.resolve() not in path.resolve().parents]
     targets = {path: folder / path.relative_to(source).with_name(formats.output_name(path)) for path in scenes}

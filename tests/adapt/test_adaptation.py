@@ -211,7 +211,7 @@ def test_stopped_half_way_the_best_so_far_is_safe(flags, tmp_path, number):
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode == 128 + number, err
-    assert "the best so far (+" in err and "own.pth" in err
+    assert "the best weights (+" in err and "own.pth" in err
     assert weights.load(tmp_path / "own.pth").sensor.count == 12
     assert not list(tmp_path.glob(".*"))
 
@@ -224,7 +224,7 @@ def small(tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (lambda t: small(t, height=16, width=16), "at least 3 are needed"),
+        (lambda t: small(t, height=16, width=16), "need at least 3"),
         (lambda t: {"bands": "exact"}, "12 bands, 450..850 nm, but the weights were trained on 31 bands, 400..700 nm"),
         (lambda t: {"input": t / "nowhere.npy"}, "nowhere.npy: no such file or folder"),
         (lambda t: {"output": t / "own.npy"}, "weights are .pth files"),
@@ -332,16 +332,16 @@ def test_other_networks_are_adapted_from_all_of_their_weights(run, flags, tmp_pa
 
 
 def test_a_loss_that_is_not_finite_does_not_take_what_was_gained(run, flags, tmp_path, monkeypatch):
-    look = adapting.Adaptation.look
+    evaluate = adapting.Adaptation.evaluate
 
     def then_broken(self, bar):
-        found = look(self, bar)
+        found = evaluate(self, bar)
         if (tmp_path / "own.pth").exists():
             with torch.no_grad():
                 self.model.final.weight.fill_(float("nan"))
         return found
 
-    monkeypatch.setattr(adapting.Adaptation, "look", then_broken)
+    monkeypatch.setattr(adapting.Adaptation, "evaluate", then_broken)
     code, out, err = run("adapt", **{**flags, "minutes": 5})
     assert code == 0, out + err
     assert "training ends early: the" in out and "is not finite" in out

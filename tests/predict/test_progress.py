@@ -21,7 +21,7 @@ TILES = {"tile_size": 16, "tile_overlap": 8}
 
 def stop_after(monkeypatch, tiles, error):
     """Let the tile after so many raise an error."""
-    real, count = SceneUpsampler.upscale, []
+    real, count = SceneUpsampler.upsample_tile, []
 
     def stopping(self, tile):
         count.append(tile)
@@ -29,7 +29,7 @@ def stop_after(monkeypatch, tiles, error):
             raise error
         return real(self, tile)
 
-    monkeypatch.setattr(SceneUpsampler, "upscale", stopping)
+    monkeypatch.setattr(SceneUpsampler, "upsample_tile", stopping)
     return count
 
 
