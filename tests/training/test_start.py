@@ -134,7 +134,7 @@ def test_weights_of_a_network_that_tells_no_scale_take_the_runs(flags, tmp_path)
             "has name DeepShare, where the run has name",
         ),
         ({"weights": "nowhere.pth"}, "nowhere.pth: no such file"),
-        ({"weights": "nowhere"}, "--weights nowhere: no such file"),
+        ({"weights": "nowhere"}, "--weights nowhere: neither a file"),
         ({"weights": "", "freeze": "branches"}, "--freeze branches: keeps those of weights to start from"),
         ({"freeze": "trunk"}, "--freeze takes branches, not 'trunk'"),
         (
