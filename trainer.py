@@ -115,7 +115,7 @@ class Iterations:
         Returns:
             False if `after_batch` paused it: the next call continues it. True if it is complete.
         """
-        batches = [(o, k, repeats) for o, repeats in objectives.active(self.config, epoch) for k in range(repeats)]
+        batches = [(o, k, repeats) for o, repeats in objectives.list_active(self.config, epoch) for k in range(repeats)]
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -142,7 +142,7 @@ class Iterations:
 
     def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
         """Return the repeat-th of an objective's mini-batches in this iteration."""
-        k = self.iteration if objective.shares_batches else self.iteration * repeats + repeat
+        k = self.iteration if objective.has_shared_batches else self.iteration * repeats + repeat
         return self.streams[objective.stream].batch(k)
 
     def step(self) -> None:
@@ -214,7 +214,7 @@ class Trainer(Iterations):
         self.spikes = 0
         if self.run_dir.is_resumed:
             self._restore(*self.run_dir.load())
-        self.task = Task.of(config, self.inputs.conversion)
+        self.task = Task.from_config(config, self.inputs.conversion)
         self.backward = Backward(self.model, config, self.task)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)

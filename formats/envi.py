@@ -22,7 +22,7 @@ from formats.raster import CubeOptions, Georeference, Raster, Scaling, check_num
 from formats.raw import AXES, RawCube, RawWindows
 from formats.wavelengths import WAVELENGTH_NAMES, given_wavelengths, nanometres
 from system.errors import DataError
-from system.files import explaining_write_errors
+from system.files import explain_write_errors
 from utils import as_utf8, print_line
 
 Fields = dict[str, str | list[str]]
@@ -296,7 +296,7 @@ def _unpack(data: Path, held: int, needed: int) -> io.BufferedRandom:
     try:
         with gzip.open(data) as packed:
             while block := packed.read(min(2**24, needed + 1 - unpacked.tell())):
-                with explaining_write_errors(tempfile.gettempdir()):
+                with explain_write_errors(tempfile.gettempdir()):
                     unpacked.write(block)
                     unpacked.flush()
     except (OSError, EOFError, zlib.error) as error:

@@ -12,7 +12,7 @@ from formats import gdal
 from formats.kinds import unreadable_as
 from system.errors import DataError
 from system.files import refuse_irregular
-from system.machine import free_memory
+from system.machine import get_free_memory
 
 # Scenes from the air are larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
@@ -68,7 +68,7 @@ def read_bands(paths: Sequence[Path]) -> np.ndarray:
 
 def _check_memory(path: Path, width: int, height: int, size: int, together: int) -> None:
     """Refuse a picture that takes more than half of the free memory once it is unpacked."""
-    free = free_memory()
+    free = get_free_memory()
     if free and size * together > free / 2:
         what = f"{width} x {height} pixels, {size / 1e9:.1f} GB" + (f", and {together} such" if together > 1 else "")
         raise DataError(path, f"{what} are more than half of the free memory", "cut it up, or close other programs")

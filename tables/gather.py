@@ -82,7 +82,7 @@ def _read_result(path: Path, runs_dir: Path) -> Result:
     reasons = reduced.compare_scenes(dataset, found.scenes)
     reasons += [f"tested with {describe_trait(name, value)}" for name, value in flags.items()]
     if run:
-        method = " + ".join([run.config["model_title"], *objectives.labels(run.config)])
+        method = " + ".join([run.config["model_title"], *objectives.list_labels(run.config)])
         origin = f"seed {run.config.get('seed')}"
         traits |= _traits_of_run(run, weights)
         reasons += reduced.compare_run(run.config, dataset, found.n_scale)
@@ -160,7 +160,7 @@ def _read_own_scenes(report: Report) -> None:
     for path in sorted(report.folder.rglob("*_report.png")):
         try:
             png = path.read_bytes() if len(report.own_scenes) < OWN_SCENES else b""
-            report.own_scenes.append(OwnScene(report.below(path), *pictures.title_of(path), png))
+            report.own_scenes.append(OwnScene(report.below(path), *pictures.read_title(path), png))
         except (OSError, ValueError) as error:
             report.notes.append(f"{report.below(path)}: passed over, {error}")
 

@@ -98,7 +98,7 @@ def test_a_lock_is_held_until_its_end_and_no_longer(tmp_path):
     path = tmp_path / "deep" / "result.npy"
     with exclusive_lock(path):
         assert is_locked(path)
-        with pytest.raises(UserError, match="another process is at work on it"), exclusive_lock(path):
+        with pytest.raises(UserError, match="locked by another process"), exclusive_lock(path):
             pass
     assert not is_locked(path)
     # What was made for the lock is gone, and a file that a killed process left holds nothing.
@@ -118,7 +118,7 @@ def test_two_predictions_of_one_output_do_not_meet(weights, tmp_path):
     codes = sorted(process.returncode for process in pair)
     assert codes == [0, 2], said
     loser = next(err for process, (_, err) in zip(pair, said, strict=True) if process.returncode == 2)
-    assert "another process is at work on it" in loser or "is there already" in loser
+    assert "locked by another process" in loser or "already exists" in loser
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(tmp_path / "alone.npy"))
     assert not list(tmp_path.glob(".*"))
 
@@ -205,7 +205,7 @@ def test_a_limit_of_file_size_is_a_sentence(weights, tmp_path, extension):
     limited = f"ulimit -f 200; exec {' '.join(map(str, words))}"
     ended = subprocess.run(["bash", "-c", limited], env=ENVIRONMENT, text=True, capture_output=True)
     assert ended.returncode == 2, ended.stderr
-    assert "larger than a file may be there" in ended.stderr
+    assert "exceeds the largest file size" in ended.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [source.name]
 
 
@@ -371,7 +371,7 @@ def test_sigterm_in_predict_keeps_the_tiles(weights, tmp_path):
     words = ["predict", "--input", source, "--model_dir", weights, "--tile_size", 24, "--tile_overlap", 8, "--output"]
     process = start(*words, tmp_path / "out.npy")
     err = told_to_stop(process, (tmp_path / ".out.npy.partial" / "progress.json").exists)
-    assert "SIGTERM" in err and "tiles are kept; the same command goes on" in err
+    assert "SIGTERM" in err and "tiles are kept; repeat the command to continue" in err
     assert start(*words, tmp_path / "out.npy").wait() == 0
     assert start(*words, tmp_path / "again.npy").wait() == 0
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(tmp_path / "again.npy"))
@@ -475,7 +475,7 @@ def test_values_of_a_store_that_are_no_numbers_are_named(refused, stores, tiny_f
     assert words in refused("info", store=tmp_path / "test.h5", verify=1)
     with Store(tmp_path / "test.h5") as store, pytest.raises(DataError, match=words):
         for name in store.names:
-            store.cube(name)[:8, :8]
+            store.open_cube(name)[:8, :8]
 
 
 def test_a_bicubic_image_of_another_size_is_not_replaced(refused, tmp_path):
@@ -511,7 +511,7 @@ def test_a_cuda_device_that_is_not_there_is_said(run, stores, tmp_path, monkeypa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5", "result_path": tmp_path}
     code, out, err = run("test", **flags, gpus=97)
-    assert (code, "--gpus 97: no such CUDA device was found; this runs on the CPU" in out + err) == (0, True)
+    assert (code, "--gpus 97: no such CUDA device was found; running on the CPU" in out + err) == (0, True)
     code, out, err = run("test", **flags, gpus=97, cuda=0)
     assert (code, "--gpus" in out + err) == (0, False)
 

@@ -38,7 +38,7 @@ def describe_start(
     size = inputs.streams["labelled"].source.size
     data = [f"{scenes} labelled scenes, {inputs.n_colors} bands, {counts['labelled']:,} patches of {size} x {size}"]
     data += [f"{counts[name]:,} of {name} images" for name in ("rgb", "unlabelled") if name in counts]
-    losses = [f"{o.name} x{repeats}" if repeats > 1 else o.name for o, repeats in objectives.active(config)]
+    losses = [f"{o.name} x{repeats}" if repeats > 1 else o.name for o, repeats in objectives.list_active(config)]
     threads = torch.get_num_threads()
     place = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s'[: threads > 1]}"
     parameters = sum(p.numel() for p in model.parameters())
