@@ -29,6 +29,7 @@ from system.devices import configure_arithmetic, select_device
 from system.errors import Interrupted
 from training import checkpoint
 from training.backward import Backward
+from training.console import TrainingProgress, describe_start
 from training.initialization import build_network
 from training.inputs import open_inputs, remark_on_pictures
 from training.log import RunLog, describe
@@ -36,7 +37,7 @@ from training.meters import LossMeter
 from training.processes import World, naming_lost_peers
 from training.run_directory import BEST, RESULTS, RunDirectory
 from training.signals import StopSignals, resumable
-from utils import print_line, progress_bar, seed_everything
+from utils import print_line, seed_everything
 
 # Sent between the processes of a run after an iteration, in place of the number of a signal.
 CHECKPOINT_DUE = 1
@@ -79,6 +80,7 @@ class Iterations:
         streams: mini-batches by name, see `Objective.stream`.
         losses: running means of the losses.
         iteration: number of iterations done.
+        batches_done: number of mini-batches done of the next iteration.
     """
 
     config: TrainConfig
@@ -92,6 +94,7 @@ class Iterations:
     streams: dict[str, PatchStream]
     losses: LossMeter
     iteration: int
+    batches_done: int = 0
 
     @property
     def network(self) -> Network:
@@ -102,26 +105,40 @@ class Iterations:
         """Learning rate of the next iteration."""
         raise NotImplementedError
 
-    def iterate(self, epoch: int) -> None:
-        """Run one iteration: the mini-batches of every objective, each with an Adam step of its own unless joint."""
+    def after_batch(self, count: int) -> bool:
+        """Return True to pause the iteration after this one of its `count` mini-batches."""
+        return False
+
+    def iterate(self, epoch: int) -> bool:
+        """Run one iteration: the mini-batches of every objective, each with an Adam step of its own unless joint.
+
+        Returns:
+            False if `after_batch` paused it: the next call continues it. True if it is complete.
+        """
+        batches = [(o, k, repeats) for o, repeats in objectives.active(self.config, epoch) for k in range(repeats)]
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         self.optimizer.zero_grad(set_to_none=True)
-        for objective, repeats in objectives.active(self.config, epoch):
-            for repeat in range(repeats):
-                if not self.config.joint_loss:
-                    # Parameters that a loss does not use must have no gradient instead of zero: Adam would move them
-                    # by their momentum. The released losses are reproduced only this way.
-                    self.optimizer.zero_grad(set_to_none=True)
-                batch = objective.prepare(self.batch(objective, repeat, repeats), self.task, self.iteration, repeat)
-                loss = self.backward(objective.loss, batch)
-                if not self.config.joint_loss:
-                    self.step()
-                self.losses.add(objective.name, loss, self.iteration)
+        for objective, repeat, repeats in batches[self.batches_done :]:
+            if not self.config.joint_loss:
+                # Parameters that a loss does not use must have no gradient instead of zero: Adam would move them by
+                # their momentum. The released losses are reproduced only this way.
+                self.optimizer.zero_grad(set_to_none=True)
+            batch = objective.prepare(self.batch(objective, repeat, repeats), self.task, self.iteration, repeat)
+            loss = self.backward(objective.loss, batch)
+            if not self.config.joint_loss:
+                self.step()
+            self.losses.add(objective.name, loss, self.iteration)
+            self.batches_done += 1
+            can_pause = not self.config.joint_loss and self.batches_done < len(batches)
+            if self.after_batch(len(batches)) and can_pause:
+                return False
         if self.config.joint_loss:
             self.step()
+        self.batches_done = 0
         if self.averaged:
             update_average(self.averaged, self.model, self.config.ema_decay, self.iteration)
+        return True
 
     def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
         """Return the repeat-th of an objective's mini-batches in this iteration."""
@@ -194,6 +211,7 @@ class Trainer(Iterations):
         self._saved_iteration = -1
         self.losses = LossMeter(self.device, self.world)
         self.seconds = self._checkpoint_due = 0.0
+        self.spikes = 0
         if self.run_dir.is_resumed:
             self._restore(*self.run_dir.load())
         self.task = Task.of(config, self.inputs.conversion)
@@ -215,22 +233,26 @@ class Trainer(Iterations):
         """
         peers = naming_lost_peers(self.world, self._describe_position)
         with peers, contextlib.closing(self.inputs), self.run_dir, self._open_log():
+            print_line(
+                describe_start(self.inputs, self.model, self.device, self.world.size, self.total, self.run_dir.path)
+            )
             if self._validation_is_missing():
                 with resumable():
                     self._validate(self.iteration // self.per_epoch)
             self._checkpoint_due = time.monotonic() + 60 * self.config.checkpoint_minutes
-            progress = progress_bar(total=self.total, initial=self.iteration, desc="train", unit="it")
-            with StopSignals() as stop, progress:
+            with (
+                StopSignals() as self._stop,
+                TrainingProgress(self.total, self.iteration, self.device) as self._progress,
+            ):
                 while self.iteration < self.total:
                     started = time.monotonic()
                     epoch = self.iteration // self.per_epoch + 1
-                    self.iterate(epoch)
-                    self.iteration += 1
-                    progress.update()
-                    self._report(epoch, progress)
+                    if self.iterate(epoch):
+                        self.iteration += 1
+                        self._report(epoch)
                     # After the log, where the CPU waits for a GPU.
                     self.seconds += time.monotonic() - started
-                    self._keep(epoch, stop)
+                    self._keep(epoch)
             if self._saved_iteration != self.iteration:
                 self._save()
             with resumable():
@@ -243,19 +265,24 @@ class Trainer(Iterations):
             "from the last checkpoint"
         )
 
-    def _report(self, epoch: int, progress: Any) -> None:
+    def after_batch(self, count: int) -> bool:
+        """Move the progress bar; pause the iteration after a signal, unless other processes would go on with it."""
+        self._progress.update(1 / count)
+        return self.world.size == 1 and bool(self._stop.signal_number)
+
+    def _report(self, epoch: int) -> None:
         """Log the losses if it is time, else show them; on CUDA they are read at the log only, to avoid waiting."""
         is_last = self.iteration % self.per_epoch == 0 or self.iteration == self.total
         if self.iteration % self.config.log_interval == 0 or is_last:
-            self._log(epoch, progress)
+            self._log(epoch)
         elif self.device.type == "cpu":
-            self._show(epoch, progress)
+            self._progress.show_losses(epoch, self.losses.names, self.losses.means())
 
-    def _keep(self, epoch: int, stop: StopSignals) -> None:
+    def _keep(self, epoch: int) -> None:
         """Write a checkpoint if it is time or a signal came, and validate after an epoch."""
-        epoch_ends = self.iteration % self.per_epoch == 0
+        epoch_ends = self.iteration % self.per_epoch == 0 and not self.batches_done
         is_due = CHECKPOINT_DUE if time.monotonic() >= self._checkpoint_due else 0
-        asked = self.world.largest(max(stop.signal_number, is_due))
+        asked = self.world.largest(max(self._stop.signal_number, is_due))
         if epoch_ends or asked:
             self._save()
             self._checkpoint_due = time.monotonic() + 60 * self.config.checkpoint_minutes
@@ -292,6 +319,7 @@ class Trainer(Iterations):
             "patches": self.inputs.patch_counts,
             "conversion": self.inputs.conversion_sha256,
             "iteration": self.iteration,
+            "batches_done": self.batches_done,
             "per_epoch": self.per_epoch,
             "processes": self.world.size,
             "model": self.model.state_dict(),
@@ -305,14 +333,20 @@ class Trainer(Iterations):
         checkpoint.refuse_other_run(run, path, self.inputs, self.world.size)
         load_strictly(self.model, run["model"], path)
         if self.averaged:
-            load_strictly(self.averaged, run["averaged"] or {}, path)
+            load_strictly(self.averaged, run.get("averaged") or {}, path)
         checkpoint.restore_state(run, path, self.optimizer, self.losses)
         self.iteration = self.logged_iteration = self._saved_iteration = run["iteration"]
+        self.batches_done = run.get("batches_done") or 0
         self.seconds = run["seconds"]
-        print_line(f"{path}: going on after iteration {self.iteration}")
+        print_line(f"{path}: resuming after iteration {self.iteration}")
+        if (planned := run["config"].get("epochs", self.config.epochs)) != self.config.epochs:
+            print_line(
+                f"{self.config.epochs} epochs in place of {planned}: the {self.config.schedule} schedule spans all of "
+                f"them, so that the learning rate continues at {self.rate():.3g}"
+            )
         if run["per_epoch"] != self.per_epoch:
             # Another number of processes: the same place in the epoch, in batches of another size.
-            self.iteration = self.iteration * self.per_epoch // run["per_epoch"]
+            self.iteration, self.batches_done = self.iteration * self.per_epoch // run["per_epoch"], 0
             self.losses = LossMeter(self.device, self.world)
             print_line(
                 f"an epoch has {self.per_epoch} iterations now (it had {run['per_epoch']}): "
@@ -327,25 +361,17 @@ class Trainer(Iterations):
         if not self.world.is_main:
             return contextlib.nullcontext()
         epoch = self.iteration // self.per_epoch if self.eval_scenes else None
-        self.log = RunLog(self.run_dir.path, self.logged_iteration, epoch, self._description())
+        self.log = RunLog(self.run_dir.path, self.logged_iteration, epoch, self._description(), self.config.logger)
         self.files += self.log.files
-        return contextlib.closing(self.log)
+        return self.log
 
-    def _show(self, epoch: int, progress: Any) -> None:
-        means = zip(self.losses.names, self.losses.means(), strict=True)
-        shown = {name: f"{mean:.4f}" for name, mean in means if mean is not None}
-        progress.set_postfix(epoch=epoch, **shown, refresh=False)
-
-    def _log(self, epoch: int, progress: Any) -> None:
+    def _log(self, epoch: int) -> None:
         means = self.losses.means_of_all()
         self.check_losses(means)
-        is_clipped = 0 < self.config.clip_gradient <= 0.05
-        remedy = "; --clip_gradient 0.05 keeps the next one small" if self._has_flags and not is_clipped else ""
-        for words in self.losses.spikes(means):
-            print_line(f"iteration {self.iteration}: a spike, {words}{remedy}")
-        self._show(epoch, progress)
+        self.spikes += bool(spikes := self.losses.spikes(means))
+        rate = learning_rate(self.config, self.iteration - 1, self.per_epoch)
+        self._progress.log(epoch, rate, self.losses.names, means, spikes)
         if self.world.is_main:
-            rate = learning_rate(self.config, self.iteration - 1, self.per_epoch)
             self.log.losses(epoch, self.iteration, rate, means)
         self.losses.begin_interval(means)
 
@@ -384,14 +410,20 @@ class Trainer(Iterations):
         return self.world.from_main(done) < self.iteration // self.per_epoch
 
     def _finish(self) -> None:
+        weights = self.run_dir.final_weights(-(-self.iteration // self.per_epoch))
         if self.world.is_main:
-            weights = self.run_dir.final_weights(-(-self.iteration // self.per_epoch))
             self._save_weights(weights)
             self.files += [*self.run_dir.checkpoints, *self.run_dir.path.glob(BEST), weights]
         if self.test_scenes:
             about = {**self._description(), "training_seconds": round(self.seconds, 1)}
             results_path = self.run_dir.path / RESULTS
             self.files += score_run(self.network, self.test_scenes, self.device, self.world, results_path, about)
+        if self.spikes and self._has_flags:
+            advice = "" if 0 < self.config.clip_gradient <= 0.05 else "; --clip_gradient 0.05 reduces them"
+            print_line(f"{self.spikes} intervals of the log contain loss spikes, see train.log{advice}")
+        if self._has_flags:
+            command = f"python mains.py test --model_dir {weights} --test_dir {self.config.test_dir or 'TEST_STORE'}"
+            print_line(f"next: {command} --protocol {self.config.protocol}")
 
 
 def train(config: TrainConfig) -> list[Path]:

@@ -1,12 +1,14 @@
 """Seeds, progress, and names of scenes and files."""
 
+import contextlib
 import os
 import random
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -48,10 +50,32 @@ def close_progress_bars() -> None:
         bar.close()
 
 
-def print_line(text: str) -> None:
-    """Write a line to the terminal above the progress bar; of several processes only the first one does."""
-    if is_main_process():
-        tqdm.write(sanitize_for_terminal(text))
+# Open text logs, which get the lines of `print_line` too.
+_LOGS: list[TextIO] = []
+
+
+def print_line(text: str, to_terminal: bool = True) -> None:
+    """Write text to the terminal, above the progress bar, and to open text logs; only the main process does."""
+    if not is_main_process():
+        return
+    text = sanitize_for_terminal(text)
+    if to_terminal:
+        tqdm.write(text)
+    for log in _LOGS:
+        # A full disk is reported by the files that matter; a signal's message can interrupt another line.
+        with contextlib.suppress(OSError, RuntimeError):
+            print(text, file=log, flush=True)
+
+
+@contextlib.contextmanager
+def copy_lines_to(path: Path) -> Iterator[None]:
+    """Append the lines of `print_line` to a text log, within this context."""
+    with open(path, "a", encoding="utf-8", errors="backslashreplace") as log:
+        _LOGS.append(log)
+        try:
+            yield
+        finally:
+            _LOGS.remove(log)
 
 
 def sanitize_for_terminal(text: str) -> str:

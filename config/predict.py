@@ -72,7 +72,8 @@ class PredictConfig(Config):
     )
     report: bool = flag(
         False,
-        "1: write a figure beside the result: LR, bicubic, SR, spectra, and the re-degradation error",
+        "1: write a picture and an interactive page (.html) beside the result: LR, bicubic, SR, spectra, and the "
+        "re-degradation error",
         "output",
         affects="place",
     )

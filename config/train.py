@@ -1,5 +1,6 @@
 """The settings of `train`, with those of the registered networks and objectives."""
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -233,6 +234,13 @@ class TrainConfig(Config):
         low=0,
         affects="place",
     )
+    logger: str = flag(
+        "none",
+        "additional log: none, or tensorboard (needs that package)",
+        "output",
+        choices=("none", "tensorboard"),
+        affects="place",
+    )
     log_interval: int = flag(50, "iterations between rows of log.csv", "output", low=1, affects="place")
     checkpoint_minutes: float = flag(
         30, "minutes between checkpoints within an epoch", "output", above=0, affects="place"
@@ -259,6 +267,8 @@ class TrainConfig(Config):
             raise UserError(
                 f"--n_ovls ({self.n_ovls}) must be below --n_subs ({self.n_subs}); the published pair is 2 and 8"
             )
+        if self.logger == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+            raise UserError("--logger tensorboard: the package is missing; pip install tensorboard, or omit the flag")
         self._check_folders()
         check_patch(self.patch_size, self.patch_stride, self.n_scale)
         if self.ema_decay >= 1:

@@ -34,6 +34,7 @@ RECIPE = {
     "theta_unlabel": 1,
     "global_residual": 1,
     "init": "identity",
+    "clip_gradient": 0.05,
 }
 
 
@@ -73,7 +74,7 @@ def _training(config: DemoConfig, data: list[Path], out_dir: Path) -> TrainConfi
 
 def _show(rows: dict[str, Any], scale: str, iterations: int) -> None:
     """Print the table of both methods and what was gained."""
-    lines = [["scene", "method", *results.PRINTED]]
+    lines = [["scene", "method", *results.printed_metrics()]]
     for scene in rows["bicubic"]:
         lines += [[scene, name, *results.cells(row[scene])] for name, row in rows.items()]
     print(results.in_columns(lines))

@@ -1,6 +1,7 @@
 """Results of an evaluation: written to and read from results.json, and printed as a table."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from system.files import atomic_write
 from system.records import Field
 from utils import as_utf8, scene_name
 
-# The columns of the printed table.
-PRINTED = ("MPSNR", "MSSIM", "MSSIM_gaussian", "SAM", "ERGAS", "CrossCorrelation", "RMSE")
+# The columns of the printed table; on a terminal of at least WIDE columns all metrics are printed.
+PRINTED, WIDE = ("MPSNR", "MSSIM", "SAM", "ERGAS", "RMSE"), 110
+ALL_PRINTED = ("MPSNR", "MSSIM", "MSSIM_gaussian", "SAM", "ERGAS", "CrossCorrelation", "RMSE")
 
 # Limit of the metrics, which can also be infinite or NaN.
 LARGEST = 1e15
@@ -35,6 +37,15 @@ RESULTS = Field(
         "bands": Field(dict, items=Field(list, 1, items=METRIC), is_optional=True),
         # In nm, above 0.
         "wavelengths": Field(list, items=Field(float, 1e-9), is_optional=True),
+        "bicubic": Field(
+            dict,
+            fields={
+                "fingerprint": Field(str),
+                "scenes": Field(dict, 1, items=Field(dict, fields=dict.fromkeys(METRICS, METRIC))),
+                "bands": Field(dict, items=Field(list, 1, items=METRIC)),
+            },
+            is_optional=True,
+        ),
     },
 )
 
@@ -56,6 +67,7 @@ class SceneResults:
         config: settings of the command that wrote the file, with its seconds, or the whole config.json of a run.
         bands: {scene: [PSNR of each band in dB]}; {} if an earlier version wrote the file.
         wavelengths: of the bands in nm; None if they are not known.
+        bicubic: scores of bicubic upsampling on the same scenes, see `baseline.score_bicubic`; None if not recorded.
     """
 
     model: str
@@ -67,6 +79,7 @@ class SceneResults:
     config: Mapping[str, Any]
     bands: Mapping[str, Sequence[float]]
     wavelengths: Sequence[float] | None
+    bicubic: Mapping[str, Any] | None = None
 
 
 def write(
@@ -76,10 +89,11 @@ def write(
     rows: Rows,
     config: Mapping[str, Any],
     keep: Samples | None = None,
+    bicubic: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write results.json: model, n_scale, protocol, mean and per-scene metrics, config; infinity as Infinity.
 
-    With a Samples as keep, also each band's PSNR.
+    With a Samples as keep, also each band's PSNR; with `bicubic`, the scores of bicubic upsampling.
 
     Raises:
         UserError: if the disk is full or the folder is not writable.
@@ -96,6 +110,8 @@ def write(
     }
     if keep is not None:
         content |= {"wavelengths": keep.wavelengths, "bands": keep.bands}
+    if bicubic:
+        content["bicubic"] = bicubic
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)
@@ -126,6 +142,7 @@ def read(path: str | Path) -> SceneResults:
         config=content["config"],
         bands=bands,
         wavelengths=wavelengths,
+        bicubic=content.get("bicubic"),
     )
 
 
@@ -158,12 +175,17 @@ def mean_row(rows: Rows) -> dict[str, float]:
 def table(rows: Rows) -> str:
     """Format the rows and their mean as text in columns."""
     lines = [[name, *cells(row)] for name, row in {**rows, "mean": mean_row(rows)}.items()]
-    return in_columns([["scene", *PRINTED], *lines], rule_before_last=True)
+    return in_columns([["scene", *printed_metrics()], *lines], rule_before_last=True)
+
+
+def printed_metrics() -> tuple[str, ...]:
+    """Return the metrics that fit the width of the terminal (COLUMNS if it is set)."""
+    return ALL_PRINTED if shutil.get_terminal_size().columns >= WIDE else PRINTED
 
 
 def cells(row: Mapping[str, float]) -> list[str]:
-    """Format the metrics of a row, in the order of PRINTED."""
-    return [METRICS[metric].text(row[metric]) for metric in PRINTED]
+    """Format the metrics of a row, in the order of `printed_metrics`."""
+    return [METRICS[metric].text(row[metric]) for metric in printed_metrics()]
 
 
 def in_columns(lines: Sequence[Sequence[str]], rule_before_last: bool = False) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 from config import TestConfig
 from data.bands import BandList
 from evaluation import results, scoring
+from evaluation.baseline import print_gain, score_bicubic
 from evaluation.samples import Samples
 from evaluation.scene_sets import SceneSet
 from formats.folders import unique_by_name
@@ -71,13 +72,17 @@ def test(config: TestConfig) -> list[Path]:
     path = result_path / f"{file_name(title)}_results.json"
     with exclusive_lock(path) if world.is_main else contextlib.nullcontext():
         rows, files = scoring.evaluate(model, scenes, device, images_dir, world=world, keep=keep)
+        seconds = round(time.monotonic() - started, 1)
+        bicubic = None if not config.model_dir else score_bicubic(scenes, result_path, world)
         if not world.is_main:
             return []
-        about = {**config.as_dict(), **chosen, "seconds": round(time.monotonic() - started, 1)}
-        results.write(path, method.name, scenes, rows, about, keep)
-        written = [path, *keep.write(path), *files]
+        about = {**config.as_dict(), **chosen, "seconds": seconds}
+        results.write(path, method.name, scenes, rows, about, keep, bicubic)
+        written = [path, *keep.write(path), *([images_dir] if images_dir and files else [])]
     # After the files: the terminal may be closed.
-    print(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
+    print_line(f'{title}: x{scenes.n_scale}, protocol "{scenes.protocol}"\n{results.table(rows)}')
+    if bicubic:
+        print_gain(rows, bicubic["scenes"])
     return written
 
 
@@ -129,10 +134,12 @@ def score_run(
     """
     keep = Samples(scenes.n_scale)
     rows, _ = scoring.evaluate(model, scenes, device, world=world, keep=keep)
+    bicubic = score_bicubic(scenes, path.parent, world)
     if not world.is_main:
         return []
-    written = [results.write(path, about["model_title"], scenes, rows, about, keep), *keep.write(path)]
-    print(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{results.table(rows)}')
+    written = [results.write(path, about["model_title"], scenes, rows, about, keep, bicubic), *keep.write(path)]
+    print_line(f'x{scenes.n_scale}, protocol "{scenes.protocol}":\n{results.table(rows)}')
+    print_gain(rows, bicubic["scenes"])
     return written
 
 

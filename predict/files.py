@@ -19,7 +19,7 @@ from tqdm import tqdm
 import formats
 from config import PredictConfig, affecting
 from formats.wavelengths import given_wavelengths, wavelengths_file
-from predict import report
+from predict import findings, report
 from predict.device_network import DeviceNetwork
 from predict.findings import Comparison
 from predict.progress import Progress
@@ -116,6 +116,11 @@ def _picture_of(target: Path, config: PredictConfig, is_stem_shared: bool = Fals
     if not config.report:
         return None
     return target.with_name(f"{target.name if is_stem_shared else target.stem}_report.png")
+
+
+def _page_of(picture: Path) -> Path:
+    """The path of the interactive report."""
+    return picture.with_suffix(".html")
 
 
 def _target(output: str, source: Path) -> Path:
@@ -236,11 +241,15 @@ def _finished(work: _Work, cube: np.ndarray) -> list[Path]:
     scene = work.scene
     if work.picture is None:
         return work.output.finish(cube)
-    drawn = report.draw(Comparison(scene.raster, cube, scene.calibration, scene.scale, scene.bands, scene.has_data))
-    # The picture is on the disk before the result appears, and appears after it.
+    comparison = Comparison(scene.raster, cube, scene.calibration, scene.scale, scene.bands, scene.has_data)
+    found, page = findings.find(comparison), _page_of(work.picture)
+    drawn, text = report.draw(comparison, found), report.render_viewer(comparison, found)
+    # Picture and page are on the disk before the result appears, and appear after it.
     with atomic_write(work.picture) as temporary:
         temporary.write_bytes(drawn)
-        return [*work.output.finish(cube), work.picture]
+        with atomic_write(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            return [*work.output.finish(cube), work.picture, page]
 
 
 def _refuse_standing(raster: formats.Raster, output: formats.Output, picture: Path | None, overwrite: bool) -> None:
@@ -251,7 +260,8 @@ def _refuse_standing(raster: formats.Raster, output: formats.Output, picture: Pa
             f"--output {output.path}: beside it stands {path.name}, which readers would take for a part of it; "
             "move that away, or choose another name"
         )
-    for path in filter(None, [*output.final_paths(), *output.replaced_paths(), picture]):
+    reports = [picture, _page_of(picture)] if picture else []
+    for path in [*output.final_paths(), *output.replaced_paths(), *reports]:
         if path.resolve() in inputs:
             raise UserError(f"--output {path}: that is the input itself; choose another name or folder")
         if not path.exists():

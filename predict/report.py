@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 import pictures
+import viewer
+from formats.calibration import read_unit
 from predict import findings
-from predict.findings import Comparison
+from predict.findings import Comparison, Findings
 from system.errors import UserError
 from utils import as_utf8
 
@@ -17,6 +19,10 @@ DETAIL = 48
 PAGE = (15, 17)
 # More bands than this are drawn without a dot each.
 MOST_DOTS = 60
+# Pixels along the edges of the static picture of the viewer page, at most.
+STATIC = (960, 640)
+# LR values that the histogram counts, at most.
+HISTOGRAM_VALUES = 2**22
 
 
 def check_library() -> None:
@@ -33,9 +39,9 @@ def check_library() -> None:
         ) from error
 
 
-def draw(comparison: Comparison) -> bytes:
+def draw(comparison: Comparison, found: Findings) -> bytes:
     """The report as PNG bytes, with a title and a description in them for the command `tables`."""
-    page = _Page(comparison)
+    page = _Page(comparison, found)
     page.draw_overview()
     if page.found.spots:
         page.draw_detail()
@@ -44,20 +50,100 @@ def draw(comparison: Comparison) -> bytes:
     return page.png()
 
 
+def render_viewer(comparison: Comparison, found: Findings) -> str:
+    """The interactive report as an HTML page: LR input, bicubic and result, re-degradation errors, histogram."""
+    raster, scale = comparison.raster, comparison.scale
+    height, width, bands = raster.shape
+    layers = {"LR input": 1, "bicubic": scale, "super-resolved": scale}
+
+    def read(rows: slice, cols: slice) -> dict[str, np.ndarray]:
+        strip = comparison.strip(rows.start, rows.stop, cols.start, cols.stop)
+        if strip is None:
+            shape = rows.stop - rows.start, cols.stop - cols.start
+            return {name: np.full((shape[0] * s, shape[1] * s, bands), np.nan) for name, s in layers.items()}
+        images = (strip.lr, strip.bicubic, strip.sr)
+        return {name: strip.shown(image) for name, image in zip(layers, images, strict=True)}
+
+    name = as_utf8(raster.path.name)
+    compared = [pictures.false_colour(image, [0, 1, 2], _white_level(found)) for image in found.overview[1:]]
+    picture = io.BytesIO()
+    sheet = pictures.contact_sheet([(compared[0], "bicubic"), (compared[1], "super-resolved")], columns=2)
+    sheet.thumbnail(STATIC)
+    sheet.save(picture, "png")
+    scene = viewer.Scene(
+        name=name,
+        shape=(height, width, bands),
+        layers=layers,
+        read=read,
+        before="bicubic",
+        after="super-resolved",
+        reference="bicubic",
+        rgb=found.shown,
+        x=raster.wavelengths,
+        runs=None if raster.wavelengths is None else pictures.spectral_runs(raster.wavelengths),
+        focus=found.spots[0] if found.spots else None,
+        picture=picture.getvalue(),
+        picture_text="False colour: bicubic upsampling (left) and super-resolved (right)",
+        charts=_charts(comparison, found),
+    )
+    introduction = (
+        f"{width} x {height} pixels and {bands} bands, super-resolved by x{scale}. Differences and spectral angles "
+        "refer to bicubic upsampling, since the scene has no ground truth: they are what the network added, not errors."
+    )
+    return viewer.render_page(f"Super-resolution of {name}", introduction, [scene])
+
+
+def _charts(comparison: Comparison, found: Findings) -> list[str]:
+    """Re-degradation errors by band, and the histogram of the LR values with the full-scale value marked."""
+    waves, full_scale = comparison.raster.wavelengths, comparison.calibration.scale
+    x = np.arange(1, len(found.rmse) + 1) if waves is None else waves
+    errors = viewer.draw_lines(
+        "Re-degradation error against the LR input",
+        x,
+        {"bicubic": found.bicubic_rmse, "super-resolved": found.rmse},
+        ("band" if waves is None else "wavelength (nm)", "RMSE (full scale = 1)"),
+        None if waves is None else pictures.spectral_runs(waves),
+    )
+    histogram = viewer.draw_histogram(
+        "Values of the LR input, all bands",
+        _sampled_values(comparison) * full_scale,
+        {f"full-scale value {full_scale:g}": full_scale},
+        ("physical value" if comparison.calibration.scaling else "value in the file", "share of the values (%)"),
+    )
+    return [errors, histogram]
+
+
+def _sampled_values(comparison: Comparison) -> np.ndarray:
+    """Valid LR values in parts of full scale, of rows over the whole height."""
+    height, width, bands = comparison.raster.shape
+    count = max(1, min(height, HISTOGRAM_VALUES // (width * bands)))
+    rows = np.unique(np.linspace(0, height - 1, count).astype(int))
+    values = [np.zeros(0, dtype=np.float32)]
+    for row in rows:
+        unit, missing = read_unit(comparison.raster, comparison.calibration, slice(row, row + 1), slice(0, width))
+        if unit is not None:
+            values.append(unit.ravel() if missing is None else unit[~missing])
+    return np.concatenate(values)
+
+
+def _white_level(found: Findings) -> float:
+    return pictures.white_level(found.overview[0], [0, 1, 2])
+
+
 class _Page:
     """The report being drawn."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Comparison, found: Findings) -> None:
         from matplotlib import colormaps
         from matplotlib.figure import Figure
 
-        self.comparison, self.found = comparison, findings.find(comparison)
+        self.comparison, self.found = comparison, found
         raster, scale = comparison.raster, comparison.scale
         height, width, bands = raster.shape
         known = raster.wavelengths is not None
         self.x = np.arange(1, bands + 1) if raster.wavelengths is None else raster.wavelengths
         self.x_label = "wavelength (nm)" if known else "band"
-        self.white = pictures.white_level(self.found.overview[0], [0, 1, 2])
+        self.white = _white_level(found)
         self.colours = [colormaps["tab10"](k) for k in range(findings.SPOTS)]
         self.figure = Figure(figsize=PAGE, layout="constrained")
         self.grid = self.figure.add_gridspec(4, 12, height_ratios=(4, 4, 3, 3))

@@ -25,7 +25,7 @@ LAYERS = (
     ("models",),
     ("data",),
     ("formats",),
-    ("losses", "metrics", "pictures", "facts"),
+    ("losses", "metrics", "pictures", "viewer", "facts"),
     ("system",),
     ("utils",),
 )

@@ -253,7 +253,7 @@ def test_a_flipped_bit_in_last_pth_goes_back_to_the_one_before(run, tiny_flags, 
     flipped(last, last.stat().st_size // 2)
     code, out, err = run("train", **tiny_flags, max_iterations=3, resume="last")
     assert code == 0
-    assert "previous.pth: going on after iteration 2" in out + err
+    assert "previous.pth: resuming after iteration 2" in out + err
 
 
 def test_flipped_bits_in_pictures_and_arrays_are_found(tmp_path):

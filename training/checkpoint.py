@@ -23,6 +23,8 @@ RUN = Field(
         # SHA-256 of the conversion of bands; earlier versions did not record it.
         "conversion": Field(str, is_optional=True),
         "iteration": Field(int, 0),
+        # Mini-batches done of the iteration that follows; earlier versions stopped between iterations only.
+        "batches_done": Field(int, 0, is_optional=True),
         "per_epoch": Field(int, 1),
         "processes": Field(int, 1),
         "model": Field(dict, 1, items=Field(torch.Tensor)),
@@ -44,7 +46,9 @@ def load_run(path: Path) -> dict[str, Any]:
         UserError: if the file cannot be read, or is not a checkpoint of a run.
     """
     run = read_checkpoint(path)
-    if not isinstance(run, dict) or not run.keys() >= RUN.fields.keys() - {"conversion"}:
+    if not isinstance(run, dict) or not run.keys() >= {
+        name for name, field in RUN.fields.items() if not field.is_optional
+    }:
         raise UserError(
             f"{path}: not a checkpoint of a run; --resume takes a last.pth; give weights to start from by --weights"
         )
@@ -71,6 +75,8 @@ def refuse_other_run(run: Mapping[str, Any], path: Path, inputs: Inputs, process
     free = affecting(TrainConfig, "place", "speed", "remedy")
     if inputs.config.batch_size * processes == run["config"]["batch_size"] * run["processes"]:
         free.add("batch_size")
+    if now["epochs"] > run["config"].get("epochs", 0):
+        free.add("epochs")
     changed = [
         f"--{k} {now[k]} (was {v})" for k, v in run["config"].items() if k in now and k not in free and now[k] != v
     ]

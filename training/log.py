@@ -19,34 +19,42 @@ from system.errors import UserError
 from system.files import atomic_write, explaining_write_errors
 from system.version import git_commit
 from training.inputs import Inputs
-from training.run_directory import CONFIG, LOG, TENSORBOARD, VALIDATION
+from training.run_directory import CONFIG, LOG, TENSORBOARD, TEXT_LOG, VALIDATION
+from utils import copy_lines_to
 
 
-class RunLog:
-    """The logs of one run, opened when the run begins or continues.
+class RunLog(contextlib.ExitStack):
+    """The logs of one run, opened when the run begins or continues; printed lines go to its text log too.
 
     Args:
         folder: directory of the run.
         iteration: of the checkpoint; later rows, of a run that was stopped, are dropped.
         epoch: of the checkpoint if the run validates; later validations are dropped.
         description: content of config.json.
+        logger: "tensorboard" or "none".
 
     Raises:
         UserError: if an existing log is not a CSV file, the disk is full or the directory is not writable.
     """
 
-    def __init__(self, folder: Path, iteration: int, epoch: int | None, description: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, iteration: int, epoch: int | None, description: Mapping[str, Any], logger: str = "none"
+    ) -> None:
+        super().__init__()
         self.path, self.validation_path = folder / LOG, folder / VALIDATION
-        self.files = [self.path, folder / CONFIG]
+        self.files = [self.path, folder / CONFIG, folder / TEXT_LOG]
         with atomic_write(folder / CONFIG) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         _keep_rows(self.path, ["epoch", "iteration", "lr", *OBJECTIVES], "iteration", iteration)
         if epoch is not None:
             _keep_rows(self.validation_path, ["epoch", *METRICS], "epoch", epoch)
             self.files.append(self.validation_path)
-        self._tensorboard = _open_tensorboard(folder / TENSORBOARD, iteration)
+        self._tensorboard = _open_tensorboard(folder / TENSORBOARD, iteration) if logger == "tensorboard" else None
         if self._tensorboard:
             self.files.append(folder / TENSORBOARD)
+            self.callback(_close_tensorboard, self._tensorboard)
+        with explaining_write_errors(folder / TEXT_LOG):
+            self.enter_context(copy_lines_to(folder / TEXT_LOG))
 
     def losses(self, epoch: int, iteration: int, rate: float, means: Sequence[float | None]) -> None:
         """Add a row of mean losses; None for an objective without mini-batches."""
@@ -69,13 +77,6 @@ class RunLog:
         with open(self.validation_path, newline="") as f:
             rows = [row for row in csv.DictReader(f) if row.get("MPSNR") and _count_of(row["epoch"]) < math.inf]
             return [(int(row["epoch"]), float(row["MPSNR"])) for row in rows]
-
-    def close(self) -> None:
-        """Close TensorBoard's events."""
-        if self._tensorboard:
-            # On a full disk, which is reported already, it cannot write its buffer.
-            with contextlib.suppress(OSError):
-                self._tensorboard.close()
 
 
 def describe(inputs: Inputs, iterations: int, model: Network, device: torch.device, processes: int) -> dict[str, Any]:
@@ -127,9 +128,13 @@ def _keep_rows(path: Path, header: Sequence[str], key: str, last: int) -> None:
 
 
 def _open_tensorboard(folder: Path, iteration: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
+    from torch.utils.tensorboard import SummaryWriter
+
     # Events later than the checkpoint are purged.
     return SummaryWriter(folder, purge_step=iteration + 1 if iteration else None)
+
+
+def _close_tensorboard(writer: Any) -> None:
+    # On a full disk, which is reported already, it cannot write its buffer.
+    with contextlib.suppress(OSError):
+        writer.close()

@@ -19,7 +19,7 @@ from utils import print_line
 
 # The newest checkpoint, the one before it, and the weights of the best validation.
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
-LOG, VALIDATION, TENSORBOARD = "log.csv", "validation.csv", "tensorboard"
+LOG, TEXT_LOG, VALIDATION, TENSORBOARD = "log.csv", "train.log", "validation.csv", "tensorboard"
 CONFIG, RESULTS = "config.json", "results.json"
 
 

@@ -17,7 +17,7 @@ class StopSignals:
         words: message at the first one.
     """
 
-    def __init__(self, words: str = "stopping after this iteration, when the checkpoint is safe") -> None:
+    def __init__(self, words: str = "stopping after this mini-batch, when the checkpoint is safe") -> None:
         self._words = words
 
     def __enter__(self) -> "StopSignals":

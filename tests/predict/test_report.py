@@ -1,4 +1,6 @@
 import errno
+import json
+import re
 from pathlib import Path
 
 import fixtures
@@ -14,6 +16,10 @@ from data.imresize import imresize
 from formats.calibration import Calibration
 from predict import findings, report
 from predict.findings import Comparison
+
+
+def draw(comparison):
+    return report.draw(comparison, findings.find(comparison))
 
 
 def test_a_report_that_cannot_be_written_keeps_the_result_back(refused, weights, tmp_path, monkeypatch):
@@ -39,6 +45,25 @@ def test_the_report_shows_what_the_input_says_to_the_result(run, weights, tmp_pa
     assert str(tmp_path / "out_report.png") in out
     with Image.open(tmp_path / "out_report.png") as picture:
         assert picture.size == (1500, 1700)
+    assert str(tmp_path / "out_report.html") in out
+
+
+def test_the_page_contains_input_bicubic_and_result():
+    comparison = holed_comparison()
+    page = report.render_viewer(comparison, findings.find(comparison))
+    (view,) = (json.loads(text) for text in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page))
+    names = [(layer["name"], layer["height"], layer["width"]) for layer in view["layers"]]
+    assert names == [("LR input", 40, 30), ("bicubic", 80, 60), ("super-resolved", 80, 60)]
+    assert (view["reference"], view["rgb"]) == ("bicubic", [6, 4, 1])
+    assert "full-scale value 1" in page and "Re-degradation error" in page
+
+
+def test_a_page_is_not_replaced_without_overwrite(refused, weights, tmp_path):
+    pytest.importorskip("matplotlib")
+    source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
+    (tmp_path / "b_report.html").write_text("mine")
+    flags = {"input": source, "output": tmp_path / "b.npy", "model_dir": weights, "report": 1}
+    assert "b_report.html: is there already" in refused("predict", **flags)
 
 
 def test_the_findings_of_a_report_are_those_of_a_direct_computation(monkeypatch):
@@ -121,7 +146,8 @@ def test_scenes_of_one_name_have_reports_of_their_own(run, weights, tmp_path):
     assert code == 0
     names = {path.name for path in (tmp_path / "in").iterdir()}
     assert len(names) == 2
-    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {f"{name}_report.png" for name in names}
+    reports = {f"{name}_report.{kind}" for name in names for kind in ("png", "html")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | reports
 
 
 def holed_comparison(wavelengths=None):
@@ -167,7 +193,7 @@ def test_overlapping_detectors_are_drawn_as_separate_lines(monkeypatch):
     monkeypatch.setattr(axes, "plot", note)
     # As of EnMAP: the second detector begins below the end of the first.
     waves = np.array([900.0, 940, 980, 1020, 910, 950, 990, 1030, 1070])
-    report.draw(holed_comparison(waves))
+    draw(holed_comparison(waves))
     spectra = [line for line in drawn if len(line[0]) > 1]
     assert len(spectra) >= 4 and all((np.diff(x) > 0).all() for x, _, _ in spectra)
     assert {tuple(x) for x, _, _ in spectra} == {(900, 940, 980, 1020), (910, 950, 990, 1030, 1070)}
@@ -182,4 +208,5 @@ def test_a_scene_without_any_data_has_a_report():
     empty = np.full((6, 5, 4), np.nan, np.float32)
     result = empty.repeat(2, axis=0).repeat(2, axis=1)
     comparison = Comparison(formats.from_array(empty), result, Calibration("f4", 1.0), 2)
-    assert report.draw(comparison).startswith(b"\x89PNG")
+    assert draw(comparison).startswith(b"\x89PNG")
+    assert "<svg" in report.render_viewer(comparison, findings.find(comparison))

@@ -26,7 +26,7 @@ def test_a_run_of_commit_fd353b2_is_gone_on_with(run, tmp_path, damaged, iterati
         (run_dir / damaged).write_bytes(b"")
     code, out, err = run("train", **FLAGS, save_dir=tmp_path / "runs", resume="last", max_iterations=5)
     assert code == 0, err
-    assert f"going on after iteration {iteration}" in out + err
+    assert f"resuming after iteration {iteration}" in out + err
     # That program's weights after iteration 5, on a machine that rounds otherwise; two steps moved them by up to 8e-4.
     weights, expected = final_weights(run_dir), final_weights(tmp_path / "expected")
     assert weights.keys() == expected.keys()

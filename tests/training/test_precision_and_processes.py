@@ -217,7 +217,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, nine_ite
         last.write_bytes(last.read_bytes()[: 1000 if damage == "truncated" else 0])
     code, out, err = run("train", **logged, max_iterations=9, resume="last")
     assert code == 0
-    assert "previous.pth: going on after iteration 3" in out + err
+    assert "previous.pth: resuming after iteration 3" in out + err
     assert ("the checkpoint before it" in out + err) == (damage != "missing")
     assert same(final_weights(run_dir), nine_iterations)
 
@@ -309,7 +309,7 @@ def test_stopped_in_its_test_a_run_can_be_gone_on_with(run, logged, stores, monk
     assert found == code and "--resume last goes on" in out + err
     assert runs.load_run(logged["save_dir"] / TITLE / "last.pth")["iteration"] == 2
     found, out, _ = run("train", **flags, resume="last")
-    assert found == 0 and "going on after iteration 2" in out
+    assert found == 0 and "resuming after iteration 2" in out
 
 
 def test_another_conversion_of_bands_is_another_run(run, refused, logged, tmp_path):
