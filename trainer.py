@@ -235,11 +235,7 @@ class Trainer(Iterations):
         """
         peers = naming_lost_peers(self.world, lambda: console.describe_position(self.iteration))
         with peers, contextlib.closing(self.inputs), self.run_dir, self._open_log():
-            print_line(
-                console.describe_start(
-                    self.inputs, self.model, self.device, self.world.size, self.total, self.run_dir.path
-                )
-            )
+            print_line(console.describe_start(self.inputs, self.model, self.world.size, self.total, self.run_dir))
             if self._validation_is_missing():
                 with resumable():
                     self._validate(self.iteration // self.per_epoch)
