@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import textwrap
 from typing import Any
 
 from config.adapt import AdaptConfig
@@ -60,6 +61,16 @@ def format_commands() -> str:
     )
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Wraps help texts at WIDTH columns, and not at hyphens within words."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=WIDTH)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 def format_help(name: str) -> str:
     """Return the help of a command: its flags by groups, at most 80 columns wide."""
     config_class = CONFIGS[name]
@@ -68,7 +79,7 @@ def format_help(name: str) -> str:
         description=config_class.__doc__,
         epilog="Switches take 1 or 0; without a value, they are 1. All commands: python mains.py",
         add_help=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=WIDTH),
+        formatter_class=_Formatter,
     )
     fields = declared_flags(config_class)
     for group in GROUPS:

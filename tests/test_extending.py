@@ -128,7 +128,7 @@ def test_literal_registrations_are_read_without_import(monkeypatch, tmp_path):
 
     monkeypatch.setattr(registry, "_ENTRIES", {})
     (tmp_path / "lazy.py").write_text(
-        "raise ImportError\n@register('Lazy', settings={'n_feats': 3}, mark='x.')\nclass Lazy: ..."
+        "raise ImportError\n@register('Lazy', settings={'n_feats': 3}, prefix='x.')\nclass Lazy: ..."
     )
     registry.find_registered(tmp_path / "lazy.py", "lazy")
     assert (registry.list_trainable_names(), registry.get_entry("Lazy").published) == (("Lazy",), {"n_feats": 3})
@@ -144,7 +144,7 @@ def test_computed_registrations_are_read_by_import(monkeypatch, tmp_path):
     )
     registry.find_registered(tmp_path / "eager_network.py", "eager_network")
     assert registry.get_entry("Eager").settings == {"n_feats": 3}
-    assert registry.get_entry("Eager").make.__name__ == "Eager"
+    assert registry.get_entry("Eager").network_class.__name__ == "Eager"
 
 
 def test_an_objective_is_added_by_one_file(commands, stores, tmp_path):

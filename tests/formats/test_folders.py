@@ -233,10 +233,12 @@ def test_folders_of_scenes_of_any_name_are_predicted(run, tmp_path):
     assert results == sorted(
         [
             b"bad.npz",
+            b"bad_report.html",
             b"bad_report.png",
             b"good.npz",
+            b"good_report.html",
             b"good_report.png",
-            *(OLD + end for end in (b".npz", b"_report.png")),
+            *(OLD + end for end in (b".npz", b"_report.html", b"_report.png")),
         ]
     )
     assert run("predict", **flags)[0] == 2

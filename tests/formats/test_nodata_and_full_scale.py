@@ -183,7 +183,7 @@ def test_marked_values_of_own_cubes_are_filled_in(tmp_path, mark, capsys):
     filled = found(tmp_path)["a"].read().cube
     np.testing.assert_array_equal(filled[:6], np.broadcast_to(COUNTS[6], (6, WIDTH, BANDS)))
     np.testing.assert_array_equal(filled[6:], COUNTS[6:])
-    assert f"25.0% of its values are {mark}, the nodata value" in capsys.readouterr().out
+    assert f"25.0% of the values are the nodata value {mark}" in capsys.readouterr().out
 
 
 def test_a_cube_that_is_masked_everywhere_is_refused(tmp_path):

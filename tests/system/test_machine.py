@@ -110,7 +110,7 @@ def test_memory_under_a_resource_limit(option):
 
 
 def environment_of_torch(**given):
-    """OpenMP's variables as they are when mains.py imports torch, which is not done."""
+    """OpenMP's variables as they are when torch is imported after mains.py."""
     code = (
         "import json, os, sys\n"
         "class Stop:\n"
@@ -120,7 +120,7 @@ def environment_of_torch(**given):
         "            print(json.dumps(found), flush=True)\n"
         "            os._exit(0)\n"
         "sys.meta_path.insert(0, Stop())\n"
-        "import mains\n"
+        "import mains, torch\n"
     )
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     process = subprocess.run(
