@@ -4,7 +4,7 @@ import base64
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Scene:
         picture: PNG that is shown without JavaScript.
         picture_text: its text alternative.
         charts: SVG texts, shown below the images.
+        styles: {name: (colour, SVG dash pattern)} of lines; other layers have the viewer's own.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Scene:
     picture: bytes = b""
     picture_text: str = ""
     charts: Sequence[str] = ()
+    styles: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(cls, name: str, layers: Mapping[str, np.ndarray], **details: Any) -> "Scene":
@@ -243,5 +245,6 @@ def _describe(scene: Scene, encoded: Mapping[str, Any], pixel: int, rows: slice,
         "before": scene.before,
         "after": scene.after,
         "reference": scene.reference,
+        "styles": dict(scene.styles),
         **encoded,
     }
