@@ -50,7 +50,7 @@ def render_page(report: Report, refresh_seconds: float = 0) -> str:
     for table in report.tables:
         crops = [CropFigure(crop, table, styles) for crop in table.crops]
         scenes, budget = [crop.scene() for crop in crops], viewer.BUDGET_BYTES // max(1, len(shown))
-        fragment = viewer.render_fragment(scenes, budget, has_assets=table is shown[-1]) if crops else ""
+        fragment = viewer.render_fragment(scenes, budget, table is shown[-1], level=4) if crops else ""
         figures = [draw_bands(table, styles), draw_costs(table, styles)]
         sections.append(Section(table, [figure for figure in figures if figure], crops, fragment))
     trainings = [(title, draw_training(title, curves, styles)) for title, curves in report.trainings.items()]
@@ -177,6 +177,7 @@ class CropFigure:
             reference="HR truth",
             rgb=crop.bands,
             x=crop.wavelengths,
+            origin=crop.corner,
             styles={name: (self.shown[name].colour, self.shown[name].dash) for name in [*self.cubes, "HR truth"]},
             runs=None if crop.wavelengths is None else pictures.spectral_runs(crop.wavelengths),
         )

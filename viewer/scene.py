@@ -40,6 +40,7 @@ class Scene:
         picture: PNG that is shown without JavaScript.
         picture_text: its text alternative.
         charts: SVG texts, shown below the images.
+        origin: (row, column) of the first pixel of the finest layer, as displayed.
         styles: {name: (colour, SVG dash pattern)} of lines; other layers have the viewer's own.
     """
 
@@ -57,6 +58,7 @@ class Scene:
     picture: bytes = b""
     picture_text: str = ""
     charts: Sequence[str] = ()
+    origin: tuple[int, int] = (0, 0)
     styles: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -235,7 +237,7 @@ def _describe(scene: Scene, encoded: Mapping[str, Any], pixel: int, rows: slice,
     x = np.arange(1, bands + 1) if scene.x is None else scene.x
     return {
         "title": ": ".join(filter(None, (scene.name, title))),
-        "origin": [rows.start * scale, cols.start * scale],
+        "origin": [scene.origin[0] + rows.start * scale, scene.origin[1] + cols.start * scale],
         "pixel": pixel,
         "bands": bands,
         "x": [round(float(value), 3) for value in x],

@@ -253,7 +253,7 @@
       this.parts["scene-label"].hidden = this.scripts.length < 2;
       this.listen();
       await this.open(0);
-      for (const block of this.statics) for (const part of block.querySelectorAll("figure, h2")) part.hidden = true;
+      for (const block of this.statics) for (const part of block.querySelectorAll("figure, h2, h3, h4")) part.hidden = true;
       this.parts.app.hidden = false;
       new ResizeObserver(() => this.resize()).observe(this.parts.app);
       this.resize();
