@@ -266,14 +266,17 @@ def _read_samples(row: Row, report: Report) -> list[Sample]:
 
 def _group_curves(report: Report, unscored: Sequence[Curves]) -> dict[str, list[Curves]]:
     """Return the curves by data set and scale, each run once, whatever protocols it was scored under."""
-    runs: dict[Path, Curves] = {}
+    logs: dict[Path, list[dict[str, np.ndarray]]] = {}
+    found: dict[str, dict[Path, Curves]] = {}
     for table in report.tables:
+        title = f"{table.dataset} x{table.scale}"
+        runs = found.setdefault(title, {})
         for row in table.rows:
             for folder in (r.run_dir for r in row.results if r.run_dir):
-                if folder.resolve() not in runs:
-                    title = f"{table.dataset} x{table.scale}"
-                    runs[folder.resolve()] = Curves(title, row.label, row.reasons, *_read_logs(report, folder))
-    grouped: dict[str, list[Curves]] = {}
-    for curves in [*runs.values(), *unscored]:
+                if folder not in logs:
+                    logs[folder] = _read_logs(report, folder)
+                runs.setdefault(folder.resolve(), Curves(title, row.label, row.reasons, *logs[folder]))
+    grouped = {title: list(runs.values()) for title, runs in found.items() if runs}
+    for curves in unscored:
         grouped.setdefault(curves.title, []).append(curves)
     return grouped

@@ -24,7 +24,8 @@ def label_results(results: Sequence[Result]) -> dict[Result, str]:
         for counts_missing in (False, True):
             names = _distinguishing_traits(same, counts_missing)
             named = {result: _label_result(result, names, scene_sets) for result in same}
-            if len(set(named.values())) == len({str(sorted(r.traits.items(), key=str)) for r in same}):
+            rows = {(r.found.protocol, str(sorted(r.traits.items(), key=str))) for r in same}
+            if len({(r.found.protocol, label) for r, label in named.items()}) == len(rows):
                 break
         labels |= named
     return labels

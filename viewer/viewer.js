@@ -41,14 +41,16 @@
 
   // One layer: codes band by band, C x H x W.
   class Layer {
-    static async decode(description, view) {
+    static async decode(description, view, reference) {
       const bytes = await inflate(description.data);
       const size = description.height * description.width;
       const count = size * view.bands;
       const codes = view.levels < 255 ? bytes : new Uint16Array(count);
       if (view.levels >= 255) for (let k = 0; k < count; k++) codes[k] = bytes[k] | (bytes[count + k] << 8);
-      // The typed array takes the sum modulo its type.
+      // Zigzag code; the typed array takes numbers modulo its type.
+      for (let k = 0; k < count; k++) codes[k] = (codes[k] >>> 1) ^ -(codes[k] & 1);
       for (let k = size; k < count; k++) codes[k] += codes[k - size];
+      if (description.hasBase) for (let k = 0; k < count; k++) codes[k] += reference.codes[k];
       return new Layer(description, view, codes);
     }
 
@@ -90,8 +92,9 @@
       const view = Object.assign(new View(), description);
       view.height = Math.max(...description.layers.map((layer) => layer.height));
       view.width = Math.max(...description.layers.map((layer) => layer.width));
-      view.layers = await Promise.all(description.layers.map((layer) => Layer.decode(layer, view)));
-      view.reference = view.layer(description.reference);
+      view.reference = await Layer.decode(description.layers.find((layer) => layer.name === description.reference), view);
+      const decode = (layer) => (layer.name === description.reference ? view.reference : Layer.decode(layer, view, view.reference));
+      view.layers = await Promise.all(description.layers.map(decode));
       view.differences = new Map();
       view.hidden = new Set();
       return view;

@@ -293,7 +293,7 @@ def test_bicubic_results_precede_recorded_scores(tabulate, tmp_path):
     assert found == {"Bicubic (1 test scenes)": "30.0", "Bicubic (12 test scenes)": "38.0"}
 
 
-def test_settings_not_recorded_are_no_difference(tabulate, tmp_path):
+def test_settings_not_recorded_are_not_differences(tabulate, tmp_path):
     runs = tmp_path / "runs"
     write_finished_run(runs / "a")
     config = {"model_title": "", "model_dir": "/mine/w.pth", "test_dir": "test.h5"}
@@ -305,6 +305,16 @@ def test_settings_not_recorded_are_no_difference(tabulate, tmp_path):
         "DeepShare (weights w)",
         "DeepShare (weights w, self_ensemble 1)",
     ]
+
+
+def test_runs_have_curves_for_every_data_set(tabulate, tmp_path):
+    run_dir = tmp_path / "runs" / "a"
+    write_finished_run(run_dir)
+    other = run_dir / "Cave_DeepShare_epoch_10_now_results.json"
+    write_results_file(other, {"model_dir": str(run_dir / "Cave_DeepShare_epoch_10_now.pth"), "test_dir": "x"})
+    add_to_results(other, dataset="Harvard")
+    _, _, page = tabulate()
+    assert page.count("Labelled loss</text>") == 2
 
 
 def test_bundled_weights_differ_by_name_and_flags(tabulate, tmp_path):
