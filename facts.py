@@ -1,4 +1,4 @@
-"""What is known of the published data sets: bands, wavelengths, splits, patches. Stands here and nowhere else."""
+"""Constants of the published data sets: bands, wavelengths, splits, patches."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-# Enlargements that the networks can be made for.
+# Upsampling factors of the networks.
 SCALES = (2, 3, 4, 6, 8, 16)
 PROTOCOLS = ("corrected", "published")
 SPLITS = ("labelled", "unlabelled", "test")
-# Flips and rotations in which every patch is trained on.
+# Flips and rotations of every training patch.
 AUGMENTATIONS = 8
-# What stands for 1 in a camera's numbers is no larger, nor smaller than its inverse; gains and offsets likewise.
+# Largest full-scale value, gain or offset; the inverse is the smallest.
 LARGEST_SCALE = 2.0**64
-# Normalised by bands, the largest LR value of each band becomes 1 / HEADROOM: most pixels of the training scenes are
-# that dark. Zero-shot gains on other sensors are 0.1 to 0.2 dB larger than at 1 (docs/own_sensor.md).
+# Normalisation by bands maps the largest LR value of each band to 1 / HEADROOM, as most pixels of the training scenes
+# are that dark. Zero-shot gains on other sensors are 0.1 to 0.2 dB larger than with 1 (docs/own_sensor.md).
 HEADROOM = 3.0
-# Band centres that differ by no more than this, in nm, are the same.
+# Largest difference in nm between the centres of equal bands.
 SAME_BAND = 2.0
 # Band centres in nm of the data sets of visible light.
 VISIBLE = np.arange(400, 701, 10, dtype=np.float64)
@@ -28,10 +28,10 @@ class DataSet:
     """A published data set.
 
     Attributes:
-        name: as --dataset_name takes it.
+        name: value of --dataset_name.
         wavelengths: band centres in nm.
-        x8_stride: HR pixels between the published patches for x8; between all others PATCH_STRIDE.
-        has_released_conversion: whether the released matrix of bands to 8 channels was made for it.
+        x8_stride: HR pixels between the published patches for x8; PATCH_STRIDE for other scales.
+        has_released_conversion: True if the released matrix of bands to 8 channels is for it.
     """
 
     name: str
@@ -58,28 +58,28 @@ DATASETS = {
 
 
 def are_same_bands(n_colors: int, centres: np.ndarray | None, n_others: int, others: np.ndarray | None) -> bool:
-    """Whether two lists of bands are the same: by their centres in nm, or their number where one's are not known."""
+    """Return True if two lists of bands have the same centres in nm or, if either is unknown, the same number."""
     if centres is None or others is None:
         return n_colors == n_others
     return n_colors == n_others and bool(np.abs(np.asarray(centres) - others).max() <= SAME_BAND)
 
 
-def wavelengths_of(name: str, n_colors: int) -> np.ndarray | None:
-    """Band centres in nm of a data set; None for one that is not known, or has another number of bands."""
+def get_wavelengths(name: str, n_colors: int) -> np.ndarray | None:
+    """Return the band centres in nm of a data set; None for an unknown name or another number of bands."""
     known = DATASETS.get(name)
     return known.wavelengths if known and known.n_colors == n_colors else None
 
 
-def published_patch(name: str, n_scale: int) -> tuple[int, int]:
-    """(size, stride) in HR pixels of a data set's published patches: 64 and 32 for x4, 128 and 32 or 64 for x8."""
+def get_published_patch(name: str, n_scale: int) -> tuple[int, int]:
+    """Return (size, stride) in HR pixels of the published patches: 64 and 32 for x4, 128 and 32 or 64 for x8."""
     stride = DATASETS[name].x8_stride if name in DATASETS and n_scale == 8 else PATCH_STRIDE
-    # 32 is no multiple of 3 or 6: LR patches must start on whole LR pixels.
+    # A multiple of the scale: patches must start on whole LR pixels.
     return 16 * n_scale, max(n_scale, stride // n_scale * n_scale)
 
 
 @cache
-def published_split(name: str) -> dict[str, list[str]] | None:
-    """{split: scene names} of a data set's published split (files in splits/); None without one."""
+def load_published_split(name: str) -> dict[str, list[str]] | None:
+    """Return {split: scene names} of a data set's published split (data/splits/); None if it has none."""
     path = Path(__file__).parent / "data" / "splits" / f"{name.lower()}.txt"
     if not path.is_file():
         return None

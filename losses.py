@@ -1,7 +1,7 @@
-"""The training losses: L1 with squared total variation (SSPSR's hybrid loss), a relative one, and those of the peers.
+"""Training losses: L1 with squared total variation (SSPSR's hybrid loss), a relative loss, losses of the baselines.
 
-Means and differences of neighbours are taken with the bands as the last axis: their gradients come in the order of the
-axes, and so in channels_last, as the convolutions before them want it.
+Means and differences are computed with the bands as the last axis, so that the gradients are in channels_last, the
+memory format of the convolutions.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from torch.nn import functional
 SPATIAL_TV_WEIGHT = 1e-3
 SPECTRAL_TV_WEIGHT = 1e-3
 SPECTRAL_ANGLE_WEIGHT = 0.1
-# Relative errors are in parts of a band's mean and this: without it, bands without light would count endlessly.
+# Added to the mean of a band that divides its error: bounds the relative error of dark bands.
 DARK_LEVEL = 0.02
-# The mean plus DARK_LEVEL at which a relative error counts as much as an absolute one.
+# Mean plus DARK_LEVEL at which the relative error equals the absolute error.
 USUAL_LEVEL = 0.15
-# A spectrum whose norm is below this has no direction: for 31 bands, a fraction of one step of 16 bits.
+# Spectra with a norm below this have no defined angle: for 31 bands, a fraction of one step of 16 bits.
 DARK = 1e-4
 
 
 def spatial_tv(x: torch.Tensor) -> torch.Tensor:
-    """Squared total variation along rows and columns of B x C x H x W, mean over the batch (a scalar)."""
+    """Return the squared total variation along rows and columns of B x C x H x W, mean over the batch (a scalar)."""
     batch, bands, height, width = x.shape
     x = x.permute(0, 2, 3, 1)
     dh = (x[:, 1:] - x[:, :-1]).square().sum() / max(1, bands * (height - 1) * width)
@@ -30,7 +30,7 @@ def spatial_tv(x: torch.Tensor) -> torch.Tensor:
 
 
 def spectral_tv(x: torch.Tensor) -> torch.Tensor:
-    """Twice the squared total variation along the bands of B x C x H x W, mean over the batch."""
+    """Return twice the squared total variation along the bands of B x C x H x W, mean over the batch (a scalar)."""
     batch, bands, height, width = x.shape
     x = x.permute(0, 2, 3, 1)
     dc = (x[..., 1:] - x[..., :-1]).square().sum() / max(1, (bands - 1) * height * width)
@@ -38,7 +38,7 @@ def spectral_tv(x: torch.Tensor) -> torch.Tensor:
 
 
 def hybrid_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """mean |pred - target| + 1e-3 * spatial_tv(pred) + 1e-3 * spectral_tv(pred).
+    """Return mean |pred - target| + 1e-3 * spatial_tv(pred) + 1e-3 * spectral_tv(pred) (SSPSR; arXiv 2101.07589).
 
     Args:
         pred, target: B x C x H x W, values 0..1. Gradients flow into both: the consistency loss
@@ -47,14 +47,14 @@ def hybrid_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Returns:
         A scalar tensor.
     """
-    return _with_variation((pred - target).permute(0, 2, 3, 1).abs().mean(), pred)
+    return _add_variation((pred - target).permute(0, 2, 3, 1).abs().mean(), pred)
 
 
 def relative_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The hybrid loss with errors in parts of the brightness: those of bright images and bands count less.
+    """Return the hybrid loss with errors relative to the brightness of each image and band (not in the paper).
 
-    0.15 * mean |pred - target| / (m + 0.02) in place of the mean absolute error, where m is the mean of target over
-    rows and columns, of each image and band. PSNR of bands and ERGAS are relative too. No part of the publication.
+    The mean absolute error is replaced by 0.15 * mean |pred - target| / (m + 0.02), where m is the mean of target
+    over rows and columns. ERGAS is a relative measure too.
 
     Args:
         pred, target: B x C x H x W, values 0..1.
@@ -64,18 +64,18 @@ def relative_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """
     level = target.mean((2, 3), keepdim=True).clamp(min=0) + DARK_LEVEL
     error = ((pred - target) / level).permute(0, 2, 3, 1).abs().mean()
-    return _with_variation(USUAL_LEVEL * error, pred)
+    return _add_variation(USUAL_LEVEL * error, pred)
 
 
-def _with_variation(error: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
+def _add_variation(error: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
     return error + SPATIAL_TV_WEIGHT * spatial_tv(pred) + SPECTRAL_TV_WEIGHT * spectral_tv(pred)
 
 
 def spectral_angle(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean over the pixels of the angle in radians between two spectra, 0 where either is dark.
+    """Return the mean over the pixels of the angle between two spectra in radians, 0 where either is dark.
 
-    2 atan(|u - v| / |u + v|) of the unit spectra u and v: unlike the arc cosine it is exact for small angles,
-    and its gradient is finite there and in the dark.
+    2 atan(|u - v| / |u + v|) of the unit spectra u and v: unlike the arc cosine, it is exact for small angles, and its
+    gradient is finite there and at dark pixels.
 
     Args:
         pred, target: B x C x H x W.
@@ -85,14 +85,14 @@ def spectral_angle(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """
     norms = [torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (pred, target)]
     lit = (norms[0] > DARK) & (norms[1] > DARK)
-    # Dark spectra are replaced by equal ones, and take no part in the gradient.
+    # Dark spectra are replaced by equal spectra, which have no gradient.
     u, v = (torch.where(lit, x / norm.clamp(min=DARK), 1) for x, norm in zip((pred, target), norms, strict=True))
     difference, total = (torch.linalg.vector_norm(x, dim=1) for x in (u - v, u + v))
     return 2 * torch.atan2(difference, total).mean()
 
 
 def mse_sam_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """GDRRN's loss: half the squared error of an image, summed over its values, + 0.1 * spectral_angle.
+    """Return GDRRN's loss: half the squared error of an image, summed over its values, + 0.1 * spectral_angle.
 
     Args:
         pred, target: B x C x H x W, values 0..1.
@@ -105,6 +105,7 @@ def mse_sam_loss(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# By the values of --loss.
 LOSSES: dict[str, Criterion] = {
     "hybrid": hybrid_loss,
     "l1": functional.l1_loss,
@@ -112,13 +113,3 @@ LOSSES: dict[str, Criterion] = {
     "mse_sam": mse_sam_loss,
     "relative": relative_loss,
 }
-
-
-def loss_of(name: str) -> Criterion:
-    """The loss of labelled and mixed mini-batches that --loss names: one of LOSSES."""
-    return LOSSES[name]
-
-
-def rgb_loss_of(name: str) -> Criterion:
-    """The loss of RGB mini-batches where --loss says so: hybrid, as released, unless it is relative."""
-    return relative_loss if name == "relative" else hybrid_loss

@@ -30,10 +30,10 @@ from system.errors import (  # noqa: E402
     PeerLostError,
     Terminated,
     UserError,
+    get_signal,
     is_out_of_memory,
-    signal_of,
 )
-from system.terminal import ForgivingStream  # noqa: E402
+from system.terminal import FaultTolerantStream  # noqa: E402
 from system.version import describe_version  # noqa: E402
 from utils import as_utf8, close_progress_bars, is_main_process, sanitize_for_terminal  # noqa: E402
 
@@ -163,9 +163,9 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
         run_command(arguments)
         return 0
     except UserError as error:
-        return 2 if error.is_told else _end(f"error: {error.on_command_line()}", 2)
+        return 2 if error.is_reported else _end(f"error: {error.format_for_command_line()}", 2)
     except KeyboardInterrupt as stop:
-        number = signal_of(stop)
+        number = get_signal(stop)
         return _end(f"stopped by {number.name}; the same command starts it again", 128 + number)
     except Interrupted as stop:
         return _end(str(stop), stop.exit_code)
@@ -204,7 +204,7 @@ def _terminate(number: int, frame: Any) -> None:
 
 def run_as_program() -> None:
     """Run the command line of this process and end it."""
-    sys.stdout, sys.stderr = ForgivingStream(sys.stdout), ForgivingStream(sys.stderr)
+    sys.stdout, sys.stderr = FaultTolerantStream(sys.stdout), FaultTolerantStream(sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         exit_code = main()

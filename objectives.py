@@ -1,9 +1,9 @@
 """The four training objectives: labelled HSIs, Spectral Mixup, RGB images, consistency of unlabelled HSIs.
 
 Each is one record: its loss, its stream of mini-batches, its flags and its names. `trainer.Iterations.iterate` trains
-the active ones in this order, each with an Adam step of its own. `config.train` declares their flags. A further
-objective is added by a record: its switch and theta become flags of `train`, its loss a column of log.csv, its label a
-part of the rows' names in tables.
+the active ones in this order, each with a separate Adam step. `config.train` declares their flags. A further objective
+needs one record: its switch and theta become flags of `train`, its loss a column of log.csv, its label a part of the
+rows' names in tables.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MATRICES_AT_ONCE = 64
 
 @dataclass
 class Task:
-    """What the losses of a run depend on beside the network and the batch.
+    """Settings of a run that its losses depend on.
 
     Attributes:
-        criterion: loss of labelled and mixed mini-batches, pred and target -> scalar.
+        criterion: loss of labelled and mixed mini-batches, (pred, target) -> scalar.
         rgb_criterion: loss of RGB mini-batches.
-        conversion: F of the consistency loss, bands x n_subs; None if that is switched off.
+        conversion: F of the consistency loss, bands x n_subs; None if the consistency loss is off.
         seed: of the mixup matrices.
-        matrices: those drawn last, by the number of the mini-batch in its iteration.
+        matrices: {number of the mini-batch in its iteration: (block of iterations, its matrices)}, a cache.
     """
 
     criterion: Criterion
@@ -44,19 +44,20 @@ class Task:
     matrices: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Any, conversion: torch.Tensor | None) -> Task:
-        """The task of a TrainConfig."""
-        from losses import loss_of, rgb_loss_of
+    def from_config(cls, config: Any, conversion: torch.Tensor | None) -> Task:
+        """Return the task of a TrainConfig; the RGB loss is hybrid, as released, unless --loss is relative."""
+        from losses import LOSSES, hybrid_loss, relative_loss
 
-        return cls(loss_of(config.loss), rgb_loss_of(config.loss), conversion, config.seed)
+        rgb_criterion = relative_loss if config.loss == "relative" else hybrid_loss
+        return cls(LOSSES[config.loss], rgb_criterion, conversion, config.seed)
 
 
 def labelled_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
-    """Compare super-resolved HSIs with the HR ones (arXiv 2101.07589, section 3).
+    """Return the loss of super-resolved HSIs against their HR images (arXiv 2101.07589, section 3).
 
     Args:
-        network: called as network(ms, lms, modality), see `models.network.Network.forward`.
-        batch: of labelled HSIs, or of mixed ones.
+        network: called as network(ms, lms, modality), see `models.network.Network`.
+        batch: labelled or mixed HSIs.
         task: see `Task`.
 
     Returns:
@@ -65,12 +66,11 @@ def labelled_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
     return task.criterion(network(batch.ms, batch.lms), batch.gt)
 
 
-def mix(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
-    """Return a labelled batch with its bands mixed by a random matrix (Spectral Mixup).
+def mix_batch(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
+    """Mix the bands of a labelled batch by a random matrix (Spectral Mixup, arXiv 2101.07589, section 3.3).
 
-    X' = (X + X R) / 2 for ms, lms and gt, with one R for the mini-batch. R depends on the seed, the iteration and the
-    number of the mini-batch in it only, so that resumed runs draw the same; those of many iterations are sent to the
-    device together.
+    X' = (X + X R) / 2 for ms, lms and gt, with one R for the mini-batch. R depends only on the seed, the iteration and
+    the number of the mini-batch in it, so that resumed runs draw the same matrices.
     """
     import torch
 
@@ -89,12 +89,12 @@ def mix(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
 
 
 def rgb_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
-    """Compare super-resolved RGB images, lifted to one group of bands, with the HR ones; see `labelled_loss`."""
+    """Return the loss of super-resolved RGB images, lifted to one band group; see `labelled_loss`."""
     return task.rgb_criterion(network(batch.ms, batch.lms, "rgb"), batch.gt)
 
 
 def consistency_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
-    """Compare F(SR of an unlabelled HSI) with SR of F(the HSI); gradients flow through both; see `labelled_loss`."""
+    """Return L(F(net(x)), net_RGB(F(x))) of unlabelled HSIs x; gradients flow through both; see `labelled_loss`."""
     from data.spectral import convert_bands
     from losses import hybrid_loss
 
@@ -103,32 +103,31 @@ def consistency_loss(network: Any, batch: Batch, task: Task) -> torch.Tensor:
     return hybrid_loss(convert_bands(spectral, task.conversion), rgb)
 
 
-def unchanged(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
-    """Return a batch that its loss takes as it is."""
+def keep_batch(batch: Batch, task: Task, iteration: int, repeat: int) -> Batch:
+    """Return the batch unchanged."""
     return batch
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One of the losses as trained.
+    """A training objective.
 
     Attributes:
-        name: its word in logs, messages and checkpoints.
-        loss: loss(network, batch, task) -> scalar; depends on nothing that changes but the batch and the network.
-        stream: the stream of patches that it takes mini-batches from: labelled, rgb or unlabelled.
+        name: in logs, messages and checkpoints.
+        loss: loss(network, batch, task) -> scalar; may depend on nothing else that changes during a run.
+        stream: source of its mini-batches: "labelled", "rgb" or "unlabelled".
         title: of its curve on the page of tables.
-        label: its word in the names of rows; "" for what every row has.
-        rank: its place among the labels of a row.
-        switch, theta: the flags that switch it on, and say how many mini-batches of it come to a labelled one; ""
-            for what is always on.
-        switch_help, theta_help: of those flags, where `config.train` does not declare them.
+        label: in the names of rows; "" for the objective of all rows.
+        rank: position among the labels of a row.
+        switch, theta: flags that switch it on, and set its mini-batches for each labelled one; "" if always on.
+        switch_help, theta_help: help of these flags, if `config.train` does not declare them.
         theta_default: default of theta.
         modalities: of images that the network must have a path for.
-        prepare: prepare(batch, task, iteration, repeat) -> the batch for its loss: the place for random draws.
-        shares_batches: whether its mini-batches are the very ones of the objective before it on that stream.
-        is_supervised: whether it compares with something that stays. Both sides of the consistency loss are the
-            network's: it is near zero as long as the network adds nothing to the bicubic image, and grows as it learns.
-        first_half_only: whether it takes part in the first half of the epochs only (1..6 of 10).
+        prepare: prepare(batch, task, iteration, repeat) -> the batch for the loss; draws random numbers, if any.
+        has_shared_batches: True if it uses the mini-batches of the preceding objective of its stream.
+        is_supervised: True if the target is fixed. Both sides of the consistency loss are outputs of the network: it
+            is near zero while the output is near the bicubic image, and grows in training.
+        is_first_half_only: True if it is active only in the first half of the epochs (1..6 of 10).
     """
 
     name: str
@@ -143,34 +142,34 @@ class Objective:
     theta_help: str = ""
     theta_default: int = 1
     modalities: tuple[str, ...] = ("spectral",)
-    prepare: Callable[[Batch, Task, int, int], Batch] = unchanged
-    shares_batches: bool = False
+    prepare: Callable[[Batch, Task, int, int], Batch] = keep_batch
+    has_shared_batches: bool = False
     is_supervised: bool = True
-    first_half_only: bool = False
+    is_first_half_only: bool = False
 
     def is_on(self, config: Any) -> bool:
-        """Whether a run has it: a TrainConfig, or the content of a config.json."""
+        """Return True if the objective is on in a TrainConfig or in the content of a config.json."""
         if not self.switch:
             return True
         values = config if isinstance(config, Mapping) else vars(config)
         return bool(values.get(self.switch)) and values.get(self.theta, self.theta_default) > 0
 
-    def repeats(self, config: Any) -> int:
-        """Its mini-batches to a labelled one, where it is on."""
+    def count_batches(self, config: Any) -> int:
+        """Return its mini-batches for each labelled one in a TrainConfig in which it is on."""
         return getattr(config, self.theta) if self.theta else 1
 
 
 OBJECTIVES: dict[str, Objective] = {}
 
 
-def add(objective: Objective) -> Objective:
-    """Have an objective trained, in the order in which they are added; before `config` is imported."""
+def register_objective(objective: Objective) -> Objective:
+    """Add an objective, which is trained after those added before; call it before `config` is imported."""
     OBJECTIVES[objective.name] = objective
     return objective
 
 
-LABELLED = add(Objective("labelled", labelled_loss, "labelled", "Labelled loss"))
-MIXUP = add(
+LABELLED = register_objective(Objective("labelled", labelled_loss, "labelled", "Labelled loss"))
+MIXUP = register_objective(
     Objective(
         "mixup",
         labelled_loss,
@@ -180,11 +179,11 @@ MIXUP = add(
         rank=3,
         switch="UseLabeledSpectralMixUp",
         theta="theta_LabeledSpectralMixUp",
-        shares_batches=True,
-        prepare=mix,
+        has_shared_batches=True,
+        prepare=mix_batch,
     )
 )
-RGB = add(
+RGB = register_objective(
     Objective(
         "rgb",
         rgb_loss,
@@ -198,7 +197,7 @@ RGB = add(
         modalities=("rgb",),
     )
 )
-CONSISTENCY = add(
+CONSISTENCY = register_objective(
     Objective(
         "consistency",
         consistency_loss,
@@ -211,21 +210,21 @@ CONSISTENCY = add(
         theta_default=3,
         modalities=("spectral", "rgb"),
         is_supervised=False,
-        first_half_only=True,
+        is_first_half_only=True,
     )
 )
 
 
-def active(config: Any, epoch: int = 1) -> list[tuple[Objective, int]]:
-    """The objectives that take part in an epoch 1, 2, ..., in order, each with its mini-batches an iteration."""
+def list_active(config: Any, epoch: int = 1) -> list[tuple[Objective, int]]:
+    """Return the objectives active in an epoch 1, 2, ..., in order, with their mini-batches in each iteration."""
     return [
-        (objective, objective.repeats(config))
+        (objective, objective.count_batches(config))
         for objective in OBJECTIVES.values()
-        if objective.is_on(config) and not (objective.first_half_only and epoch - 1 > config.epochs / 2)
+        if objective.is_on(config) and not (objective.is_first_half_only and epoch - 1 > config.epochs / 2)
     ]
 
 
-def labels(config: Any) -> list[str]:
-    """The labels of what a run has beside the labelled loss, in the order of rows' names."""
+def list_labels(config: Any) -> list[str]:
+    """Return the labels of a run's objectives except the labelled one, in the order of rows' names."""
     chosen = [o for o in OBJECTIVES.values() if o.label and o.is_on(config)]
     return [o.label for o in sorted(chosen, key=lambda o: o.rank)]

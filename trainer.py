@@ -27,9 +27,9 @@ from models.weights import load_strictly, save_weights
 from objectives import Objective, Task
 from system.devices import configure_arithmetic, select_device
 from system.errors import Interrupted
-from training import checkpoint
+from training import checkpoint, console
 from training.backward import Backward
-from training.console import TrainingProgress, describe_start
+from training.console import TrainingProgress
 from training.initialization import build_network
 from training.inputs import open_inputs, remark_on_pictures
 from training.log import RunLog, describe
@@ -115,7 +115,7 @@ class Iterations:
         Returns:
             False if `after_batch` paused it: the next call continues it. True if it is complete.
         """
-        batches = [(o, k, repeats) for o, repeats in objectives.active(self.config, epoch) for k in range(repeats)]
+        batches = [(o, k, repeats) for o, repeats in objectives.list_active(self.config, epoch) for k in range(repeats)]
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -142,7 +142,7 @@ class Iterations:
 
     def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
         """Return the repeat-th of an objective's mini-batches in this iteration."""
-        k = self.iteration if objective.shares_batches else self.iteration * repeats + repeat
+        k = self.iteration if objective.has_shared_batches else self.iteration * repeats + repeat
         return self.streams[objective.stream].batch(k)
 
     def step(self) -> None:
@@ -212,9 +212,11 @@ class Trainer(Iterations):
         self.losses = LossMeter(self.device, self.world)
         self.seconds = self._checkpoint_due = 0.0
         self.spikes = 0
+        # Within `train` only: iterations can also run by themselves.
+        self._progress: TrainingProgress | None = None
         if self.run_dir.is_resumed:
             self._restore(*self.run_dir.load())
-        self.task = Task.of(config, self.inputs.conversion)
+        self.task = Task.from_config(config, self.inputs.conversion)
         self.backward = Backward(self.model, config, self.task)
         for scenes in filter(None, (self.eval_scenes, self.test_scenes)):
             scoring.rehearse(self.network, scenes, self.device)
@@ -231,25 +233,24 @@ class Trainer(Iterations):
             UserError: for a loss that is not finite or diverges, a full disk, or data that cannot be read.
             PeerLostError: where another process of the run has ended.
         """
-        peers = naming_lost_peers(self.world, self._describe_position)
+        peers = naming_lost_peers(self.world, lambda: console.describe_position(self.iteration))
         with peers, contextlib.closing(self.inputs), self.run_dir, self._open_log():
-            print_line(
-                describe_start(self.inputs, self.model, self.device, self.world.size, self.total, self.run_dir.path)
-            )
+            print_line(console.describe_start(self.inputs, self.model, self.world.size, self.total, self.run_dir))
             if self._validation_is_missing():
                 with resumable():
                     self._validate(self.iteration // self.per_epoch)
             self._checkpoint_due = time.monotonic() + 60 * self.config.checkpoint_minutes
             with (
                 StopSignals() as self._stop,
-                TrainingProgress(self.total, self.iteration, self.device) as self._progress,
+                TrainingProgress(self.total, self.iteration, self.device) as progress,
             ):
+                self._progress = progress
                 while self.iteration < self.total:
                     started = time.monotonic()
                     epoch = self.iteration // self.per_epoch + 1
                     if self.iterate(epoch):
                         self.iteration += 1
-                        self._report(epoch)
+                        self._report(epoch, progress)
                     # After the log, where the CPU waits for a GPU.
                     self.seconds += time.monotonic() - started
                     self._keep(epoch)
@@ -259,24 +260,20 @@ class Trainer(Iterations):
                 self._finish()
         return self.files
 
-    def _describe_position(self) -> str:
-        return (
-            f" at iteration {self.iteration}; its own message says why; the same command with --resume last goes on "
-            "from the last checkpoint"
-        )
-
     def after_batch(self, count: int) -> bool:
         """Move the progress bar; pause the iteration after a signal, unless other processes would go on with it."""
+        if self._progress is None:
+            return False
         self._progress.update(1 / count)
         return self.world.size == 1 and bool(self._stop.signal_number)
 
-    def _report(self, epoch: int) -> None:
+    def _report(self, epoch: int, progress: TrainingProgress) -> None:
         """Log the losses if it is time, else show them; on CUDA they are read at the log only, to avoid waiting."""
         is_last = self.iteration % self.per_epoch == 0 or self.iteration == self.total
         if self.iteration % self.config.log_interval == 0 or is_last:
-            self._log(epoch)
+            self._log(epoch, progress)
         elif self.device.type == "cpu":
-            self._progress.show_losses(epoch, self.losses.names, self.losses.means())
+            progress.show_losses(epoch, self.losses.names, self.losses.means())
 
     def _keep(self, epoch: int) -> None:
         """Write a checkpoint if it is time or a signal came, and validate after an epoch."""
@@ -338,12 +335,7 @@ class Trainer(Iterations):
         self.iteration = self.logged_iteration = self._saved_iteration = run["iteration"]
         self.batches_done = run.get("batches_done") or 0
         self.seconds = run["seconds"]
-        print_line(f"{path}: resuming after iteration {self.iteration}")
-        if (planned := run["config"].get("epochs", self.config.epochs)) != self.config.epochs:
-            print_line(
-                f"{self.config.epochs} epochs in place of {planned}: the {self.config.schedule} schedule spans all of "
-                f"them, so that the learning rate continues at {self.rate():.3g}"
-            )
+        print_line(console.describe_resume(path, run, self.config, self.iteration, self.rate()))
         if run["per_epoch"] != self.per_epoch:
             # Another number of processes: the same place in the epoch, in batches of another size.
             self.iteration, self.batches_done = self.iteration * self.per_epoch // run["per_epoch"], 0
@@ -365,25 +357,23 @@ class Trainer(Iterations):
         self.files += self.log.files
         return self.log
 
-    def _log(self, epoch: int) -> None:
+    def _log(self, epoch: int, progress: TrainingProgress) -> None:
         means = self.losses.means_of_all()
         self.check_losses(means)
         self.spikes += bool(spikes := self.losses.spikes(means))
         rate = learning_rate(self.config, self.iteration - 1, self.per_epoch)
-        self._progress.log(epoch, rate, self.losses.names, means, spikes)
+        progress.log(epoch, rate, self.losses.names, means, spikes)
         if self.world.is_main:
             self.log.losses(epoch, self.iteration, rate, means)
         self.losses.begin_interval(means)
 
     def check_losses(self, means: list[float | None]) -> None:
-        """Stop the run if a loss is not finite or diverges; last.pth, if there is one, stays as it was before."""
-        gentler = f"give a --learning_rate below {self.config.learning_rate:g} (or --clip_gradient 0.05)"
-        if not self._has_flags:
-            remedy = "start again with another --seed"
-        elif self.run_dir.checkpoints:
-            remedy = f"last.pth in {self.run_dir.path} is from before; {gentler} and --resume last, or start anew"
-        else:
-            remedy = f"the run has no checkpoint yet; start again: {gentler}"
+        """Stop the run if a loss is not finite or diverges; last.pth stays as it was."""
+        remedy = (
+            console.describe_loss_remedy(self.config, self.run_dir)
+            if self._has_flags
+            else "start again with another --seed"
+        )
         self.losses.check(means, self.iteration, self.per_epoch, remedy)
 
     def _validate(self, epoch: int) -> None:
@@ -418,12 +408,8 @@ class Trainer(Iterations):
             about = {**self._description(), "training_seconds": round(self.seconds, 1)}
             results_path = self.run_dir.path / RESULTS
             self.files += score_run(self.network, self.test_scenes, self.device, self.world, results_path, about)
-        if self.spikes and self._has_flags:
-            advice = "" if 0 < self.config.clip_gradient <= 0.05 else "; --clip_gradient 0.05 reduces them"
-            print_line(f"{self.spikes} intervals of the log contain loss spikes, see train.log{advice}")
         if self._has_flags:
-            command = f"python mains.py test --model_dir {weights} --test_dir {self.config.test_dir or 'TEST_STORE'}"
-            print_line(f"next: {command} --protocol {self.config.protocol}")
+            print_line(console.describe_end(self.config, weights, self.spikes))
 
 
 def train(config: TrainConfig) -> list[Path]:

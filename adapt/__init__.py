@@ -1,1 +1,1 @@
-"""The command `adapt`: weights of a sensor, fine-tuned on one scene of it."""
+"""The command `adapt`: weights fine-tuned for a sensor on one of its scenes."""

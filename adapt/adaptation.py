@@ -1,7 +1,7 @@
-"""The command `adapt`: weights for a sensor of one's own, made from one scene of it.
+"""The command `adapt`: fine-tune weights for a sensor on one of its scenes.
 
-The scene at its own resolution is the truth and its degraded form the input: that the same step holds one scale up is
-assumed, and cannot be seen from one scene.
+The scene is the ground truth and its degraded form the input. The method assumes that a network trained at this scale
+also serves the next one; one scene cannot verify it.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from config import AdaptConfig, TrainConfig
 from data import sources
 from data.bands import BandList
 from data.imresize import degrade
-from data.spectral import lift_matrix
+from data.spectral import make_lift_matrix
 from data.stream import Batch, PatchStream
 from formats.calibration import UnitCube, peaks_of, understand
 from metrics import band_mse, psnr
@@ -31,10 +31,10 @@ from models import weights
 from models.any_bands import BandPlan, plan_bands
 from models.weights import Weights, save_weights
 from objectives import Objective, Task
-from system.devices import configure_arithmetic, cpu_computes_bf16, select_device, without_tf32
-from system.errors import Interrupted, UserError, as_flags, naming_flag
+from system.devices import allow_tf32, configure_arithmetic, has_fast_bf16, select_device
+from system.errors import Interrupted, UserError, format_flags, name_flag
 from system.files import atomic_write, exclusive_lock
-from system.machine import free_memory
+from system.machine import get_free_memory
 from system.version import git_commit
 from trainer import Iterations, cosine_rate
 from training.backward import Backward
@@ -44,7 +44,7 @@ from training.processes import World
 from training.signals import StopSignals
 from utils import as_utf8, print_line, process_count, progress_bar, random_generator, seed_everything
 
-# That of docs/results.md, at a fifth of its rate: the weights are good already, and the scene is small.
+# Recipe of docs/results.md with a fifth of its learning rate: the weights are trained already, and the scene is small.
 RECIPE: dict[str, Any] = {
     "batch_size": 8,
     "learning_rate": 2e-4,
@@ -57,54 +57,54 @@ RECIPE: dict[str, Any] = {
     "theta_LabeledSpectralMixUp": 1,
     "theta_rgb": 1,
 }
-# The held-out windows are looked at so many times in the time that there is, and it ends when so many looks in a row
-# have brought nothing better. They take at most a tenth of the time.
-LOOKS, PATIENCE, SHARE_OF_LOOKS = 40, 12, 0.1
-# Windows that go through the network together.
-TOGETHER = 8
-# A band with a mean squared error up to this (100 dB) is taken for exact.
+# Early stopping: evaluations of the held-out windows, evaluations without improvement, largest share of the time.
+EVALUATIONS, PATIENCE, EVALUATION_SHARE = 40, 12, 0.1
+# Windows in one batch of an evaluation.
+EVALUATION_BATCH = 8
+# Mean squared error (100 dB) up to which a band counts as exact.
 EXACT = 1e-10
 
 
 def adapt(config: AdaptConfig) -> list[Path]:
-    """Make weights for the sensor of a scene; see `config.AdaptConfig`.
+    """Fine-tune weights for the sensor of a scene; see `config.AdaptConfig`.
 
     Returns:
-        Paths of the files written: the weights, and beside them what they were made with.
+        Paths of the files written: the weights, and their settings as JSON.
 
     Raises:
-        UserError: for what cannot be read, shared out or written, and where nothing was gained on the held-out windows.
-        Interrupted: after Ctrl-C or SIGTERM, when the best so far is safe.
+        UserError: for input that cannot be read or split, output that cannot be written, and if nothing was gained on
+            the held-out windows.
+        Interrupted: after Ctrl-C or SIGTERM, when the best weights are saved.
     """
     if process_count() > 1:
         raise UserError("adapt runs in one process; start it without torchrun")
     output = Path(config.output).expanduser()
     with exclusive_lock(output):
-        for path in files_of(output):
+        for path in list_files(output):
             if path.exists() and not config.overwrite:
-                raise UserError(f"--output {path}: is there already; choose another name, or --overwrite 1")
+                raise UserError(f"--output {path}: already exists; choose another name, or set --overwrite 1")
         return Adaptation(config, output).run()
 
 
-def files_of(output: Path) -> list[Path]:
-    """The weights, and beside them what they were made with."""
+def list_files(output: Path) -> list[Path]:
+    """Return the paths of the weights and of their settings as JSON."""
     return [output, output.with_suffix(".json")]
 
 
 class Adaptation(Iterations):
-    """One scene to learn from, ready to begin.
+    """Fine-tuning on one scene with early stopping.
 
     Args:
         config: the settings.
-        output: where the weights go.
+        output: path of the weights.
 
     Attributes:
-        split: how the scene is shared out.
-        best: gain over bicubic in dB of the best weights so far, at first those that it starts from: of the MPSNR of
-            all held-out windows together, as if they were one image.
-        gains: the same of each window by itself.
-        zero_shot: gain of the weights before adaptation.
-        bands: the BandPlan; iterations take random windows of bands if it has them.
+        split: the split of the scene.
+        best: gain of MPSNR over bicubic in dB of the best weights so far, on all held-out windows as if they were one
+            image; initially that of the given weights.
+        gains: the same of each window.
+        zero_shot: gain of the given weights.
+        bands: the BandPlan; with windows of bands, each iteration trains on a random one.
     """
 
     def __init__(self, config: AdaptConfig, output: Path) -> None:
@@ -112,7 +112,7 @@ class Adaptation(Iterations):
         self.device = select_device(config.cuda, config.gpus)
         self.world = World.alone()
         if config.precision == "auto":
-            is_fast = self.device.type == "cuda" or cpu_computes_bf16()
+            is_fast = self.device.type == "cuda" or has_fast_bf16()
             config = dataclasses.replace(config, precision="bf16" if is_fast else "tf32")
         configure_arithmetic(config.precision, self.device)
         self._asked, self._output = config, output
@@ -122,112 +122,113 @@ class Adaptation(Iterations):
                 f"--train_dir_rgb: {given.architecture['name']} has no path for RGB images; leave the flag out, or "
                 "give weights of DeepShare"
             )
-        with naming_flag("input", config.input):
+        with name_flag("input", config.input):
             raster, cube, split, self._value_scale, self.bands, self._has_data = _open_scene(config, given)
         self.split, self._given = split, given
         self._sensor = BandList(raster.shape[2], raster.wavelengths) if self.bands.mode == "windows" else None
-        self.config = _settings(config, given, raster, split)
+        self.config = _make_config(config, given, raster, split)
         self.streams = self._open_streams(raster, cube)
-        self.model = given.model.placed_on(self.device)
+        self.model = given.model.move_to(self.device)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
         self._on_scene = self.bands.apply(self.averaged, self._has_data)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
-        self.task = Task.of(self.config, None)
+        self.task = Task.from_config(self.config, None)
         self.backward = Backward(self.model, self.config, self.task)
         self.losses = LossMeter(self.device, self.world)
         self.iteration = 0
         self._seconds, self._began = 60 * config.minutes, time.monotonic()
         edge = split.edge
-        self._truth = [_bands_first(cube[i : i + edge, j : j + edge]) for i, j in split.held_out]
-        self._bicubic = self._errors_of(lambda ms, lms: lms)
-        # What has no detail to be found tells nothing: bicubic makes it exactly, a network nearly so.
+        self._truth = [_to_bands_first(cube[i : i + edge, j : j + edge]) for i, j in split.held_out]
+        self._bicubic = self._measure_errors(lambda ms, lms: lms)
+        # Bands without detail, which bicubic reproduces exactly, are not scored.
         self._scored = (self._bicubic.mean(axis=0) > EXACT) & self._has_data
         if not self._scored.any():
             raise UserError(
-                f"--input {config.input}: bicubic makes all that is held out exactly; give a scene with detail"
+                f"--input {config.input}: bicubic reproduces all held-out windows exactly; give a scene with detail"
             )
-        self.zero_shot, self.gains = self.gain()
+        self.zero_shot, self.gains = self.measure_gain()
         self.best = self.zero_shot
         self._is_saved = False
 
     def _open_streams(self, raster: formats.Raster, cube: Any) -> dict[str, PatchStream]:
-        """The scene's patches that touch no held-out window, and RGB images where they are given."""
+        """Open the scene's patches that do not overlap held-out windows, and RGB images if given."""
         n_scale, size = self.config.n_scale, self.split.edge
         scene = [(raster.path.stem, cube, 1.0, 1)]
         own = sources.ScenePatches(scene, size, self.split.stride, n_scale, raster.path)
         own.positions = [(0, *place) for place in self.split.patches]
         opened: dict[str, Any] = {"labelled": own}
         if folder := self.config.train_dir_rgb:
-            with naming_flag("train_dir_rgb", folder):
+            with name_flag("train_dir_rgb", folder):
                 remark_on_pictures(folder)
-                opened["rgb"] = sources.rgb_source(folder, size, size, n_scale, lift_matrix(self.config.n_subs))
+                opened["rgb"] = sources.open_rgb(folder, size, size, n_scale, make_lift_matrix(self.config.n_subs))
         batch_size, seed = self.config.batch_size, self.config.seed
         return {name: PatchStream(s, batch_size, seed, name, self.device) for name, s in opened.items()}
 
     def batch(self, objective: Objective, repeat: int, repeats: int) -> Batch:
-        """Return a mini-batch of the network's bands, or of a random window, which labelled and mixed ones share."""
+        """Return a mini-batch of the network's bands, or of a random window that labelled and mixed ones share."""
         batch = super().batch(objective, repeat, repeats)
         if objective.stream != "labelled":
             return batch
         window = self.bands.order
         if self.bands.mode == "windows":
             generator = random_generator(self.config.seed, "window of bands", self.iteration)
-            window = self.bands.random_window(generator, self._has_data)
+            window = self.bands.draw_window(generator, self._has_data)
         chosen = torch.as_tensor(window, device=batch.ms.device)
         return batch.map(lambda x: x[:, chosen].contiguous(memory_format=torch.channels_last))
 
     def rate(self) -> float:
-        """Adam's step: half a cosine over the time that there is, after a short rise."""
-        return cosine_rate(self.config, self.iteration, min(1.0, self._gone() / self._seconds))
+        """Return the learning rate: a cosine decay over the available time, after a warm-up."""
+        return cosine_rate(self.config, self.iteration, min(1.0, self._measure_elapsed() / self._seconds))
 
     def run(self) -> list[Path]:
-        """Learn until the time is over or nothing gets better; the best weights so far are always on the disk."""
-        print_line(self._summary())
+        """Train until the time is over or early stopping; save the best weights whenever they improve."""
+        print_line(self._format_summary())
         try:
-            with StopSignals("stopping after this iteration") as stop, self._bar() as bar:
-                self._learn_on(stop, bar)
+            with StopSignals("stopping after this iteration") as stop, self._open_bar() as bar:
+                self._train(stop, bar)
         except UserError as error:
-            # What came before is as good as it was.
+            # The weights saved before the error remain valid.
             if not self._is_saved:
                 raise
-            print_line(f"it ends here: {error}")
+            print_line(f"training ends early: {error}")
         finally:
             for stream in self.streams.values():
                 stream.close()
         if stop.signal_number:
-            kept = f"the best so far ({self.best:+.2f} dB) is in {self._output}"
+            kept = f"the best weights ({self.best:+.2f} dB) are in {self._output}"
             kept = kept if self._is_saved else "nothing was gained"
             raise Interrupted(stop.signal_number, f"after {self.iteration} iterations; {kept}")
-        return self._ended()
+        return self._finish()
 
-    def _learn_on(self, stop: StopSignals, bar: Any) -> None:
-        looks_without, interval = 0, 0.0
-        self._began = looked = time.monotonic()
-        while self._gone() < self._seconds and looks_without < PATIENCE and not stop.signal_number:
+    def _train(self, stop: StopSignals, bar: Any) -> None:
+        without_gain, interval = 0, 0.0
+        self._began = evaluated = time.monotonic()
+        while self._measure_elapsed() < self._seconds and without_gain < PATIENCE and not stop.signal_number:
             self.iterate(epoch=1)
             self.iteration += 1
-            bar.update(min(self._gone(), self._seconds) - bar.n)
-            if time.monotonic() - looked >= interval:
-                looked = time.monotonic()
-                looks_without = 0 if self.look(bar) else looks_without + 1
-                took = time.monotonic() - looked
-                interval, looked = max(self._seconds / LOOKS, took / SHARE_OF_LOOKS), time.monotonic()
+            bar.update(min(self._measure_elapsed(), self._seconds) - bar.n)
+            if time.monotonic() - evaluated >= interval:
+                evaluated = time.monotonic()
+                without_gain = 0 if self.evaluate(bar) else without_gain + 1
+                duration = time.monotonic() - evaluated
+                interval = max(self._seconds / EVALUATIONS, duration / EVALUATION_SHARE)
+                evaluated = time.monotonic()
         if not stop.signal_number:
-            self.look(bar)
+            self.evaluate(bar)
 
-    def _bar(self) -> contextlib.AbstractContextManager[Any]:
+    def _open_bar(self) -> contextlib.AbstractContextManager[Any]:
         form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [at most {remaining} left{postfix}]"
         return progress_bar(total=self._seconds, desc="adapt", bar_format=form)
 
-    def _gone(self) -> float:
+    def _measure_elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def look(self, bar: Any) -> bool:
-        """Score the held-out windows; keep the weights where they are better than all before."""
+    def evaluate(self, bar: Any) -> bool:
+        """Score the held-out windows; save the weights and return True if they are the best so far."""
         means = self.losses.means()
         self.losses.check(means, self.iteration, self.iteration, "give another --seed, or other weights")
         self.losses.begin_interval(means)
-        gain, gains = self.gain()
+        gain, gains = self.measure_gain()
         bar.set_postfix_str(f"iteration {self.iteration}, gain {gain:+.2f} dB, best {max(gain, self.best):+.2f}")
         if not gain > self.best:
             return False
@@ -237,31 +238,31 @@ class Adaptation(Iterations):
             self._is_saved = True
         return True
 
-    def gain(self) -> tuple[float, np.ndarray]:
-        """(gain over bicubic in dB on all held-out windows together, on each)."""
-        errors = self._errors_of(self._on_scene)
-        together = self._mpsnr(errors.mean(axis=0)) - self._mpsnr(self._bicubic.mean(axis=0))
+    def measure_gain(self) -> tuple[float, np.ndarray]:
+        """Return (gain over bicubic in dB on all held-out windows as one image, gains on each)."""
+        errors = self._measure_errors(self._on_scene)
+        together = self._compute_mpsnr(errors.mean(axis=0)) - self._compute_mpsnr(self._bicubic.mean(axis=0))
         pairs = zip(errors, self._bicubic, strict=True)
-        return together, np.array([self._mpsnr(ours) - self._mpsnr(theirs) for ours, theirs in pairs])
+        return together, np.array([self._compute_mpsnr(sr) - self._compute_mpsnr(bicubic) for sr, bicubic in pairs])
 
-    def _mpsnr(self, errors: np.ndarray) -> float:
-        """MPSNR in dB of mean squared errors band by band, of the bands that have detail anywhere."""
+    def _compute_mpsnr(self, errors: np.ndarray) -> float:
+        """Return the MPSNR in dB of the scored bands from the mean squared error of each band."""
         return float(psnr(np.maximum(errors[self._scored], EXACT)).mean())
 
     @torch.inference_mode()
-    def _errors_of(self, network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> np.ndarray:
-        """Mean squared error of each band of each held-out window, windows x bands."""
+    def _measure_errors(self, network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """Return the mean squared error of each band of each held-out window, windows x bands."""
         errors = []
-        for first in range(0, len(self._truth), TOGETHER):
-            gt = torch.stack(self._truth[first : first + TOGETHER])
+        for first in range(0, len(self._truth), EVALUATION_BATCH):
+            gt = torch.stack(self._truth[first : first + EVALUATION_BATCH])
             ms, lms = (x.to(self.device, memory_format=torch.channels_last) for x in degrade(gt, self.config.n_scale))
-            with without_tf32():
-                made = network(ms, lms).float().cpu().numpy()
-            errors += [band_mse(truth, image) for truth, image in zip(gt.numpy(), made, strict=True)]
+            with allow_tf32(False):
+                output = network(ms, lms).float().cpu().numpy()
+            errors += [band_mse(truth, image) for truth, image in zip(gt.numpy(), output, strict=True)]
         return np.stack(errors)
 
     def _save(self) -> None:
-        path, path_about = files_of(self._output)
+        path, path_about = list_files(self._output)
         wavelengths = None if self._sensor else self._given.wavelengths
         save_weights(self.network, path, self.config.n_ovls, wavelengths, self._value_scale, self._sensor)
         about = {
@@ -274,10 +275,10 @@ class Adaptation(Iterations):
             "git_commit": git_commit(),
             "value_scale": self._value_scale,
             "adapted": {
-                "seconds": round(self._gone(), 1),
+                "seconds": round(self._measure_elapsed(), 1),
                 "edge": self.split.edge,
                 "held_out": self.split.held_out,
-                "bicubic": [round(self._mpsnr(errors), 4) for errors in self._bicubic],
+                "bicubic": [round(self._compute_mpsnr(errors), 4) for errors in self._bicubic],
                 "bands": self.bands.mode,
                 "zero_shot": round(self.zero_shot, 4),
                 "gain": round(self.best, 4),
@@ -287,77 +288,76 @@ class Adaptation(Iterations):
         with atomic_write(path_about) as temporary:
             temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
-    def _summary(self) -> str:
+    def _format_summary(self) -> str:
         split, edge = self.split, self.split.edge
-        bicubic = self._mpsnr(self._bicubic.mean(axis=0))
+        bicubic = self._compute_mpsnr(self._bicubic.mean(axis=0))
         return (
             f"{self._asked.input}: {len(split.patches)} patches of {edge} x {edge} pixels for training, "
-            f"{len(split.held_out)} held-out windows; there, bicubic has {bicubic:.2f} dB and {self._given.path.stem} "
-            f"without adaptation {self.zero_shot:+.2f} dB over it"
+            f"{len(split.held_out)} held-out windows; on these, bicubic has {bicubic:.2f} dB MPSNR and "
+            f"{self._given.path.stem} without adaptation {self.zero_shot:+.2f} dB over bicubic"
         )
 
-    def _ended(self) -> list[Path]:
+    def _finish(self) -> list[Path]:
         count = len(self.gains)
-        found = f"{self.best:+.2f} dB over bicubic on {count} held-out windows together"
-        found += f" (one by one {self.gains.min():+.2f} to {self.gains.max():+.2f})"
-        advice = "use the weights without adaptation" if self.zero_shot > 0 else "give more --minutes or a larger scene"
+        found = f"{self.best:+.2f} dB over bicubic on {count} held-out windows"
+        found += f" (single windows {self.gains.min():+.2f} to {self.gains.max():+.2f})"
+        advice = "use the weights without adaptation" if self.zero_shot > 0 else "set more --minutes or a larger scene"
         if not self._is_saved:
             raise UserError(
-                f"--input {self._asked.input}: {self.iteration} iterations gained nothing over the weights without "
-                f"adaptation ({found}), so no weights were written; {advice}"
+                f"--input {self._asked.input}: no gain over the weights without adaptation after {self.iteration} "
+                f"iterations ({found}), so no weights were written; {advice}"
             )
         found += f", {self.best - self.zero_shot:+.2f} dB over {self._given.path.stem} without adaptation"
         if self.best < self.gains.std(ddof=1) / math.sqrt(count):
-            found += "; less than its standard error, it may be chance"
-        print_line(f"{self._output}: {found}; {self.iteration} iterations in {self._gone():.0f} s")
-        return files_of(self._output)
+            found += "; the gain is less than its standard error and may be chance"
+        print_line(f"{self._output}: {found}; {self.iteration} iterations in {self._measure_elapsed():.0f} s")
+        return list_files(self._output)
 
 
 def _open_scene(config: AdaptConfig, given: Weights) -> tuple[formats.Raster, Any, Split, float, BandPlan, np.ndarray]:
     """Open the scene to adapt to.
 
     Returns:
-        (the scene, its normalised values: in memory if a tenth of the free memory is enough, its split, the full-scale
-        value that the weights are to record: 0 if it is assumed or one number does not define it, the BandPlan, C of
-        bool: bands with data).
+        (the scene; its normalised values, in memory if a tenth of the free memory suffices; its split; the full-scale
+        value to record in the weights, 0 if it is assumed or is not one number; the BandPlan; C of bool: bands with
+        data).
     """
     n_scale = given.architecture["n_scale"]
     path = Path(config.input).expanduser()
     if not path.exists():
         raise UserError(f"--input {path}: no such file or folder; check the path")
     raster = formats.open_raster(path, formats.CubeOptions.of(config, given.architecture["n_colors"]))
-    nodata = float(config.nodata) if config.nodata else None
-    understood = understand(raster, config.value_scale, nodata, given.value_scale)
+    understood = understand(raster, config.value_scale, fallback=given.value_scale)
     if understood.high is None:
-        raise UserError(f"--input {path}: nothing but missing data; give another scene")
+        raise UserError(f"--input {path}: all pixels are missing data; give another scene")
     for remark in understood.remarks(path):
-        print_line(as_flags(remark))
+        print_line(format_flags(remark))
     scene, network = BandList(raster.shape[2], raster.wavelengths), BandList(given.model.n_colors, given.wavelengths)
     plan = plan_bands(path, scene, network, config.bands, sensor=given.sensor)
     if plan.remark:
-        print_line(as_flags(plan.remark))
-    # As `predict` normalises by default.
+        print_line(format_flags(plan.remark))
+    # The default normalisation of `predict`.
     peaks = peaks_of(raster, understood, "bands" if plan.mode == "windows" else "auto")
     has_data = peaks.repeat(raster.shape[2] // len(peaks)) > 0
     cube: Any = UnitCube(raster, understood.calibration, peaks)
-    there = cube.there()
-    # On the way there, values are in float64 several times.
-    if cube.nbytes <= free_memory() / 10:
+    valid = cube.there()
+    # Reading the cube needs several float64 copies.
+    if cube.nbytes <= get_free_memory() / 10:
         cube = cube[:, :]
 
-    def detail(top: int, left: int, edge: int) -> float:
-        """Mean squared error of bicubic in a window."""
-        gt = _bands_first(cube[top : top + edge, left : left + edge])[None]
+    def measure_detail(top: int, left: int, edge: int) -> float:
+        """Return the mean squared error of bicubic in a window."""
+        gt = _to_bands_first(cube[top : top + edge, left : left + edge])[None]
         return float((degrade(gt, n_scale)[1] - gt).square().mean())
 
     is_recorded = understood.told_by != "type" and understood.calibration.scaling is None
     value_scale = understood.calibration.scale if is_recorded else 0.0
-    split = split_scene(path, there, n_scale, config.seed, detail)
+    split = split_scene(path, valid, n_scale, config.seed, measure_detail)
     return raster, cube, split, value_scale, plan, has_data
 
 
-def _settings(config: AdaptConfig, given: Weights, raster: formats.Raster, split: Split) -> TrainConfig:
-    """What a run of `train` of this kind would have as its settings."""
+def _make_config(config: AdaptConfig, given: Weights, raster: formats.Raster, split: Split) -> TrainConfig:
+    """Return the settings that an equivalent run of `train` would have."""
     architecture = {k: v for k, v in given.architecture.items() if k != "n_colors"}
     return TrainConfig(
         **{
@@ -371,5 +371,5 @@ def _settings(config: AdaptConfig, given: Weights, raster: formats.Raster, split
     )
 
 
-def _bands_first(image: np.ndarray) -> torch.Tensor:
+def _to_bands_first(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

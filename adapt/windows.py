@@ -1,4 +1,4 @@
-"""One scene shared out: windows that are held out to judge by, and patches to learn from that touch none of them."""
+"""Split of one scene: held-out windows for early stopping, and training patches that do not overlap them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ import numpy as np
 from system.errors import DataError
 from utils import random_generator
 
-# Edges of windows and patches in LR pixels: published patches have 16; what is smaller is all border.
+# Smallest and largest edge of windows and patches in LR pixels. Published patches have 16; below 5, padding dominates.
 SMALLEST, LARGEST = 5, 16
-# A scene is cut into at least about so many windows where it is too small for the largest ones.
+# Approximate number of windows in a scene that is too small for the largest windows.
 FEWEST = 24
-# One in so many windows is held out, of at least and at most so many.
+# One in SHARE windows is held out, within these limits.
 SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 5, 2, 48
-# Windows ranked by their detail for each that is held out.
+# Windows ranked by detail for each held-out window.
 CANDIDATES = 5
-# Patches to learn from are taken every eighth of an edge, or further apart where there would be more than this.
+# Patch stride: an eighth of an edge, or more if there would be more than MOST_PATCHES.
 STEPS, MOST_PATCHES = 8, 20_000
 
 
 @dataclass(frozen=True)
 class Split:
-    """How a scene is shared out.
+    """Split of a scene.
 
     Attributes:
-        edge: HR pixels along a window's and a patch's edge.
+        edge: HR pixels along the edge of windows and patches.
         stride: HR pixels between patches.
-        held_out: (top, left) of the windows that are held out.
-        patches: (top, left) of the patches to learn from.
+        held_out: (top, left) of the held-out windows.
+        patches: (top, left) of the training patches.
     """
 
     edge: int
@@ -40,85 +40,86 @@ class Split:
 
 def split_scene(
     path: str | Path,
-    there: np.ndarray,
+    valid: np.ndarray,
     n_scale: int,
     seed: int,
     detail: Callable[[int, int, int], float] = lambda top, left, edge: 0.0,
 ) -> Split:
-    """Share a scene out.
+    """Split a scene into held-out windows and training patches.
 
-    What is held out shall stand for the scene: its windows are ranked by their detail, and one is drawn of as many
-    parts of the ranking as there are to be held out.
+    The held-out windows represent the scene: its windows are ranked by detail, the ranking is cut into as many parts
+    as there are held-out windows, and one window is drawn from each part.
 
     Args:
         path: of the scene, for messages.
-        there: rows x columns of bool, where the scene has data.
-        n_scale: enlargement: edges and places are multiples of it.
-        seed: of the draw of the windows.
-        detail: detail(top, left, edge) -> how much there is to be found in a window.
+        valid: valid mask, rows x columns of bool.
+        n_scale: upsampling factor; edges and positions are multiples of it.
+        seed: of the draw.
+        detail: detail(top, left, edge) -> amount of detail in a window.
 
     Raises:
-        DataError: for a scene that is too small, or has too little data.
+        DataError: for a scene that is too small, or has too few valid pixels.
     """
-    height, width = there.shape
-    gaps = _Gaps(there)
+    height, width = valid.shape
+    gaps = _MissingCounts(valid)
     wanted = min(int(np.sqrt(height * width / FEWEST)), height, width) // n_scale * n_scale
     edge = min(max(wanted, SMALLEST * n_scale), LARGEST * n_scale)
-    whole = _whole_windows(gaps, height, width, edge)
-    # Narrow scenes, and strips between gaps, have room for smaller ones.
+    whole = _list_windows(gaps, height, width, edge)
+    # Narrow scenes, and strips between missing pixels, fit smaller windows only.
     while len(whole) <= FEWEST_HELD_OUT and edge > SMALLEST * n_scale:
         edge -= n_scale
-        whole = _whole_windows(gaps, height, width, edge)
+        whole = _list_windows(gaps, height, width, edge)
     count = min(max(round(len(whole) / SHARE), FEWEST_HELD_OUT), MOST_HELD_OUT)
     if len(whole) <= count:
         raise DataError(
             path,
-            f"{width} x {height} pixels have {len(whole)} windows of {edge} x {edge} with data everywhere",
-            f"at least {FEWEST_HELD_OUT + 1} are needed, to learn from and to judge by: give a larger scene",
+            f"{width} x {height} pixels contain {len(whole)} windows of {edge} x {edge} without missing data, but "
+            f"training and validation need at least {FEWEST_HELD_OUT + 1}",
+            "give a larger scene",
         )
-    held_out = _drawn(whole, count, edge, seed, detail)
-    taken = ~there
+    held_out = _draw_windows(whole, count, edge, seed, detail)
+    taken = ~valid
     for i, j in held_out:
         taken[i : i + edge, j : j + edge] = True
     apart = max(edge / STEPS, np.sqrt(height * width / MOST_PATCHES))
     stride = int(np.ceil(apart / n_scale)) * n_scale
-    overlaps = _Gaps(~taken)
+    overlaps = _MissingCounts(~taken)
     places = [(i, j) for i in range(0, height - edge + 1, stride) for j in range(0, width - edge + 1, stride)]
-    # The cells that are left are patches too: where the stride misses all others, these are there.
+    # Windows that are not held out are patches too, also where the stride misses all other positions.
     places = sorted({*places, *whole})
-    return Split(edge, stride, held_out, [place for place in places if not overlaps.within(*place, edge)])
+    return Split(edge, stride, held_out, [place for place in places if not overlaps.count(*place, edge)])
 
 
-def _drawn(
+def _draw_windows(
     whole: Sequence[tuple[int, int]], count: int, edge: int, seed: int, detail: Callable[..., float]
 ) -> list[tuple[int, int]]:
-    """(top, left) of the windows that are held out, sorted."""
+    """Draw the held-out windows; return their (top, left), sorted."""
     generator = random_generator(seed, "held out")
-    # Of a large scene not all windows are looked at.
+    # In a large scene, only a random subset of the windows is ranked.
     candidates = [whole[k] for k in generator.permutation(len(whole))[: CANDIDATES * count]]
     candidates.sort(key=lambda place: detail(*place, edge))
     parts = np.array_split(np.arange(len(candidates)), count)
     return sorted(candidates[generator.choice(part)] for part in parts)
 
 
-def _whole_windows(gaps: "_Gaps", height: int, width: int, edge: int) -> list[tuple[int, int]]:
-    """(top, left) of the windows, side by side, that have data everywhere."""
+def _list_windows(gaps: "_MissingCounts", height: int, width: int, edge: int) -> list[tuple[int, int]]:
+    """Return (top, left) of the adjacent windows without missing data."""
     cells = [(i, j) for i in range(0, height - edge + 1, edge) for j in range(0, width - edge + 1, edge)]
-    return [cell for cell in cells if not gaps.within(*cell, edge)]
+    return [cell for cell in cells if not gaps.count(*cell, edge)]
 
 
-class _Gaps:
-    """Counts what is not there in any square, by sums from the corner."""
+class _MissingCounts:
+    """Number of missing pixels in any square, from a summed-area table."""
 
-    def __init__(self, there: np.ndarray) -> None:
-        kind = np.int32 if there.size < 2**31 else np.int64
-        self._sums = np.zeros((there.shape[0] + 1, there.shape[1] + 1), dtype=kind)
+    def __init__(self, valid: np.ndarray) -> None:
+        kind = np.int32 if valid.size < 2**31 else np.int64
+        self._sums = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), dtype=kind)
         inside = self._sums[1:, 1:]
-        np.cumsum(~there, axis=0, dtype=kind, out=inside)
+        np.cumsum(~valid, axis=0, dtype=kind, out=inside)
         np.cumsum(inside, axis=1, dtype=kind, out=inside)
 
-    def within(self, top: int, left: int, edge: int) -> int:
-        """How many pixels of a square are not there."""
+    def count(self, top: int, left: int, edge: int) -> int:
+        """Return the number of missing pixels in a square."""
         sums = self._sums
         bottom, right = top + edge, left + edge
         return int(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left])

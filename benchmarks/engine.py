@@ -1,11 +1,11 @@
-"""What the engine gains, each beside the plain transcription (plain.py) or the machine's matrix products in one run.
+"""Speed and memory of the networks, metrics and processes, compared with the plain implementation (plain.py).
 
     python benchmarks/engine.py scene [--width 256] [--edge 512]        a whole scene: time and memory
     python benchmarks/engine.py metrics [--edge 512]                    the seven metrics of a scene
-    python benchmarks/engine.py scaling [--width 32]                    a step against patch size, bands and width
-    python benchmarks/engine.py processes [--width 32]                  iterations a second on 1 and 2 processes
+    python benchmarks/engine.py scaling [--width 32]                    a step by patch size, bands and width
+    python benchmarks/engine.py processes [--width 32]                  patches per second with 1 and 2 processes
 
-CPU or CUDA, whichever there is. Times are the best of some repeats. Training steps: training.py.
+On CUDA if available, else on the CPU. Times are the minimum of several repeats. Training steps: training.py.
 """
 
 import os
@@ -31,38 +31,38 @@ import torch
 from losses import hybrid_loss
 from metrics import quality_assessment
 from models import build_model
-from models.precision import InPrecision
-from system.devices import cpu_computes_bf16
+from models.precision import PrecisionWrapper
+from system.devices import has_fast_bf16
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
+BF16_IS_FAST = DEVICE.type == "cuda" or has_fast_bf16()
 
 
-def best(function, repeats=3):
-    """Seconds of the fastest of some calls, after one to warm up."""
+def measure_best(function, repeats=3):
+    """Return the seconds of the fastest call, after a warm-up call."""
     function()
     seconds = []
     for _ in range(repeats):
-        _wait()
+        _synchronize()
         started = time.perf_counter()
         function()
-        _wait()
+        _synchronize()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
 
 
-def _wait():
+def _synchronize():
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
 
-def batch(n_colors, patch, n_scale=4, size=8):
+def make_batch(n_colors, patch, n_scale=4, size=8):
     ms, lms, gt = (torch.rand(size, n_colors, s, s, device=DEVICE) for s in (patch // n_scale, patch, patch))
     return ms, lms, gt
 
 
-def ours(n_colors, width, precision="fp32", n_scale=4):
-    """(model, step) of the engine: channels_last, groups as one batch, fused Adam."""
+def make_step(n_colors, width, precision="fp32", n_scale=4):
+    """Return the training step of the program: channels_last, groups as one batch, fused Adam."""
     model = build_model("DeepShare", n_colors, n_scale, n_feats=width).to(DEVICE, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
 
@@ -75,10 +75,10 @@ def ours(n_colors, width, precision="fp32", n_scale=4):
         optimizer.step()
         return loss.detach()
 
-    return model, step
+    return step
 
 
-def channels_last(tensors):
+def to_channels_last(tensors):
     return [x.contiguous(memory_format=torch.channels_last) for x in tensors]
 
 
@@ -86,7 +86,7 @@ class Benchmarks:
     """The benchmarks by name."""
 
     def scene(self, width=256, edge=512):
-        """Each in a process of its own, whose largest memory is read."""
+        """Run each variant in a separate process and read its peak memory."""
         rows = {}
         for kind in ("plain", "fp32", *(["bf16"] if BF16_IS_FAST else [])):
             command = [sys.executable, __file__, "_one_scene", kind, str(width), str(edge)]
@@ -95,24 +95,24 @@ class Benchmarks:
         for kind, (seconds, peak, value) in rows.items():
             print(
                 f"{kind:6} {seconds:6.1f} s, {rows['plain'][0] / seconds:4.2f} times as fast; peak {peak:5.2f} GB, "
-                f"{peak / rows['plain'][1]:4.2f} of plain's; mean of the output {value:.7f}"
+                f"{peak / rows['plain'][1]:4.2f} of plain; mean of the output {value:.7f}"
             )
 
     def _one_scene(self, kind, width, edge):
         torch.manual_seed(0)
         model = plain.PlainDeepShare(31, 4, width).to(DEVICE)
-        ms, lms, _ = batch(31, edge, size=1)
+        ms, lms, _ = make_batch(31, edge, size=1)
         if kind != "plain":
             weights = model.state_dict()
             model = build_model("DeepShare", 31, 4, n_feats=width).to(DEVICE, memory_format=torch.channels_last)
             model.load_state_dict(weights)
-            model = InPrecision(model, kind)
+            model = PrecisionWrapper(model, kind)
             del weights
-            ms, lms = channels_last((ms, lms))
+            ms, lms = to_channels_last((ms, lms))
         started = time.perf_counter()
         with torch.no_grad():
             output = model(ms, lms)
-        _wait()
+        _synchronize()
         seconds = time.perf_counter() - started
         if DEVICE.type == "cuda":
             peak = torch.cuda.max_memory_allocated()
@@ -125,30 +125,30 @@ class Benchmarks:
         gt = generator.random((edge, edge, 31), dtype=np.float32)
         pred = (gt + 0.05 * generator.standard_normal(gt.shape)).astype(np.float32)
         started = time.perf_counter()
-        slow = plain.metrics(gt, pred)
-        plainly = time.perf_counter() - started
-        seconds = best(lambda: quality_assessment(gt, pred), 5)
+        slow = plain.compute_metrics(gt, pred)
+        plain_seconds = time.perf_counter() - started
+        seconds = measure_best(lambda: quality_assessment(gt, pred), 5)
         fast = quality_assessment(gt, pred)
-        print(f"plain {plainly:.2f} s, ours {seconds:.3f} s: {plainly / seconds:.1f} times as fast")
+        print(f"plain {plain_seconds:.2f} s, metrics {seconds:.3f} s: {plain_seconds / seconds:.1f} times as fast")
         for name, value in slow.items():
             print(f"  {name}: {value:.8f} and {fast[name]:.8f}")
 
     def scaling(self, width=32):
-        def row(what, n_colors, width, patch):
-            _, step = ours(n_colors, width)
-            data = channels_last(batch(n_colors, patch))
-            print(f"  {what:20} {1e3 * best(lambda: step(*data)):8.1f} ms")
+        def print_row(title, n_colors, width, patch):
+            step = make_step(n_colors, width)
+            data = to_channels_last(make_batch(n_colors, patch))
+            print(f"  {title:20} {1e3 * measure_best(lambda: step(*data)):8.1f} ms")
 
         print("a step of batch 8, x4, fp32")
         for patch in (16, 32, 64):
-            row(f"F={width}, 31 bands, {patch} px", 31, width, patch)
+            print_row(f"F={width}, 31 bands, {patch} px", 31, width, patch)
         for n_colors in (8, 64, 128):
-            row(f"F={width}, {n_colors} bands, 32 px", n_colors, width, 32)
+            print_row(f"F={width}, {n_colors} bands, 32 px", n_colors, width, 32)
         for w in (16, 64, 128):
-            row(f"F={w}, 31 bands, 32 px", 31, w, 32)
+            print_row(f"F={w}, 31 bands, 32 px", 31, w, 32)
 
     def processes(self, width=32, iterations=40):
-        """Through the real entry point, on scenes made here; batch 4 to a process, one thread each."""
+        """Run mains.py on synthetic scenes; batch 4 for each process, one thread each."""
         with tempfile.TemporaryDirectory() as folder:
             cubes = Path(folder) / "cubes"
             cubes.mkdir()

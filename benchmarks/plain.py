@@ -1,7 +1,7 @@
-"""DeepShare, its training step and the metrics written down as the publication has them, with nothing made fast.
+"""DeepShare, its training step and the metrics as in the paper, without optimisations: the reference of benchmarks.
 
-The yardstick of the other benchmarks: band groups one after the other, NCHW, float32, Adam as it comes, the loss
-read after each step, metrics pixel by pixel and band by band.
+Band groups one after the other, NCHW, float32, unfused Adam, the loss read after each step, metrics pixel by pixel and
+band by band.
 """
 
 import math
@@ -66,7 +66,7 @@ class Part(nn.Module):
 
 
 class PlainDeepShare(nn.Module):
-    """Takes the weights of a shared `models.deepshare.DeepShare` of x4 or x8, 31 bands, 8 with 2 shared."""
+    """Loads the weights of a `models.deepshare.DeepShare` for x4 or x8, 31 bands, groups of 8 that share 2."""
 
     def __init__(self, n_colors, n_scale, f):
         super().__init__()
@@ -87,7 +87,7 @@ class PlainDeepShare(nn.Module):
         return self.final(self.trunk(y) + self.skip_conv(lms))
 
 
-def loss_of(y, t):
+def compute_loss(y, t):
     b, c, h, w = y.shape
     rows = ((y[:, :, 1:] - y[:, :, :-1]) ** 2).sum() / (c * (h - 1) * w)
     cols = ((y[..., 1:] - y[..., :-1]) ** 2).sum() / (c * h * (w - 1))
@@ -95,17 +95,17 @@ def loss_of(y, t):
     return nn.functional.l1_loss(y, t) + 1e-3 * (rows + cols) / b + 1e-3 * bands / b
 
 
-def step(model, optimizer, ms, lms, gt, modality="spectral"):
-    """One Adam step; returns the loss as a float."""
+def train_step(model, optimizer, ms, lms, gt, modality="spectral"):
+    """Take one Adam step; return the loss as a float."""
     optimizer.zero_grad()
-    loss = loss_of(model(ms, lms, modality), gt)
+    loss = compute_loss(model(ms, lms, modality), gt)
     loss.backward()
     optimizer.step()
     return loss.item()
 
 
-def metrics(gt, pred, ratio=4):
-    """The seven metrics of H x W x C images; the spectral angle pixel by pixel."""
+def compute_metrics(gt, pred, ratio=4):
+    """Compute the seven metrics of H x W x C images; the spectral angle pixel by pixel."""
     gt, pred = gt.astype(np.float64), pred.astype(np.float64)
     bands = range(gt.shape[2])
     mse = [((gt[..., k] - pred[..., k]) ** 2).mean() for k in bands]

@@ -1,10 +1,10 @@
-"""What `predict` costs and gains, with some weights: python benchmarks/predict.py WEIGHTS STORE [PART ...]
+"""Time, memory and quality of `predict`: python benchmarks/predict.py WEIGHTS STORE [PART ...]
 
-Parts (all without a name):
-    quality   dB that self-ensemble and back-projection gain on the test scenes of a store
-    tiles     how far tiles deviate from the whole scene, by their size and overlap, on pieces of the same scenes
-    sizes     time and peak memory for scenes that come out 512, 2048 and 8192 pixels square, streamed from ENVI to ENVI
-    memory    peak memory of one pass beside what tiling.bytes_needed says
+Parts (default: all):
+    quality   gain in dB of self-ensemble and back-projection on the test scenes of a store
+    tiles     deviation of tiles from the whole scene by size and overlap, on crops of the same scenes
+    sizes     time and peak memory for results of 512, 2048 and 8192 pixels square, streamed from ENVI to ENVI
+    memory    peak memory of one pass, and the estimate of tiles.estimate_bytes
 """
 
 import os
@@ -33,30 +33,29 @@ from models import weights as checkpoint
 from predict import super_resolve
 
 VARIANTS = {
-    "as it is": {},
+    "default": {},
     "self-ensemble": {"self_ensemble": True},
     "back-projection 1": {"back_projection": 1},
     "back-projection 2": {"back_projection": 2},
     "back-projection 3": {"back_projection": 3},
     "self-ensemble, back-projection 1": {"self_ensemble": True, "back_projection": 1},
 }
-# Sizes and overlaps of tiles, in pixels of the image that is enlarged.
+# Sizes and overlaps of tiles in LR pixels.
 TILES = [(size, overlap) for size in (64, 128, 192) for overlap in (0, 8, 16, 32, 64) if 2 * overlap <= size]
-# Edge of the pieces of scenes that are cut into them.
+# Edge of the crops of scenes that are tiled.
 TILED_EDGE = 384
 SIZES = (512, 2048, 8192)
 MEMORY_CASES = ((64, 31), (128, 31), (192, 31), (64, 128))
 
 
-def scenes_of(path):
-    """(name, H x W x C float32 in 0..1) of a store."""
-    held = store.Store(path)
-    for name in held.names:
-        scene = held.read(name)
-        yield name, scene.values()
+def read_scenes(path):
+    """Yield (name, H x W x C float32 in 0..1) of a store."""
+    opened = store.Store(path)
+    for name in opened.names:
+        yield name, opened.read(name).values()
 
 
-def lr_of(gt, n_scale):
+def degrade_scene(gt, n_scale):
     return degrade(torch.from_numpy(gt).permute(2, 0, 1)[None], n_scale)[0][0].permute(1, 2, 0).numpy()
 
 
@@ -65,33 +64,33 @@ def quality(weights, path):
     model, architecture = found.model, found.architecture
     rows = {title: [] for title in VARIANTS}
     seconds = dict.fromkeys(VARIANTS, 0.0)
-    for _, gt in scenes_of(path):
-        lr = lr_of(gt, architecture["n_scale"])
+    for _, gt in read_scenes(path):
+        lr = degrade_scene(gt, architecture["n_scale"])
         for title, options in VARIANTS.items():
             started = time.perf_counter()
             sr = super_resolve(lr, model, **options)
             seconds[title] += time.perf_counter() - started
             row = quality_assessment(gt, sr, ratio=architecture["n_scale"])
-            degraded = lr_of(sr, architecture["n_scale"])
+            degraded = degrade_scene(sr, architecture["n_scale"])
             rows[title].append([row["MPSNR"], row["SAM"], row["ERGAS"], np.sqrt(np.mean((degraded - lr) ** 2))])
-    count = len(rows["as it is"])
+    count = len(rows["default"])
     print(f"\n{count} scenes of {Path(path).name}, x{architecture['n_scale']}, {Path(weights).name}")
     print(
-        "| | MPSNR | gain (dB) | SAM | ERGAS | degraded again against LR, RMSE | time |\n|---|---|---|---|---|---|---|"
+        "| | MPSNR | gain (dB) | SAM | ERGAS | re-degradation RMSE against LR | time |\n|---|---|---|---|---|---|---|"
     )
-    first = np.mean(rows["as it is"], axis=0)
+    first = np.mean(rows["default"], axis=0)
     for title, values in rows.items():
         mean = np.mean(values, axis=0)
         print(
             f"| {title} | {mean[0]:.4f} | {mean[0] - first[0]:+.4f} | {mean[1]:.4f} | {mean[2]:.4f} | {mean[3]:.1e} "
-            f"| {seconds[title] / seconds['as it is']:.1f} times |"
+            f"| {seconds[title] / seconds['default']:.1f} times |"
         )
 
 
 def tiles(weights, path, count=2):
     model = checkpoint.load(weights).model
     deviations = {tile: [] for tile in TILES}
-    for _, image in list(scenes_of(path))[:count]:
+    for _, image in list(read_scenes(path))[:count]:
         image = image[:TILED_EDGE, :TILED_EDGE]
         whole = super_resolve(image, model)
         for size, overlap in TILES:
@@ -119,24 +118,24 @@ def sizes(weights):
             write_scene(Path(folder, "scene.hdr"), edge, bands)
             command = [sys.executable, str(ROOT / "mains.py"), "predict", f"--input={folder}/scene.hdr"]
             command += [f"--output={folder}/out.hdr", f"--model_dir={weights}", "--overwrite=1", "--value_scale=65535"]
-            # More would not be kept for the largest one: the others fit.
+            # A limit for the largest scene, so that it is tiled.
             command += ["--memory_limit=2"] if size == SIZES[-1] else []
             started = time.perf_counter()
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            words = process.stdout.read()
+            output = process.stdout.read()
             _, status, used = os.wait4(process.pid, 0)
-            taken = time.perf_counter() - started
-            how = next((line.split(" (")[0] for line in words.splitlines() if " tiles of " in line), "whole")
+            seconds = time.perf_counter() - started
+            tiling = next((line.split(" (")[0] for line in output.splitlines() if " tiles of " in line), "whole")
             moved = (edge**2 + size**2) * bands * 2 / 1e9
             print(
-                f"| {size} x {size} | {edge} x {edge} | {moved:.2f} GB | {taken:.0f} s ({how}) "
+                f"| {size} x {size} | {edge} x {edge} | {moved:.2f} GB | {seconds:.0f} s ({tiling}) "
                 f"| {used.ru_maxrss / 2**20:.2f} GB | {'' if status == 0 else 'failed'}",
                 flush=True,
             )
 
 
 def write_scene(path, edge, bands):
-    """A synthetic scene, written row by row."""
+    """Write a synthetic scene row by row."""
     from spectral.io import envi
 
     metadata = {"lines": edge, "samples": edge, "bands": bands, "data type": 12, "interleave": "bil"}
@@ -150,7 +149,7 @@ def write_scene(path, edge, bands):
 
 def memory(weights):
     architecture = checkpoint.load(weights).architecture
-    print("\n| LR pixels | bands | peak memory of a pass | bytes_needed |\n|---|---|---|---|")
+    print("\n| LR pixels | bands | peak memory of a pass | estimate_bytes |\n|---|---|---|---|")
     for edge, bands in MEMORY_CASES:
         case = {**architecture, "n_colors": bands}
         done = subprocess.run(
@@ -159,17 +158,17 @@ def memory(weights):
         print(f"| {edge} x {edge} | {bands} | {done.stdout.strip()}", flush=True)
 
 
-def one_pass(case, edge):
+def measure_pass(case, edge):
     from models import build_model
-    from predict.tiles import bytes_needed
+    from predict.tiles import estimate_bytes
 
     model = build_model(**case).eval()
     image = np.random.default_rng(0).random((edge, edge, case["n_colors"]), dtype=np.float32)
     super_resolve(image[:8, :8], model)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     super_resolve(image, model)
-    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    print(f"{taken / 1e9:.2f} GB | {bytes_needed(case, edge, edge) / 1e9:.2f} GB |")
+    used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    print(f"{used / 1e9:.2f} GB | {estimate_bytes(case, edge, edge) / 1e9:.2f} GB |")
 
 
 def main():
@@ -183,6 +182,6 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1] == "--pass":
-        one_pass(eval(sys.argv[2]), int(sys.argv[3]))
+        measure_pass(eval(sys.argv[2]), int(sys.argv[3]))
     else:
         main()

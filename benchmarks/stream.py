@@ -1,8 +1,8 @@
-"""Patches per second: the stream from a scene store beside one .mat file per patch, in one run.
+"""Patches per second of a stream from a scene store, compared with one .mat file for each patch.
 
-python benchmarks/stream.py [STORE] takes a labelled store, or makes two scenes of 512 x 512 x 31, exports
-their 64-px patches as released-style files, compressed as MATLAB's save does by default and uncompressed, and reads
-all in batches of 8 for some seconds each. Also: bytes on disk.
+python benchmarks/stream.py [STORE] uses a labelled store, or two synthetic scenes of 512 x 512 x 31. It exports their
+64-pixel patches as .mat files, compressed as by MATLAB's save and uncompressed, reads all in batches of 8 for some
+seconds each, and prints the bytes on disk too.
 """
 
 import shutil
@@ -25,7 +25,7 @@ from utils import random_generator
 SECONDS = 6.0
 
 
-def smooth_scene(seed):
+def make_scene(seed):
     generator = np.random.default_rng(seed)
     coarse = generator.random((64, 64, 31))
     cube = np.kron(coarse, np.ones((8, 8, 1))) + 0.02 * generator.random((512, 512, 31))
@@ -33,7 +33,7 @@ def smooth_scene(seed):
 
 
 class OneFileAPatch:
-    """The usual loader: loadmat for each patch of the batch, then augmentation, then stacking."""
+    """Loader of the released code: loadmat for each patch of the batch, then augmentation, then stacking."""
 
     def __init__(self, folder):
         self.files = sorted(folder.glob("*.mat"))
@@ -48,8 +48,8 @@ class OneFileAPatch:
         return {key: torch.stack(value) for key, value in stacks.items()}
 
 
-def rate(source, count):
-    """Patches per second in shuffled batches of 8."""
+def measure_rate(source, count):
+    """Return the patches per second in shuffled batches of 8."""
     order = random_generator(0, "benchmark").permutation(count * 8)
     source.batch(order[:8] // 8, order[:8] % 8)
     started, done = time.perf_counter(), 0
@@ -69,21 +69,21 @@ def main():
         else:
             parts = [folder / f".{k}.h5" for k in range(2)]
             for k, part in enumerate(parts):
-                store.write_part(part, store.Scene(f"scene{k}", smooth_scene(k), 65535.0))
+                store.write_part(part, store.Scene(f"scene{k}", make_scene(k), 65535.0))
             store.join_parts(path, parts, {"dataset": "benchmark", "protocol": "corrected", "program": "benchmark"})
         (exported,) = export({"labelled": path}, 4, 64, 32, "corrected")
-        streamed = sources.labelled_source(path, 64, 32, 4)
+        streamed = sources.open_labelled(path, 64, 32, 4)
         plain = folder / "plain"
         plain.mkdir()
         for file in exported.glob("*.mat"):
             arrays = {k: v for k, v in scipy.io.loadmat(file).items() if not k.startswith("__")}
             scipy.io.savemat(plain / file.name, arrays)
-        stream_rate = rate(streamed, len(streamed))
+        stream_rate = measure_rate(streamed, len(streamed))
         print(f"{torch.get_num_threads()} threads, {len(streamed)} patches of 64 x 64 x 31, x4")
         print(f"stream              {stream_rate:6.0f} patches/s   {path.stat().st_size / 1e6:8.1f} MB")
         for title, where in (("files (compressed)", exported), ("files (plain)", plain)):
             files = OneFileAPatch(where)
-            files_rate = rate(files, len(files.files))
+            files_rate = measure_rate(files, len(files.files))
             size = sum(p.stat().st_size for p in files.files)
             print(
                 f"{title:19s} {files_rate:6.0f} patches/s   {size / 1e6:8.1f} MB   "

@@ -1,14 +1,13 @@
-"""What a training step costs, objective by objective, beside the plain transcription and what the machine can do.
+"""Time of training steps by objective, compared with the plain implementation and the machine's peak rates.
 
     python benchmarks/training.py [--widths 64,256] [--patch 64] [--hows plain,fp32,tf32,bf16,bf16+compile]
                                   [--repeats 5] [--json_file FILE] [--profile FILE]
 
-Everything in one run, from the same weights, x4, 31 bands, batch 8, on scenes made here: `Trainer` itself with the
-flags of `train` (a how is a precision, with +compile or +deterministic behind it), and plain.py. A step is the loss,
-its gradients and Adam's step on a mini-batch that is there already; "iteration" is all of epoch 1 with its data: 1
-labelled, 1 mixup, 3 RGB and 3 consistency mini-batches. Beside the rate of large matrix products stands that of the
-network's own convolutions, forward and backward, one after the other with nothing between them. Times are means of
-calls in a row. --profile FILE writes the slowest kernels of each how of `Trainer` to FILE_F<width>_<how>.txt.
+All variants start from the same weights: x4, 31 bands, batch 8, synthetic scenes. A variant ("how") is plain.py or
+`Trainer` with a precision, optionally with +compile or +deterministic. A step is loss, gradients and Adam step on a
+loaded mini-batch; "iteration" includes the data: 1 labelled, 1 mixup, 3 RGB and 3 consistency mini-batches, as in
+epoch 1. Peak rates are those of large matrix products, and of the network's convolutions alone, forward and backward.
+Times are means of consecutive calls. --profile FILE writes the slowest kernels to FILE_F<width>_<how>.txt.
 """
 
 import contextlib
@@ -37,52 +36,52 @@ import mains
 import objectives
 from config import TrainConfig
 from models import build_model
-from system.devices import configure_arithmetic, cpu_computes_bf16
+from system.devices import configure_arithmetic, has_fast_bf16
 from trainer import Trainer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-BF16_IS_FAST = DEVICE.type == "cuda" or cpu_computes_bf16()
+BF16_IS_FAST = DEVICE.type == "cuda" or has_fast_bf16()
 
 
-def seconds_of(function, repeats):
-    """Mean seconds of some calls in a row, after one to warm up."""
+def measure_seconds(function, repeats):
+    """Return the mean seconds of consecutive calls, after a warm-up call."""
     function()
-    wait()
+    synchronize()
     started = time.perf_counter()
     for _ in range(repeats):
         function()
-    wait()
+    synchronize()
     return (time.perf_counter() - started) / repeats
 
 
-def wait():
+def synchronize():
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
 
 @contextlib.contextmanager
-def tf32(is_on):
-    """TF32 for matrix products, as `train` sets it for convolutions."""
+def set_tf32(is_on):
+    """Allow TF32 for matrix products within the context."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = is_on
     yield
     torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def rate_of_products(precision):
-    """FLOP/s of large matrix products in fp32, tf32 or bf16, the measure of what the machine can do."""
+def measure_products(precision):
+    """Return the FLOP/s of large matrix products in fp32, tf32 or bf16."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     size = 8192 if DEVICE.type == "cuda" else 2048
-    if precision == "bf16" and DEVICE.type == "cpu" and not cpu_computes_bf16():
+    if precision == "bf16" and DEVICE.type == "cpu" and not has_fast_bf16():
         # Emulated, a product of 2048 takes half a minute.
         size = 512
     a, b = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
-    with tf32(precision == "tf32"):
-        return 2 * size**3 / seconds_of(lambda: a @ b, 10)
+    with set_tf32(precision == "tf32"):
+        return 2 * size**3 / measure_seconds(lambda: a @ b, 10)
 
 
 class Convolutions(TorchDispatchMode):
-    """Takes note of the shapes of the convolutions that are called: (input, weight)."""
+    """Records the shapes of called convolutions: (input, weight)."""
 
     def __init__(self):
         super().__init__()
@@ -94,39 +93,39 @@ class Convolutions(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def convolutions(width, patch, modality):
-    """(input, weight) shapes of the convolutions of a batch of 8."""
+def list_convolutions(width, patch, modality):
+    """Return the (input, weight) shapes of the convolutions of a batch of 8."""
     n_colors = 31 if modality == "spectral" else 8
-    with Convolutions() as seen, torch.device("meta"):
+    with Convolutions() as recorded, torch.device("meta"):
         model = build_model("DeepShare", 31, 4, n_feats=width)
         model(torch.empty(8, n_colors, patch // 4, patch // 4), torch.empty(8, n_colors, patch, patch), modality)
-    return seen.shapes
+    return recorded.shapes
 
 
-def flops_of(shapes):
-    """FLOPs of convolutions forward and backward, three times those forward."""
+def count_flops(shapes):
+    """Return the FLOPs of convolutions forward and backward, three times those forward."""
     return sum(6 * int(np.prod(weight)) * given[0] * given[2] * given[3] for given, weight in shapes)
 
 
-def rate_of_convolutions(shapes, precision, repeats):
-    """FLOP/s of convolutions forward and backward, one after the other with nothing between them."""
+def measure_convolutions(shapes, precision, repeats):
+    """Return the FLOP/s of consecutive convolutions, forward and backward."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     calls = []
     for shape in shapes:
         x, w = (torch.randn(s, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last) for s in shape)
         calls.append((x.requires_grad_(), w.requires_grad_(), shape[1][2] // 2))
 
-    def once():
+    def run_once():
         for x, w, padding in calls:
             y = functional.conv2d(x, w, padding=padding)
             y.backward(y.detach())
             x.grad = w.grad = None
 
-    return flops_of(shapes) / seconds_of(once, repeats)
+    return count_flops(shapes) / measure_seconds(run_once, repeats)
 
 
 def write_data(folder):
-    """Scenes of 256 x 256 x 31 and pictures, of no particular content."""
+    """Write random scenes of 256 x 256 x 31 and random pictures."""
     generator = np.random.default_rng(0)
     (folder / "cubes").mkdir()
     (folder / "rgb").mkdir()
@@ -140,8 +139,8 @@ def write_data(folder):
         assert mains.main(["prepare", *flags, "--wavelengths=400,700"]) == 0
 
 
-def trainer_for(how, width, patch, folder):
-    """The Trainer of a how, such as bf16+compile."""
+def make_trainer(how, width, patch, folder):
+    """Return the Trainer of a variant such as bf16+compile."""
     precision, *more = how.split("+")
     flags = {
         **{"dataset_name": "Cave", "n_feats": width, "patch_size": patch, "precision": precision, "save_dir": "runs"},
@@ -154,8 +153,8 @@ def trainer_for(how, width, patch, folder):
         return Trainer(TrainConfig.from_flags({name: str(value) for name, value in flags.items()}))
 
 
-def times_of(trainer, repeats):
-    """Seconds of each objective's step, of the data and of an iteration, and the first losses."""
+def measure_trainer(trainer, repeats):
+    """Return the seconds of each objective's step, of the data and of an iteration, and the first losses."""
     seconds, losses = {}, {}
     batches = {name: trainer.streams[o.stream].batch(0) for name, o in objectives.OBJECTIVES.items()}
     for name, objective in objectives.OBJECTIVES.items():
@@ -170,58 +169,61 @@ def times_of(trainer, repeats):
             trainer.backward(objective.loss, objective.prepare(batch, trainer.task, 0, 0))
             trainer.optimizer.step()
 
-        seconds[name] = seconds_of(step, repeats)
+        seconds[name] = measure_seconds(step, repeats)
 
     def iterate():
         trainer.iterate(epoch=1)
         trainer.iteration += 1
 
-    def data():
+    def load_data():
         stream = trainer.streams["labelled"]
         stream.batch(trainer.iteration)
         trainer.iteration += 1
 
-    seconds["data"] = seconds_of(data, 10 * repeats)
-    seconds["iteration"] = seconds_of(iterate, repeats)
+    seconds["data"] = measure_seconds(load_data, 10 * repeats)
+    seconds["iteration"] = measure_seconds(iterate, repeats)
     return seconds, losses
 
 
-def plain_times(width, patch, folder, weights, repeats):
-    """The same of plain.py, for labelled and RGB steps."""
+def measure_plain(width, patch, folder, weights, repeats):
+    """Return the same as `measure_trainer` for plain.py: labelled and RGB steps."""
     model = plain.PlainDeepShare(31, 4, width).to(DEVICE)
     model.load_state_dict(weights)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-    streams = trainer_for("fp32", width, patch, folder).streams
+    streams = make_trainer("fp32", width, patch, folder).streams
     seconds, losses = {}, {}
     batches = {name: streams[name].batch(0) for name in ("labelled", "rgb")}
     data_of = {name: [x.contiguous() for x in (b.ms, b.lms, b.gt)] for name, b in batches.items()}
     modalities = {"labelled": "spectral", "rgb": "rgb"}
     for name, (ms, lms, gt) in data_of.items():
-        losses[name] = float(plain.loss_of(model(ms, lms, modalities[name]), gt))
+        losses[name] = float(plain.compute_loss(model(ms, lms, modalities[name]), gt))
     for name, modality in modalities.items():
         data = data_of[name]
-        seconds[name] = seconds_of(lambda data=data, m=modality: plain.step(model, optimizer, *data, m), repeats)
+        seconds[name] = measure_seconds(
+            lambda data=data, m=modality: plain.train_step(model, optimizer, *data, m), repeats
+        )
     return seconds, losses
 
 
 def main(widths="64,256", patch=64, hows="", repeats=5, json_file="", profile=""):
     """See the module."""
     usual = ["plain", "fp32", *(["tf32"] if DEVICE.type == "cuda" else []), *(["bf16"] if BF16_IS_FAST else [])]
-    hows = [h.strip() for h in words(hows)] or usual
+    hows = [h.strip() for h in split_list(hows)] or usual
     precisions = dict.fromkeys(h.split("+")[0].replace("plain", "fp32") for h in hows)
     rows = []
-    products = {p: rate_of_products(p) for p in precisions}
+    products = {p: measure_products(p) for p in precisions}
     print("matrix products:", ", ".join(f"{p} {rate / 1e12:.2f} TFLOP/s" for p, rate in products.items()))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder)
-        for width in map(int, words(widths)):
-            shapes = {"labelled": convolutions(width, patch, "spectral"), "rgb": convolutions(width, patch, "rgb")}
-            flops = {name: flops_of(s) for name, s in shapes.items()}
+        for width in map(int, split_list(widths)):
+            modalities = {"labelled": "spectral", "rgb": "rgb"}
+            shapes = {name: list_convolutions(width, patch, modality) for name, modality in modalities.items()}
+            flops = {name: count_flops(s) for name, s in shapes.items()}
             flops |= {"mixup": flops["labelled"], "consistency": flops["labelled"] + flops["rgb"]}
             flops["iteration"] = 2 * flops["labelled"] + 3 * flops["rgb"] + 3 * flops["consistency"]
-            alone = {p: rate_of_convolutions(shapes["labelled"], p, repeats) for p in precisions}
-            print(f"F={width}: its convolutions alone", {p: f"{r / 1e12:.2f} TFLOP/s" for p, r in alone.items()})
+            alone = {p: measure_convolutions(shapes["labelled"], p, repeats) for p in precisions}
+            print(f"F={width}: convolutions alone", {p: f"{r / 1e12:.2f} TFLOP/s" for p, r in alone.items()})
             weights = None
             for how in sorted(hows, key=lambda h: h == "plain"):
                 precision = how.split("+")[0].replace("plain", "fp32")
@@ -230,24 +232,24 @@ def main(widths="64,256", patch=64, hows="", repeats=5, json_file="", profile=""
                     torch.cuda.reset_peak_memory_stats()
                 if how == "plain":
                     configure_arithmetic("fp32", DEVICE)
-                    seconds, losses = plain_times(width, patch, folder, weights, repeats)
+                    seconds, losses = measure_plain(width, patch, folder, weights, repeats)
                 else:
-                    trainer = trainer_for(how, width, patch, folder)
+                    trainer = make_trainer(how, width, patch, folder)
                     weights = weights or {k: v.clone() for k, v in trainer.model.state_dict().items()}
                     trainer.model.load_state_dict(weights)
-                    seconds, losses = times_of(trainer, repeats)
+                    seconds, losses = measure_trainer(trainer, repeats)
                     if profile:
                         write_profile(trainer, f"{profile}_F{width}_{how.replace('+', '_')}.txt")
                     del trainer
                 peak = torch.cuda.max_memory_allocated() / 1e9 if DEVICE.type == "cuda" else None
                 rows.append({"width": width, "how": how, "seconds": seconds, "losses": losses, "peak_GB": peak})
-                show(rows[-1], flops, products[precision], alone[precision])
+                print_row(rows[-1], flops, products[precision], alone[precision])
     if json_file:
         Path(json_file).write_text(json.dumps(rows, indent=1))
 
 
-def show(row, flops, products, alone):
-    """A line for each step of a how."""
+def print_row(row, flops, products, alone):
+    """Print a line for each step of a variant."""
     peak = "" if row["peak_GB"] is None else f", {row['peak_GB']:.2f} GB at the peak"
     print(f"F={row['width']}, {row['how']}{peak}")
     for name, seconds in row["seconds"].items():
@@ -262,13 +264,13 @@ def show(row, flops, products, alone):
 
 
 def write_profile(trainer, path):
-    """The 30 kernels of an iteration that take longest, as a table in a file."""
+    """Write a table of the 30 slowest kernels of an iteration."""
     from torch.profiler import ProfilerActivity, profile
 
     on_cuda = DEVICE.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]) as profiler:
         trainer.iterate(epoch=1)
-        wait()
+        synchronize()
     table = profiler.key_averages().table(
         sort_by="cuda_time_total" if on_cuda else "self_cpu_time_total", row_limit=30, max_name_column_width=90
     )
@@ -276,8 +278,8 @@ def write_profile(trainer, path):
     print(f"wrote {path}")
 
 
-def words(value):
-    """The parts of a list as fire reads it."""
+def split_list(value):
+    """Return the items of a list flag as parsed by fire."""
     return [str(v) for v in value] if isinstance(value, (list, tuple)) else [w for w in str(value).split(",") if w]
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from facts import LARGEST_SCALE, published_patch
+from facts import LARGEST_SCALE, get_published_patch
 from system.errors import UserError
 from utils import as_utf8
 
@@ -128,7 +128,7 @@ def declared_flags(config_class: type[Config]) -> list[dataclasses.Field[Any]]:
 
 def asked_or_published_patch(dataset_name: str, n_scale: int, size: int, stride: int) -> tuple[int, int]:
     """Return (size, stride) of patches in HR pixels; the published value in place of a 0."""
-    published_size, published_stride = published_patch(dataset_name, n_scale)
+    published_size, published_stride = get_published_patch(dataset_name, n_scale)
     return size or published_size, stride or published_stride
 
 

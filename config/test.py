@@ -37,7 +37,7 @@ class TestConfig(Config):
         "",
         "network: Bicubic needs no weights; another name is checked against the weights",
         "method",
-        choices=lambda: ("", *registry.names()),
+        choices=lambda: ("", *registry.list_names()),
         affects="row",
     )
     result_path: str = flag("./results", "folder for the results", "output", affects="place")

@@ -39,7 +39,7 @@ def with_registered(cls: Class) -> Class:
     own = dict(cls.__annotations__)
     before = list(own).index("UseLabeledSpectralMixUp")
     added: dict[str, type] = {}
-    for entry in map(registry.network, registry.names()):
+    for entry in map(registry.get_entry, registry.list_names()):
         for name, default in entry.settings.items():
             kind = added.get(name) or own.get(name)
             if type(default) not in (bool, int, float, str) or (kind and kind is not type(default)):
@@ -99,7 +99,7 @@ class TrainConfig(Config):
         "DeepShare",
         "network; its published settings replace the defaults below (docs/networks.md)",
         "method",
-        choices=registry.trainable_names,
+        choices=registry.list_trainable_names,
         affects="row",
     )
     n_scale: int = flag(4, "upsampling factor", "method", choices=SCALES, affects="row")
@@ -255,7 +255,7 @@ class TrainConfig(Config):
     def from_flags(cls, flags: Mapping[str, Any]) -> "TrainConfig":
         """See `Config.from_flags`; flags that are not given have the network's published settings."""
         title = flags.get("model_title", "DeepShare")
-        published = registry.network(title).published if title in registry.trainable_names() else {}
+        published = registry.get_entry(title).published if title in registry.list_trainable_names() else {}
         return super().from_flags({**published, **flags})
 
     def validate(self) -> None:
@@ -280,9 +280,9 @@ class TrainConfig(Config):
             )
 
     def _check_network(self) -> None:
-        network = registry.network(self.model_title)
-        for objective, _ in objectives.active(self):
-            if not set(objective.modalities) <= set(network.make.modalities):
+        network = registry.get_entry(self.model_title)
+        for objective, _ in objectives.list_active(self):
+            if not set(objective.modalities) <= set(network.network_class.modalities):
                 raise UserError(
                     f"--{objective.switch} 1: {self.model_title} has no path for RGB images, only "
                     f"{_having_rgb()} has; give --{objective.switch} 0, or --model_title {_having_rgb()}"
@@ -291,16 +291,18 @@ class TrainConfig(Config):
             raise UserError(f"--use_share 0: {self.model_title} cannot be had unshared; leave the flag out")
         if self.freeze and not self.weights:
             raise UserError("--freeze branches: keeps those of weights to start from; give them by --weights")
-        if self.freeze and not network.make.branches:
-            having = " or ".join(name for name in registry.names() if registry.network(name).make.branches)
+        if self.freeze and not network.network_class.branch_prefixes:
+            having = " or ".join(
+                name for name in registry.list_names() if registry.get_entry(name).network_class.branch_prefixes
+            )
             raise UserError(f"--freeze branches: {self.model_title} has none, only {having} has; leave the flag out")
-        if self.init == "identity" and not self.global_residual and network.make.identity_needs_residual:
+        if self.init == "identity" and not self.global_residual and network.network_class.identity_needs_residual:
             if not self.has_setting("global_residual"):
                 raise UserError(f"--init identity: {self.model_title} cannot start so; leave the flag out")
             raise UserError(f"--init identity: {self.model_title} needs --global_residual 1 with it; give both")
 
     def _check_folders(self) -> None:
-        for objective, _ in objectives.active(self):
+        for objective, _ in objectives.list_active(self):
             folder = FOLDERS[objective.stream]
             if not getattr(self, folder):
                 raise UserError(
@@ -309,7 +311,7 @@ class TrainConfig(Config):
 
     def has_setting(self, name: str) -> bool:
         """Return True if the network has this setting."""
-        return name in registry.network(self.model_title).settings
+        return name in registry.get_entry(self.model_title).settings
 
     @property
     def patch(self) -> tuple[int, int]:
@@ -324,7 +326,7 @@ class TrainConfig(Config):
     @property
     def weights_title(self) -> str:
         """Return the prefix of the names of weights: data set, network and its settings, as in the released code."""
-        own = {name: f"{name}=" for name in registry.all_settings() if name not in SHARED_SETTINGS}
+        own = {name: f"{name}=" for name in registry.list_settings() if name not in SHARED_SETTINGS}
         parts = [
             word + file_name(str(self.as_dict()[name]))
             for name, word in {**TITLE_PARTS, **own}.items()
@@ -334,4 +336,4 @@ class TrainConfig(Config):
 
 
 def _having_rgb() -> str:
-    return " or ".join(n for n in registry.names() if "rgb" in registry.network(n).make.modalities)
+    return " or ".join(n for n in registry.list_names() if "rgb" in registry.get_entry(n).network_class.modalities)

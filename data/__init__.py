@@ -1,1 +1,1 @@
-"""Scenes and patches: read, prepared, degraded, handed out as batches."""
+"""Data sets: preparation, scene stores, patches and batches, degradation, spectral conversion."""

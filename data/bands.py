@@ -1,4 +1,4 @@
-"""The bands of scenes and networks, and the check that scenes which are used together have the same."""
+"""Bands of scenes and networks, and the check that scenes used together have the same bands."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ class BandList:
 
     Attributes:
         count: number of bands.
-        centres: in nm, one each, or None if they are not known.
+        centres: in nm, one for each band, or None if unknown.
     """
 
     count: int
@@ -26,11 +26,11 @@ class BandList:
         return f"{self.count} bands, {self.centres[0]:g}..{self.centres[-1]:g} nm"
 
     def is_same(self, other: "BandList") -> bool:
-        """True if both have the same bands in the same order, as far as the wavelengths are known."""
+        """Return True if both have the same bands in the same order, as far as the wavelengths are known."""
         return are_same_bands(self.count, self.centres, other.count, other.centres)
 
-    def differs_from(self, other: "BandList") -> str:
-        """Name the first band that differs, " (band 7: 462 and 455 nm)", if count and range do not show it; else ""."""
+    def format_difference(self, other: "BandList") -> str:
+        """Format the first differing band, " (band 7: 462 and 455 nm)", if count and range are the same; else ""."""
         if str(self) != str(other) or self.centres is None or other.centres is None:
             return ""
         first = int(np.argmax(np.abs(np.asarray(self.centres) - other.centres) > SAME_BAND))
@@ -39,11 +39,11 @@ class BandList:
 
 @dataclass
 class SameBands:
-    """Checks scenes that are used together: their bands have the same number, wavelengths and order.
+    """Check that scenes used together have bands of the same number, wavelengths and order.
 
     Attributes:
-        remedy: the end of the error's sentence.
-        unknown: places of the scenes without wavelengths.
+        remedy: of the error.
+        unknown: the scenes without wavelengths.
     """
 
     remedy: str
@@ -51,7 +51,7 @@ class SameBands:
     _first: tuple[str, BandList] | None = None
 
     def add(self, place: str, bands: BandList) -> None:
-        """Compare one more scene with those before it.
+        """Compare a scene with those added before.
 
         Args:
             place: file or scene, for messages.
@@ -62,19 +62,19 @@ class SameBands:
         """
         if self._first and not bands.is_same(self._first[1]):
             place_before, before = self._first
-            differs = bands.differs_from(before)
+            differs = bands.format_difference(before)
             raise DataError(place, f"{bands}, but {place_before} has {before}{differs}", self.remedy)
         if bands.centres is None:
             self.unknown.append(place)
-        # A scene of known wavelengths is what the following are compared with.
+        # Further scenes are compared with the first one of known wavelengths.
         if self._first is None or (self._first[1].centres is None and bands.centres is not None):
             self._first = place, bands
 
     @property
     def remark(self) -> str:
-        """The sentence about scenes of unknown wavelengths among known ones; "" if there are none."""
+        """Remark on scenes of unknown wavelengths among scenes of known wavelengths; "" if there are none."""
         if self._first is None or self._first[1].centres is None or not self.unknown:
             return ""
         place, bands = self._first
         more = f" (and {len(self.unknown) - 1} more)" if len(self.unknown) > 1 else ""
-        return f"{self.unknown[0]}{more}: wavelengths not known, assuming those of {place} ({bands})"
+        return f"{self.unknown[0]}{more}: wavelengths are unknown; assuming those of {place} ({bands})"

@@ -1,4 +1,4 @@
-"""Released-style .mat patches out of scene stores, for programs that read nothing else."""
+"""Export of scene stores as .mat patches in the layout of the released code, for other programs."""
 
 import json
 import os
@@ -12,24 +12,24 @@ import torch
 
 from data import sources
 from data.imresize import degrade
-from data.spectral import lift_matrix
+from data.spectral import make_lift_matrix
 from data.store import Store
 from formats.folders import ORIGIN, unique_by_name
-from system.files import exclusive_lock, explaining_write_errors
+from system.files import exclusive_lock, explain_write_errors
 from utils import file_name, progress_bar
 
 
 def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], protocol: str) -> list[Path]:
     """Write <split>_x<scale>/ beside each store: patches of gt, ms and ms_bicubic, H x W x C single.
 
-    Test scenes are written whole. A folder appears when it is whole; one that is there and was made from
-    the same store in the same way is left as it is.
+    Test scenes are not cut into patches. Folders are written atomically; a folder that was exported from the same store
+    with the same settings is not written again.
 
     Args:
         stores: {split: path of its store}.
-        n_scale: enlargement.
+        n_scale: upsampling factor.
         patch: (size, stride) of the patches, in HR pixels.
-        protocol: under which values are scaled.
+        protocol: that defines the full-scale values.
 
     Returns:
         Paths of the folders written.
@@ -46,12 +46,12 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
         if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == origin:
             continue
         unfinished, before = (folder.with_name(f".{folder.name}.{word}") for word in ("tmp", "before"))
-        with exclusive_lock(folder), explaining_write_errors(folder):
+        with exclusive_lock(folder), explain_write_errors(folder):
             for left in (unfinished, before):
                 shutil.rmtree(left, ignore_errors=True)
             unfinished.mkdir()
-            for name, arrays in _files(split, path, n_scale, size, stride, protocol):
-                # Compressed, as MATLAB's own save does by default.
+            for name, arrays in _iterate_files(split, path, n_scale, size, stride, protocol):
+                # Compressed, as by MATLAB's save.
                 scipy.io.savemat(unfinished / f"{file_name(name)}.mat", arrays, do_compression=True)
             (unfinished / ORIGIN).write_text(json.dumps(origin), encoding="utf-8")
             if folder.exists():
@@ -62,28 +62,28 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
     return folders
 
 
-def _files(
+def _iterate_files(
     split: str, path: Path, n_scale: int, size: int, stride: int, protocol: str
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """(file name, arrays) of every patch, or scene, of a store."""
+    """Yield (file name, arrays) of every patch of a store, or of every scene for "test"."""
     if split == "test":
         with Store(path) as store:
             for name in progress_bar(store.names, desc="export test", unit="scene"):
                 gt = sources.to_bands_first(store.read(name).values(protocol))
                 ms, lms = degrade(gt, n_scale)
-                yield name, {"gt": _image(gt), "ms": _image(ms), "ms_bicubic": _image(lms)}
+                yield name, {"gt": _to_image(gt), "ms": _to_image(ms), "ms_bicubic": _to_image(lms)}
         return
     if split == "rgb":
-        source = sources.rgb_source(path, size, stride, n_scale, lift_matrix(8))
+        source = sources.open_rgb(path, size, stride, n_scale, make_lift_matrix(8))
     elif split == "labelled":
-        source = sources.labelled_source(path, size, stride, n_scale)
+        source = sources.open_labelled(path, size, stride, n_scale)
     else:
-        source = sources.unlabelled_source(path, size, stride, n_scale)
+        source = sources.open_unlabelled(path, size, stride, n_scale)
     for k in progress_bar(range(len(source)), desc=f"export {split}", unit="patch"):
         batch = source.batch([k], [0])
         arrays = {"gt": batch.gt, "ms": batch.ms, "ms_bicubic": batch.lms}
-        yield f"block_{k + 1:06d}", {key: _image(x) for key, x in arrays.items() if x is not None}
+        yield f"block_{k + 1:06d}", {key: _to_image(x) for key, x in arrays.items() if x is not None}
 
 
-def _image(x: torch.Tensor) -> np.ndarray:
+def _to_image(x: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())

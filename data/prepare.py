@@ -1,4 +1,4 @@
-"""Raw download to scene stores: find the scenes of each split, read each once, write one store a split."""
+"""The command `prepare`: find the raw scenes of each split, read each once, write one store for each split."""
 
 import contextlib
 import multiprocessing
@@ -15,13 +15,13 @@ from data import raw, store
 from data.bands import SameBands
 from data.raw.cave import SIZE as CAVE_SIZE
 from data.raw.raw_scene import RawScene
-from facts import SPLITS, published_split
+from facts import SPLITS, load_published_split
 from formats import CubeOptions
 from formats.folders import few_of
 from formats.full_scale import SameScale
-from system.errors import DataError, as_flags
-from system.files import exclusive_lock, explaining_write_errors, is_locked
-from system.machine import usable_cores
+from system.errors import DataError, format_flags
+from system.files import exclusive_lock, explain_write_errors, is_locked
+from system.machine import count_usable_cores
 from utils import parse_names, print_line, progress_bar, random_generator, sanitize_for_terminal
 
 # {split: path of its store}, {split: {scene name: RawScene}}.
@@ -29,70 +29,73 @@ Stores = Mapping[str, Path]
 Plan = Mapping[str, Mapping[str, RawScene]]
 
 PROGRAM = "hsi-super-resolution 1"
-# Starting processes takes seconds: fewer scenes than this are read in this one.
+# Fewer scenes are read without worker processes, whose start takes seconds.
 FEWEST_FOR_WORKERS = 12
-# More processes than this wait for the disk.
+# More worker processes would wait for the disk.
 MOST_WORKERS = 4
 
 
 def prepare(config: Any) -> tuple[dict[str, Path], list[Path]]:
     """Write the stores of a PrepareConfig.
 
-    Stores that are unchanged are not made again; an interrupted call continues after the last whole scene. The stores
-    of all splits appear together when all are whole, and those of an older split are removed.
+    Current stores are not written again; an interrupted call continues after the last complete scene. The stores of
+    all splits are replaced together when all are complete, and stores of an older split are removed.
 
     Returns:
-        (stores, written): {split: path} of all, and the paths of those that were not up to date.
+        (stores, written): {split: path} of all stores, and the paths of those that were not current.
+
+    Raises:
+        DataError: for scenes that are missing, unreadable or of different bands.
     """
     options = CubeOptions.of(config)
-    plan = {split: scenes for split, scenes in _plan(config, options).items() if scenes}
+    plan = {split: scenes for split, scenes in _plan_splits(config, options).items() if scenes}
     out_dir = Path(config.out_dir).expanduser()
     stores = {split: out_dir / f"{split}.h5" for split in plan}
     _refuse_inputs(stores, plan)
     attributes = {"dataset": config.dataset_name, "protocol": config.protocol, "program": PROGRAM}
-    # Which scenes are LR images depends on the scale.
+    # The scale decides which scenes are LR images.
     if config.crop:
         attributes["crop"] = config.n_scale
     extra = {"unlabelled": {"n_scale": config.n_scale, "lr_dir": bool(config.unlabelled_lr_dir)}}
-    bands = SameBands(
-        "prepare the scenes of each sensor by themselves: name them with {labelled}, {unlabelled}, {test}"
-    )
+    bands = SameBands("prepare the scenes of each sensor separately: name them with {labelled}, {unlabelled}, {test}")
     scales = SameScale()
     staged = {}
     with contextlib.ExitStack() as held:
         for path in stores.values():
             held.enter_context(exclusive_lock(path))
         progress = held.enter_context(progress_bar(total=sum(map(len, plan.values())), desc="prepare", unit="scene"))
-        hashes = {split: {name: scene.sha256() for name, scene in scenes.items()} for split, scenes in plan.items()}
+        hashes = {
+            split: {name: scene.compute_sha256() for name, scene in scenes.items()} for split, scenes in plan.items()
+        }
         for split, path in stores.items():
             about = {**attributes, **extra.get(split, {})}
             new = _stage_split(path, plan[split], hashes[split], about, config, (bands, scales), progress)
             if new:
                 staged[path] = new
-        _put_in_place(staged, _stores_of_older_splits(config, out_dir, stores))
-    for remark in (bands.remark, as_flags(scales.remark) if staged else "", *_remarks_on_copies(hashes)):
+        _replace_stores(staged, _find_older_stores(config, out_dir, stores))
+    for remark in (bands.remark, format_flags(scales.remark) if staged else "", *_list_copies(hashes)):
         if remark:
             print_line(remark)
     return stores, list(staged)
 
 
 def _refuse_inputs(stores: Stores, plan: Plan) -> None:
-    """Refuse to write a store over a raw file."""
+    """Refuse stores that would overwrite a raw file."""
     files = {file.resolve() for scenes in plan.values() for scene in scenes.values() for file in scene.files}
     for path in stores.values():
         if path.resolve() in files:
-            raise DataError(path, "a raw scene, in whose place the store would be written", "choose another {out_dir}")
+            raise DataError(path, "a raw scene that the store would overwrite", "choose another {out_dir}")
 
 
-def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[Path]:
-    """Stores of the same data set in the folder, of splits that have no scenes now."""
-    # LR images of a camera are another source: neither a reason to remove the splits of HR scenes nor part of them.
+def _find_older_stores(config: Any, out_dir: Path, stores: Stores) -> list[Path]:
+    """Find stores of the same data set in the folder whose split has no scenes now."""
+    # LR images of a camera are a separate source: stores of HR scenes are not removed for them.
     if not config.raw_dir:
         return []
     older = []
     for path in (out_dir / f"{split}.h5" for split in SPLITS if split not in stores):
         if not is_locked(path):
-            _staged(path).unlink(missing_ok=True)
+            _get_staging_path(path).unlink(missing_ok=True)
         with contextlib.suppress(DataError):
             if path.is_file():
                 with store.Store(path) as held:
@@ -101,36 +104,38 @@ def _stores_of_older_splits(config: Any, out_dir: Path, stores: Stores) -> list[
     return older
 
 
-def _put_in_place(staged: Mapping[Path, Path], older: Sequence[Path]) -> None:
-    """Replace stores by the new ones, and remove those of an older split."""
+def _replace_stores(staged: Mapping[Path, Path], older: Sequence[Path]) -> None:
+    """Replace stores by the staged ones, and remove those of an older split."""
     for path in older:
-        print_line(f"{path}: removed, it is of an older split, and this one has no scenes for it")
-    # All of the old go before the first new one appears, so that no two splits are ever side by side.
+        print_line(f"{path}: removed, as the new split has no scenes for it")
+    # All old stores are removed before the first new one appears, so that two splits are never mixed.
     for path in (*older, *staged):
-        with explaining_write_errors(path):
+        with explain_write_errors(path):
             path.unlink(missing_ok=True)
     for path, new in staged.items():
-        with explaining_write_errors(path):
+        with explain_write_errors(path):
             os.replace(new, path)
 
 
-def _remarks_on_copies(hashes: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Name test scenes whose content is that of another split's scene."""
+def _list_copies(hashes: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield a remark for each split that contains copies of test scenes."""
     tested = {source: name for name, source in hashes.get("test", {}).items()}
     for split in ("labelled", "unlabelled"):
-        copies = [f"{name} = {tested[its]}" for name, its in hashes.get(split, {}).items() if its in tested]
+        copies = [f"{name} = {tested[source]}" for name, source in hashes.get(split, {}).items() if source in tested]
         if copies:
             yield f"{split} scenes have the same content as test scenes: {few_of(copies)}"
 
 
-def _plan(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
-    """{split: {scene name: RawScene}}, after everything that can be missing was looked for."""
+def _plan_splits(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
+    """Return {split: {scene name: RawScene}}; refuse missing scenes."""
     found = raw.find_scenes(config.dataset_name, config.raw_dir, options) if config.raw_dir else {}
     if config.dataset_name == "DIV2K":
         return {"rgb": found}
     asked = {split: parse_names(getattr(config, split)) for split in SPLITS}
     lists = (
-        asked if any(asked.values()) else published_split(config.dataset_name) or _drawn_split(config, sorted(found))
+        asked
+        if any(asked.values())
+        else load_published_split(config.dataset_name) or _draw_split(config, sorted(found))
     )
     sources = dict.fromkeys(SPLITS, found)
     if config.unlabelled_lr_dir:
@@ -138,31 +143,23 @@ def _plan(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
         lists = {**lists, "unlabelled": asked["unlabelled"] or sorted(sources["unlabelled"])}
         if not config.raw_dir:
             lists = {"unlabelled": lists["unlabelled"]}
-        _refuse_shared(config, lists)
+        for split in ("labelled", "test"):
+            if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
+                remedy = "name the unlabelled scenes with {unlabelled}"
+                raise DataError(config.unlabelled_lr_dir, f"{few_of(shared)} is a {split} scene too", remedy)
     _refuse_missing(config, lists, sources)
     plan = {split: {n: sources[split][n] for n in names if n in sources[split]} for split, names in lists.items()}
     if not any(plan.values()):
         raise DataError(
             config.raw_dir or config.unlabelled_lr_dir,
-            "none of the split's scenes is there",
-            "check the path or name scenes with {labelled}, {test}",
+            "contains none of the split's scenes",
+            "check the path, or name scenes with {labelled}, {test}",
         )
     return plan
 
 
-def _refuse_shared(config: Any, lists: Mapping[str, Sequence[str]]) -> None:
-    """Refuse LR images of scenes that are used in another way too."""
-    for split in ("labelled", "test"):
-        if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
-            raise DataError(
-                config.unlabelled_lr_dir,
-                f"{', '.join(shared)} is a {split} scene",
-                "name the unlabelled ones with {unlabelled}",
-            )
-
-
 def _refuse_missing(config: Any, lists: Mapping[str, Sequence[str]], sources: Plan) -> None:
-    """Refuse scenes that are not there or, if that is allowed, say that they are left out."""
+    """Refuse missing scenes or, with --allow_missing 1, log them."""
     missing = {split: [n for n in names if n not in sources[split]] for split, names in lists.items()}
     if not any(missing.values()):
         return
@@ -173,15 +170,15 @@ def _refuse_missing(config: Any, lists: Mapping[str, Sequence[str]], sources: Pl
         raise DataError(
             config.raw_dir or config.unlabelled_lr_dir,
             f"scenes are missing ({listed})",
-            f"add them{quote}, or go on without them by {{allow_missing}} 1",
+            f"add them{quote}, or set {{allow_missing}} 1 to skip them",
         )
-    print_line(f"going on without the missing scenes ({listed})")
+    print_line(f"skipping missing scenes ({listed})")
 
 
-def _drawn_split(config: Any, found: Sequence[str]) -> dict[str, list[str]]:
-    """A split where none is published: drawn by the seed in the parts of the fractions.
+def _draw_split(config: Any, found: Sequence[str]) -> dict[str, list[str]]:
+    """Draw a split by the seed and the fractions, for data sets without a published split.
 
-    Chikusei's four test images are published; its training images are shared out by the first two parts.
+    Chikusei's four test images are published; its training images are split by the first two fractions.
     """
     parts = [float(part) for part in config.fractions.split(",")]
     fixed = [n for n in found if config.dataset_name == "Chikusei" and n.startswith("test_")]
@@ -197,7 +194,7 @@ def _drawn_split(config: Any, found: Sequence[str]) -> dict[str, list[str]]:
         "test": fixed or sorted(order[second:]),
     }
     if empty := [split for split, part in zip(SPLITS, parts, strict=True) if part and not drawn[split]]:
-        print_line(f"--fractions {config.fractions} of {len(rest)} scenes gives none to: {', '.join(empty)}")
+        print_line(f"--fractions {config.fractions} of {len(rest)} scenes leaves no scenes for: {', '.join(empty)}")
     return drawn
 
 
@@ -210,16 +207,16 @@ def _stage_split(
     checks: tuple[SameBands, SameScale],
     progress: tqdm,
 ) -> Path | None:
-    """Write the new store of a split beside its place; None if the one in place is up to date."""
+    """Write the new store of a split to its staging path and return that; None if the store is current."""
     bands, scales = checks
-    staged = _staged(path)
-    for made in (path, staged):
-        if contents := _contents_if_current(made, attributes, hashes):
+    staged = _get_staging_path(path)
+    for candidate in (path, staged):
+        if contents := _read_current_contents(candidate, attributes, hashes):
             contents.add_to(bands)
             for name, scale in contents.scales.items():
                 scales.add(f"{path}: scene {name}", scale)
             progress.update(len(scenes))
-            if made == staged:
+            if candidate == staged:
                 return staged
             progress.write(sanitize_for_terminal(f"{path}: up to date"))
             staged.unlink(missing_ok=True)
@@ -227,70 +224,74 @@ def _stage_split(
     kind = "lr" if config.unlabelled_lr_dir else "hr"
     parts_dir = path.with_name(f".{path.stem}_{kind}_x{config.n_scale}{'_cropped' if config.crop else ''}.parts")
     parts = {name: parts_dir / f"{k:04d}_{hashes[name][:16]}.h5" for k, name in enumerate(scenes)}
-    todo = [name for name in scenes if store.part_sha256(parts[name]) != hashes[name]]
+    todo = [name for name in scenes if store.read_part_sha256(parts[name]) != hashes[name]]
 
-    def done(name: str, remark: str = "") -> None:
+    def add_scene(name: str, remark: str = "") -> None:
         if remark:
             progress.write(sanitize_for_terminal(remark))
-        its_bands, its_scale = store.describe_part(parts[name])
-        bands.add(str(scenes[name].files[0]), its_bands)
-        scales.add(str(scenes[name].files[0]), its_scale)
+        scene_bands, scene_scale = store.describe_part(parts[name])
+        bands.add(str(scenes[name].files[0]), scene_bands)
+        scales.add(str(scenes[name].files[0]), scene_scale)
         progress.update()
 
     for name in scenes:
         if name not in todo:
-            done(name)
+            add_scene(name)
     calls = {name: (parts[name], name, scenes[name], hashes[name], path.stem, config) for name in todo}
-    _write_parts(calls, config.workers or min(MOST_WORKERS, usable_cores()), done)
+    _write_parts(calls, config.workers or min(MOST_WORKERS, count_usable_cores()), add_scene)
     store.join_parts(staged, list(parts.values()), attributes)
     shutil.rmtree(parts_dir)
     return staged
 
 
-def _staged(path: Path) -> Path:
-    """Where a new store waits until those of all splits are whole."""
+def _get_staging_path(path: Path) -> Path:
+    """Return the path of a new store until those of all splits are complete."""
     return path.with_name(f".{path.name}.new")
 
 
-def _write_parts(calls: Mapping[str, tuple[Any, ...]], workers: int, done: Callable[[str, str], None]) -> None:
-    """Make these calls of `_write_part`, in several processes where there are enough of them."""
+def _write_parts(calls: Mapping[str, tuple[Any, ...]], workers: int, add_scene: Callable[[str, str], None]) -> None:
+    """Call `_write_part` for each scene, in worker processes if there are enough scenes."""
     if workers == 1 or len(calls) < FEWEST_FOR_WORKERS:
         for name, call in calls.items():
-            done(name, _write_part(*call))
+            add_scene(name, _write_part(*call))
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(_write_part, *call): name for name, call in calls.items()}
         try:
             for future in as_completed(futures):
-                done(futures[future], future.result())
+                add_scene(futures[future], future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def _write_part(part: Path, name: str, raw: RawScene, sha256: str, split: str, config: Any) -> str:
-    """Write one scene; returns what is to be said of it, or ""."""
+    """Write one scene; return a remark for the user, or ""."""
     scene = raw.read()
     scene.name, scene.source_sha256 = name, sha256
-    scene.lr_scale = _lr_scale(scene, split, config)
+    scene.lr_scale = _get_lr_scale(scene, split, config)
     if scene.lr_scale == 1 and min(scene.cube.shape[:2]) < 2 * config.n_scale:
         raise DataError(
             scene.source,
             f"{scene.cube.shape[1]} x {scene.cube.shape[0]} pixels, too few for x{config.n_scale}",
-            "take it out",
+            "remove this scene",
         )
     height, width, _ = scene.cube.shape
     remark = ""
     if config.crop and scene.lr_scale == 1 and (height % config.n_scale or width % config.n_scale):
         rows, cols = (side // config.n_scale * config.n_scale for side in (height, width))
         scene.cube = scene.cube[:rows, :cols]
-        remark = f"{scene.source}: cut from {width} x {height} to {cols} x {rows} pixels, multiples of {config.n_scale}"
+        remark = (
+            f"{scene.source}: cropped from {width} x {height} to {cols} x {rows} pixels, multiples of {config.n_scale}"
+        )
     store.write_part(part, scene)
     return remark
 
 
-def _contents_if_current(path: Path, attributes: Mapping[str, Any], hashes: Mapping[str, str]) -> store.Contents | None:
-    """What a store contains that was made from the same files in the same way; None for any other."""
+def _read_current_contents(
+    path: Path, attributes: Mapping[str, Any], hashes: Mapping[str, str]
+) -> store.Contents | None:
+    """Return the contents of a store if it was prepared from the same files with the same settings, else None."""
     if not path.is_file():
         return None
     try:
@@ -303,8 +304,8 @@ def _contents_if_current(path: Path, attributes: Mapping[str, Any], hashes: Mapp
         return None
 
 
-def _lr_scale(scene: store.Scene, split: str, config: Any) -> int:
-    """1 for an HR scene, else the camera's scale: told by its folder, or by the size that CAVE has."""
+def _get_lr_scale(scene: store.Scene, split: str, config: Any) -> int:
+    """Return 1 for an HR scene, else the scale of the LR image: by its folder, or by its size for CAVE."""
     if split != "unlabelled":
         return 1
     quarter = config.dataset_name == "Cave" and scene.cube.shape[0] * config.n_scale == CAVE_SIZE

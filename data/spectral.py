@@ -1,4 +1,4 @@
-"""Arithmetic along the bands: Spectral Mixup, the conversion of many bands to 8, RGB lifted to 8."""
+"""Spectral Mixup, the conversion of many bands to 8 channels, and the lift of RGB to 8 channels."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from facts import VISIBLE
 from formats.kinds import unreadable_as
 from system.errors import DataError, refuse_small_memory
 
-# Weights of the red, green and blue sensor in each of the 8 channels of the shared branches.
-# 0.76 (0.66 would sum to one) stands in the released matrix, and the released weights were made with it.
+# K: weights of red, green and blue in each of the 8 channels of the shared branches. The released matrix has 0.76
+# (0.66 would sum to one), and the released weights were trained with it.
 RGB_TO_CHANNELS = np.array(
     [
         [1, 0.66, 0.34, 0, 0, 0, 0, 0],
@@ -24,44 +24,47 @@ RELEASED_CONVERSION = Path(__file__).parent / "conversion_31_to_8.csv"
 
 
 def apply_along_bands(x: torch.Tensor, matrix: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """B x C x H x W times C x K -> B x K x H x W, in the dtype of x and in channels_last."""
+    """Multiply B x C x H x W by C x K along the bands: B x K x H x W in the dtype of x and in channels_last.
+
+    Raises:
+        ValueError: if the matrix does not have C rows.
+    """
     matrix = torch.as_tensor(matrix, dtype=x.dtype, device=x.device)
     if matrix.ndim != 2 or matrix.shape[0] != x.shape[1]:
-        raise ValueError(f"an image of {x.shape[1]} bands needs a matrix of as many rows, got {tuple(matrix.shape)}")
+        raise ValueError(f"matrix must have a row for each of the {x.shape[1]} bands, got {tuple(matrix.shape)}")
     # A product along the last axis of B x H x W x C: the result is in channels_last, and so is the gradient.
     return (x.permute(0, 2, 3, 1) @ matrix).permute(0, 3, 1, 2)
 
 
 def spectral_mixup(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Spectral Mixup of a batch: (X + X R) / 2 along the bands (arXiv 2101.07589, section 3.3).
+    """Apply Spectral Mixup to a batch: (X + X R) / 2 along the bands (arXiv 2101.07589, section 3.3).
 
     Args:
         x: B x C x H x W, values 0..1.
-        matrix: R, C x C, from `draw_mixup_matrix`. The same R serves ms, lms and gt.
+        matrix: R, C x C, from `draw_mixup_matrix`, the same for ms, lms and gt.
 
     Returns:
-        B x C x H x W; values 0..1 only in the mean.
+        B x C x H x W; single values may exceed 1.
     """
     return (x + apply_along_bands(x, matrix)) / 2
 
 
 def draw_mixup_matrix(n_colors: int, generator: np.random.Generator) -> torch.Tensor:
-    """R ~ U(0,1)^(C x C) divided by the mean of its column sums (one scalar), as a float32 tensor.
+    """Draw R ~ U(0,1)^(C x C) divided by the mean of its column sums (a scalar), as a float32 tensor.
 
-    Args:
-        generator: a numpy Generator.
+    See arXiv 2101.07589, section 3.3.
     """
     matrix = generator.random((n_colors, n_colors))
     return torch.from_numpy((matrix / matrix.sum(axis=0).mean()).astype(np.float32))
 
 
 def convert_bands(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """F(X) of the consistency loss: B x C x H x W times the C x K conversion -> B x K x H x W."""
+    """Apply F of the consistency loss: B x C x H x W times the C x K conversion -> B x K x H x W."""
     return apply_along_bands(x, matrix)
 
 
-def lift_matrix(n_subs: int) -> np.ndarray:
-    """The 3 x n_subs lift of RGB (red first) to one band group; for n_subs != 8 K is interpolated."""
+def make_lift_matrix(n_subs: int) -> np.ndarray:
+    """Return K, the 3 x n_subs lift of RGB (red first) to one band group; interpolated for n_subs != 8."""
     if n_subs == RGB_TO_CHANNELS.shape[1]:
         return RGB_TO_CHANNELS.copy()
     from_positions = np.linspace(0, 1, RGB_TO_CHANNELS.shape[1])
@@ -69,28 +72,29 @@ def lift_matrix(n_subs: int) -> np.ndarray:
     return np.stack([np.interp(to_positions, from_positions, row) for row in RGB_TO_CHANNELS])
 
 
-def colour_matching_functions() -> np.ndarray:
-    """S: 31 x 3, the CIE functions x, y, z at 400..700 nm as the released conversion has them.
+def load_matching_functions() -> np.ndarray:
+    """Return S, 31 x 3: the CIE functions x, y, z at 400..700 nm as the released conversion contains them.
 
-    They stand in the three columns where the lift is 1 for one sensor and 0 for the others.
+    They are the three columns in which the lift is 1 for one colour and 0 for the other two.
     """
     released = np.loadtxt(RELEASED_CONVERSION, delimiter=",")
     alone = RGB_TO_CHANNELS.sum(axis=0) == 1
     return released[:, [int(np.flatnonzero((row == 1) & alone)[0]) for row in RGB_TO_CHANNELS]]
 
 
-def conversion_matrix(n_subs: int = 8) -> np.ndarray:
-    """F for 31 bands of 400..700 nm: the released 31 x 8 matrix, or S K with K of n_subs columns."""
+def load_conversion(n_subs: int = 8) -> np.ndarray:
+    """Return F for 31 bands of 400..700 nm: the released 31 x 8 matrix, or S K with K of n_subs columns."""
     if n_subs == RGB_TO_CHANNELS.shape[1]:
         return np.loadtxt(RELEASED_CONVERSION, delimiter=",")
-    return colour_matching_functions() @ lift_matrix(n_subs)
+    output: np.ndarray = load_matching_functions() @ make_lift_matrix(n_subs)
+    return output
 
 
-def conversion_for(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
-    """F for bands at any wavelengths by the released rule: S K, with S interpolated to the bands.
+def make_conversion(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
+    """Return F for bands at any wavelengths: S K, with S interpolated to the bands.
 
-    Ours: nothing was published but the matrix for 31 bands. S is linear between its 10 nm, zero outside
-    400..700 nm, and each of its columns sums to what the released one does.
+    Not in the paper, whose authors released the matrix for 31 bands only. S is linear between its samples of 10 nm and
+    zero outside 400..700 nm; its columns are scaled to the sums of the released ones.
 
     Args:
         wavelengths: C band centres in nm.
@@ -107,38 +111,34 @@ def conversion_for(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
             raise ValueError(
                 f"no {colour} band ({low}..{high} nm) among {wavelengths.min():g}..{wavelengths.max():g} nm"
             )
-    table = colour_matching_functions()
+    table = load_matching_functions()
     if np.array_equal(wavelengths, VISIBLE):
-        return conversion_matrix(n_subs)
+        return load_conversion(n_subs)
     sampled = np.stack([np.interp(wavelengths, VISIBLE, column, left=0, right=0) for column in table.T], axis=1)
-    return sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ lift_matrix(n_subs)
-
-
-def lift_rgb(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """RGB images to one band group: B x 3 x H x W in 0..1 times 3 x n_subs -> B x n_subs x H x W."""
-    return apply_along_bands(x, matrix)
+    output: np.ndarray = sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ make_lift_matrix(n_subs)
+    return output
 
 
 def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
-    """The n_colors x n_subs conversion F: a user's .csv or .mat, else the released one for 31 bands.
+    """Return the n_colors x n_subs conversion F of a .csv or .mat file, or without a path the released one.
 
     Raises:
-        DataError: if it cannot be read, has another shape, or there is none for so many bands.
+        DataError: if the file cannot be read or has another shape; without a path, for any other number of bands.
     """
     if not path:
         if n_colors == len(VISIBLE):
-            return conversion_matrix(n_subs)
+            return load_conversion(n_subs)
         raise DataError(
             "the consistency loss",
-            f"no conversion of {n_colors} bands is known without their wavelengths",
-            "give one by {conversionMat_path}, or switch the consistency off",
+            f"the conversion of {n_colors} bands cannot be derived, as their wavelengths are unknown",
+            "set {conversionMat_path}, or {UseUnlabelConsistency} 0",
         )
     file = Path(path).expanduser()
     if not file.exists():
         raise DataError(file, "no such file or folder", "check the path")
     try:
-        matrix = _matrix_in(file, (n_colors, n_subs))
-    # scipy meets damaged files with errors of nearly any type.
+        matrix = _read_matrix(file, (n_colors, n_subs))
+    # scipy raises errors of nearly any type for damaged files.
     except Exception as error:
         refuse_small_memory(file, error)
         remedy = "give a .csv of numbers or a .mat (v5)"
@@ -146,14 +146,14 @@ def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
     if matrix.shape != (n_colors, n_subs) or not np.isfinite(matrix).all():
         raise DataError(
             file,
-            f"a matrix of shape {matrix.shape}",
-            f"a finite {n_colors} x {n_subs} matrix (bands x n_subs) is needed",
+            f"a matrix of shape {matrix.shape}, but a finite one of {n_colors} x {n_subs} (bands x n_subs) is needed",
+            "give such a matrix",
         )
     return matrix
 
 
-def _matrix_in(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """The matrix of a .csv; of a .mat the one of that shape, else the first."""
+def _read_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Read the matrix of a .csv file; of a .mat file, that of the shape, else the first."""
     if path.suffix.lower() != ".mat":
         return np.loadtxt(path, delimiter=",", ndmin=2)
     arrays = [a for k, a in scipy.io.loadmat(path).items() if not k.startswith("__") and np.ndim(a) == 2]

@@ -1,7 +1,7 @@
 """Streams of training batches: shuffled patches in their 8 flips and rotations.
 
-Batch k of a stream depends on nothing but the source, the seed and k, so a resumed run needs no stream's
-position or generator to be kept, and batches can be read ahead in another thread.
+Batch k of a stream depends only on the source, the seed and k. So checkpoints need no state of the streams, and batches
+can be read ahead in another thread.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ Image = TypeVar("Image", np.ndarray, torch.Tensor)
 class Batch:
     """One mini-batch: ms B x C x h x w, lms and gt B x C x s*h x s*w, float32 in 0..1; gt None if unlabelled.
 
-    weight is what the batch's mean loss counts where the batch is a part of a larger one: its patches over
-    those of an even share, so that the mean of the weighted losses of all parts is that of the larger batch.
+    weight: factor of its mean loss if the batch is one of n parts of a larger batch: n times its share of the patches,
+    so that the mean of the weighted losses of all parts is the loss of the larger batch.
     """
 
     ms: torch.Tensor
@@ -35,12 +35,12 @@ class Batch:
     weight: float = 1.0
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        """The batch with a function applied to each tensor that is there."""
+        """Return the batch with a function applied to each tensor."""
         gt = None if self.gt is None else function(self.gt)
         return Batch(function(self.ms), function(self.lms), gt, self.weight)
 
     def split(self, n: int) -> list["Batch"]:
-        """The batch in at most n parts of nearly equal size, each with its weight."""
+        """Split the batch into at most n parts of nearly equal size, each with its weight."""
         size, parts = len(self.ms), []
         n = min(n, size)
         for rows in np.array_split(np.arange(size), n):
@@ -52,9 +52,9 @@ class Batch:
 
 
 def augment(image: Image, mode: int) -> Image:
-    """Flip or rotate an H x W x C array or tensor: mode 0..7 in the released order.
+    """Flip or rotate an H x W x C array or tensor; modes 0..7 are in the order of the released code.
 
-    Mode 2r + f: r quarter turns counter-clockwise, then, if f, upside down.
+    Mode 2r + f: r quarter turns counter-clockwise, then, if f is 1, a flip upside down.
     """
     library = torch if isinstance(image, torch.Tensor) else np
     turned = library.rot90(image, mode // 2, (0, 1))
@@ -62,7 +62,7 @@ def augment(image: Image, mode: int) -> Image:
 
 
 class PatchSource(Protocol):
-    """What a stream asks of a source of patches, which are known by number.
+    """Source of patches for a stream, indexed by number.
 
     Attributes:
         origin: file or folder, for messages.
@@ -76,30 +76,33 @@ class PatchSource(Protocol):
 
     @property
     def reads_files(self) -> bool:
-        """Whether batches are read from disk each time."""
+        """True if each batch is read from disk."""
 
     def __len__(self) -> int:
-        """How many patches there are."""
+        """Return the number of patches."""
 
     def to(self, device: str | torch.device) -> "PatchSource":
-        """Make batches on this device where that is quicker."""
+        """Create batches on this device if that is faster; return the source."""
 
     def batch(self, numbers: Any, modes: Any) -> Batch:
-        """The patches of these numbers, each in its flip or rotation."""
+        """Return the patches of these numbers, augmented by these modes (see `augment`)."""
 
 
 class PatchStream:
-    """Shuffled batches of a source without end: one pass after the other, each in an order of its own.
+    """Endless shuffled batches of a source; each pass over the source has a new order.
 
     Args:
         source: ScenePatches or MatPatches.
-        batch_size: patches in a batch (of one process).
-        seed, purpose: what the orders depend on; the purpose is a word that no other stream has.
-        keep_last: whether a pass ends with a smaller batch (the labelled stream, whose pass is the
-            epoch) or leaves the remainder out (each pass another one).
-        device: where the batches go.
-        rank, world_size: which part of each batch this process takes: the streams of all processes
-            together are one stream of batches world_size times as large.
+        batch_size: patches in a batch of one process.
+        seed, purpose: of the orders; the purpose is a word that differs between streams.
+        device: of the batches.
+        keep_last: True: a pass ends with a smaller batch (labelled stream, whose pass is an epoch); False: the
+            remainder of each pass is omitted.
+        rank, world_size: of this process; the streams of all processes form one stream of batches world_size times as
+            large.
+
+    Raises:
+        DataError: for a source with fewer augmented patches than a batch.
     """
 
     def __init__(
@@ -121,47 +124,46 @@ class PatchStream:
             times = f" times {world_size} processes" if world_size > 1 else ""
             raise DataError(
                 source.origin,
-                f"{len(source)} patches and their flips make {items}",
-                f"fewer than {{batch_size}} {batch_size}{times}: set a smaller one",
+                f"{len(source)} patches with their flips and rotations are {items}, fewer than a batch of "
+                f"{batch_size}{times}",
+                "set a smaller {batch_size}",
             )
         self.batches_per_pass = -(-items // self.batch_size) if keep_last else items // self.batch_size
         self._order: tuple[int, np.ndarray] | None = None
         self._ahead: tuple[int, Future[Any]] | None = None
         self._last: tuple[int, Batch] | None = None
-        # Files are read ahead in a thread; with everything in memory it would only take a core away.
+        # Only files are read ahead in a thread: for data in memory, it would compete for a core.
         self._pool = ThreadPoolExecutor(1) if source.reads_files else None
 
     def batch(self, k: int) -> Batch:
-        """Batch k = 0, 1, ... of the stream; the last one is remembered, since objectives may share it."""
-        if self._last is None or self._last[0] != k:
-            self._last = (k, self._next(k))
-        return self._last[1]
-
-    def _next(self, k: int) -> Batch:
+        """Return batch k = 0, 1, ... of the stream; the last one is cached, since objectives may share it."""
+        if self._last is not None and self._last[0] == k:
+            return self._last[1]
         if self._pool is None:
-            return self._make(k)
-        if self._ahead is not None and self._ahead[0] == k:
-            future = self._ahead[1]
+            batch = self._make_batch(k)
         else:
-            future = self._pool.submit(self._make, k)
-        self._ahead = (k + 1, self._pool.submit(self._make, k + 1))
-        return future.result()
+            is_ahead = self._ahead is not None and self._ahead[0] == k
+            future = self._ahead[1] if self._ahead and is_ahead else self._pool.submit(self._make_batch, k)
+            self._ahead = (k + 1, self._pool.submit(self._make_batch, k + 1))
+            batch = future.result()
+        self._last = (k, batch)
+        return batch
 
     def close(self) -> None:
-        """End the thread that reads ahead."""
+        """Stop the thread that reads ahead."""
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
-    def _make(self, k: int) -> Batch:
+    def _make_batch(self, k: int) -> Batch:
         pass_number, position = divmod(k, self.batches_per_pass)
         if self._order is None or self._order[0] != pass_number:
             generator = random_generator(self.seed, self.purpose, pass_number)
             self._order = (pass_number, generator.permutation(len(self.source) * AUGMENTATIONS))
         items = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
-        mine = np.array_split(items, self.world_size)[self.rank]
-        # All processes take part in every step: one without a share computes a patch that counts nothing.
-        weight = len(mine) * self.world_size / len(items)
-        mine = mine if len(mine) else items[:1]
-        batch = self.source.batch(mine // AUGMENTATIONS, mine % AUGMENTATIONS)
+        share = np.array_split(items, self.world_size)[self.rank]
+        # All processes take part in every step: one without patches computes a patch with weight 0.
+        weight = len(share) * self.world_size / len(items)
+        share = share if len(share) else items[:1]
+        batch = self.source.batch(share // AUGMENTATIONS, share % AUGMENTATIONS)
         batch.weight = weight
         return batch.map(lambda x: send_to(self.device, x).contiguous(memory_format=torch.channels_last))

@@ -1,1 +1,1 @@
-"""The demo: the whole method, briefly, without a download."""
+"""The demo: a short run of the whole method without a download."""

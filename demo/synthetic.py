@@ -1,10 +1,9 @@
-"""Hyperspectral scenes without a download: scikit-image's photographs lifted to 31 bands.
+"""Synthetic hyperspectral scenes: scikit-image's photographs lifted to 31 bands.
 
-Each pixel gets the smoothest spectrum (least sum of squared second differences along 400..700 nm) that
-the CIE colour matching functions see as the pixel's colour, and on top, as every surface of glass-like
-index 1.5 mirrors 4 % of the light at any wavelength, at least that. Such scenes look like their photographs
-and have smooth spectra as most surfaces do, but only three degrees of freedom to a pixel: good for trying
-the program, not for judging a method.
+Each pixel has the smoothest spectrum (least sum of squared second differences along 400..700 nm) whose CIE colour is
+that of the pixel, mapped to 0.04..1, since a surface of refractive index 1.5 reflects at least 4 % at any wavelength.
+The scenes have realistic colours and smooth spectra, but only three degrees of freedom per pixel: enough to try the
+program, not to compare methods.
 """
 
 from pathlib import Path
@@ -15,26 +14,26 @@ import skimage.data
 from PIL import Image
 
 from data import store
-from data.spectral import colour_matching_functions
+from data.spectral import load_matching_functions
 from facts import VISIBLE
 from system.files import atomic_write
 
 EDGE = 256
-# Fresnel reflection of index 1.5 at right angles: ((1.5 - 1) / (1.5 + 1))^2.
+# Fresnel reflection of refractive index 1.5 at normal incidence: ((1.5 - 1) / (1.5 + 1))^2.
 MIRRORED = 0.04
-# Photographs by split, each with the top left corner of the piece that is used.
+# Photographs by split, each with the top left corner of its crop.
 PHOTOGRAPHS = {
     "labelled": {"astronaut": (0, 100), "chelsea": (20, 100)},
     "unlabelled": {"rocket": (170, 190), "retina": (500, 300), "coffee": (60, 120)},
-    # Fine structure in two colours: where there is something for super-resolution to win in the spectra too.
+    # Fine structure in two colours, so that super-resolution can improve the spectra too.
     "test": {"immunohistochemistry": (100, 100)},
 }
 RGB_PHOTOGRAPHS = {"astronaut": (256, 200), "hubble_deep_field": (300, 300), "rocket": (0, 300)}
 
 
-def spectrum_of_colour() -> np.ndarray:
-    """31 x 3 matrix from CIE XYZ to the smoothest spectrum of that colour (Lagrange multipliers)."""
-    sensitivity = colour_matching_functions()
+def compute_spectrum_matrix() -> np.ndarray:
+    """Return the 31 x 3 matrix from CIE XYZ to the smoothest spectrum of that colour (Lagrange multipliers)."""
+    sensitivity = load_matching_functions()
     bands = len(sensitivity)
     second_difference = np.diff(np.eye(bands), n=2, axis=0)
     roughness = second_difference.T @ second_difference
@@ -43,21 +42,21 @@ def spectrum_of_colour() -> np.ndarray:
 
 
 def lift_photograph(pixels: np.ndarray) -> np.ndarray:
-    """H x W x 3 uint8 sRGB -> H x W x 31 uint16 radiance, 65535 = 1."""
+    """Lift H x W x 3 uint8 sRGB to H x W x 31 uint16 radiance with full-scale value 65535."""
     xyz = skimage.color.rgb2xyz(pixels)
-    cube = MIRRORED + (1 - MIRRORED) * np.clip(xyz @ spectrum_of_colour().T, 0, 1)
+    cube = MIRRORED + (1 - MIRRORED) * np.clip(xyz @ compute_spectrum_matrix().T, 0, 1)
     return (cube * 65535).round().astype(np.uint16)
 
 
 def write_demo_data(folder: Path) -> list[Path]:
-    """Write labelled.h5, unlabelled.h5 and test.h5 and a folder rgb of pictures; returns their paths."""
+    """Write labelled.h5, unlabelled.h5, test.h5 and a folder rgb of pictures; return their paths."""
     written = []
     for split, names in PHOTOGRAPHS.items():
         parts = []
         for name, corner in names.items():
             scene = store.Scene(
                 name=name,
-                cube=lift_photograph(_piece(name, corner)),
+                cube=lift_photograph(_crop_photograph(name, corner)),
                 value_scale=65535.0,
                 wavelengths=VISIBLE,
                 source=f"skimage.data.{name}, lifted to 31 bands",
@@ -70,10 +69,10 @@ def write_demo_data(folder: Path) -> list[Path]:
             part.unlink()
     for name, corner in RGB_PHOTOGRAPHS.items():
         with atomic_write(folder / "rgb" / f"{name}.png") as temporary:
-            Image.fromarray(_piece(name, corner)).save(temporary, format="PNG")
+            Image.fromarray(_crop_photograph(name, corner)).save(temporary, format="PNG")
     return [*written, folder / "rgb"]
 
 
-def _piece(name: str, corner: tuple[int, int]) -> np.ndarray:
+def _crop_photograph(name: str, corner: tuple[int, int]) -> np.ndarray:
     top, left = corner
     return np.ascontiguousarray(getattr(skimage.data, name)()[top : top + EDGE, left : left + EDGE, :3])

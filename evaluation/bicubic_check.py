@@ -9,7 +9,7 @@ from evaluation import scoring
 from evaluation.published import bicubic_row
 from evaluation.results import mean_row
 from evaluation.scene_sets import SceneSet
-from facts import published_split
+from facts import load_published_split
 from models import build_model
 
 # One 8-bit scene of CAVE's twelve divided by 255 instead of 65535 lowers the mean by this many dB.
@@ -41,7 +41,7 @@ def self_check(
     if published is None:
         return None, f"check: {ours}; no bicubic row of {dataset_name} x{n_scale} is published"
     theirs = f"published: {_in_words(published)}"
-    split = published_split(dataset_name)
+    split = load_published_split(dataset_name)
     if split and len(rows) != len(split["test"]):
         return None, f"check: {ours}; {theirs} is of {len(split['test'])} scenes, so they cannot be compared"
     agrees = abs(mean["MPSNR"] - published["MPSNR"]) < 1e-3 and abs(mean["ERGAS"] - published["ERGAS"]) < 1e-3

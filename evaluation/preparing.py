@@ -6,7 +6,7 @@ from config import PrepareConfig
 from data.export import export
 from data.prepare import prepare as write_stores
 from evaluation.bicubic_check import check_stores
-from system.errors import Interrupted, naming_flag, signal_of
+from system.errors import Interrupted, get_signal, name_flag
 
 
 def prepare(config: PrepareConfig) -> list[Path]:
@@ -16,10 +16,10 @@ def prepare(config: PrepareConfig) -> list[Path]:
         Interrupted: after Ctrl-C or SIGTERM, when the scenes that are done are safe.
     """
     try:
-        with naming_flag("raw_dir", config.raw_dir), naming_flag("unlabelled_lr_dir", config.unlabelled_lr_dir):
+        with name_flag("raw_dir", config.raw_dir), name_flag("unlabelled_lr_dir", config.unlabelled_lr_dir):
             stores, written = write_stores(config)
     except KeyboardInterrupt as stop:
-        raise Interrupted(signal_of(stop), "the scenes that are done are kept; the same command goes on") from stop
+        raise Interrupted(get_signal(stop), "the scenes that are done are kept; the same command goes on") from stop
     if config.format == "mat":
         written += export(stores, config.n_scale, config.patch, config.protocol)
     if config.check:

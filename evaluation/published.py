@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facts import DATASETS, published_split
+from facts import DATASETS, load_published_split
 
 
 @dataclass(frozen=True)
@@ -65,5 +65,5 @@ def patches(dataset: str, scale: int, stream: str) -> int:
 
 def dataset_of_scenes(names: Iterable[str]) -> str | None:
     """Return the data set whose published test scenes include these names, or None."""
-    wanted, splits = set(names), {dataset: published_split(dataset) for dataset in DATASETS}
+    wanted, splits = set(names), {dataset: load_published_split(dataset) for dataset in DATASETS}
     return next((d for d, split in splits.items() if split and wanted and wanted <= set(split["test"])), None)

@@ -185,7 +185,7 @@ def printed_metrics() -> tuple[str, ...]:
 
 def cells(row: Mapping[str, float]) -> list[str]:
     """Format the metrics of a row, in the order of `printed_metrics`."""
-    return [METRICS[metric].text(row[metric]) for metric in printed_metrics()]
+    return [METRICS[metric].format_value(row[metric]) for metric in printed_metrics()]
 
 
 def in_columns(lines: Sequence[Sequence[str]], rule_before_last: bool = False) -> str:

@@ -81,7 +81,7 @@ class Samples:
         window = np.s_[:, row : row + edge, column : column + edge]
         low = np.s_[:, row // step : (row + edge) // step, column // step : (column + edge) // step]
         arrays = scene.ms[0].numpy()[low], scene.lms[0].numpy()[window], gt[window], output[window]
-        shown = pictures.shown_bands(len(gt), scene.wavelengths)
+        shown = pictures.select_display_bands(len(gt), scene.wavelengths)
         self.kept.append(Sample(scene.name, (row, column), shown, scene.wavelengths, *map(_as_half, arrays)))
 
     def join(self, shares: Sequence["Samples"], names: Sequence[str]) -> None:

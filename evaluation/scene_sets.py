@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from data.bands import BandList
-from data.imresize import degrade, enlarge
+from data.imresize import degrade, upsample
 from data.sources import to_bands_first
-from data.store import Contents, Store, folder_contents, is_store
+from data.store import Contents, Store, describe_folder, is_store
 from formats.folders import find_mats, unique_by_name
 from formats.mat import read_mat
-from system.errors import DataError, naming_flag
+from system.errors import DataError, name_flag
 from utils import print_line, progress_bar, scene_name
 
 # SSIM needs a window of 7 x 7 pixels.
@@ -59,7 +59,7 @@ class SceneSet:
         self.path, self.n_scale = Path(path), n_scale
         self.entries: list[Any]
         self._store: Store | None = None
-        with naming_flag(flag_name, path):
+        with name_flag(flag_name, path):
             if is_store(path):
                 self._store = Store(path)
                 self.entries, self.dataset = self._store.names, self._store.dataset
@@ -79,7 +79,7 @@ class SceneSet:
     def contents(self) -> Contents:
         """Bands (of a store) and sources of the scenes."""
         if self._store is None:
-            return folder_contents(self.path, self.entries)
+            return describe_folder(self.path, self.entries)
         bands, hashes = self._store.bands, self._store.hashes
         return Contents(self.path, {n: bands[n] for n in self.entries}, {n: hashes[n] for n in self.entries})
 
@@ -156,7 +156,7 @@ class SceneSet:
             problem = f"ms is {given['ms'].shape} and gt {given['gt'].shape}, not x{self.n_scale}"
             raise DataError(entry, problem, "give the files' --n_scale")
         if "ms_bicubic" not in given:
-            return ms, enlarge(ms, self.n_scale)
+            return ms, upsample(ms, self.n_scale)
         lms = to_bands_first(given["ms_bicubic"])
         if lms.shape != gt.shape:
             problem = f"ms_bicubic is {given['ms_bicubic'].shape} and gt {given['gt'].shape}"

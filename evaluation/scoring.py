@@ -13,7 +13,7 @@ import pictures
 from evaluation.samples import Samples
 from evaluation.scene_sets import SceneSet, TestScene
 from metrics import UnscoredBandWarning, band_mse, psnr, quality_assessment
-from system.devices import without_tf32
+from system.devices import allow_tf32
 from system.errors import UserError
 from system.files import atomic_write
 from training.processes import World
@@ -27,7 +27,7 @@ def super_resolve(model: nn.Module, scene: TestScene, device: torch.device) -> n
     was_training = model.training
     model.eval()
     try:
-        with without_tf32():
+        with allow_tf32(False):
             output = model(*inputs)
     finally:
         model.train(was_training)
@@ -125,7 +125,9 @@ def save_images(folder: Path, scene: TestScene, output: np.ndarray) -> list[Path
     # savemat appends .mat to a path.
     with atomic_write(cube_path) as temporary, open(temporary, "wb") as f:
         scipy.io.savemat(f, {"sr": output}, do_compression=True)
-    panels = pictures.comparison(as_image(scene.ms), as_image(scene.lms), output, as_image(scene.gt), scene.wavelengths)
+    panels = pictures.draw_comparison(
+        as_image(scene.ms), as_image(scene.lms), output, as_image(scene.gt), scene.wavelengths
+    )
     with atomic_write(picture_path) as temporary:
         panels.save(temporary, format="PNG")
     return [cube_path, picture_path]

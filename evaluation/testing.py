@@ -22,10 +22,10 @@ from models import build_model, weights
 from models.any_bands import plan_bands
 from models.network import Network
 from models.precision import DEVIATIONS
-from models.predictor import Predictor, with_arithmetic
-from system.devices import select_device, warn_of_slow_bf16
-from system.errors import UserError, as_flags
-from system.files import exclusive_lock, explaining_write_errors
+from models.predictor import Predictor, wrap_for_inference
+from system.devices import select_device, warn_slow_bf16
+from system.errors import UserError, format_flags
+from system.files import exclusive_lock, explain_write_errors
 from training.processes import World
 from training.run_directory import BEST, LAST, PREVIOUS
 from utils import as_utf8, file_name, print_line
@@ -61,7 +61,7 @@ def test(config: TestConfig) -> list[Path]:
     method = _load_method(config)
     scenes = SceneSet(config.test_dir, "test_dir", method.n_scale, config.protocol, config.data_test_num)
     result_path = Path(config.result_path).expanduser()
-    with explaining_write_errors(result_path):
+    with explain_write_errors(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
     if config.save_images:
         unique_by_name(scenes.path, [(file_name(name), name) for name in scenes.names], str)
@@ -94,14 +94,14 @@ def _apply_options(
     plan = plan_bands(scenes.path, bands, network_bands, config.bands, config.taper, method.sensor)
     scenes.check(bands.count)
     if plan.remark:
-        print_line(as_flags(plan.remark))
+        print_line(format_flags(plan.remark))
     title, normalise = method.title, config.normalise
     if normalise == "auto":
         normalise = "bands" if plan.mode == "windows" else "none"
     if config.precision != "fp32":
-        warn_of_slow_bf16(config.precision, device)
+        warn_slow_bf16(config.precision, device)
         print_line(DEVIATIONS[config.precision])
-    network = with_arithmetic(method.model.placed_on(device), config.precision, config.self_ensemble)
+    network = wrap_for_inference(method.model.move_to(device), config.precision, config.self_ensemble)
     model = Predictor(network, method.n_scale, plan, normalise, config.back_projection)
     for is_on, suffix in (
         (config.precision != "fp32", config.precision),

@@ -1,26 +1,34 @@
-"""Scenes in the formats people have: read by windows, and written back with what their files said of them.
+"""Users' raster files: read by windows, and written back with their metadata.
 
-Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, ENVI (.hdr with its data file), multi-band TIFF and
-GeoTIFF, folders of one PNG a band.
+Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, netCDF-4, ENVI (.hdr with its data file), multi-band TIFF
+(GeoTIFF, COG), folders of one PNG a band.
 """
 
 import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from formats import arrays, band_pictures, envi, envi_header, georeferencing, hdf5, netcdf, tiff
+from formats import arrays, band_pictures, envi, gdal, hdf5, netcdf
 from formats.calibration import Understanding, described
 from formats.folders import few_of, folders_below, is_output
 from formats.kinds import NPZ, describe_kind
 from formats.nodata import mark_in
-from formats.raster import DEFAULTS, NAMES_OF_KINDS, CubeOptions, Georeference, Raster, from_array, unreadable
-from formats.raw_values import AXES, RawCube
+from formats.raster import (
+    DEFAULTS,
+    NAMES_OF_KINDS,
+    CubeOptions,
+    Georeference,
+    Raster,
+    from_array,
+    readable,
+    unreadable,
+)
+from formats.raw import AXES, RawCube
 from system.errors import DataError
 from system.files import refuse_irregular, sync_file
 from utils import as_utf8, print_line
@@ -32,17 +40,17 @@ _OPEN = {
     "hdf5": hdf5.open_raster,
     "npy": arrays.open_npy,
     "npz": arrays.open_npz,
-    "tiff": tiff.open_raster,
+    "tiff": gdal.open_tiff,
     "envi": envi.open_raster,
     "png": band_pictures.open_raster,
 }
+# Writers of new files, of scenes of other formats.
 _WRITE = {
     "mat5": arrays.write_mat5,
     "hdf5": hdf5.write,
     "npy": arrays.write_npy,
     "npz": arrays.write_npz,
-    "tiff": tiff.write,
-    "png": band_pictures.write,
+    "tiff": gdal.write_tiff,
 }
 KIND_OF_EXTENSION = {
     **{".mat": "mat5", ".npy": "npy", ".npz": "npz", ".tif": "tiff", ".tiff": "tiff"},
@@ -83,7 +91,7 @@ def format_of(path: str | Path) -> str | None:
         return "npz"
     if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
         return "tiff"
-    if envi_header.is_header(head):
+    if envi.is_header(head):
         return "envi"
     # A v4 file begins with a number of at most 4052: one of its bytes is zero.
     if Path(path).suffix.lower() == ".mat" and 0 in head[:4] and not describe_kind(path):
@@ -101,7 +109,7 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
     """
     path = Path(path)
     if path.is_dir():
-        return band_pictures.open_raster(path, options)
+        return _with_users_nodata(band_pictures.open_raster(path, options), options)
     refuse_irregular(path)
     if path.stat().st_size == 0:
         raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
@@ -109,36 +117,20 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
     if kind is None and (header := envi.header_of(path)):
         path, kind, data = header, "envi", path
     if kind is None:
-        raise _of_no_kind(path)
-    try:
+        raise _unknown_format(path)
+    with readable(path, kind):
         raster = envi.open_raster(path, options, data) if data else _OPEN[kind](path, options)
         if 0 in raster.shape:
             raise DataError(path, f"{' x '.join(map(str, raster.shape))} values, none at all", "export it again")
-        raster.georeference = _guarded(raster.georeference, path, kind)
-        return raster
-    except DataError:
-        raise
-    # The formats' libraries meet damaged files with errors of nearly any type.
-    except Exception as error:
-        raise unreadable(path, kind, error) from error
+    return _with_users_nodata(raster, options)
 
 
-def _guarded(
-    georeference: Callable[[], Georeference | None], path: Path, kind: str
-) -> Callable[[], Georeference | None]:
-    """A raster's position, with the formats' errors as sentences."""
-
-    def guarded() -> Georeference | None:
-        try:
-            return georeference()
-        except Exception as error:
-            raise unreadable(path, kind, error) from error
-
-    return guarded
+def _with_users_nodata(raster: Raster, options: CubeOptions) -> Raster:
+    return dataclasses.replace(raster, nodata=options.nodata_value) if options.nodata else raster
 
 
-def _of_no_kind(path: Path) -> DataError:
-    """The error for a file in a format that is not read: its kind, else the formats that are."""
+def _unknown_format(path: Path) -> DataError:
+    """Return the error for a file in another format: its kind, else the formats that are read."""
     if kind := describe_kind(path):
         return DataError(path, f"{kind.name}, not a scene", kind.remedy or f"give one that is read: {FORMATS_READ}")
     headers = envi.header_candidates(path)
@@ -156,7 +148,7 @@ def _of_no_kind(path: Path) -> DataError:
 
 
 class Output:
-    """Where a scene's result goes: everything is made in a folder of its own beside it and moved out at the end.
+    """The result of a scene: written in a folder beside its final path, and moved there at the end.
 
     Attributes:
         path: the final file, ENVI header or folder of pictures.
@@ -169,7 +161,7 @@ class Output:
         self.path, self.like, self.scale = Path(path), like, scale
         suffix = self.path.suffix
         self.kind = KIND_OF_EXTENSION.get(suffix.lower(), like.kind)
-        is_hdf5_mat = like.kind == "hdf5" and (like.details["matlab"] or like.path.suffix.lower() == ".mat")
+        is_hdf5_mat = isinstance(like, hdf5.Hdf5Raster) and (like.is_matlab or like.path.suffix.lower() == ".mat")
         if self.kind == "mat5" and is_hdf5_mat:
             self.kind = "hdf5"
         # An extension of ENVI's data files is a wish for their name, and .bil, .bip and .bsq for their interleave.
@@ -183,6 +175,13 @@ class Output:
         self._check()
 
     @property
+    def is_copy(self) -> bool:
+        """True if the result is a copy of its scene's file with finer pixels: HDF5 does not become netCDF so."""
+        becomes_netcdf = self.kind == "hdf5" and netcdf.is_named_so(self.path)
+        is_netcdf = isinstance(self.like, hdf5.Hdf5Raster) and self.like.is_netcdf
+        return self.kind == self.like.kind and (is_netcdf or not becomes_netcdf)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the bare values."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
@@ -193,7 +192,7 @@ class Output:
 
     @property
     def raw_path(self) -> Path:
-        """Where the tiles' bare values are kept."""
+        """Path of the tiles' bare values."""
         return self.work / self._data_name
 
     @property
@@ -202,12 +201,12 @@ class Output:
         return self.nbytes if self.kind == "envi" else 2 * self.nbytes
 
     def final_paths(self) -> list[Path]:
-        """The files, or the folder, that will stand there at the end."""
+        """Return the files, or the folder, of the result."""
         beside = [self.path.with_name(self._data_name)] if self.kind == "envi" else []
         return [*beside, self.path]
 
     def replaced_paths(self) -> list[Path]:
-        """What stands there already and gives way: the final paths, and what readers take for parts of these."""
+        """Return existing files that the result replaces: its own paths, and parts that readers take for its own."""
         standing = [path for path in self.final_paths() if path.exists()]
         parts = [*self._data_candidates()[:1], *self._sidecars()] if self.path in standing else []
         return list(dict.fromkeys([*standing, *parts]))
@@ -234,7 +233,7 @@ class Output:
         return [path for path in map(self.path.with_name, names) if path.is_file()]
 
     def open_raw(self) -> RawCube:
-        """Make, or go on with, the file of bare values."""
+        """Create, or continue, the file of bare values."""
         self.work.mkdir(parents=True, exist_ok=True)
         interleave = self.like.interleave if self.kind in (self.like.kind, "envi") else "bip"
         if self._wish[1:].lower() in AXES:
@@ -243,10 +242,10 @@ class Output:
         return self.raw
 
     def reserve(self) -> None:
-        """See before any work that a file of the result's size may stand there.
+        """Check before any work that a file of the result's size can be written.
 
         Raises:
-            OSError: where the disk's format or the shell allows no file of that size.
+            OSError: if the disk's format or the shell allows no file of that size.
         """
         trial = self.work / "size"
         with open(trial, "wb") as f:
@@ -254,29 +253,29 @@ class Output:
         trial.unlink()
 
     def describe(self, understood: Understanding) -> None:
-        """Have the result's file say what its scene's file and its user say of the values."""
-        # Asked for now, so that a damaged one is met before the work.
-        place = self._known_position()
-        self.like = dataclasses.replace(described(self.like, understood), georeference=lambda: place)
+        """Take over the metadata of the scene and of its user for the result."""
+        # Read now, so that damage is found before the work.
+        place = self._writable_position()
+        self.like = dataclasses.replace(described(self.like, understood), locate=lambda: place)
         nodata = self.like.nodata
         if nodata is not None and self.dtype.kind != "f" and mark_in(self.dtype, nodata) is None:
-            # It marks nothing, and other numbers that stand for it in a file would.
+            # The type does not hold it, and its rounded number would mark data.
             self.like = dataclasses.replace(self.like, nodata=None)
         if self.like.mask and self.kind != "tiff" and self.like.nodata is None:
-            # Other formats have no mask: their result gets a mark.
+            # Other formats have no mask: their result gets a nodata value.
             mark = np.nan if self.dtype.kind == "f" else np.iinfo(self.dtype).min
             understood.calibration.mark = self.dtype.newbyteorder("=").type(mark)
             self.like = dataclasses.replace(self.like, nodata=float(mark))
 
-    def _known_position(self) -> Georeference | None:
-        """The scene's position; without a coordinate system of which its result's format can write nothing."""
+    def _writable_position(self) -> Georeference | None:
+        """Return the scene's georeferencing, without a coordinate system that GDAL cannot write."""
         place = self.like.georeference()
-        becomes_netcdf = netcdf.is_named_so(self.path) and not hdf5.is_copied(self.path, self.like)
+        becomes_netcdf = netcdf.is_named_so(self.path) and not self.is_copy
         # All others hold any text.
         is_written_by_gdal = self.kind in ("tiff", "envi") or becomes_netcdf
-        if place is None or not is_written_by_gdal or georeferencing.is_known(place.crs):
+        if place is None or not is_written_by_gdal or gdal.is_known_crs(place.crs):
             return place
-        print_line(f"{self.path.name}: without its coordinate system, which nobody knows ({place.crs[:60]})")
+        print_line(f"{self.path.name}: without its coordinate system, which is not known ({place.crs[:60]})")
         return Georeference("", place.transform)
 
     def finish(self, cube: np.ndarray) -> list[Path]:
@@ -294,11 +293,15 @@ class Output:
             envi.write_header(self.work / self.path.name, raw, self.like, self.scale)
         else:
             self.work.mkdir(parents=True, exist_ok=True)
-            _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
-        self._say_what_is_lost()
+            made = self.work / self.path.name
+            if self.is_copy:
+                self.like.write_like(made, cube, self.scale)
+            else:
+                _WRITE[self.kind](made, cube, self.like, self.scale)
+        self._report_losses()
         self._check_position()
         replaced = self.replaced_paths()
-        # The header, by which a scene is known, comes last; nothing goes before what takes its place stands.
+        # The header comes last; old files are removed when the new ones are in place.
         for final in self.final_paths():
             _sync(self.work / final.name)
             _replace(self.work / final.name, final)
@@ -308,12 +311,12 @@ class Output:
         self.discard()
         return self.final_paths()
 
-    def _say_what_is_lost(self) -> None:
-        """Name what the format has no place for."""
+    def _report_losses(self) -> None:
+        """Name the metadata that the format cannot contain."""
         like, name = self.like, self.path.name
-        extra = list(like.details.get("only_in_tiff", ())) if self.kind != like.kind else []
-        if self.kind not in ("envi", like.kind):
-            extra += like.details.get("band_fields", ())
+        extra = list(like.other_fields) if self.kind != like.kind else []
+        if self.kind not in ("envi", "tiff", like.kind):
+            extra += like.band_fields
         if self.kind in ("npy", "png"):
             lost = {
                 "position": like.georeference() is not None,
@@ -327,27 +330,27 @@ class Output:
             print_line(f"{name}: without its {', '.join(extra)}, for which this format has no place")
 
     def _check_position(self) -> None:
-        """Have the library that owns the format read the position back, and say where it is another."""
+        """Read the georeferencing back by the format's own library, and report a difference."""
         place = self.like.georeference()
         if self.kind not in ("tiff", "envi", "hdf5") or place is None:
             return
         expected, found = place.finer(self.scale), self._position_of_result()
         if found is None and self.kind == "hdf5":
             print_line(f"{self.path.name}: without its position, for which its coordinates have no place")
-        elif found and not georeferencing.same(expected, found, *self.shape[:2]):
+        elif found and not gdal.are_same(expected, found, *self.shape[:2]):
             print_line(f"{self.path.name}: its position reads back as {found.transform}, not as {expected.transform}")
 
     def _position_of_result(self) -> Georeference | None:
-        """Where the file in the work folder lies."""
+        """Return the georeferencing of the file in the work folder."""
         made = self.work / self.path.name
         if self.kind == "hdf5":
-            key = self.like.details["key"] if hdf5.is_copied(self.path, self.like) else "image"
+            key = self.like.key if self.is_copy and isinstance(self.like, hdf5.Hdf5Raster) else "image"
             return hdf5.open_raster(made, CubeOptions(key)).georeference()
         driver = {"tiff": "GTiff", "envi": "ENVI"}[self.kind]
-        return georeferencing.of_file(self.raw_path if self.kind == "envi" else made, driver)
+        return gdal.read_georeference(self.raw_path if self.kind == "envi" else made, driver)
 
     def discard(self) -> None:
-        """Take the work away."""
+        """Remove the work folder."""
         if self.raw:
             self.raw.abandon()
         shutil.rmtree(self.work, ignore_errors=True)
@@ -377,19 +380,19 @@ class Output:
 
 
 def output_name(path: str | Path) -> str:
-    """The name that a result of the same kind has in a folder: its input's, or that of its header."""
+    """Return the name of a result of the same kind in a folder: its input's, or that of its header."""
     path = Path(path)
     header = None if path.is_dir() or path.suffix.lower() in EXTENSIONS else envi.header_of(path)
     return header.name if header else path.name
 
 
 def is_band_folder(path: str | Path) -> bool:
-    """Whether a path is a folder of one picture a band."""
+    """Return True if a path is a folder of one picture a band."""
     return Path(path).is_dir() and bool(band_pictures.band_files(path))
 
 
 def holds_only_pictures(folder: str | Path) -> bool:
-    """Whether nothing but PNG files is in a folder."""
+    """Return True if a folder contains only PNG files."""
     return all(p.is_file() and p.suffix.lower() == ".png" for p in Path(folder).iterdir())
 
 
@@ -428,13 +431,13 @@ def scenes_below(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or all files of a folder, safely on the disk."""
+    """Flush a file, or all files of a folder, to the disk."""
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         sync_file(file)
 
 
 def _replace(made: Path, final: Path) -> None:
-    """Move a file or folder to its place; a folder that stands there is moved aside first."""
+    """Move a file or folder to its place; an existing folder is moved aside first."""
     aside = made.with_name(f"{made.name}.before")
     if final.is_dir():
         os.replace(final, aside)

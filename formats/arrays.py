@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,51 +14,108 @@ import scipy.sparse
 
 from formats.grid import Grid, finer_axis, is_of_axis, is_per_pixel
 from formats.mat import check_mats
-from formats.pixel_list import choose_scene, is_size_name, pixel_list
+from formats.pixel_list import PixelList, choose_scene, is_size_name, pixel_list
 from formats.raster import (
-    BAND_NAMES,
     BLOCK_BYTES,
     CRS_NAMES,
+    NAMES_OF_SCALING,
     NODATA_NAMES,
-    OFFSET_NAMES,
     TRANSFORM,
-    VALUE_SCALE_NAME,
     CubeOptions,
     Georeference,
     Raster,
-    checked_numbers,
+    check_numbers,
+    find_band_names,
+    find_named,
+    find_number,
     interleave_of,
     layout,
-    say_left_out,
-    scaling_named,
+    report_left_out,
+    scaling_entries,
+    scaling_in,
     text_of,
-    wavelengths_among,
     windows_of,
 )
-from formats.raw_values import AXES, RawWindows
+from formats.raw import AXES, RawWindows
+from formats.wavelengths import wavelengths_among
 from system.errors import DataError
 
-# A smaller scale_factor beside an array is rather an enlargement than what stands for 1.
+# A smaller scale_factor beside an array is rather an upsampling factor than a full-scale value.
 LEAST_INVERSE = 100.0
 # A variable of a v5 file may not be larger.
 LARGEST_MAT5 = 2**32 - 2**16
 
 
-def open_npy(path: Path, options: CubeOptions) -> Raster:
+@dataclass(kw_only=True)
+class ArrayRaster(Raster):
+    """A cube, or a matrix of pixels, in a file of arrays.
+
+    Attributes:
+        key: its name; fields of structs as struct.field.
+        others: all arrays of the file by their names.
+        pixels: how to read a matrix of pixels; None for a cube.
+    """
+
+    key: str = ""
+    others: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pixels: PixelList | None = None
+
+    def stored(self, cube: np.ndarray) -> np.ndarray:
+        """Return a rows x columns x bands array with the axes of the file's array."""
+        return self.pixels.matrix(cube) if self.pixels else cube.transpose(np.argsort(self.axes))
+
+
+@dataclass(kw_only=True)
+class NpyRaster(ArrayRaster):
+    """A .npy file."""
+
+    kind = "npy"
+
+    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+        write_npy(path, cube, self, scale)
+
+
+@dataclass(kw_only=True)
+class NpzRaster(ArrayRaster):
+    """A .npz file.
+
+    Attributes:
+        is_compressed: True if one of its arrays is.
+    """
+
+    kind = "npz"
+    is_compressed: bool = False
+
+    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+        write_npz(path, cube, self, scale)
+
+
+@dataclass(kw_only=True)
+class MatRaster(ArrayRaster):
+    """A .mat file of version 4 to 7."""
+
+    kind = "mat5"
+
+    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+        write_mat5(path, cube, self, scale)
+
+
+def open_npy(path: Path, options: CubeOptions) -> NpyRaster:
     """Open a .npy, which stays on disk."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     held, needed = path.stat().st_size, array.offset + array.nbytes
     if held != needed:
         raise DataError(path, f"{held} bytes, its header speaks of {needed}", "copy or export it again")
-    raster = _raster(path, "npy", array, options, {}, {})
+    raster = NpyRaster(**_describe(path, array, options, {}))
     interleaves = {axes: name for name, axes in AXES.items()}
-    stored = interleaves.get(tuple(np.argsort(raster.details["axes"])))
-    if array.flags.c_contiguous and stored:
-        raster.source = RawWindows(path, raster.shape, array.dtype, stored, array.offset).read
-    return raster
+    stored = interleaves.get(tuple(np.argsort(raster.axes)))
+    if not (array.flags.c_contiguous and stored):
+        return raster
+    windows = RawWindows(path, raster.shape, array.dtype, stored, array.offset)
+    return dataclasses.replace(raster, source=windows.read)
 
 
-def open_npz(path: Path, options: CubeOptions) -> Raster:
+def open_npz(path: Path, options: CubeOptions) -> NpzRaster:
     """Read a .npz whole; its other arrays are kept for `write_npz`."""
     with zipfile.ZipFile(path) as f:
         # NumPy does not read to the end, where the checksum is looked at.
@@ -68,10 +126,10 @@ def open_npz(path: Path, options: CubeOptions) -> Raster:
         compressed = any(entry.compress_type for entry in f.infolist())
     with np.load(path, allow_pickle=False) as held:
         arrays = {name: held[name] for name in held.files}
-    return _chosen(path, "npz", arrays, options, {"others": arrays, "compressed": compressed})
+    return NpzRaster(**_choose(path, arrays, options), others=arrays, is_compressed=compressed)
 
 
-def open_mat5(path: Path, options: CubeOptions) -> Raster:
+def open_mat5(path: Path, options: CubeOptions) -> MatRaster:
     """Read a .mat (v4 to v7) whole; its other variables are kept for `write_mat5`."""
     check_mats([path])
     held = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
@@ -80,7 +138,7 @@ def open_mat5(path: Path, options: CubeOptions) -> Raster:
         if matlab_class == "double" and min(shape, default=0) == 1 and held[name].dtype.kind in "iu":
             held[name] = held[name].astype(np.float64)
     fields = dict(_fields(held))
-    # People write hsi.Data and hsi/Data.
+    # Users write hsi.Data and hsi/Data.
     key = options.key.replace("/", ".")
     structs = sorted(held.keys() - fields.keys())
     if key in structs:
@@ -88,11 +146,11 @@ def open_mat5(path: Path, options: CubeOptions) -> Raster:
         raise DataError(path, f"{key} is a struct", f"name one of its fields by {{key}}: {', '.join(inside) or 'none'}")
     if key and scipy.sparse.issparse(fields.get(key)):
         raise DataError(path, f"{key} is a sparse matrix", "save it full, as rows x columns x bands")
-    return _chosen(path, "mat5", fields, dataclasses.replace(options, key=key), {"others": held})
+    return MatRaster(**_choose(path, fields, dataclasses.replace(options, key=key)), others=held)
 
 
-def _chosen(path: Path, kind: str, fields: dict[str, Any], options: CubeOptions, details: dict[str, Any]) -> Raster:
-    """The Raster of the array that is a file's scene; `fields` are all of its arrays by name."""
+def _choose(path: Path, fields: dict[str, Any], options: CubeOptions) -> dict[str, Any]:
+    """Return the arguments of an ArrayRaster of the array that is a file's scene, of all of its arrays by name."""
     numbers = {n: v for n, v in fields.items() if getattr(v, "dtype", np.dtype(object)).kind in "fiuc"}
     numbers |= {n: v for n, v in fields.items() if n == options.key}
     single = {n: v for n, v in numbers.items() if is_size_name(n) and np.size(v) == 1}
@@ -101,10 +159,9 @@ def _chosen(path: Path, kind: str, fields: dict[str, Any], options: CubeOptions,
     array = fields[key]
     others = {name.rsplit(".", 1)[-1]: value for name, value in fields.items() if name != key}
     pixels = pixel_list(key, array, size) if size else None
-    details = {**details, "key": key, "pixels": pixels}
     if pixels:
-        return _raster(path, kind, pixels.cube(array), options, others, details, band_axis=2)
-    return _raster(path, kind, array, options, others, details)
+        return {**_describe(path, pixels.cube(array), options, others, 2), "key": key, "pixels": pixels}
+    return {**_describe(path, array, options, others), "key": key}
 
 
 def _fields(held: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -117,16 +174,11 @@ def _fields(held: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield f"{above}{name}", value
 
 
-def _raster(
-    path: Path,
-    kind: str,
-    array: np.ndarray,
-    options: CubeOptions,
-    others: Mapping[str, Any],
-    details: Mapping[str, Any],
-    band_axis: int | None = None,
-) -> Raster:
-    checked_numbers(path, array.dtype)
+def _describe(
+    path: Path, array: np.ndarray, options: CubeOptions, others: Mapping[str, Any], band_axis: int | None = None
+) -> dict[str, Any]:
+    """Return the arguments of a Raster of an array with the metadata in the arrays beside it."""
+    check_numbers(path, array.dtype)
     shape = array.shape
     array = np.squeeze(array) if array.ndim > 3 else array
     if array.ndim > 3:
@@ -136,61 +188,33 @@ def _raster(
     known = wavelengths_among(others, array.shape)
     axes, wavelengths = layout(path, array.shape, options, known, band_axis)
     size = tuple(array.shape[k] for k in axes)
-    value_scale, scaling = scaling_named(path, others, size[2], LEAST_INVERSE)
-    nodata = _among(others, NODATA_NAMES)
-    return Raster(
-        path=path,
-        kind=kind,
-        shape=size,
-        dtype=array.dtype,
-        source=windows_of(array, axes),
-        files=(path,),
-        wavelengths=wavelengths,
-        wavelengths_given=known is None and wavelengths is not None,
-        band_names=_band_names(others, size[2]),
-        nodata=float(np.ravel(nodata)[0]) if nodata is not None and np.size(nodata) == 1 else None,
-        value_scale=value_scale,
-        scaling=scaling,
-        georeference=lambda: _georeference(others),
-        interleave=interleave_of(axes),
-        details={**details, "axes": axes},
-    )
-
-
-def _among(others: Mapping[str, Any], names: Sequence[str], kinds: str = "fiu") -> Any:
-    """The value under the first of these names, in whatever case, or None."""
-    by_name = {name.lower(): value for name, value in others.items()}
-    found = (by_name[name] for name in names if name in by_name)
-    return next((value for value in found if np.asarray(value).dtype.kind in kinds), None)
-
-
-def _band_names(others: Mapping[str, Any], bands: int) -> list[str] | None:
-    names = _among(others, BAND_NAMES, "UOS")
-    if names is None or np.size(names) != bands:
-        return None
-    return [text_of(np.asarray(name)).strip() for name in np.ravel(names)]
+    value_scale, scaling = scaling_in(path, others, size[2], LEAST_INVERSE)
+    return {
+        **{"path": path, "shape": size, "dtype": array.dtype, "source": windows_of(array, axes), "files": (path,)},
+        **{"wavelengths": wavelengths, "wavelengths_given": known is None and wavelengths is not None},
+        **{"band_names": find_band_names(others, size[2]), "nodata": find_number(others, NODATA_NAMES)},
+        **{"value_scale": value_scale, "scaling": scaling, "locate": lambda: _georeference(others)},
+        **{"interleave": interleave_of(axes), "axes": axes},
+    }
 
 
 def _georeference(others: Mapping[str, Any]) -> Georeference | None:
-    transform = _among(others, (TRANSFORM,))
+    transform = find_named(others, (TRANSFORM,))
     if transform is None or np.size(transform) not in (6, 9):
         return None
-    crs = _among(others, CRS_NAMES, "US")
-    return Georeference("" if crs is None else text_of(np.asarray(crs)), tuple(map(float, np.ravel(transform)[:6])))
-
-
-def _as_held(cube: np.ndarray, like: Raster, kind: str) -> np.ndarray:
-    """The array with its axes as its owner's file has them; a matrix of pixels only in a file of the same kind."""
-    if like.kind == kind and (pixels := like.details.get("pixels")):
-        return pixels.matrix(cube)
-    return cube.transpose(np.argsort(like.details.get("axes", (0, 1, 2))))
+    crs = find_named(others, CRS_NAMES, "US")
+    return Georeference("" if crs is None else text_of(crs), tuple(map(float, np.ravel(transform)[:6])))
 
 
 def write_npy(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a .npy piece by piece."""
-    array = _as_held(cube, like, "npy")
     with open(path, "wb") as f:
-        _write_npy(f, array)
+        _write_npy(f, _reorder(cube, like))
+
+
+def _reorder(cube: np.ndarray, like: Raster) -> np.ndarray:
+    """A rows x columns x bands array with the axes of another file's array."""
+    return cube.transpose(np.argsort(like.axes))
 
 
 def _write_npy(f: IO[bytes], array: np.ndarray) -> None:
@@ -203,28 +227,27 @@ def _write_npy(f: IO[bytes], array: np.ndarray) -> None:
 
 def write_npz(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a .npz with the arrays that stood beside the cube, but for those of the old pixel grid."""
-    is_alike = like.kind == "npz"
-    key = like.details["key"] if is_alike else "image"
-    others = _kept(path, like, scale, like.details["others"] if is_alike else {}, key)
-    others |= {name: np.asarray(value) for name, value in _said(like, scale, others, is_alike).items()}
-    compression = zipfile.ZIP_DEFLATED if is_alike and like.details["compressed"] else zipfile.ZIP_STORED
+    own = like if isinstance(like, NpzRaster) else None
+    key, array = (own.key, own.stored(cube)) if own else ("image", _reorder(cube, like))
+    others = _renew_others(path, own, scale) if own else {}
+    others |= {name: np.asarray(value) for name, value in _new_arrays(like, scale, others, bool(own)).items()}
+    compression = zipfile.ZIP_DEFLATED if own and own.is_compressed else zipfile.ZIP_STORED
     # Other than np.savez, piece by piece.
     with zipfile.ZipFile(path, "w", compression, allowZip64=True) as archive:
-        for name, array in {key: _as_held(cube, like, "npz"), **others}.items():
+        for name, values in {key: array, **others}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
-                if array.ndim and array.size:
-                    _write_npy(f, array)
+                if values.ndim and values.size:
+                    _write_npy(f, values)
                 else:
-                    np.lib.format.write_array(f, array, allow_pickle=False)
+                    np.lib.format.write_array(f, values, allow_pickle=False)
 
 
 def write_mat5(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a v5 .mat with the variables that stood beside the cube, but for those of the old pixel grid."""
-    is_alike = like.kind == "mat5"
-    array = _as_held(cube, like, "mat5")
-    key = like.details["key"] if is_alike else "image"
-    others = _kept(path, like, scale, like.details["others"] if is_alike else {}, key)
-    others |= _said(like, scale, others, is_alike)
+    own = like if isinstance(like, MatRaster) else None
+    key, array = (own.key, own.stored(cube)) if own else ("image", _reorder(cube, like))
+    others = _renew_others(path, own, scale) if own else {}
+    others |= _new_arrays(like, scale, others, bool(own))
     *structs, name = key.split(".")
     if structs:
         _field(others, structs)[name] = array
@@ -235,56 +258,48 @@ def write_mat5(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
 
 
 def _field(held: Mapping[str, Any], structs: Sequence[str]) -> np.void:
-    """The record in which a field of nested structs stands."""
+    """The record that contains a field of nested structs."""
     record: Any = held
     for name in structs:
         record = record[name].reshape(-1)[0]
     return record
 
 
-def _said(like: Raster, scale: int, others: dict[str, Any], is_alike: bool) -> dict[str, Any]:
-    """What the scene's file or its user says of it, under the names by which `_raster` knows it again.
+def _new_arrays(like: Raster, scale: int, others: dict[str, Any], is_alike: bool) -> dict[str, Any]:
+    """Return the metadata of a scene under the names by which `_describe` finds them.
 
-    A file of the same kind says it already, but for what its user added.
+    A file of the same kind contains them already, except for those that the user added.
     """
-    said: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if like.wavelengths is not None and (not is_alike or like.wavelengths_given):
-        said["wavelength"] = np.asarray(like.wavelengths)
-    nodata = _among(others, NODATA_NAMES)
-    if like.nodata is not None and (nodata is None or np.ravel(nodata)[0] != like.nodata):
-        said["nodata"] = float(like.nodata)
-    if (like.value_scale, like.scaling) != scaling_named(like.path, others, like.shape[2], LEAST_INVERSE):
-        scaling = like.scaling
-        for name in [n for n in others if n.lower() == VALUE_SCALE_NAME]:
+        found["wavelength"] = np.asarray(like.wavelengths)
+    if like.nodata is not None and find_number(others, NODATA_NAMES) != like.nodata:
+        found["nodata"] = float(like.nodata)
+    if (like.value_scale, like.scaling) != scaling_in(like.path, others, like.shape[2], LEAST_INVERSE):
+        for name in [n for n in others if n.lower() in NAMES_OF_SCALING]:
             del others[name]
-        said["scale_factor"] = scaling.gains if scaling else 1 / (like.value_scale or 1)
-        if scaling or _among(others, OFFSET_NAMES) is not None:
-            said["add_offset"] = scaling.offsets if scaling else 0.0
-        if like.value_scale and like.value_scale <= 1:
-            # A factor above 1 is taken for what stands for 1.
-            said[VALUE_SCALE_NAME] = like.value_scale
+        found |= scaling_entries(like)
     if is_alike:
-        return said
+        return found
     if like.band_names:
-        said["band_names"] = np.array([str(name) for name in like.band_names])
+        found["band_names"] = np.array([str(name) for name in like.band_names])
     if georeference := like.georeference():
-        said |= {"crs_wkt": georeference.crs, "transform": np.array(georeference.finer(scale).transform)}
-    return said
+        found |= {"crs_wkt": georeference.crs, "transform": np.array(georeference.finer(scale).transform)}
+    return found
 
 
-def _kept(path: Path, like: Raster, scale: int, others: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """What stood beside the cube, without what belongs to the old pixel grid or with that renewed."""
+def _renew_others(path: Path, like: ArrayRaster, scale: int) -> dict[str, Any]:
+    """Return the arrays beside the cube; those of the pixel grid are renewed or left out."""
     height, width, bands = like.shape
-    pixels = like.details.get("pixels")
-    grid, left_out = Grid(height, width, bands, scale, pixels.size_names if pixels else ()), []
+    grid, left_out = Grid(height, width, bands, scale, like.pixels.size_names if like.pixels else ()), []
 
-    def kept(held: Mapping[str, Any], above: str) -> dict[str, Any]:
+    def renew(held: Mapping[str, Any], above: str) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for name, value in held.items():
-            if f"{above}{name}" == key:
+            if f"{above}{name}" == like.key:
                 continue
             if getattr(value, "dtype", None) is not None and value.dtype.names and value.size == 1:
-                result[name] = _struct(value, kept(_record(value), f"{above}{name}."))
+                result[name] = _struct(value, renew(_record(value), f"{above}{name}."))
                 continue
             belongs, renewed = _renewed(grid, name, value, bands)
             if belongs and renewed is None:
@@ -293,8 +308,8 @@ def _kept(path: Path, like: Raster, scale: int, others: Mapping[str, Any], key: 
                 result[name] = renewed if belongs else value
         return result
 
-    result = kept(others, "")
-    say_left_out(path, left_out)
+    result = renew(like.others, "")
+    report_left_out(path, left_out)
     return result
 
 
@@ -304,7 +319,7 @@ def _record(struct: np.ndarray) -> dict[str, Any]:
 
 
 def _struct(value: np.ndarray, fields: Mapping[str, Any]) -> np.ndarray:
-    """A struct like another with these fields; what was taken out is empty."""
+    """A struct like another with these fields; missing ones are empty."""
     struct = copy.deepcopy(value)
     for name in value.dtype.names or ():
         struct.reshape(-1)[0][name] = fields.get(name, np.zeros((0, 0)))
@@ -312,7 +327,7 @@ def _struct(value: np.ndarray, fields: Mapping[str, Any]) -> np.ndarray:
 
 
 def _renewed(grid: Grid, name: str, value: Any, bands: int) -> tuple[bool, np.ndarray | None]:
-    """(whether something beside the cube belongs to its grid, what takes its place or None), see `Grid.renewed`."""
+    """(True if an array beside the cube belongs to its grid, the renewed array or None), see `Grid.renewed`."""
     shape = np.shape(value)
     size = int(np.prod(shape)) if shape else 1
     belongs, renewed = grid.renewed(name, np.ravel(value)[0] if size == 1 else value)

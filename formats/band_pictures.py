@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 from facts import VISIBLE
 from formats.folders import refuse_dangling
 from formats.images import read_bands
-from formats.raster import LONGEST, SHORTEST, CubeOptions, Raster, given_wavelengths
+from formats.raster import CubeOptions, Raster
+from formats.wavelengths import LONGEST, SHORTEST, given_wavelengths
 from system.errors import DataError
 
 # A point is part of a wavelength only: of three digits or more, or with its unit.
@@ -47,7 +49,20 @@ def _band_files(folder: str | Path) -> tuple[dict[float, Path], bool]:
     return files, has_unit or (min(files) >= SHORTEST and max(files) <= LONGEST and bool(steps.min() > 1))
 
 
-def open_raster(path: Path, options: CubeOptions) -> Raster:
+@dataclass(kw_only=True)
+class BandPictures(Raster):
+    """A folder of one picture a band."""
+
+    kind = "png"
+
+    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+        """Write a folder of grey pictures under the names of this one's."""
+        path.mkdir(exist_ok=True)
+        for k, file in enumerate(self.files):
+            Image.fromarray(np.ascontiguousarray(cube[:, :, k])).save(path / file.name, format="PNG")
+
+
+def open_raster(path: Path, options: CubeOptions) -> BandPictures:
     """Read a folder of band pictures whole, 8 or 16 bits."""
     path = Path(path)
     files, are_wavelengths = _band_files(path)
@@ -67,9 +82,8 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()
     if wavelengths is None and is_cave:
         wavelengths = VISIBLE
-    return Raster(
+    return BandPictures(
         path=path,
-        kind="png",
         shape=cube.shape,
         dtype=cube.dtype,
         source=lambda rows, cols: cube[rows, cols],
@@ -77,12 +91,4 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
         wavelengths=wavelengths,
         wavelengths_given=is_given,
         interleave="bsq",
-        details={"names": [files[n].name for n in numbers]},
     )
-
-
-def write(folder: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
-    """Write a rows x columns x bands array as grey pictures, under the names that it was made from."""
-    folder.mkdir(exist_ok=True)
-    for k, name in enumerate(like.details["names"]):
-        Image.fromarray(np.ascontiguousarray(cube[:, :, k])).save(folder / name, format="PNG")

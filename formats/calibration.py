@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -290,20 +291,27 @@ def sample_range(raster: Raster, nodata: float | None = None, scaling: Scaling |
     tops = sorted({round(k * max(0, height - rows) / (SAMPLES - 1)) for k in range(SAMPLES)})
     # No row counts twice.
     stops = [min(top + rows, following) for top, following in zip(tops, [*tops[1:], height], strict=True)]
-    blocks = [_range_of_rows(raster, slice(*ends), nodata, scaling) for ends in zip(tops, stops, strict=True)]
+    spans = [slice(*ends) for ends in zip(tops, stops, strict=True)]
+    blocks = [_range_of(values, missing, scaling) for _, values, missing in _read_blocks(raster, nodata, spans)]
     found = [block for block in blocks if block]
     return functools.reduce(SampledRange.merge, found) if found else None
 
 
+def _read_blocks(
+    raster: Raster, nodata: float | None, spans: Sequence[slice] | None = None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
+    """Yield (rows, values, missing or None) of blocks of rows: these spans, or all."""
+    height, width, bands = raster.shape
+    step = max(1, SAMPLE_VALUES // (width * bands))
+    for rows in spans or [slice(top, min(height, top + step)) for top in range(0, height, step)]:
+        values = raster.read(rows, slice(0, width))
+        yield rows, values, missing_values(values, nodata, raster.there(rows, slice(0, width)))
+
+
 def largest_values(raster: Raster, calibration: Calibration) -> np.ndarray:
     """Return the largest value of each band in parts of full scale, without missing data; 0 if all is missing."""
-    height, width, bands = raster.shape
-    rows, cols = max(1, SAMPLE_VALUES // (width * bands)), slice(0, width)
-    largest = np.zeros(bands)
-    for top in range(0, height, rows):
-        block = slice(top, min(height, top + rows))
-        values = raster.read(block, cols)
-        missing = missing_values(values, calibration.nodata, raster.there(block, cols))
+    largest = np.zeros(raster.shape[2])
+    for _, values, missing in _read_blocks(raster, calibration.nodata):
         physical = calibration.scaling.physical(values) if calibration.scaling else values
         valid = physical if missing is None else np.where(missing, physical.dtype.type(0), physical)
         np.maximum(largest, valid.max(axis=(0, 1)).astype(np.float64), out=largest)
@@ -387,22 +395,15 @@ class UnitCube:
         if self._raster.dtype.kind != "f" and not self._raster.mask and self._calibration.nodata is None:
             return np.ones((height, width), dtype=bool)
         gaps, in_band = np.zeros((height, width), dtype=np.uint16), np.zeros(bands, dtype=np.int64)
-        step = max(1, SAMPLE_VALUES // (width * bands))
-        for top in range(0, height, step):
-            rows, cols = slice(top, min(height, top + step)), slice(0, width)
-            block, there = self._raster.read(rows, cols), self._raster.there(rows, cols)
-            missing = missing_values(block, self._calibration.nodata, there)
+        for rows, _, missing in _read_blocks(self._raster, self._calibration.nodata):
             if missing is not None:
                 gaps[rows] = missing.sum(axis=2)
                 in_band += missing.sum(axis=(0, 1))
         return gaps == np.count_nonzero(in_band == height * width)
 
 
-def _range_of_rows(raster: Raster, rows: slice, nodata: float | None, scaling: Scaling | None) -> SampledRange | None:
-    """Extremes of some rows, or None where all is missing."""
-    cols = slice(0, raster.shape[1])
-    block = raster.read(rows, cols)
-    missing = missing_values(block, nodata, raster.there(rows, cols))
+def _range_of(block: np.ndarray, missing: np.ndarray | None, scaling: Scaling | None) -> SampledRange | None:
+    """Extremes of a block, or None if all of it is missing."""
     if missing is not None and missing.all():
         return None
     physical = scaling.physical(block) if scaling else block

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import h5py
 
 from system.errors import DataError, UserError, is_out_of_memory
-from system.machine import free_memory, used_address_space
+from system.machine import get_address_space, get_free_memory
 from utils import print_line
 
 T = TypeVar("T")
@@ -133,10 +133,10 @@ def _answer(paths: Sequence[Path], read: Callable[[Path], Any], sender: Connecti
 
 
 def _outcome_of(path: Path, read: Callable[[Path], Any]) -> tuple[bool, Any]:
-    free = free_memory()
+    free = get_free_memory()
     try:
         _limit("RLIMIT_CPU", math.ceil(time.process_time()) + _cpu_seconds(path))
-        _limit("RLIMIT_AS", used_address_space() + free // 2 if free else sys.maxsize)
+        _limit("RLIMIT_AS", get_address_space() + free // 2 if free else sys.maxsize)
         return True, read(path)
     except Exception as error:
         if isinstance(error, UserError) or not is_out_of_memory(error):

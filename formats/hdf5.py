@@ -1,41 +1,44 @@
 """HDF5, netCDF-4 and MATLAB's .mat v7.3, which are HDF5; MATLAB's has its axes in reverse."""
 
+import dataclasses
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from formats import georeferencing, netcdf
+from formats import envi, netcdf
 from formats.axes import has_matlab_header, in_matlab_order, unmarked_axes
 from formats.grid import Grid, finer_axis, held_in, is_of_axis, is_per_pixel
 from formats.guard import check_hdf5, open_hdf5
-from formats.pixel_list import ImageSize, choose_scene, is_size_name, pixel_list
+from formats.pixel_list import ImageSize, PixelList, choose_scene, is_size_name, pixel_list
 from formats.raster import (
-    BAND_NAMES,
     BLOCK_BYTES,
     CRS_NAMES,
     NAMES_OF_SCALING,
     NODATA_NAMES,
     SCALE_NAMES,
     TRANSFORM,
-    WAVELENGTH_NAMES,
     CubeOptions,
     Georeference,
     Raster,
     Scaling,
-    checked_numbers,
+    check_numbers,
+    find_band_names,
+    find_number,
     interleave_of,
     layout,
     only_number,
-    say_left_out,
-    scaling_named,
+    report_left_out,
+    scaling_entries,
+    scaling_in,
     text_of,
-    wavelengths_among,
     windows_of,
 )
+from formats.wavelengths import WAVELENGTH_NAMES, wavelengths_among
 from system.errors import DataError
 from utils import print_line
 
@@ -43,7 +46,39 @@ from utils import print_line
 CACHE_BYTES = 2**28
 
 
-def open_raster(path: Path, options: CubeOptions) -> Raster:
+@dataclass(kw_only=True)
+class Hdf5Raster(Raster):
+    """The cube, or the matrix of pixels, of an HDF5 file.
+
+    Attributes:
+        key: its path.
+        ndim: number of axes of the stored array, of which those beside the cube's have one entry.
+        pixels: how to read a matrix of pixels; None for a cube.
+        is_matlab, is_netcdf: True if MATLAB or netCDF wrote the file, or its name says so.
+    """
+
+    kind = "hdf5"
+    key: str
+    ndim: int = 3
+    pixels: PixelList | None = None
+    is_matlab: bool = False
+    is_netcdf: bool = False
+
+    def stored(self, cube: np.ndarray) -> np.ndarray:
+        """Return a rows x columns x bands array with the axes of the file's array."""
+        if self.pixels:
+            return self.pixels.matrix(cube)
+        # Axes of one entry stand beside the cube's.
+        single = tuple(k for k in range(self.ndim) if k not in self.axes)
+        return np.expand_dims(cube.transpose(np.argsort(self.axes)), single)
+
+    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+        """Copy the file with the new cube; metadata of the pixel grid are renewed or left out."""
+        _write_alike(path, cube, self, scale)
+        _read_back(path, self.key, self.stored(cube))
+
+
+def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     """Open the cube of an HDF5 file, which stays on disk."""
     check_hdf5(path)
     f = open_hdf5(path, rdcc_nbytes=CACHE_BYTES)
@@ -55,49 +90,49 @@ def open_raster(path: Path, options: CubeOptions) -> Raster:
     shape = dataset.shape[:: -1 if reverse else 1]
     if elsewhere := netcdf.points_elsewhere(dataset):
         raise DataError(path, f"{key} is {elsewhere}", "give the file that holds the values themselves")
-    checked_numbers(path, dataset.dtype)
+    check_numbers(path, dataset.dtype)
     others = {n.rsplit("/", 1)[-1]: a for n, a in arrays.items() if a.ndim <= 2 and 1 < (a.size or 0) < 10000}
     numbers = {n: a[()] for n, a in others.items() if a.dtype.kind in "fiu"}
     numbers |= {n: v for n, v in dataset.attrs.items() if isinstance(v, np.ndarray)}
     array: Any = dataset
-    unfolded: dict[str, Any] = {}
-    pixels = None
+    pixels: PixelList | None = None
     if size:
-        matrix = dataset[()].T if reverse else dataset[()]
-        pixels = pixel_list(key, matrix, size)
-        array, unfolded = pixels.cube(matrix), {"pixels": pixels, "turned": reverse}
-    elif len(shape) > 3:
-        # One cube among axes of one entry each, which its result gets back.
-        unfolded = {"single": tuple(k for k, n in enumerate(shape) if n == 1), "turned": reverse}
-        array = _Unfolded(dataset, shape, reverse)
-    if unfolded:
+        pixels = pixel_list(key, dataset[()].T if reverse else dataset[()], size)
+        pixels = dataclasses.replace(pixels, bands_first=pixels.bands_first != reverse)
+        array = pixels.cube(dataset[()])
         shape, reverse = array.shape, False
-    known = wavelengths_among(numbers, shape)
-    axes, wavelengths = layout(path, shape, options, known, 2 if pixels else None)
-    if not reverse and not unfolded:
+    # One cube may be among axes of one entry each.
+    kept = [k for k, n in enumerate(shape) if n != 1] if len(shape) > 3 else list(range(len(shape)))
+    sides = tuple(shape[k] for k in kept)
+    known = wavelengths_among(numbers, sides)
+    axes, wavelengths = layout(path, sides, options, known, 2 if pixels else None)
+    interleave = interleave_of(axes if len(shape) > 3 or not reverse else tuple(2 - k for k in axes))
+    if not reverse and not pixels and len(shape) == 3:
         axes = unmarked_axes(path, axes[2])
-    stored = tuple(2 - k for k in axes) if reverse else axes
-    rows, cols, bands = (shape[k] for k in axes)
+        interleave = interleave_of(axes)
+    rows, cols, bands = (sides[k] for k in axes)
+    stored = tuple(len(shape) - 1 - kept[k] if reverse else kept[k] for k in axes)
     value_scale, scaling = _scaling(path, dataset, bands)
-    return Raster(
+    return Hdf5Raster(
         path=path,
-        kind="hdf5",
         shape=(rows, cols, bands),
         dtype=dataset.dtype,
         source=windows_of(array, stored),
         files=(path,),
         wavelengths=wavelengths,
         wavelengths_given=known is None and wavelengths is not None,
-        band_names=_band_names(others, bands),
-        nodata=_attribute(dataset, NODATA_NAMES),
+        band_names=find_band_names(others, bands),
+        nodata=find_number(dataset.attrs, NODATA_NAMES),
         value_scale=value_scale,
         scaling=scaling,
-        georeference=lambda: _georeference(f, arrays, dataset, stored, (rows, cols, bands)),
-        interleave=interleave_of(stored),
-        details={
-            **{"key": key, "axes": stored, **unfolded, "matlab": bool(of_matlab) or has_matlab_header(f)},
-            "netcdf": netcdf.is_named_so(path) or "_NCProperties" in f.attrs,
-        },
+        locate=lambda: _georeference(f, arrays, dataset, stored, (rows, cols, bands)),
+        interleave=interleave,
+        axes=stored,
+        key=key,
+        ndim=len(shape),
+        pixels=pixels,
+        is_matlab=bool(of_matlab) or has_matlab_header(f),
+        is_netcdf=netcdf.is_named_so(path) or "_NCProperties" in f.attrs,
     )
 
 
@@ -113,37 +148,6 @@ def _chosen(
     return choose_scene(path, shapes, {n: np.ravel(a[()])[0] for n, a in single.items()}, options)
 
 
-class _Unfolded:
-    """A dataset without its axes of one entry, read by windows.
-
-    Args:
-        dataset: of any number of axes.
-        shape: of these as their owner counts them.
-        turned: whether they are stored in reverse.
-    """
-
-    def __init__(self, dataset: h5py.Dataset, shape: tuple[int, ...], turned: bool) -> None:
-        self._dataset, self._turned, self._count = dataset, turned, len(shape)
-        self._kept = [k for k, n in enumerate(shape) if n != 1]
-        self.shape = tuple(shape[k] for k in self._kept)
-
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        place: list[Any] = [0] * self._count
-        for k, chosen in zip(self._kept, index, strict=True):
-            place[k] = chosen
-        return self._dataset[tuple(place[::-1])].T if self._turned else self._dataset[tuple(place)]
-
-
-def _attribute(dataset: h5py.Dataset, names: Sequence[str]) -> float | None:
-    """The number that an attribute holds under the first of these names, or None."""
-    by_name = {name.lower(): name for name in dataset.attrs}
-    for name in filter(None, map(by_name.get, names)):
-        value = np.ravel(dataset.attrs[name])
-        if value.size == 1 and value.dtype.kind in "fiu":
-            return float(value[0])
-    return None
-
-
 def _scaling(path: Path, dataset: h5py.Dataset, bands: int) -> tuple[float | None, Scaling | None]:
     """(value_scale, scaling) as a dataset's attributes say."""
     said = {name: dataset.attrs[name] for name in dataset.attrs if name.lower() in NAMES_OF_SCALING}
@@ -151,14 +155,7 @@ def _scaling(path: Path, dataset: h5py.Dataset, bands: int) -> tuple[float | Non
         # A factor of 0 or less says nothing.
         if (factor := only_number(said[name])) is not None and factor <= 0:
             del said[name]
-    return scaling_named(path, said, bands)
-
-
-def _band_names(others: Mapping[str, h5py.Dataset], bands: int) -> list[str] | None:
-    found = next((a for n, a in others.items() if n.lower() in BAND_NAMES and a.size == bands), None)
-    if found is None or found.dtype.kind not in "OS":
-        return None
-    return [text_of(name) for name in np.ravel(found[()])]
+    return scaling_in(path, said, bands)
 
 
 def _georeference(
@@ -175,40 +172,17 @@ def _georeference(
     if "map_info" not in texts:
         return None
     crs = texts.get("coordinate_system_string")
-    return georeferencing.from_map_info(text_of(texts["map_info"][()]), "" if crs is None else text_of(crs[()]))
-
-
-def is_copied(path: Path, like: Raster) -> bool:
-    """Whether a result of that name is a copy of its scene's file: HDF5 that is no netCDF does not become that so."""
-    return like.kind == "hdf5" and (like.details["netcdf"] or not netcdf.is_named_so(path))
+    return envi.georeference_of_map_info(text_of(texts["map_info"][()]), "" if crs is None else text_of(crs[()]))
 
 
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
-    """Write a rows x columns x bands array as an HDF5 file like the one it was made from, or a new one.
-
-    Everything else in the file is copied, but for what belongs to the old pixel grid: that is renewed, or left out.
-    """
-    is_copy = is_copied(path, like)
-    if is_copy:
-        _write_alike(path, cube, like, scale)
-    elif netcdf.is_named_so(path):
+    """Write a rows x columns x bands array as a new HDF5 file, which is netCDF if its name says so."""
+    if netcdf.is_named_so(path):
         netcdf.write(path, cube, like, scale)
+        _read_back(path, "image", cube.transpose(2, 0, 1))
     else:
         _write_new(path, cube, like, scale)
-    if is_copy:
-        _read_back(path, like.details["key"], _as_stored(cube, like))
-    else:
-        _read_back(path, "image", cube.transpose(2, 0, 1) if netcdf.is_named_so(path) else cube)
-
-
-def _as_stored(cube: np.ndarray, like: Raster) -> np.ndarray:
-    """A rows x columns x bands array with the axes that the cube has in its file."""
-    if pixels := like.details.get("pixels"):
-        return pixels.matrix(cube).T if like.details["turned"] else pixels.matrix(cube)
-    array = cube.transpose(np.argsort(like.details["axes"]))
-    for axis in like.details.get("single", ()):
-        array = np.expand_dims(array, axis)
-    return array.T if like.details.get("turned") else array
+        _read_back(path, "image", cube)
 
 
 def _read_back(path: Path, key: str, array: np.ndarray) -> None:
@@ -259,8 +233,8 @@ def _write_new(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
             shuffle=True,
         )
         fill(dataset, cube)
-        netcdf.say_nodata(dataset, like.nodata)
-        netcdf.say_scaling(dataset, like)
+        netcdf.write_nodata(dataset, like.nodata)
+        dataset.attrs.update(scaling_entries(like))
         if like.wavelengths is not None:
             _add_wavelengths(f, like)
         if like.band_names:
@@ -279,7 +253,7 @@ def _add_wavelengths(group: h5py.Group, like: Raster, name: str = "wavelength", 
         _set_matlab_class(group[name])
 
 
-def _write_alike(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
+def _write_alike(path: Path, cube: np.ndarray, like: Hdf5Raster, scale: int) -> None:
     header = b""
     with open_hdf5(like.path) as source:
         ordered = bool(source.id.get_create_plist().get_link_creation_order())
@@ -292,7 +266,7 @@ def _write_alike(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None
     if header:
         with open(path, "r+b") as f:
             f.write(header)
-    say_left_out(path, copy.left_out)
+    report_left_out(path, copy.left_out)
     if copy.left_elsewhere:
         print_line(f"{path.name}: without {', '.join(copy.left_elsewhere)}, whose values stand in other files")
 
@@ -305,15 +279,14 @@ class _Copy:
         left_elsewhere: what is not copied, since its values stand in other files.
     """
 
-    def __init__(self, source: h5py.File, target: h5py.File, cube: np.ndarray, like: Raster, scale: int) -> None:
+    def __init__(self, source: h5py.File, target: h5py.File, cube: np.ndarray, like: Hdf5Raster, scale: int) -> None:
         self._source, self._target, self._cube, self._like = source, target, cube, like
         height, width, bands = like.shape
-        pixels = like.details.get("pixels")
-        self._grid = Grid(height, width, bands, scale, pixels.size_names if pixels else ())
+        self._grid = Grid(height, width, bands, scale, like.pixels.size_names if like.pixels else ())
         self.left_out: list[str] = []
         self.left_elsewhere: list[str] = []
-        dataset = source[like.details["key"]]
-        rows, cols = like.details["axes"][:2]
+        dataset = source[like.key]
+        rows, cols = like.axes[:2]
         # The scales of the cube's rows and columns say what belongs to them, whatever it is named.
         self._scales = (
             {_address(s) for k in (rows, cols) for s in netcdf.scales_of(dataset)[k]} if dataset.ndim == 3 else set()
@@ -323,8 +296,8 @@ class _Copy:
         """Copy everything."""
         self._copy_group(self._source, self._target, {_address(self._source)})
         self._attach_scales()
-        key = self._like.details["key"]
-        _say_what_is_new(self._target[key], self._source[key], self._target, self._like)
+        key = self._like.key
+        _add_users_values(self._target[key], self._source[key], self._target, self._like)
 
     def _copy_group(self, source: h5py.Group, target: h5py.Group, above: set[int]) -> None:
         """Copy a group with all below it.
@@ -354,7 +327,7 @@ class _Copy:
 
     def _copy_dataset(self, item: h5py.Dataset, target: h5py.Group, name: str) -> None:
         path = item.name.lstrip("/")
-        if path == self._like.details["key"]:
+        if path == self._like.key:
             self._copy_attributes(item, _write_cube(target, name, item, self._cube, self._like))
             return
         if netcdf.points_elsewhere(item):
@@ -474,17 +447,17 @@ def _copy_values(item: h5py.Dataset, target: h5py.Group, name: str) -> None:
         target.copy(item, target, name, without_attrs=True)
 
 
-def _say_what_is_new(target: h5py.Dataset, source: h5py.Dataset, root: h5py.File, like: Raster) -> None:
-    """Write down what the file did not say and its user did."""
-    said = _attribute(source, NODATA_NAMES)
+def _add_users_values(target: h5py.Dataset, source: h5py.Dataset, root: h5py.File, like: Raster) -> None:
+    """Write the metadata that the user gave and the file lacks."""
+    said = find_number(source.attrs, NODATA_NAMES)
     if like.nodata is not None and not np.array_equal(
         [like.nodata], [np.nan if said is None else said], equal_nan=True
     ):
-        netcdf.say_nodata(target, like.nodata)
+        netcdf.write_nodata(target, like.nodata)
     if (like.value_scale, like.scaling) != _scaling(like.path, source, like.shape[2]):
         for name in [n for n in target.attrs if n.lower() in NAMES_OF_SCALING]:
             del target.attrs[name]
-        netcdf.say_scaling(target, like)
+        target.attrs.update(scaling_entries(like))
     # A dataset of that name that holds no wavelengths stays, and readers look for the next name.
     name = next((n for n in WAVELENGTH_NAMES if n not in root), None)
     if like.wavelengths_given and name:
@@ -495,8 +468,8 @@ def _address(item: h5py.Group | h5py.Dataset) -> int:
     return h5py.h5o.get_info(item.id).addr
 
 
-def _write_cube(target: h5py.Group, name: str, item: h5py.Dataset, cube: np.ndarray, like: Raster) -> h5py.Dataset:
-    array = _as_stored(cube, like)
+def _write_cube(target: h5py.Group, name: str, item: h5py.Dataset, cube: np.ndarray, like: Hdf5Raster) -> h5py.Dataset:
+    array = like.stored(cube)
     options = {"chunks": item.chunks, "compression": item.compression, "compression_opts": item.compression_opts}
     options |= {"shuffle": item.shuffle, "fletcher32": item.fletcher32, "fillvalue": item.fillvalue}
     dataset = target.create_dataset(name, array.shape, cube.dtype, **options)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image, UnidentifiedImageError
 
+from formats import gdal
 from formats.kinds import unreadable_as
 from system.errors import DataError
 from system.files import refuse_irregular
-from system.machine import free_memory
+from system.machine import get_free_memory
 
 # Scenes from the air are larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
@@ -68,7 +68,7 @@ def read_bands(paths: Sequence[Path]) -> np.ndarray:
 
 def _check_memory(path: Path, width: int, height: int, size: int, together: int) -> None:
     """Refuse a picture that takes more than half of the free memory once it is unpacked."""
-    free = free_memory()
+    free = get_free_memory()
     if free and size * together > free / 2:
         what = f"{width} x {height} pixels, {size / 1e9:.1f} GB" + (f", and {together} such" if together > 1 else "")
         raise DataError(path, f"{what} are more than half of the free memory", "cut it up, or close other programs")
@@ -114,16 +114,16 @@ def _read_with_pillow(path: Path, together: int) -> np.ndarray:
         with open(path, "rb") as f:
             if f.read(2) not in (b"II", b"MM"):
                 raise
-        return _read_with_tifffile(path, together)
+        return _read_with_gdal(path, together)
 
 
-def _read_with_tifffile(path: Path, together: int) -> np.ndarray:
+def _read_with_gdal(path: Path, together: int) -> np.ndarray:
     """Read the first page of a TIFF that Pillow does not know, such as one of floating point: H x W or H x W x C."""
-    with tifffile.TiffFile(path) as f:
-        page = f.pages.first
-        _check_memory(path, page.imagewidth, page.imagelength, page.nbytes, together)
-        pixels = page.asarray()
-        return pixels.transpose(1, 2, 0) if page.axes == "SYX" else pixels
+    with gdal.open_dataset(path, "GTiff") as f:
+        size = f.width * f.height * f.count * np.dtype(f.dtypes[0]).itemsize
+        _check_memory(path, f.width, f.height, size, together)
+        pixels = f.read().transpose(1, 2, 0)
+        return pixels[:, :, 0] if f.count == 1 else pixels
 
 
 def _to_16_bits(path: Path, pixels: np.ndarray) -> np.ndarray:

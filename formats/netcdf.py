@@ -1,7 +1,7 @@
 """netCDF-4, an HDF5 file under the CF conventions: where its cube lies, and a new one."""
 
+import contextlib
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from formats import georeferencing
+from formats import gdal
 from formats.grid import X_NAMES, Y_NAMES, even_step, geotransform_numbers
 from formats.guard import open_hdf5
-from formats.raster import CRS_NAMES, VALUE_SCALE_NAME, Georeference, Raster, only_number, row_blocks, text_of
+from formats.raster import CRS_NAMES, Georeference, Raster, only_number, row_blocks, scaling_entries, text_of
 
 EXTENSIONS = (".nc", ".nc4")
 # What netCDF calls a dimension without coordinates, with its length behind it.
@@ -144,38 +144,17 @@ def _unpacked(item: h5py.Dataset) -> np.ndarray:
 
 
 def _crs_by_gdal(path: str, name: str) -> str:
-    """The coordinate system that GDAL makes of a grid mapping's parameters; "" where it makes none."""
-    rasterio = georeferencing.library()
-    if rasterio is None:
-        return ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with rasterio.open(f'NETCDF:"{path}":{name.lstrip("/")}', driver="netCDF") as f:
-                return f.crs.to_wkt() if f.crs else ""
-        # GDAL meets what it cannot read with errors of several types.
-        except Exception:
-            return ""
+    """Return the coordinate system that GDAL makes of a grid mapping's parameters; "" if it makes none."""
+    # GDAL raises errors of several types.
+    with contextlib.suppress(Exception), gdal.open_dataset(f'NETCDF:"{path}":{name.lstrip("/")}', "netCDF") as f:
+        return f.crs.to_wkt() if f.crs else ""
+    return ""
 
 
-def say_nodata(dataset: h5py.Dataset, nodata: float | None) -> None:
+def write_nodata(dataset: h5py.Dataset, nodata: float | None) -> None:
     """Give a dataset the attribute that says what marks missing data."""
     if nodata is not None:
         dataset.attrs["_FillValue"] = np.array(nodata).astype(dataset.dtype)
-
-
-def say_scaling(dataset: h5py.Dataset, like: Raster) -> None:
-    """Give a dataset the attributes that say what its values stand for."""
-    if like.scaling:
-        gains, offsets = like.scaling.gains, like.scaling.offsets
-        same = (gains == gains[0]).all() and (offsets == offsets[0]).all()
-        dataset.attrs["scale_factor"] = gains[0] if same else gains
-        dataset.attrs["add_offset"] = offsets[0] if same else offsets
-    elif like.value_scale:
-        dataset.attrs["scale_factor"] = 1 / like.value_scale
-        if like.value_scale <= 1:
-            # A factor above 1 is taken for what stands for 1.
-            dataset.attrs[VALUE_SCALE_NAME] = like.value_scale
 
 
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
@@ -201,8 +180,8 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         )
         for rows in row_blocks(cube.shape, cube.dtype.itemsize, 256):
             dataset[:, rows] = cube[rows].transpose(2, 0, 1)
-        say_nodata(dataset, like.nodata)
-        say_scaling(dataset, like)
+        write_nodata(dataset, like.nodata)
+        dataset.attrs.update(scaling_entries(like))
         for name in (spectral, "y", "x"):
             f[name].make_scale(scale_name(f[name], f[name]) or name)
         for axis, name in enumerate((spectral, "y", "x")):
@@ -224,8 +203,7 @@ def _add_axes(f: h5py.File, height: int, width: int, finer: Georeference | None)
         a, _, c, _, e, top = finer.transform
         step, first = (a, c) if axis == "x" else (e, top)
         f[axis] = first + (np.arange(count) + 0.5) * step
-        rasterio = georeferencing.library()
-        if rasterio and finer.crs and rasterio.CRS.from_user_input(finer.crs).is_geographic:
+        if finer.crs and gdal.is_geographic(finer.crs):
             word, unit = ("longitude", "degrees_east") if axis == "x" else ("latitude", "degrees_north")
         else:
             word, unit = f"projection_{axis}_coordinate", "m"
@@ -242,18 +220,14 @@ def _add_grid_mapping(f: h5py.File, dataset: h5py.Dataset, finer: Georeference) 
 
 
 def _parameters_by_gdal(finer: Georeference) -> dict[str, Any]:
-    """The attributes of a grid mapping under CF, as GDAL writes them for a coordinate system."""
-    rasterio = georeferencing.library()
-    if rasterio is None or not finer.crs:
+    """Return the attributes of a grid mapping under CF, as GDAL writes them for a coordinate system."""
+    if not finer.crs:
         return {}
-    profile = {"driver": "netCDF", "width": 4, "height": 4, "count": 1, "dtype": "uint8", "FORMAT": "NC4"}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    straight = tuple(v if k not in (1, 3) else 0.0 for k, v in enumerate(finer.transform))
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.nc"
-        straight = rasterio.Affine(*[v if k not in (1, 3) else 0 for k, v in enumerate(finer.transform)])
         try:
-            with rasterio.open(path, "w", **profile, crs=finer.crs, transform=straight) as g:
-                g.write(np.zeros((1, 4, 4), np.uint8))
+            gdal.write_empty(path, "netCDF", Georeference(finer.crs, straight), FORMAT="NC4")
         # A GDAL without netCDF, or a system that CF has no words for.
         except Exception:
             return {}

@@ -1,8 +1,7 @@
-"""What every format's reader gives: a scene read by windows, with what its file says of it."""
+"""The scene that every reader returns, read by windows, with the metadata of its file."""
 
-import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,18 @@ import numpy as np
 from facts import LARGEST_SCALE
 from formats.axes import axes_with_bands_at, find_band_axis
 from formats.grid import finer_transform
-from formats.wavelength_list import numbers_in, read_wavelengths
+from formats.wavelengths import given_wavelengths, number_given
 from system.errors import DataError, is_out_of_memory
 from utils import print_line
 
 # Writers pass a cube on in blocks of about this many bytes.
 BLOCK_BYTES = 2**26
-WAVELENGTH_NAMES = ("wavelength", "wavelengths", "wl", "lambda", "bands")
-# In nm: what is shorter is no light, or in another unit.
-SHORTEST = 100
-# Light of a longer wave is no light that these sensors see: the unit is another.
-LONGEST = 1e5
-# Under these names HDF5 files keep, as attributes, and others as arrays beside the cube, the mark for no data, ...
+# Names of HDF5 attributes, and of arrays beside the cube in other formats: the nodata value, ...
 NODATA_NAMES = ("_fillvalue", "missing_value", "data_ignore_value", "nodata", "no_data")
-# ... what stands for 1 or its inverse, or without a doubt what stands for 1, ...
+# ... the full-scale value or its inverse, always the full-scale value, ...
 SCALE_NAMES = ("scale_factor", "reflectance_scale_factor")
 VALUE_SCALE_NAME = "value_scale"
-# ... what is added to the scaled value, the names of the bands, and the position (see `Georeference`).
+# ... the offset of the scaled value, the names of the bands, and the georeferencing (see `Georeference`).
 OFFSET_NAMES = ("add_offset",)
 NAMES_OF_SCALING = (*SCALE_NAMES, VALUE_SCALE_NAME, *OFFSET_NAMES)
 BAND_NAMES = ("band_names",)
@@ -39,7 +33,6 @@ TRANSFORM = "transform"
 NAMES_OF_KINDS = {"mat5": "a .mat", "hdf5": "HDF5", "npy": ".npy", "npz": ".npz", "tiff": "TIFF", "envi": "ENVI"}
 # Words of the formats' libraries for a compression that is not installed, and the remedy.
 MISSING_CODECS = {
-    "imagecodecs": "pip install imagecodecs, or export it without compression",
     "required filter": "pip install hdf5plugin, or write it anew with gzip",
     "can't find plugin": "pip install hdf5plugin, or write it anew with gzip",
     "can't open directory": "pip install hdf5plugin, or write it anew with gzip",
@@ -50,13 +43,13 @@ MISSING_CODECS = {
 
 @dataclass(frozen=True)
 class CubeOptions:
-    """How to understand a cube where it does not say so itself.
+    """How to read a cube whose file does not define it.
 
     Attributes:
         key: name of the array in .mat, .npz and HDF5 files; the only cube without.
         band_axis: 0, 1 or 2 as the file's owner counts (MATLAB's order for .mat); -1: find it.
-        value_scale: full-scale value; 0: see `values.understand`.
-        wavelengths: see `given_wavelengths`; "" where the file knows or nobody does.
+        value_scale: full-scale value; 0: see `calibration.understand`.
+        wavelengths: see `given_wavelengths`; "" for the file's, or if they are unknown.
         nodata: nodata value as text; "" for the file's.
         n_colors: number of bands of the network that is to see the scene; 0: any.
     """
@@ -71,9 +64,14 @@ class CubeOptions:
 
     @classmethod
     def of(cls, settings: Any, n_colors: int = 0) -> "CubeOptions":
-        """Those of a command's settings, which have them by these names."""
+        """Return the options among a command's settings."""
         names = ("key", "band_axis", "value_scale", "wavelengths", "nodata")
         return cls(**{name: getattr(settings, name) for name in names}, n_colors=n_colors)
+
+    @property
+    def nodata_value(self) -> float | None:
+        """The nodata value of the user, NaN for "all values are measured"; None for the file's."""
+        return float(self.nodata) if self.nodata else None
 
 
 DEFAULTS = CubeOptions()
@@ -111,7 +109,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a raster lies.
+    """CRS and transform of a raster.
 
     Attributes:
         crs: coordinate system as WKT.
@@ -126,74 +124,106 @@ class Georeference:
         return Georeference(self.crs, finer_transform(self.transform, scale))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Raster:
     """One scene, rows x columns x bands.
 
     Attributes:
-        path: what the user named.
-        kind: its format: one of NAMES_OF_KINDS, or png for a folder of pictures.
+        kind: its format: one of NAMES_OF_KINDS, png for a folder of pictures, array for one in memory.
+        path: as the user named it.
         shape: (rows, columns, bands).
         dtype: number type, in the file's own byte order.
         source: function of two slices (rows, columns) that reads that window, h x w x C.
         files: all files that it is made of.
         wavelengths: C band centres in nm, or None.
+        wavelengths_given: True if the wavelengths are the user's, and not the file's.
         band_names: C names, or None.
-        nodata: value that marks missing data, or None.
-        value_scale: what stands for 1, where the file says one number for all bands and no offset; None otherwise.
-        scaling: what the file says of gains and offsets, where that is more than `value_scale` holds; None otherwise.
-        wavelengths_given: whether the wavelengths are the user's, and not the file's.
+        nodata: nodata value of the user or the file, or None.
+        value_scale: full-scale value, if the file defines one for all bands and no offset; None otherwise.
+        scaling: gains and offsets of the file, if `value_scale` cannot hold them; None otherwise.
         mask: function of two slices (rows, columns) that returns True where the mask has data, h x w or (masked
             arrays) h x w x C; None without a mask.
-        georeference: function without arguments that gives the `Georeference` or None; asked for only
-            when a file of another kind is to be written.
+        locate: function that returns the georeferencing or None.
         interleave: bip, bil or bsq: the order in which the format wants its values.
-        details: what the format's own writer needs to write its like.
+        axes: axes of rows, columns and bands in the file's array.
+        band_fields: {fwhm (nm) or bbl: C numbers as text} of the file.
+        other_fields: names of further metadata that no other format can contain.
     """
 
+    kind = "array"
     path: Path
-    kind: str
     shape: tuple[int, ...]
     dtype: np.dtype
     source: Callable[[slice, slice], np.ndarray]
     files: tuple[Path, ...] = ()
     wavelengths: np.ndarray | None = None
-    band_names: list[str] | None = None
+    wavelengths_given: bool = False
+    band_names: Sequence[str | None] | None = None
     nodata: float | None = None
     value_scale: float | None = None
     scaling: Scaling | None = None
-    wavelengths_given: bool = False
     mask: Callable[[slice, slice], np.ndarray] | None = None
-    georeference: Callable[[], Georeference | None] = lambda: None
+    locate: Callable[[], Georeference | None] = lambda: None
     interleave: str = "bip"
-    details: dict[str, Any] = field(default_factory=dict)
+    axes: tuple[int, ...] = (0, 1, 2)
+    band_fields: dict[str, list[str]] = field(default_factory=dict)
+    other_fields: list[str] = field(default_factory=list)
 
     def there(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray | None:
-        """The mask of a window, True for data, h x w or h x w x C; None without a mask."""
+        """Return the mask of a window, True for data, h x w or h x w x C; None without a mask."""
         return self.mask(rows, cols) if self.mask else None
 
     def read(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray:
-        """A window, h x w x C, in the machine's byte order.
+        """Read a window, h x w x C, in the machine's byte order.
 
         Raises:
-            DataError: for a file that turns out to be damaged there.
+            DataError: if the file is damaged there.
         """
-        try:
+        with readable(self.path, self.kind):
             values = np.asarray(self.source(rows, cols))
-        except DataError:
-            raise
-        # The formats' libraries meet damaged files with errors of nearly any type.
-        except Exception as error:
-            raise unreadable(self.path, self.kind, error) from error
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
+    def georeference(self) -> Georeference | None:
+        """Return the georeferencing, or None.
 
-def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
-    """What a file says of its values, as (value_scale, scaling) of a Raster.
+        Raises:
+            DataError: if the file is damaged there.
+        """
+        with readable(self.path, self.kind):
+            return self.locate()
+
+    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+        """Write a result in this scene's format with the metadata of its file.
+
+        Args:
+            path: of the new file.
+            cube: rows x columns x bands, of the scene's number type.
+            scale: upsampling factor; metadata of the pixel grid are renewed by it, or left out with a message.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        raise NotImplementedError(f"{self.kind} has no files")
+
+
+@contextlib.contextmanager
+def readable(path: Path, kind: str) -> Iterator[None]:
+    """Turn errors of a format's library below into a `DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    # The libraries raise errors of nearly any type for damaged files.
+    except Exception as error:
+        raise unreadable(path, kind, error) from error
+
+
+def scaling_of(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
+    """Return a file's gains and offsets as (value_scale, scaling) of a Raster.
 
     Args:
         path: for the message.
-        gains, offsets: one number or one a band; None where the file says nothing.
+        gains, offsets: one number or one a band; None if the file defines none.
         bands: how many there are.
 
     Raises:
@@ -214,24 +244,24 @@ def scaling_said(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[floa
     return None, Scaling(np.broadcast_to(gains, bands).copy(), np.broadcast_to(offsets, bands).copy())
 
 
-def scaling_named(
-    path: Path, said: Mapping[str, Any], bands: int, least: float = 1.0
+def scaling_in(
+    path: Path, named: Mapping[str, Any], bands: int, least: float = 1.0
 ) -> tuple[float | None, Scaling | None]:
-    """What a file says of its values under names, as (value_scale, scaling) of a Raster.
+    """Return a file's named gains and offsets as (value_scale, scaling) of a Raster.
 
-    A `scale_factor` of all bands without an offset is what stands for 1 (10000), or its inverse, a gain (0.0001):
+    A `scale_factor` of all bands without an offset is the full-scale value (10000), or its inverse, a gain (0.0001):
     whichever is above 1. Beside an offset, and where bands differ, it is a gain.
 
     Args:
         path: for the message.
-        said: what the file holds by names, in whatever case.
+        named: the file's entries by name, in any case.
         bands: how many there are.
-        least: what stands for 1 is at least that; a factor between 1 and that says nothing of the values.
+        least: least full-scale value; a factor between 1 and it is ignored.
 
     Raises:
-        DataError: as `scaling_said`.
+        DataError: as `scaling_of`.
     """
-    numbers = {name.lower(): value for name, value in said.items() if np.asarray(value).dtype.kind in "fiu"}
+    numbers = {name.lower(): value for name, value in named.items() if np.asarray(value).dtype.kind in "fiu"}
     gains, offsets = (
         next((numbers[name] for name in names if name in numbers), None) for names in (SCALE_NAMES, OFFSET_NAMES)
     )
@@ -242,10 +272,43 @@ def scaling_named(
             return None, None
         value_scale = factor if factor is not None and factor > 1 else None
     if value_scale is None:
-        return scaling_said(path, gains, offsets, bands)
+        return scaling_of(path, gains, offsets, bands)
     if not 1 / LARGEST_SCALE <= value_scale <= LARGEST_SCALE:
-        raise DataError(path, f"{value_scale:g} among its gains, as what stands for 1", "correct or remove it")
+        raise DataError(path, f"{value_scale:g} among its gains, as the full-scale value", "correct or remove it")
     return value_scale, None
+
+
+def find_named(entries: Mapping[str, Any], names: Sequence[str], kinds: str = "fiu") -> np.ndarray | None:
+    """Return the first entry under one of these names, in any case, whose number type is of these kinds, or None."""
+    by_name = {name.lower(): name for name in entries}
+    found = (np.asarray(entries[by_name[name]]) for name in names if name in by_name)
+    return next((value for value in found if value.dtype.kind in kinds), None)
+
+
+def find_number(entries: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    """Return the single number under the first of these names, or None."""
+    found = (find_named(entries, [name]) for name in names)
+    return next((float(value.ravel()[0]) for value in found if value is not None and value.size == 1), None)
+
+
+def find_band_names(entries: Mapping[str, Any], bands: int) -> list[str] | None:
+    """Return the names of that many bands among a file's arrays, or None."""
+    names = find_named(entries, BAND_NAMES, "UOS")
+    return [text_of(n).strip() for n in names.ravel()] if names is not None and names.size == bands else None
+
+
+def scaling_entries(like: Raster) -> dict[str, Any]:
+    """Return the numbers by which `scaling_in` finds the scaling of a raster again."""
+    if like.scaling:
+        gains, offsets = like.scaling.gains, like.scaling.offsets
+        is_same = (gains == gains[0]).all() and (offsets == offsets[0]).all()
+        values = (gains[0], offsets[0]) if is_same else (gains, offsets)
+        return {"scale_factor": values[0], "add_offset": values[1]}
+    if not like.value_scale:
+        return {}
+    # A factor above 1 is taken for the full-scale value.
+    doubtful = {VALUE_SCALE_NAME: like.value_scale} if like.value_scale <= 1 else {}
+    return {"scale_factor": 1 / like.value_scale, **doubtful}
 
 
 def only_number(values: Any) -> float | None:
@@ -257,8 +320,10 @@ def only_number(values: Any) -> float | None:
 
 
 def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
-    """The error for a file that its format's library cannot read, with no more said of it than was found out."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    """Return the error for a file that its format's library cannot read."""
+    # rasterio's own words refer to its cause.
+    cause = error.__cause__ if type(error).__name__ == "RasterioIOError" and error.__cause__ else error
+    reason = " ".join(str(cause).split()) or type(error).__name__
     if is_out_of_memory(error):
         return DataError(path, "the memory is too small to read it", "close other programs, or cut the scene up")
     if isinstance(error, PermissionError):
@@ -277,7 +342,6 @@ def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata:
     axes = (0, 1, 2)
     return Raster(
         path=Path("image"),
-        kind="array",
         shape=image.shape,
         dtype=image.dtype,
         source=windows_of(np.ma.getdata(image), axes),
@@ -288,16 +352,18 @@ def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata:
 
 
 def windows_of(array: Any, axes: tuple[int, ...]) -> Callable[[slice, slice], np.ndarray]:
-    """A Raster's `source` over anything that is indexed like an array.
+    """Return a Raster's `source` over an array, or anything that is indexed like one.
 
     Args:
-        axes: which axes of the array are rows, columns and bands.
+        array: with axes of one entry beside those of the cube.
+        axes: axes of rows, columns and bands.
     """
 
     def read(rows: slice, cols: slice) -> np.ndarray:
-        index = [slice(None)] * 3
-        index[axes[0]], index[axes[1]] = rows, cols
-        return np.transpose(array[tuple(index)], axes)
+        index: list[int | slice] = [0] * len(array.shape)
+        for axis, place in zip(axes, (rows, cols, slice(None)), strict=True):
+            index[axis] = place
+        return np.transpose(array[tuple(index)], np.argsort(np.argsort(axes)))
 
     return read
 
@@ -307,8 +373,8 @@ def interleave_of(axes: tuple[int, ...]) -> str:
     return ("bsq", "bil", "bip")[axes[2]]
 
 
-def checked_numbers(path: Path, dtype: np.dtype) -> None:
-    """Refuse what is no real number."""
+def check_numbers(path: Path, dtype: np.dtype) -> None:
+    """Refuse values that are not real numbers."""
     if dtype.kind not in "fiu":
         raise DataError(
             path, f"values of type {dtype}, where real numbers are needed", "export the magnitude or reflectance"
@@ -322,7 +388,7 @@ def layout(
     wavelengths: np.ndarray | None,
     band_axis: int | None = None,
 ) -> tuple[tuple[int, ...], np.ndarray | None]:
-    """Where rows, columns and bands are, and the wavelengths, of an array as its owner counts its axes.
+    """Find the axes of rows, columns and bands, as the owner of an array counts them, and the wavelengths.
 
     Returns:
         (axes, wavelengths in nm or None).
@@ -333,9 +399,9 @@ def layout(
         )
     axis = options.band_axis if options.band_axis >= 0 else band_axis
     if axis is None:
-        n_wavelengths = _number_given(options.wavelengths) if wavelengths is None else len(wavelengths)
+        n_wavelengths = number_given(options.wavelengths) if wavelengths is None else len(wavelengths)
         axis = find_band_axis(path, shape, n_wavelengths, options.n_colors)
-        _say_if_weights_decided(path, shape, n_wavelengths, axis)
+        _report_if_weights_decided(path, shape, n_wavelengths, axis)
     if wavelengths is None and options.wavelengths:
         wavelengths = given_wavelengths(options.wavelengths, shape[axis])
     if wavelengths is not None and len(wavelengths) != shape[axis]:
@@ -345,14 +411,8 @@ def layout(
     return axes_with_bands_at(axis), wavelengths
 
 
-def _number_given(text: str) -> int:
-    """The number of wavelengths that a user lists; 0 for none, or for the first and last only."""
-    values = _given_numbers(text) if text else []
-    return 0 if len(numbers_in(text)) == 2 else len(values)
-
-
-def _say_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths: int, axis: int) -> None:
-    """Name the band axis if the file's own shape and wavelengths do not tell it."""
+def _report_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths: int, axis: int) -> None:
+    """Print the band axis if only the network's number of bands determines it."""
     try:
         is_told = find_band_axis(path, shape, n_wavelengths) == axis
     except DataError:
@@ -370,92 +430,10 @@ def text_of(value: Any) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def say_left_out(path: Path, names: Sequence[str]) -> None:
-    """Tell what of the input is not in the output, since it belongs to the old pixels."""
+def report_left_out(path: Path, names: Sequence[str]) -> None:
+    """Name the metadata of the input that are not in the output, since they belong to the old pixels."""
     if names:
         print_line(f"{path.name}: without {', '.join(names)}, which belongs to the pixels of the input")
-
-
-def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
-    """Wavelengths in nm, or None for what is none; without a unit, values below 100 are micrometres."""
-    values = np.asarray(values, dtype=np.float64)
-    unit = unit.lower()
-    if any(word in unit for word in ("wavenumber", "index", "hz", "cm")):
-        return None
-    is_micro = "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and values.max() < 100)
-    # Where the unit would make heat waves or longer of them, it is not the values'.
-    if is_micro and values.max() * 1000 <= LONGEST:
-        values = values * 1000
-    return values if values.min() >= SHORTEST else None
-
-
-def wavelengths_among(arrays: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
-    """Wavelengths in nm that a file holds beside its cube under a usual name, in whatever order, or None."""
-    by_name = {name.lower(): values for name, values in arrays.items()}
-    for name in WAVELENGTH_NAMES:
-        values = np.ravel(by_name[name]) if name in by_name else np.zeros(0)
-        if values.size < 2 or values.size not in shape or values.dtype.kind not in "fiu":
-            continue
-        values = values.astype(float)
-        # 1, 2, 3, ... count the bands.
-        if np.isfinite(values).all() and not (values[0] in (0, 1) and (np.diff(values) == 1).all()):
-            found = nanometres(values)
-            if found is not None:
-                return found
-    return None
-
-
-def wavelengths_in_names(names: Sequence[str | None]) -> np.ndarray | None:
-    """Wavelengths in nm out of band names such as "Band 3 (450.5 nm)", or None."""
-    found = [re.search(r"([\d.]+)\s*(nm|nanomet|um|µm|micromet)", name or "", re.IGNORECASE) for name in names]
-    if not all(found):
-        return None
-    return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found if m])
-
-
-def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
-    """Band centres in nm as a user gives them.
-
-    Args:
-        text: "first,last" of evenly spaced bands; all of them, with commas between; or the path of a text file, see
-            `read_wavelengths`.
-        bands: how many there are; None to look only whether the text can be understood.
-
-    Returns:
-        As many as there are bands; None without their number.
-
-    Raises:
-        DataError: for a text that is none of these, and for another number of wavelengths.
-    """
-    values = _given_numbers(text)
-    is_span = len(numbers_in(text)) == 2
-    found = np.array(values)
-    if len(values) < 2 or found.min() < SHORTEST or (is_span and found[0] >= found[1]):
-        raise DataError(
-            text,
-            "no two wavelengths of light",
-            "give {wavelengths} as first,last in nm, such as 400,700, or all of them, or a file that holds them",
-        )
-    if bands is None:
-        return None
-    if is_span and bands != 2:
-        return np.linspace(found[0], found[1], bands)
-    if len(found) != bands:
-        raise DataError(text, f"{len(found)} wavelengths for {bands} bands", "give one for each band by {wavelengths}")
-    return found
-
-
-def wavelengths_file(text: str) -> Path | None:
-    """The file that a user's wavelengths stand in; None where the text says them itself."""
-    # Path.is_file raises for a text that is too long for a name.
-    return Path(path) if os.path.isfile(path := os.path.expanduser(text)) else None
-
-
-def _given_numbers(text: str) -> list[float]:
-    """The numbers of a user's wavelengths, or of the file that these are in."""
-    values = numbers_in(text)
-    path = None if values else wavelengths_file(text)
-    return read_wavelengths(path, SHORTEST) if path else values
 
 
 def row_blocks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> list[slice]:

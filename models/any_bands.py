@@ -18,14 +18,14 @@ from facts import SAME_BAND
 from system.errors import DataError
 
 MODES = ("auto", "exact", "windows", "resample")
-# Distance of windows in parts of their width: at most 1.5 times the work of windows that do not overlap. Windows twice
-# as dense gain 0.01 dB.
+# Distance of windows as a share of their width: at most 1.5 times the work of windows that do not overlap. Windows
+# twice as dense gain 0.01 dB.
 STEP = 2 / 3
 
 
 @dataclass(frozen=True)
 class BandPlan:
-    """The way in which a network is applied to the bands of a scene.
+    """Mapping of a scene's bands to those of a network.
 
     Attributes:
         mode: "exact": the scene's bands are the network's; "windows": overlapping windows of neighbouring bands;
@@ -35,7 +35,7 @@ class BandPlan:
         detectors: of "windows": indices of the bands of each detector, by wavelength; windows do not cross detectors.
         to_network, to_scene: matrices of "resample", scene x network and network x scene bands; else None.
         shares: of each of the scene's bands, the share 0..1 of the network's detail that it receives.
-        remark: a sentence for the user, "" if nothing is to be said; parameters in braces, as in `DataError`.
+        remark: a sentence for the user, or ""; parameters in braces, as in `DataError`.
     """
 
     mode: str
@@ -52,7 +52,7 @@ class BandPlan:
 
         Args:
             network: called as network(ms, lms, modality).
-            has_data: C of bool, False for bands that windows leave out; None: those that are dark in an image.
+            has_data: C of bool, False for bands that windows leave out; None: leave out bands that are dark.
         """
         if self.mode == "windows":
             return BandWindows(network, self.width, self.detectors, has_data)
@@ -62,17 +62,18 @@ class BandPlan:
             return network
         return ReorderedBands(network, self.order)
 
-    def windows(self, has_data: np.ndarray) -> list[np.ndarray]:
+    def list_windows(self, has_data: np.ndarray) -> list[np.ndarray]:
         """Return the bands of each window as indices of the scene's bands; [] if windows are not used."""
-        return windows_of(self.detectors, self.width, has_data)
+        return list_windows(self.detectors, self.width, has_data)
 
-    def random_window(self, generator: np.random.Generator, has_data: np.ndarray) -> np.ndarray:
-        """Return the bands of a window of `width` neighbouring bands that begins anywhere."""
-        used = [bands for detector in self.detectors if len(bands := detector[has_data[detector]])]
-        positions = np.array([max(1, len(bands) - self.width + 1) for bands in used])
+    def draw_window(self, generator: np.random.Generator, has_data: np.ndarray) -> np.ndarray:
+        """Draw a window of `width` neighbouring bands, uniformly over all positions; return its indices."""
+        found = (detector[has_data[detector]] for detector in self.detectors)
+        used: list[np.ndarray] = [detector for detector in found if len(detector)]
+        positions = np.array([max(1, len(detector) - self.width + 1) for detector in used])
         bands = used[generator.choice(len(used), p=positions / positions.sum())]
         if len(bands) <= self.width:
-            return bands[spectral_windows(len(bands), self.width)[0]]
+            return bands[place_windows(len(bands), self.width)[0]]
         first = generator.integers(len(bands) - self.width + 1)
         return bands[first : first + self.width]
 
@@ -85,17 +86,17 @@ def plan_bands(
     taper: float = 0.0,
     sensor: BandList | None = None,
 ) -> BandPlan:
-    """Choose the way in which a network is applied to a scene's bands.
+    """Choose the mapping of a scene's bands to those of a network.
 
     Args:
         path: of the scene, for messages.
         scene, network: the bands of both.
         mode: "auto": "exact" if the bands agree, in any order, else "windows"; or one of the modes of `BandPlan`.
         taper: of "resample": nm beyond the network's range over which its detail fades out.
-        sensor: bands of the sensor whose windows the network was fine-tuned on; None if there is none.
+        sensor: bands of the sensor whose windows the network was fine-tuned on, or None.
 
     Raises:
-        DataError: for bands that the mode cannot process, with the number and range of both.
+        DataError: for bands that the mode cannot process, with the number and range of both lists.
     """
     everything = np.ones(scene.count)
     if network.count == 0:
@@ -103,29 +104,33 @@ def plan_bands(
     if mode == "resample":
         return _plan_resampling(path, scene, network, taper)
     if mode != "windows" and sensor is None:
-        order = _matching_order(scene, network)
+        order = _match_order(scene, network)
         if order is not None:
-            return BandPlan("exact", network.count, order, everything, _remark_on_order(path, scene, network, order))
+            return BandPlan(
+                "exact", network.count, order, everything, _format_order_remark(path, scene, network, order)
+            )
     if mode == "exact":
-        trained = f"adapted to windows of {sensor}" if sensor else f"trained on {network}{scene.differs_from(network)}"
-        raise DataError(path, f"{scene}, but the weights were {trained}", "leave out {bands} exact")
+        trained = (
+            f"adapted to windows of {sensor}" if sensor else f"trained on {network}{scene.format_difference(network)}"
+        )
+        raise DataError(path, f"{scene}, but the weights were {trained}", "set {bands} windows or auto")
     if scene.count < 2:
-        raise DataError(path, "one band, where at least two are needed", "give a scene of several bands")
-    detectors = detectors_of(scene, network.count)
-    count = len(windows_of(detectors, network.count, np.ones(scene.count, dtype=bool)))
+        raise DataError(path, "one band, but at least two are needed", "give a scene of several bands")
+    detectors = split_detectors(scene, network.count)
+    count = len(list_windows(detectors, network.count, np.ones(scene.count, dtype=bool)))
     applied = f"super-resolved in {count} overlapping windows of {network.count} bands"
     if count == 1:
         applied = "super-resolved together"
-    trained = f"adapted to {sensor}" if sensor else f"trained on {network}{scene.differs_from(network)}"
+    trained = f"adapted to {sensor}" if sensor else f"trained on {network}{scene.format_difference(network)}"
     remark = f"{path}: {scene}, {applied}; the weights were {trained}"
     return BandPlan("windows", network.count, np.arange(scene.count), everything, remark, detectors=detectors)
 
 
-def spectral_windows(count: int, width: int) -> list[np.ndarray]:
+def place_windows(count: int, width: int) -> list[np.ndarray]:
     """Return evenly spaced windows of `width` neighbouring bands that cover bands 0..count-1.
 
-    Fewer bands than `width` are repeated, each about equally often: as good as interpolated ones or better for 2 to 30
-    bands of four sensors.
+    Fewer bands than `width` are repeated, each about equally often: as good as or better than interpolation for 2 to
+    30 bands of four sensors.
     """
     if count <= width:
         return [np.rint(np.linspace(0, count - 1, width)).astype(int)] if count else []
@@ -134,11 +139,11 @@ def spectral_windows(count: int, width: int) -> list[np.ndarray]:
     return [np.arange(start, start + width) for start in starts]
 
 
-def detectors_of(scene: BandList, width: int) -> tuple[np.ndarray, ...]:
+def split_detectors(scene: BandList, width: int) -> tuple[np.ndarray, ...]:
     """Return the bands of each detector as indices, by wavelength.
 
-    A detector ends where wavelengths go back, as between VNIR and SWIR detectors that overlap. If that would leave
-    detectors narrower than a window, as in a file of unordered bands, all bands are sorted as one.
+    A detector ends where the wavelengths jump back, as between overlapping VNIR and SWIR detectors. If a detector
+    would be narrower than a window, as in a file of unordered bands, all bands are sorted as one detector.
     """
     if scene.centres is None:
         return (np.arange(scene.count),)
@@ -150,23 +155,23 @@ def detectors_of(scene: BandList, width: int) -> tuple[np.ndarray, ...]:
     return tuple(run[np.argsort(scene.centres[run], kind="stable")] for run in runs)
 
 
-def windows_of(detectors: Sequence[np.ndarray], width: int, has_data: np.ndarray) -> list[np.ndarray]:
+def list_windows(detectors: Sequence[np.ndarray], width: int, has_data: np.ndarray) -> list[np.ndarray]:
     """Return the bands of each window of all detectors, without the bands that have no data."""
     used = [detector[has_data[detector]] for detector in detectors]
-    return [bands[window] for bands in used for window in spectral_windows(len(bands), width)]
+    return [bands[window] for bands in used for window in place_windows(len(bands), width)]
 
 
 class BandWindows(nn.Module):
     """A network applied to overlapping windows of neighbouring bands.
 
-    The detail (output minus bicubic) of the windows is averaged with triangular weights. Bands without data are left
-    out and come out bicubic.
+    The detail (output minus bicubic) of the windows is averaged with triangular weights. Bands without data are not
+    passed to the network; their result is bicubic.
 
     Args:
         network: called as network(ms, lms, modality).
         width: its number of bands.
         detectors: see `BandPlan`.
-        has_data: C of bool, the bands to use; None: in each call, those that are not dark in the whole batch.
+        has_data: C of bool, the bands to use; None: in each call, all that are not dark in the whole batch.
     """
 
     def __init__(
@@ -181,7 +186,7 @@ class BandWindows(nn.Module):
         detail, total = torch.zeros_like(lms), torch.zeros(lms.shape[1], device=lms.device)
         distance = (torch.arange(self.width, device=lms.device) - (self.width - 1) / 2).abs()
         weights = 1 - distance / ((self.width + 1) / 2)
-        for window in windows_of(self.detectors, self.width, has_data):
+        for window in list_windows(self.detectors, self.width, has_data):
             bands = torch.as_tensor(window, device=lms.device)
             low, bicubic = (x[:, bands].contiguous(memory_format=torch.channels_last) for x in (ms, lms))
             found = self.network(low, bicubic, modality) - bicubic
@@ -191,7 +196,7 @@ class BandWindows(nn.Module):
 
 
 class ResampledBands(nn.Module):
-    """A network that sees spectra interpolated to its wavelengths; its detail is interpolated back.
+    """Spectral resampling: spectra are interpolated to the network's wavelengths, and its detail back.
 
     Args:
         network: called as network(ms, lms, modality).
@@ -210,7 +215,7 @@ class ResampledBands(nn.Module):
 
 
 class ReorderedBands(nn.Module):
-    """A network whose bands a scene has in another order.
+    """A network applied to a scene that has the same bands in another order.
 
     Args:
         network: called as network(ms, lms, modality).
@@ -225,20 +230,21 @@ class ReorderedBands(nn.Module):
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
         order, inverse = self.order.to(ms.device), self.inverse.to(ms.device)
-        return self.network(ms[:, order], lms[:, order], modality)[:, inverse]
+        output: torch.Tensor = self.network(ms[:, order], lms[:, order], modality)[:, inverse]
+        return output
 
 
-def interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return the given x wanted matrix that interpolates spectra linearly; beyond the ends, the last value holds."""
+def make_interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the given x wanted matrix of linear spectral interpolation; beyond the ends, the last value is kept."""
     order = np.argsort(given)
     rows = np.eye(len(given))[:, order]
     return np.stack([np.interp(wanted, given[order], row) for row in rows])
 
 
-def detail_shares(scene: np.ndarray, network: np.ndarray, taper: float) -> np.ndarray:
-    """Return the share of a network's detail for each band of a scene: 1 in its range, half a cosine to 0 beyond.
+def compute_detail_shares(scene: np.ndarray, network: np.ndarray, taper: float) -> np.ndarray:
+    """Return the share of a network's detail for each band of a scene: 1 in its range, a cosine taper to 0 beyond.
 
-    Without the taper each spectrum of the result would get a step at a wavelength where the scene has none.
+    Without the taper, each spectrum of the result would have an artificial step at the end of the network's range.
 
     Args:
         scene, network: band centres of both in nm.
@@ -249,8 +255,8 @@ def detail_shares(scene: np.ndarray, network: np.ndarray, taper: float) -> np.nd
     return np.where(beyond <= SAME_BAND, 1.0, fading)
 
 
-def _matching_order(scene: BandList, network: BandList) -> np.ndarray | None:
-    """Indices of the scene's bands in the network's order; None if the bands differ."""
+def _match_order(scene: BandList, network: BandList) -> np.ndarray | None:
+    """Return the indices of the scene's bands in the network's order; None if the bands differ."""
     if scene.centres is None or network.centres is None:
         return np.arange(scene.count) if scene.count == network.count else None
     if scene.is_same(network):
@@ -263,33 +269,36 @@ def _matching_order(scene: BandList, network: BandList) -> np.ndarray | None:
     return order
 
 
-def _remark_on_order(path: str | Path, scene: BandList, network: BandList, order: np.ndarray) -> str:
+def _format_order_remark(path: str | Path, scene: BandList, network: BandList, order: np.ndarray) -> str:
     if scene.centres is None or network.centres is None:
         whose = "scene's" if scene.centres is None else "network's"
-        return f"{path}: the {whose} wavelengths are not known; assuming the {network.count} bands of the weights"
+        return f"{path}: the {whose} wavelengths are unknown; assuming the {network.count} bands of the weights"
     if (order == np.arange(len(order))).all():
         return ""
     return f"{path}: {scene}; its bands are reordered for the network"
 
 
 def _plan_resampling(path: str | Path, scene: BandList, network: BandList, taper: float) -> BandPlan:
-    order = _matching_order(scene, network)
+    order = _match_order(scene, network)
     if order is not None:
-        remark = _remark_on_order(path, scene, network, order)
+        remark = _format_order_remark(path, scene, network, order)
         return BandPlan("exact", network.count, order, np.ones(scene.count), remark)
     if scene.centres is None or network.centres is None:
-        what = f"{scene}, the weights were trained on {network}; resampling needs the wavelengths of both"
+        what = f"{scene}, but the weights were trained on {network}; resampling needs the wavelengths of both"
         raise DataError(path, what, "set {wavelengths} first,last, or use {bands} windows")
-    shares = detail_shares(scene.centres, network.centres, taper)
+    shares = compute_detail_shares(scene.centres, network.centres, taper)
     inside, fading = shares == 1, (shares > 0) & (shares < 1)
     if not inside.any():
-        what = f"{scene}, the weights were trained on {network}; the ranges do not overlap"
+        what = f"{scene}, but the weights were trained on {network}; the ranges do not overlap"
         raise DataError(path, what, "use {bands} windows")
-    carried = f", fading out over {taper:g} nm to {np.count_nonzero(fading)} more" if fading.any() else ""
-    outside = f", the other {np.count_nonzero(shares == 0)} come out bicubic" if (shares == 0).any() else ""
+    carried = f", tapered over {taper:g} nm to {np.count_nonzero(fading)} more" if fading.any() else ""
+    outside = f"; the other {np.count_nonzero(shares == 0)} are bicubic" if (shares == 0).any() else ""
     remark = (
         f"{path}: {scene}, interpolated to the network's {network}; detail is interpolated back to "
         f"{np.count_nonzero(inside)} bands in its range{carried}{outside}"
     )
-    matrices = interpolation(scene.centres, network.centres), interpolation(network.centres, scene.centres) * shares
+    matrices = (
+        make_interpolation(scene.centres, network.centres),
+        make_interpolation(network.centres, scene.centres) * shares,
+    )
     return BandPlan("resample", network.count, np.arange(scene.count), shares, remark, *matrices)

@@ -1,4 +1,4 @@
-"""Bicubic enlargement as a network, so that it passes through the same tables as the others."""
+"""Bicubic upsampling as a network, so that it is scored like the other methods."""
 
 import torch
 
@@ -8,7 +8,7 @@ from models.registry import register
 
 @register("Bicubic")
 class Bicubic(Network):
-    """Returns `lms` itself: the baseline of every table. It has no parameters."""
+    """Return `lms`: the baseline of every table, without parameters."""
 
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """B x C x h x w and B x C x s*h x s*w in 0..1 -> the latter, unchanged."""

@@ -1,4 +1,4 @@
-"""Normalisation of brightness: the task is linear in brightness, networks are not. Not in the paper."""
+"""Normalisation of brightness (not in the paper): the task is linear in brightness, networks are not."""
 
 import torch
 from torch import nn
@@ -6,13 +6,13 @@ from torch import nn
 from facts import HEADROOM
 
 
-class Normalised(nn.Module):
-    """A network that sees images divided by their largest LR value; its output is multiplied again.
+class NormalisedNetwork(nn.Module):
+    """A network applied to images divided by their largest LR value; its output is multiplied by the same value.
 
     Args:
         network: called as network(ms, lms, modality).
         by: "scene": one value for each image; "bands": one for each band, times HEADROOM.
-        peaks: the divisors, 1 or C positive numbers; None: those of each image.
+        peaks: the divisors, 1 or C positive numbers; None: computed for each image.
     """
 
     def __init__(self, network: nn.Module, by: str = "scene", peaks: torch.Tensor | None = None) -> None:
@@ -27,6 +27,7 @@ class Normalised(nn.Module):
             peak = HEADROOM * ms.amax((2, 3), keepdim=True)
         else:
             peak = ms.amax((1, 2, 3), keepdim=True)
-        # An image or a band without light stays as it is.
+        # Dark images or bands are not divided.
         peak = torch.where(peak > 0, peak, 1)
-        return self.network(ms / peak, lms / peak, modality) * peak
+        output: torch.Tensor = self.network(ms / peak, lms / peak, modality) * peak
+        return output

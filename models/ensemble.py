@@ -1,13 +1,13 @@
-"""The geometric self-ensemble: one network asked eight times, about the image's flips and rotations."""
+"""Geometric self-ensemble: the mean over the 8 flips and rotations of the input."""
 
 import torch
 from torch import nn
 
 
 class SelfEnsemble(nn.Module):
-    """The mean of a network's outputs for the 8 flips and rotations of its input, each turned back (EDSR+).
+    """Mean of a network's outputs for the 8 flips and rotations of its input, each transformed back (EDSR+).
 
-    Takes eight times as long and the memory of one pass more. Called as the network is.
+    It takes eight times as long. Called like the network.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -19,16 +19,16 @@ class SelfEnsemble(nn.Module):
         total = torch.zeros_like(lms)
         for turns in range(4):
             for flipped in (False, True):
-                output = self.model(*(_turned(x, turns, flipped) for x in (ms, lms)), modality)
-                total += _turned_back(output, turns, flipped)
+                output = self.model(*(_rotate(x, turns, flipped) for x in (ms, lms)), modality)
+                total += _rotate_back(output, turns, flipped)
         return total / 8
 
 
-def _turned(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
+def _rotate(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
     x = torch.rot90(x, turns, (2, 3))
     return torch.flip(x, (2,)) if flipped else x
 
 
-def _turned_back(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
+def _rotate_back(x: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
     x = torch.flip(x, (2,)) if flipped else x
     return torch.rot90(x, -turns, (2, 3))

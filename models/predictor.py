@@ -1,4 +1,4 @@
-"""A network with the options of `test` and `predict`, in the order in which they are applied."""
+"""A network with the inference options of `test` and `predict`, in the order in which they are applied."""
 
 import numpy as np
 import torch
@@ -6,14 +6,14 @@ from torch import nn
 
 from data.imresize import back_project
 from models.any_bands import BandPlan
-from models.brightness import Normalised
+from models.brightness import NormalisedNetwork
 from models.ensemble import SelfEnsemble
-from models.precision import InPrecision
+from models.precision import PrecisionWrapper
 
 
-def with_arithmetic(network: nn.Module, precision: str, self_ensemble: bool) -> nn.Module:
-    """Return a network, on its device, in a precision and with the geometric self-ensemble if asked for."""
-    inner = InPrecision(network, precision)
+def wrap_for_inference(network: nn.Module, precision: str, self_ensemble: bool) -> nn.Module:
+    """Wrap a network, which is on its device, in a precision and, if self_ensemble is True, in the self-ensemble."""
+    inner = PrecisionWrapper(network, precision)
     return SelfEnsemble(inner) if self_ensemble else inner
 
 
@@ -21,12 +21,12 @@ class Predictor(nn.Module):
     """A network applied to a scene's bands, with normalisation and iterative back-projection.
 
     Args:
-        network: called as network(ms, lms, modality); see `with_arithmetic`.
-        n_scale: its upsampling factor.
-        plan: for the scene's bands.
-        normalise: "none", "scene" or "bands", see `Normalised`.
+        network: called as network(ms, lms, modality); see `wrap_for_inference`.
+        n_scale: upsampling factor of the network.
+        plan: mapping of the scene's bands.
+        normalise: "none", "scene" or "bands", see `NormalisedNetwork`.
         back_projection: number of iterations.
-        peaks: see `Normalised`.
+        peaks: see `NormalisedNetwork`.
         has_data: see `BandPlan.apply`.
     """
 
@@ -42,7 +42,7 @@ class Predictor(nn.Module):
     ) -> None:
         super().__init__()
         inner = plan.apply(network, has_data)
-        self.inner = inner if normalise == "none" else Normalised(inner, normalise, peaks)
+        self.inner = inner if normalise == "none" else NormalisedNetwork(inner, normalise, peaks)
         self.n_scale, self.back_projection = n_scale, back_projection
 
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""The networks by name. Each module of this package registers its own; no list of them is kept.
+"""Registry of the networks by name.
 
-A module in this folder is found by itself, and its registration is read without importing it: `train --help` needs the
-settings of all networks, but not torch. A module elsewhere is registered as soon as it is imported.
+The registrations in this package are read without importing its modules: `train --help` needs the settings of all
+networks, but not torch. A network defined elsewhere is registered when its module is imported.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Entry:
     """A registered network.
 
     Attributes:
-        name: as --model_title takes it.
+        name: value of --model_title.
         source: the class, called as source(n_colors, n_scale, **settings), or its name as "module:class".
         settings: the settings of its architecture, with their published values. `train` has a flag for each: integers,
             floats, text, and switches (bool).
         training: flags of `train` with which it was published, where they differ from DeepShare's.
-        mark: prefix of names of its tensors that no other network has; "" for a network without tensors.
+        prefix: prefix of names of its tensors that no other network has; "" for a network without tensors.
         help: {setting: text for --help}, of settings that no other network has.
     """
 
@@ -38,25 +38,26 @@ class Entry:
     source: type[Network] | str
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
-    mark: str = ""
+    prefix: str = ""
     help: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def make(self) -> type[Network]:
+    def network_class(self) -> type[Network]:
         """The class; its module is imported if necessary."""
         if not isinstance(self.source, str):
             return self.source
         module, _, name = self.source.partition(":")
-        return getattr(importlib.import_module(module), name)
+        output: type[Network] = getattr(importlib.import_module(module), name)
+        return output
 
     @property
     def published(self) -> dict[str, Any]:
-        """The flags of `train` with which it was published."""
+        """The flags of `train` of its publication."""
         return {**self.settings, **self.training}
 
-    def is_of(self, state: State) -> bool:
+    def matches(self, state: State) -> bool:
         """Return True if a state_dict has tensors with this network's prefix."""
-        return bool(self.mark) and any(name.startswith(self.mark) for name in state)
+        return bool(self.prefix) and any(name.startswith(self.prefix) for name in state)
 
 
 _ENTRIES: dict[str, Entry] = {}
@@ -67,14 +68,16 @@ def register(
     *,
     settings: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
-    mark: str = "",
+    prefix: str = "",
     help: Mapping[str, str] | None = None,
 ) -> Callable[[type[Network]], type[Network]]:
-    """Register a class under a name; the arguments are the attributes of `Entry`."""
+    """Return a class decorator that registers a network; the arguments are the attributes of `Entry`."""
 
-    def decorate(make: type[Network]) -> type[Network]:
-        _ENTRIES[name] = Entry(name, make, dict(settings or {}), dict(training or {}), mark, dict(help or {}))
-        return make
+    def decorate(network_class: type[Network]) -> type[Network]:
+        _ENTRIES[name] = Entry(
+            name, network_class, dict(settings or {}), dict(training or {}), prefix, dict(help or {})
+        )
+        return network_class
 
     return decorate
 
@@ -100,42 +103,42 @@ def find_registered(path: Path, module: str) -> None:
                 _ENTRIES[name] = Entry(name, f"{module}:{node.name}", **keywords)
 
 
-def names() -> tuple[str, ...]:
+def list_names() -> tuple[str, ...]:
     """Return the names of all networks."""
     return tuple(_ENTRIES)
 
 
-def trainable_names() -> tuple[str, ...]:
+def list_trainable_names() -> tuple[str, ...]:
     """Return the names of the networks that have parameters."""
-    return tuple(entry.name for entry in _ENTRIES.values() if entry.mark)
+    return tuple(entry.name for entry in _ENTRIES.values() if entry.prefix)
 
 
-def all_settings() -> tuple[str, ...]:
+def list_settings() -> tuple[str, ...]:
     """Return the settings of an architecture that at least one network has."""
     return tuple(dict.fromkeys(setting for entry in _ENTRIES.values() for setting in entry.settings))
 
 
-def network(name: str) -> Entry:
+def get_entry(name: str) -> Entry:
     """Return the entry of a network.
 
     Raises:
         ValueError: for an unknown name; the message lists the known ones.
     """
     if name not in _ENTRIES:
-        raise ValueError(f"model_title is one of {', '.join(_ENTRIES)}, not {name!r}")
+        raise ValueError(f"model_title must be one of {', '.join(_ENTRIES)}, not {name!r}")
     return _ENTRIES[name]
 
 
-def of_state(state: State) -> Entry | None:
+def find_entry(state: State) -> Entry | None:
     """Return the network of a state_dict, by the names of its tensors; None if no network has such tensors."""
-    return next((entry for entry in _ENTRIES.values() if entry.is_of(state)), None)
+    return next((entry for entry in _ENTRIES.values() if entry.matches(state)), None)
 
 
 def build_model(name: str, n_colors: int, n_scale: int, **settings: Any) -> Network:
     """Build a network with fresh weights.
 
     Args:
-        name: one of `names()`.
+        name: one of `list_names()`.
         n_colors: bands of the hyperspectral images.
         n_scale: upsampling factor.
         settings: n_feats, n_subs, n_ovls, n_blocks (width, bands per group, shared bands, blocks per body), use_share,
@@ -150,10 +153,10 @@ def build_model(name: str, n_colors: int, n_scale: int, **settings: Any) -> Netw
     Raises:
         ValueError: naming the invalid argument.
     """
-    entry = network(name)
-    if unknown := settings.keys() - set(all_settings()):
+    entry = get_entry(name)
+    if unknown := settings.keys() - set(list_settings()):
         raise ValueError(f"{', '.join(sorted(unknown))}: no network has such a setting")
     used = {k: settings.get(k, published) for k, published in entry.settings.items()}
-    model = entry.make(n_colors, n_scale, **used)
+    model = entry.network_class(n_colors, n_scale, **used)
     model.settings = used
     return model

@@ -1,4 +1,4 @@
-"""The network on the device that it runs on."""
+"""The network of `predict` on its device."""
 
 import copy
 from collections.abc import Callable
@@ -12,44 +12,44 @@ from config import PredictConfig
 from data.bands import BandList
 from models import weights
 from models.precision import DEVIATIONS
-from models.predictor import with_arithmetic
+from models.predictor import wrap_for_inference
 from predict import tiles
-from system.devices import select_device, warn_of_slow_bf16
-from system.machine import free_memory
+from system.devices import select_device, warn_slow_bf16
+from system.machine import get_free_memory
 
 
 class DeviceNetwork:
-    """A network on its device, and what is known of it.
+    """A network on its device, with its metadata.
 
     Args:
         model: name or path of weights, or a network with n_colors and n_scale.
-        config: says the device, the arithmetic, and whether the network is asked eight times.
-        tell: takes a message for the user, or None.
+        config: device, precision and self-ensemble.
+        log: called with each message for the user, or None.
 
     Attributes:
         device: the torch device.
-        n_scale: enlargement.
-        bands: those that it was trained on.
-        sensor: bands of the sensor whose windows it was adapted to; None if it was not.
-        architecture: see `tiles.bytes_needed`.
-        fingerprint: tells these weights from others; "" for a network that was given as such.
-        value_scale: full-scale value of the sensor that the weights were adapted to; 0 if they record none.
+        n_scale: upsampling factor.
+        bands: of its training.
+        sensor: bands of the sensor whose windows it was fine-tuned on, or None.
+        architecture: see `tiles.estimate_bytes`.
+        fingerprint: hash of the weights; "" for a network given as a module.
+        value_scale: full-scale value of the sensor that the weights were fine-tuned for; 0 if not recorded.
 
     Raises:
-        UserError: for a device that is not there, and weights that cannot be used.
+        UserError: for an unavailable device, and invalid weights.
     """
 
     def __init__(
         self,
         model: str | Path | nn.Module,
         config: PredictConfig,
-        tell: Callable[[str], None] | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         self.architecture: dict[str, Any]
         self.device = select_device(config.cuda, config.gpus)
         if isinstance(model, nn.Module):
             network, self.fingerprint, self.value_scale, self.sensor = model, "", 0.0, None
-            # A network of somebody's own need not say how wide it is, nor for which wavelengths.
+            # A caller's network need not have a width or wavelengths.
             width = getattr(model, "n_feats", 0)
             self.architecture = {"n_colors": model.n_colors, "n_scale": model.n_scale, "n_feats": width}
             wavelengths = getattr(model, "wavelengths", None)
@@ -61,18 +61,18 @@ class DeviceNetwork:
         self.n_scale: int = self.architecture["n_scale"]
         self.bands = BandList(self.architecture["n_colors"], wavelengths)
         network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        warn_of_slow_bf16(config.precision, self.device)
-        if tell and config.precision in DEVIATIONS:
-            tell(DEVIATIONS[config.precision])
+        warn_slow_bf16(config.precision, self.device)
+        if log and config.precision in DEVIATIONS:
+            log(DEVIATIONS[config.precision])
         if config.precision == "bf16" and isinstance(model, nn.Module):
-            # A caller's network stays as it is.
+            # The conversion is in place and must not change the caller's network.
             network = copy.deepcopy(network)
-        self.model = with_arithmetic(network, config.precision, config.self_ensemble)
+        self.model = wrap_for_inference(network, config.precision, config.self_ensemble)
 
-    def free_memory(self, limit_gb: float) -> int:
-        """Bytes at hand on the device: what a limit in GB comes to, or what is free (0 where nobody knows)."""
+    def get_free_memory(self, limit_gb: float) -> int:
+        """Return the available bytes on the device: a limit in GB, or the free memory (0 if unknown)."""
         if limit_gb:
             return int(limit_gb * 1e9 / tiles.USABLE_SHARE)
         if self.device.type == "cuda":
             return torch.cuda.mem_get_info(self.device)[0]
-        return free_memory()
+        return get_free_memory()

@@ -1,4 +1,4 @@
-"""What a result without ground truth says of itself: where it differs from bicubic, and what its input says to it."""
+"""No-reference diagnostics: difference from bicubic, and re-degradation error against the input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,29 +8,29 @@ import numpy as np
 import torch
 
 import pictures
-from data.imresize import enlarge, resize_batch
+from data.imresize import resize_batch, upsample
 from formats import Raster
 from formats.calibration import Calibration
 from models.any_bands import BandPlan
 from predict.scene import HALO
 
-# The widest overview, in pixels; larger scenes are shown by every n-th.
+# Largest width or height of the overview in LR pixels; larger scenes are subsampled.
 WIDEST = 700
-# Places looked for in which the result differs most, and candidates for them in each strip.
+# Number of spots with the largest difference, and candidates for them in each strip.
 SPOTS, CANDIDATES = 4, 200
-# LR rows that are looked at in one go hold about this many HR values.
+# Approximate number of HR values of a strip of LR rows that is processed at a time.
 STRIP_VALUES = 2**25
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Some rows and columns of a scene, all in 0..1.
+    """A window of a scene, values in 0..1.
 
     Attributes:
         lr: h x w x C.
         bicubic, sr: s*h x s*w x C.
-        bicubic_degraded, sr_degraded: both made as small as the input again, h x w x C.
-        there: where the input has data, h x w x C of bool.
+        bicubic_degraded, sr_degraded: both downsampled to the size of the input, h x w x C.
+        valid: valid mask of the input, h x w x C of bool.
     """
 
     lr: np.ndarray
@@ -38,12 +38,12 @@ class Strip:
     sr: np.ndarray
     bicubic_degraded: np.ndarray
     sr_degraded: np.ndarray
-    there: np.ndarray
+    valid: np.ndarray
 
-    def shown(self, image: np.ndarray) -> np.ndarray:
-        """An image of the strip, of either size, with NaN where the input has no data."""
-        scale = len(image) // len(self.there)
-        return np.where(self.there.repeat(scale, axis=0).repeat(scale, axis=1), image, np.nan)
+    def mask_missing(self, image: np.ndarray) -> np.ndarray:
+        """Return an LR or HR image of the strip with NaN where the input has no data."""
+        scale = len(image) // len(self.valid)
+        return np.where(self.valid.repeat(scale, axis=0).repeat(scale, axis=1), image, np.nan)
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Comparison:
         raster: the input.
         result: s*rows x s*columns x C, as written.
         calibration: between the values of both and 0..1.
-        scale: the enlargement.
-        bands: the BandPlan by which the network was applied; None: all bands at once.
-        has_data: C of bool; False for bands that spectral windows left out; None: all have.
+        scale: upsampling factor.
+        bands: the BandPlan of the prediction; None: all bands at once.
+        has_data: C of bool; False for bands that spectral windows left out; None: all have data.
     """
 
     raster: Raster
@@ -66,46 +66,46 @@ class Comparison:
     bands: BandPlan | None = None
     has_data: np.ndarray | None = None
 
-    def strip(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Strip | None:
-        """The LR rows top..bottom and columns left..right of both; None where there is no data at all."""
+    def read_strip(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Strip | None:
+        """Read LR rows top..bottom and columns left..right of both; return None if all pixels are missing."""
         height, width, _ = self.raster.shape
         right, s = right or width, self.scale
         low, high = max(0, top - HALO), min(height, bottom + HALO)
         west, east = max(0, left - HALO), min(width, right + HALO)
         rows, cols = slice(low, high), slice(west, east)
-        there = self.raster.there(rows, cols)
-        lr, missing = self.calibration.to_unit(self.raster.read(rows, cols), there)
-        larger = np.asarray(self.result[low * s : high * s, west * s : east * s])
-        finer_there = None if there is None else there.repeat(s, axis=0).repeat(s, axis=1)
-        sr, _ = self.calibration.to_unit(larger.astype(larger.dtype.newbyteorder("=")), finer_there)
+        valid = self.raster.there(rows, cols)
+        lr, missing = self.calibration.to_unit(self.raster.read(rows, cols), valid)
+        result = np.asarray(self.result[low * s : high * s, west * s : east * s])
+        valid_hr = None if valid is None else valid.repeat(s, axis=0).repeat(s, axis=1)
+        sr, _ = self.calibration.to_unit(result.astype(result.dtype.newbyteorder("=")), valid_hr)
         if lr is None or sr is None:
             return None
 
-        def cropped(x: np.ndarray, scale: int = 1) -> np.ndarray:
+        def crop(x: np.ndarray, scale: int = 1) -> np.ndarray:
             rows = slice((top - low) * scale, (bottom - low) * scale)
             return x[rows, (left - west) * scale : (right - west) * scale]
 
-        bicubic = enlarge(_as_tensor(lr), s, torch.float32)
-        shrunk = [_as_image(resize_batch(x, Fraction(1, s))) for x in (bicubic, _as_tensor(sr))]
+        bicubic = upsample(_as_tensor(lr), s, torch.float32)
+        degraded = [_as_image(resize_batch(x, Fraction(1, s))) for x in (bicubic, _as_tensor(sr))]
         return Strip(
-            lr=cropped(lr),
-            bicubic=cropped(_as_image(bicubic), s),
-            sr=cropped(sr, s),
-            bicubic_degraded=cropped(shrunk[0]),
-            sr_degraded=cropped(shrunk[1]),
-            there=np.ones(cropped(lr).shape, dtype=bool) if missing is None else ~cropped(missing),
+            lr=crop(lr),
+            bicubic=crop(_as_image(bicubic), s),
+            sr=crop(sr, s),
+            bicubic_degraded=crop(degraded[0]),
+            sr_degraded=crop(degraded[1]),
+            valid=np.ones(crop(lr).shape, dtype=bool) if missing is None else ~crop(missing),
         )
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What one pass over a scene and its result finds.
+    """Diagnostics of a scene and its result.
 
     Attributes:
-        rmse, bicubic_rmse: per band, of the result and of the bicubic image degraded again against the input, in
-            parts of what stands for 1; NaN for a band without data.
-        shown: the bands for red, green and blue; bands with data if there are any.
-        overview: (LR, bicubic, SR) of these bands, h x w x 3, thinned out; NaN where the input has no data.
+        rmse, bicubic_rmse: re-degradation error of each band for the result and for the bicubic image, against the
+            input, as a share of full scale; NaN for bands without data.
+        shown: bands displayed as red, green and blue; bands with data if there are any.
+        overview: (LR, bicubic, SR) of these bands, h x w x 3, subsampled; NaN where the input has no data.
         step: of the overview, in LR pixels.
         spots: (row, column) of the LR pixels in which the result differs most from the bicubic image.
     """
@@ -118,20 +118,20 @@ class Findings:
     spots: list[tuple[int, int]]
 
 
-def find(comparison: Comparison) -> Findings:
-    """Go through a scene and its result, strip by strip: once, unless a band to be shown turns out to have no data."""
+def collect_findings(comparison: Comparison) -> Findings:
+    """Compute the diagnostics strip by strip: in one pass, or in two if a displayed band has no data."""
     wavelengths = comparison.raster.wavelengths
-    shown = pictures.shown_bands(comparison.raster.shape[2], wavelengths)
+    shown = pictures.select_display_bands(comparison.raster.shape[2], wavelengths)
     found = _find(comparison, shown)
     with_data = np.flatnonzero(~np.isnan(found.rmse))
     if len(with_data) and not set(shown) <= set(with_data):
-        nearest = pictures.shown_bands(len(with_data), None if wavelengths is None else wavelengths[with_data])
+        nearest = pictures.select_display_bands(len(with_data), None if wavelengths is None else wavelengths[with_data])
         found = _find(comparison, with_data[nearest].tolist())
     return found
 
 
 def _find(comparison: Comparison, shown: list[int]) -> Findings:
-    """One pass; see `find`."""
+    """Compute the diagnostics in one pass; see `collect_findings`."""
     height, width, bands = comparison.raster.shape
     step = max(1, -(-max(height, width) // WIDEST))
     squares, counts = np.zeros((2, bands)), np.zeros(bands)
@@ -139,65 +139,65 @@ def _find(comparison: Comparison, shown: list[int]) -> Findings:
     rows = max(1, STRIP_VALUES // (width * bands * comparison.scale**2))
     for top in range(0, height, rows):
         bottom, first = min(height, top + rows), -top % step
-        strip = comparison.strip(top, bottom)
+        strip = comparison.read_strip(top, bottom)
         if strip is None:
-            thumbs.append(_blank(len(range(first, bottom - top, step)), -(-width // step), comparison.scale))
+            thumbs.append(_make_blank(len(range(first, bottom - top, step)), -(-width // step), comparison.scale))
             continue
-        counts += strip.there.sum(axis=(0, 1))
+        counts += strip.valid.sum(axis=(0, 1))
         for k, degraded in enumerate((strip.sr_degraded, strip.bicubic_degraded)):
-            squares[k] += ((degraded - strip.lr) ** 2 * strip.there).sum(axis=(0, 1), dtype=np.float64)
-        thumbs.append(_thumbs(strip, shown, first, step, comparison.scale))
-        candidates += _candidates(strip, top, comparison.scale)
+            squares[k] += ((degraded - strip.lr) ** 2 * strip.valid).sum(axis=(0, 1), dtype=np.float64)
+        thumbs.append(_make_thumbnails(strip, shown, first, step, comparison.scale))
+        candidates += _find_candidates(strip, top, comparison.scale)
     rmse, bicubic_rmse = np.sqrt(squares / np.where(counts, counts, np.nan))
     overview = [np.concatenate(parts) for parts in zip(*thumbs, strict=True)]
-    return Findings(rmse, bicubic_rmse, shown, overview, step, _apart(candidates, min(height, width) // 8))
+    return Findings(rmse, bicubic_rmse, shown, overview, step, _select_spots(candidates, min(height, width) // 8))
 
 
 def _as_tensor(image: np.ndarray) -> torch.Tensor:
-    """h x w x C -> 1 x C x h x w."""
+    """Convert h x w x C to 1 x C x h x w."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
 def _as_image(tensor: torch.Tensor) -> np.ndarray:
-    """1 x C x h x w -> h x w x C."""
+    """Convert 1 x C x h x w to h x w x C."""
     return tensor[0].permute(1, 2, 0).numpy()
 
 
-def _thumbs(strip: Strip, shown: list[int], first: int, step: int, scale: int) -> list[np.ndarray]:
-    """(LR, bicubic, SR) of a strip in the shown bands, every step-th LR pixel from row `first` on."""
-    lr, *larger = (strip.shown(image)[:, :, shown] for image in (strip.lr, strip.bicubic, strip.sr))
-    return [lr[first::step, ::step], *(_thinned(image, first, step, scale) for image in larger)]
+def _make_thumbnails(strip: Strip, shown: list[int], first: int, step: int, scale: int) -> list[np.ndarray]:
+    """Return (LR, bicubic, SR) of a strip in the displayed bands, every step-th LR pixel from row `first` on."""
+    lr, *upsampled = (strip.mask_missing(image)[:, :, shown] for image in (strip.lr, strip.bicubic, strip.sr))
+    return [lr[first::step, ::step], *(_thin(image, first, step, scale) for image in upsampled)]
 
 
-def _blank(height: int, width: int, scale: int) -> list[np.ndarray]:
-    """What `_thumbs` gives, for a strip without data."""
+def _make_blank(height: int, width: int, scale: int) -> list[np.ndarray]:
+    """Return the thumbnails of a strip without data; see `_make_thumbnails`."""
     return [np.full((height * s, width * s, 3), np.nan) for s in (1, scale, scale)]
 
 
-def _thinned(image: np.ndarray, first: int, step: int, scale: int) -> np.ndarray:
-    """Every step-th LR pixel's block of an HR image, side by side."""
+def _thin(image: np.ndarray, first: int, step: int, scale: int) -> np.ndarray:
+    """Return the blocks of every step-th LR pixel in an HR image, side by side."""
     blocks = [np.arange(r, r + scale) for r in range(first * scale, len(image), step * scale)]
     rows = np.concatenate(blocks or [np.zeros(0, int)])
     cols = np.concatenate([np.arange(c, c + scale) for c in range(0, image.shape[1], step * scale)])
     return image[rows][:, cols]
 
 
-def _candidates(strip: Strip, top: int, scale: int) -> list[tuple[float, int, int]]:
-    """(difference, row, column) of the LR pixels of a strip in which SR and bicubic differ most.
+def _find_candidates(strip: Strip, top: int, scale: int) -> list[tuple[float, int, int]]:
+    """Return (difference, row, column) of the LR pixels of a strip in which SR and bicubic differ most.
 
-    Pixels without data are none of them; bands that are missing alone count for nothing.
+    Pixels and bands without data are ignored.
     """
     height, width, bands = strip.lr.shape
     squares = ((strip.sr - strip.bicubic) ** 2).reshape(height, scale, width, scale, bands).transpose(1, 3, 0, 2, 4)
-    counts = strip.there.sum(axis=2)
-    difference = np.sqrt((squares * strip.there).sum(axis=4).max(axis=(0, 1)) / np.maximum(counts, 1))
+    counts = strip.valid.sum(axis=2)
+    difference = np.sqrt((squares * strip.valid).sum(axis=4).max(axis=(0, 1)) / np.maximum(counts, 1))
     places = np.argsort(difference, axis=None)[-CANDIDATES:]
     rows, cols = np.unravel_index(places, difference.shape)
     return [(difference[row, col], top + row, col) for row, col in zip(rows, cols, strict=True) if counts[row, col]]
 
 
-def _apart(candidates: Sequence[tuple[float, int, int]], distance: int) -> list[tuple[int, int]]:
-    """The pixels of the greatest difference that are no neighbours of each other."""
+def _select_spots(candidates: Sequence[tuple[float, int, int]], distance: int) -> list[tuple[int, int]]:
+    """Select the pixels with the largest difference that are at least a distance apart."""
     spots: list[tuple[int, int]] = []
     for _, row, col in sorted(candidates, reverse=True):
         if all(abs(row - r) > distance or abs(col - c) > distance for r, c in spots):

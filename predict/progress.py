@@ -1,4 +1,4 @@
-"""Half-done predictions: the tiles that are done are kept, and gone on with."""
+"""Saved state of an interrupted prediction, from which it is resumed."""
 
 import json
 import shutil
@@ -8,12 +8,12 @@ import zipfile
 import numpy as np
 
 from formats import Output
-from predict.scene import SceneState, SceneUpscaling
+from predict.scene import SceneState, SceneUpsampler
 from system.files import atomic_write
 from system.records import Field
 from utils import print_line
 
-# Saving the state takes no more than one part in so many of the time.
+# Saving the state takes at most 1 / SAVING_SHARE of the time.
 SAVING_SHARE = 20
 # Earlier versions wrote one peak, or none if it is 1.
 STATE = Field(
@@ -33,17 +33,17 @@ STATE = Field(
 
 
 class Progress:
-    """The tiles of one scene that are done, kept beside the values until all of them are.
+    """Saved state of one scene.
 
-    In the output's work folder: progress.json (fingerprint, plan, tiles done, values clipped) and the seams to the
-    tiles that follow. It is written so that whatever ends the program, the last whole state counts.
+    The output's work folder contains progress.json (fingerprint, plan, finished tiles, clipped values) and the seams to
+    the remaining tiles. Each state is written atomically.
 
     Args:
-        output: where the result goes.
-        fingerprint: of the input, the weights and the settings; what was done under another is thrown away.
+        output: of the prediction.
+        fingerprint: of the input, the weights and the settings; a state with another fingerprint is discarded.
 
     Attributes:
-        state: to go on from, or None; given away by `begin`.
+        state: from which to resume, or None; `begin` resets it.
     """
 
     def __init__(self, output: Output, fingerprint: str) -> None:
@@ -54,22 +54,22 @@ class Progress:
         self._kept = self.state.done if self.state else 0
         self._next_save = 0.0
 
-    def begin(self, scene: SceneUpscaling) -> None:
-        """Make the work folder, or put a scene where it was left."""
+    def begin(self, scene: SceneUpsampler) -> None:
+        """Create the work folder, or restore the saved state of a scene."""
         if self.state is None:
             shutil.rmtree(self._output.work, ignore_errors=True)
             self._output.work.mkdir(parents=True)
             return
         scene.restore(self.state)
         self.state = None
-        print_line(f"{self._output.path}: going on after {scene.done} of {len(scene.plan.tiles)} tiles")
+        print_line(f"{self._output.path}: resuming after {scene.done} of {len(scene.plan.tiles)} tiles")
 
-    def save(self, scene: SceneUpscaling) -> None:
-        """Note how far a scene is; large seams, which take long to write, less often than small ones."""
+    def save(self, scene: SceneUpsampler) -> None:
+        """Save the state of a scene; less often if its seams are large, as they take long to write."""
         started = time.monotonic()
         if started < self._next_save:
             return
-        state = scene.state()
+        state = scene.get_state()
         if self._output.raw:
             self._output.raw.flush()
         seams = f"seams_{state.done}.npz"
@@ -96,17 +96,17 @@ class Progress:
         now = time.monotonic()
         self._next_save = now + SAVING_SHARE * (now - started)
 
-    def left_behind(self, scene: SceneUpscaling) -> str:
-        """Close what is open, throw away what nobody can go on with; returns the words for what is kept."""
+    def suspend(self, scene: SceneUpsampler) -> str:
+        """Close the output of an interrupted scene, delete it if no state is saved; return a remark for the user."""
         if not self._kept:
             self._output.discard()
             return "nothing was written"
         if self._output.raw:
             self._output.raw.abandon()
-        return f"{self._kept} of {len(scene.plan.tiles)} tiles are kept; the same command goes on"
+        return f"{self._kept} of {len(scene.plan.tiles)} tiles are kept; repeat the command to continue"
 
     def _read(self) -> SceneState | None:
-        """The SceneState to go on from, or None."""
+        """Return the SceneState from which to resume, or None."""
         if not self._path.is_file():
             return None
         work = self._output.work
@@ -114,7 +114,7 @@ class Progress:
             content = json.loads(self._path.read_text())
             STATE.check(content)
             if content["fingerprint"] != self._fingerprint:
-                print_line(f"{work}: tiles of another input, other weights or settings; starting from the beginning")
+                print_line(f"{work}: its tiles have other input, weights or settings; starting from the beginning")
                 return None
             self._seams = content["seams"]
             with np.load(work / self._seams) as seams:

@@ -51,23 +51,23 @@ def draw(comparison: Comparison, found: Findings) -> bytes:
 
 
 def render_viewer(comparison: Comparison, found: Findings) -> str:
-    """The interactive report as an HTML page: LR input, bicubic and result, re-degradation errors, histogram."""
+    """Return the interactive report as an HTML page: LR input, bicubic and result, re-degradation errors, histogram."""
     raster, scale = comparison.raster, comparison.scale
     height, width, bands = raster.shape
     layers = {"LR input": 1, "bicubic": scale, "super-resolved": scale}
 
     def read(rows: slice, cols: slice) -> dict[str, np.ndarray]:
-        strip = comparison.strip(rows.start, rows.stop, cols.start, cols.stop)
+        strip = comparison.read_strip(rows.start, rows.stop, cols.start, cols.stop)
         if strip is None:
             shape = rows.stop - rows.start, cols.stop - cols.start
             return {name: np.full((shape[0] * s, shape[1] * s, bands), np.nan) for name, s in layers.items()}
         images = (strip.lr, strip.bicubic, strip.sr)
-        return {name: strip.shown(image) for name, image in zip(layers, images, strict=True)}
+        return {name: strip.mask_missing(image) for name, image in zip(layers, images, strict=True)}
 
     name = as_utf8(raster.path.name)
-    compared = [pictures.false_colour(image, [0, 1, 2], _white_level(found)) for image in found.overview[1:]]
+    compared = [pictures.render_false_colour(image, [0, 1, 2], _white_level(found)) for image in found.overview[1:]]
     picture = io.BytesIO()
-    sheet = pictures.contact_sheet([(compared[0], "bicubic"), (compared[1], "super-resolved")], columns=2)
+    sheet = pictures.draw_contact_sheet([(compared[0], "bicubic"), (compared[1], "super-resolved")], columns=2)
     sheet.thumbnail(STATIC)
     sheet.save(picture, "png")
     scene = viewer.Scene(
@@ -80,7 +80,7 @@ def render_viewer(comparison: Comparison, found: Findings) -> str:
         reference="bicubic",
         rgb=found.shown,
         x=raster.wavelengths,
-        runs=None if raster.wavelengths is None else pictures.spectral_runs(raster.wavelengths),
+        runs=None if raster.wavelengths is None else pictures.split_spectral_runs(raster.wavelengths),
         focus=found.spots[0] if found.spots else None,
         picture=picture.getvalue(),
         picture_text="False colour: bicubic upsampling (left) and super-resolved (right)",
@@ -102,7 +102,7 @@ def _charts(comparison: Comparison, found: Findings) -> list[str]:
         x,
         {"bicubic": found.bicubic_rmse, "super-resolved": found.rmse},
         ("band" if waves is None else "wavelength (nm)", "RMSE (full scale = 1)"),
-        None if waves is None else pictures.spectral_runs(waves),
+        None if waves is None else pictures.split_spectral_runs(waves),
     )
     histogram = viewer.draw_histogram(
         "Values of the LR input, all bands",
@@ -127,7 +127,7 @@ def _sampled_values(comparison: Comparison) -> np.ndarray:
 
 
 def _white_level(found: Findings) -> float:
-    return pictures.white_level(found.overview[0], [0, 1, 2])
+    return pictures.compute_white_level(found.overview[0], [0, 1, 2])
 
 
 class _Page:
@@ -162,7 +162,7 @@ class _Page:
         for k, (image, (title, scale)) in enumerate(zip(self.found.overview, scale_of.items(), strict=True)):
             panel = self.figure.add_subplot(self.grid[0, 4 * k : 4 * k + 4])
             extent = (0, image.shape[1] / scale, image.shape[0] / scale, 0)
-            colours = pictures.false_colour(image, [0, 1, 2], self.white)
+            colours = pictures.render_false_colour(image, [0, 1, 2], self.white)
             panel.imshow(colours, extent=extent, interpolation="nearest")
             panel.set_title(title + thinned)
             panel.set_axis_off()
@@ -174,11 +174,11 @@ class _Page:
         height, width, _ = self.comparison.raster.shape
         row, col = self.found.spots[0]
         top, left = (max(0, min(size - DETAIL, at - DETAIL // 2)) for at, size in ((row, height), (col, width)))
-        strip = self.comparison.strip(top, min(height, top + DETAIL), left, min(width, left + DETAIL))
+        strip = self.comparison.read_strip(top, min(height, top + DETAIL), left, min(width, left + DETAIL))
         assert strip is not None, "where the result differs, there are data"
         for k, image in enumerate((strip.lr, strip.bicubic, strip.sr)):
             panel = self.figure.add_subplot(self.grid[1, 4 * k : 4 * k + 4])
-            colours = pictures.false_colour(strip.shown(image), self.found.shown, self.white)
+            colours = pictures.render_false_colour(strip.mask_missing(image), self.found.shown, self.white)
             panel.imshow(colours, interpolation="nearest")
             panel.set_title(f"around row {row}, column {col} of the LR image")
             panel.set_axis_off()
@@ -187,9 +187,9 @@ class _Page:
         """LR, bicubic and SR spectra where SR and bicubic differ most."""
         scale = self.comparison.scale
         for k, ((row, col), colour) in enumerate(zip(self.found.spots, self.colours, strict=False)):
-            strip = self.comparison.strip(row, row + 1, col, col + 1)
+            strip = self.comparison.read_strip(row, row + 1, col, col + 1)
             assert strip is not None, "where the result differs, there are data"
-            lr, bicubic, sr = (strip.shown(image) for image in (strip.lr, strip.bicubic, strip.sr))
+            lr, bicubic, sr = (strip.mask_missing(image) for image in (strip.lr, strip.bicubic, strip.sr))
             difference = np.nansum((sr - bicubic) ** 2, axis=2)
             place = np.unravel_index(np.argmax(difference), difference.shape)
             panel = self.figure.add_subplot(self.grid[2, 3 * k : 3 * k + 3])
@@ -220,7 +220,7 @@ class _Page:
         """Draw the spectral windows as lines above the axis, overlapping ones at two heights."""
         plan: Any = self.comparison.bands
         has_data = self.comparison.has_data
-        windows = plan.windows(np.ones(len(self.x), dtype=bool) if has_data is None else has_data) if plan else []
+        windows = plan.list_windows(np.ones(len(self.x), dtype=bool) if has_data is None else has_data) if plan else []
         for k, window in enumerate(windows):
             ends = self.x[window].min(), self.x[window].max()
             label = f"spectral windows of {plan.width} bands" if k == 0 else None
@@ -229,7 +229,7 @@ class _Page:
 
     def _plot(self, panel: Any, values: np.ndarray, label: str | None, **style: Any) -> None:
         """A line over the bands, broken where a band has no data and where the next detector begins."""
-        for run in pictures.spectral_runs(self.x):
+        for run in pictures.split_spectral_runs(self.x):
             panel.plot(self.x[run], values[run], label=label, **style)
             # One entry of the legend for all pieces.
             label = None

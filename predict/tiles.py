@@ -1,4 +1,4 @@
-"""A scene that does not fit into memory: tiles planned from the memory at hand, blended where they overlap."""
+"""Tiling of scenes that do not fit into memory: tiles planned from the available memory, blended at overlaps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,34 +6,33 @@ from typing import Any
 
 import numpy as np
 
-# LR pixels that neighbouring tiles share; see benchmarks/README.md.
+# Overlap of neighbouring tiles in LR pixels; see benchmarks/README.md.
 OVERLAP = 32
-# Overlaps are cut into quarters: the outer two are thrown away, over the inner two one tile passes into the next.
+# Overlaps are cut into quarters: the outer two are discarded, over the inner two neighbouring tiles are blended.
 QUARTERS = 4
 # Edges of automatic tiles are multiples of this many LR pixels.
 TILE_STEP = 16
 SMALLEST_TILE = 4 * TILE_STEP
-# Of the memory at hand, what a plan may use.
+# Share of the available memory that a plan may use.
 USABLE_SHARE = 0.8
-# Of float32 images of all bands, so many at the HR size: input, bicubic in float64, groups, output, the ensemble
-# and copies.
+# Number of float32 images of all bands at the HR size: input, float64 bicubic, groups, output, self-ensemble, copies.
 IMAGES_HELD = 9
-# What the network's strips take, whatever the size.
+# Memory of the network's strips, independent of the size.
 STRIP_BYTES = 200 * 2**20
 # RMSE between tiles of 64 pixels and the whole scene by overlap: CAVE, F = 32 (benchmarks/README.md).
 DEVIATION = ((32, 7e-7), (16, 5e-6), (8, 1e-4), (0, 1e-3))
-# What is assumed where the system does not say how much is free.
+# Assumed free memory if the system does not report it.
 ASSUMED_MEMORY = 4 * 2**30
 
 
-def bytes_needed(architecture: Mapping[str, Any], height: int, width: int) -> int:
-    """Peak memory of `predict` over an LR image, with its input and output, in bytes.
+def estimate_bytes(architecture: Mapping[str, Any], height: int, width: int) -> int:
+    """Estimate the peak memory of `predict` for an LR image, with input and output, in bytes.
 
-    Read off runs with F = 16..256, 31..198 bands, 64..256 pixels square (benchmarks/predict.py): the network
-    keeps one map of every feature at the HR size, works in strips, and holds some images of all bands.
+    Fitted to runs with F = 16..256, 31..198 bands, 64..256 pixels square (benchmarks/predict.py): the network keeps one
+    map of every feature at the HR size, works in strips, and keeps some images of all bands.
 
     Args:
-        architecture: has n_colors and n_scale, and n_feats where the network has it (see `models.weights.Weights`).
+        architecture: n_colors, n_scale and, if the network has it, n_feats (see `models.weights.Weights`).
         height, width: of the LR image.
     """
     pixels = height * width * architecture["n_scale"] ** 2
@@ -46,9 +45,9 @@ class Span:
     """One tile along one axis, in LR pixels.
 
     Attributes:
-        start, stop: what the network sees.
-        blend_start, blend_stop: what counts of its output; the blended parts of two neighbours are the same pixels.
-        done_start, done_stop: what is finished when this tile has been added to those before it.
+        start, stop: input of the network.
+        blend_start, blend_stop: part of its output that is used; the overlaps of two neighbours are the same pixels.
+        done_start, done_stop: part of the result that is finished after this tile is added to those before it.
     """
 
     start: int
@@ -69,13 +68,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a scene is cut.
+    """Tiling of a scene.
 
     Attributes:
         tiles: row by row.
-        tile_size, overlap: in LR pixels; tile_size 0 for the whole scene at once.
-        strips: whether tiles are as wide as the scene; tile_size is then their height.
-        needed, usable: bytes that the whole scene would need, and that may be used.
+        tile_size, overlap: in LR pixels; tile_size 0 for the whole scene as one tile.
+        strips: True if tiles are as wide as the scene; tile_size is then their height.
+        needed, usable: estimated bytes of the whole scene, and bytes that may be used.
     """
 
     tiles: list[Tile]
@@ -86,32 +85,31 @@ class Plan:
     strips: bool = False
 
 
-def spans(size: int, tile_size: int, overlap: int) -> list[Span]:
-    """Cut an axis of `size` pixels into tiles of at most tile_size that share `overlap`, of nearly equal length."""
+def split_axis(size: int, tile_size: int, overlap: int) -> list[Span]:
+    """Split an axis of `size` pixels into tiles of nearly equal length, at most tile_size, with an overlap."""
     count = 1 if size <= tile_size else -(-(size - overlap) // (tile_size - overlap))
     half, quarter = overlap // 2, overlap // QUARTERS
     cuts = [half + k * (size - overlap) // count for k in range(count + 1)]
 
-    def extended(k: int, by: int) -> tuple[int, int]:
+    def extend(k: int, by: int) -> tuple[int, int]:
         return (cuts[k] - by if k else 0), (cuts[k + 1] + by if k < count - 1 else size)
 
-    def done(k: int) -> tuple[int, int]:
-        return extended(k, quarter)[0], extended(k, -quarter)[1]
+    return [
+        Span(*extend(k, half), *extend(k, quarter), extend(k, quarter)[0], extend(k, -quarter)[1]) for k in range(count)
+    ]
 
-    return [Span(*extended(k, half), *extended(k, quarter), *done(k)) for k in range(count)]
 
-
-def tiles_of(height: int, width: int, tile_size: int, overlap: int) -> list[Tile]:
-    """All tiles of a scene, row by row."""
-    columns = spans(width, tile_size, overlap)
-    rows = spans(height, tile_size, overlap)
+def make_tiles(height: int, width: int, tile_size: int, overlap: int) -> list[Tile]:
+    """Return the tiles of a scene, row by row."""
+    columns = split_axis(width, tile_size, overlap)
+    rows = split_axis(height, tile_size, overlap)
     return [Tile(r, c) for r in rows for c in columns]
 
 
-def strips_of(height: int, width: int, strip_height: int, overlap: int) -> list[Tile]:
-    """All tiles of a scene that are as wide as it is, from above."""
-    (columns,) = spans(width, width, 0)
-    return [Tile(rows, columns) for rows in spans(height, strip_height, overlap)]
+def make_strips(height: int, width: int, strip_height: int, overlap: int) -> list[Tile]:
+    """Return the tiles of a scene that are as wide as the scene, from top to bottom."""
+    (columns,) = split_axis(width, width, 0)
+    return [Tile(rows, columns) for rows in split_axis(height, strip_height, overlap)]
 
 
 def make_plan(
@@ -124,58 +122,57 @@ def make_plan(
     strips: bool = False,
     processes: int = 1,
 ) -> Plan:
-    """The whole scene where memory allows it, or a strip of it for each process, else the largest tiles that it allows.
+    """Plan the whole scene, or a strip for each process, if memory suffices, else the largest tiles that fit.
 
     Args:
-        architecture: see `bytes_needed`.
+        architecture: see `estimate_bytes`.
         height, width: of the LR scene.
-        free: bytes at hand; 0 where nobody knows.
-        tile_size: LR pixels along a tile's edge; 0: from the memory.
+        free: available bytes; 0 if unknown.
+        tile_size: LR pixels along a tile's edge; 0: derived from the memory.
         overlap: LR pixels shared by neighbouring tiles, a multiple of 4, at most half a tile.
-        strips: tiles are as wide as the scene, and tile_size is their height.
-        processes: that share the scene.
+        strips: True: tiles are as wide as the scene, and tile_size is their height.
+        processes: number of processes that share the scene.
     """
     usable = int(USABLE_SHARE * (free or ASSUMED_MEMORY))
-    needed = bytes_needed(architecture, height, width)
+    needed = estimate_bytes(architecture, height, width)
     if strips:
-        return Plan(strips_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable, True)
+        return Plan(make_strips(height, width, tile_size, overlap), tile_size, overlap, needed, usable, True)
     if not tile_size and processes > 1:
         strip = max(2 * overlap, -(-(height + (processes - 1) * overlap) // processes))
-        if strip < height and bytes_needed(architecture, strip, width) <= usable:
-            return Plan(strips_of(height, width, strip, overlap), strip, overlap, needed, usable, True)
+        if strip < height and estimate_bytes(architecture, strip, width) <= usable:
+            return Plan(make_strips(height, width, strip, overlap), strip, overlap, needed, usable, True)
     if not tile_size and needed <= usable:
-        return Plan(tiles_of(height, width, max(height, width), 0), 0, 0, needed, usable)
+        return Plan(make_tiles(height, width, max(height, width), 0), 0, 0, needed, usable)
     if not tile_size:
         seam = 4 * overlap // 2 * width * architecture["n_colors"] * architecture["n_scale"] ** 2
         tile_size = max(SMALLEST_TILE, 2 * overlap)
         while tile_size < max(height, width):
-            larger = tile_size + TILE_STEP
-            if bytes_needed(architecture, min(larger, height), min(larger, width)) + seam > usable:
+            next_size = tile_size + TILE_STEP
+            if estimate_bytes(architecture, min(next_size, height), min(next_size, width)) + seam > usable:
                 break
-            tile_size = larger
-    return Plan(tiles_of(height, width, tile_size, overlap), tile_size, overlap, needed, usable)
+            tile_size = next_size
+    return Plan(make_tiles(height, width, tile_size, overlap), tile_size, overlap, needed, usable)
 
 
-def expected_deviation(plan: Plan) -> str:
-    """How far tiles were from the whole scene where it was measured, in words."""
+def format_deviation(plan: Plan) -> str:
+    """Format the measured deviation of tiles from the whole scene."""
     rmse = next(value for overlap, value in DEVIATION if plan.overlap >= overlap)
-    return f"expect them to deviate from the whole scene by {rmse:.0e} of what stands for 1 (RMSE, as measured on CAVE)"
+    return f"the expected deviation from an untiled result is {rmse:.0e} of full scale (RMSE, measured on CAVE)"
 
 
 class Blender:
-    """Puts tiles together, row by row, keeping no more than the seams to the tiles that follow.
+    """Blends tiles row by row and keeps only the seams to the remaining tiles.
 
-    Where two tiles overlap, the weight of one falls as a cosine while that of the other rises, and the two
-    sum to one: what the tiles agree on comes out as it is. A quarter of the overlap from its edge on, a tile does
-    not count at all, so a network that sees no further than that gives the same as on the whole scene.
+    In an overlap, the weights of two tiles are cosine ramps that sum to one. The outer quarter of the overlap of each
+    tile is discarded, so that a network with a smaller receptive field gives the same result as on the whole scene.
 
     Args:
         width: of the LR scene.
         bands, scale: of the output.
 
     Attributes:
-        below: what the tiles of the next row get from those above, h x s*width x bands.
-        right: what the next tile of the row gets, h x w x bands.
+        below: weighted seam to the tiles of the next row, h x s*width x bands.
+        right: weighted seam to the next tile of the row, h x w x bands.
     """
 
     def __init__(self, width: int, bands: int, scale: int) -> None:
@@ -184,13 +181,13 @@ class Blender:
         self.right = np.zeros((0, 0, bands), dtype=np.float32)
 
     def add(self, tile: Tile, values: np.ndarray) -> np.ndarray:
-        """Take a tile's output and give what is finished by it.
+        """Add a tile's output and return the part of the result that it finishes.
 
         Args:
             values: s*h x s*w x C for the tile's h x w LR pixels.
 
         Returns:
-            The output for the rows done_start..done_stop and columns done_start..done_stop of the tile.
+            The result for rows done_start..done_stop and columns done_start..done_stop of the tile.
         """
         s, rows, cols = self.scale, tile.rows, tile.cols
         top, left = (rows.blend_start - rows.start) * s, (cols.blend_start - cols.start) * s
@@ -199,7 +196,7 @@ class Blender:
         done_height, done_width = (rows.done_stop - rows.done_start) * s, (cols.done_stop - cols.done_start) * s
 
         shared = self.right.shape[1] if cols.start else 0
-        values = _weighted(values, shared, width - done_width, axis=1)
+        values = _apply_ramps(values, shared, width - done_width, axis=1)
         if shared:
             values[:, :shared] += self.right
         self.right = values[:, done_width:].copy()
@@ -207,7 +204,7 @@ class Blender:
 
         columns = slice(cols.done_start * s, cols.done_stop * s)
         shared = len(self.below) if rows.start else 0
-        values = _weighted(values, shared, height - done_height, axis=0)
+        values = _apply_ramps(values, shared, height - done_height, axis=0)
         if shared:
             values[:shared] += self.below[:, columns]
         if height > done_height:
@@ -217,14 +214,14 @@ class Blender:
         return values[:done_height]
 
 
-def _weighted(values: np.ndarray, rising: int, falling: int, axis: int) -> np.ndarray:
-    """Values times a ramp up over the first `rising` and down over the last `falling` of an axis."""
+def _apply_ramps(values: np.ndarray, rising: int, falling: int, axis: int) -> np.ndarray:
+    """Multiply values by a ramp up over the first `rising` and down over the last `falling` of an axis."""
     length = values.shape[axis]
     weights = np.ones(length, dtype=np.float32)
-    weights[:rising] = _ramp(rising)
-    weights[length - falling :] *= 1 - _ramp(falling)
+    weights[:rising] = _make_ramp(rising)
+    weights[length - falling :] *= 1 - _make_ramp(falling)
     return values * weights.reshape([-1 if k == axis else 1 for k in range(3)])
 
 
-def _ramp(length: int) -> np.ndarray:
+def _make_ramp(length: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(1, length))).astype(np.float32)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Checks the layers of the program: a package or top-level module imports only from layers below its own.
+"""Check the layers of the program: a package or top-level module imports only from lower layers.
 
-Prints each import that breaks the rule, and ends with 1 if there is one. docs/design.md describes the layers.
+Print each import that breaks the rule; exit with 1 if there is one. docs/design.md describes the layers.
 """
 
 import ast
@@ -32,7 +32,7 @@ LAYERS = (
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
 
-def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
+def list_imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line, first part of the dotted name) of each absolute import in a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -46,7 +46,7 @@ def main() -> int:
     wrong = []
     for name, depth in DEPTH.items():
         for path in [ROOT / f"{name}.py"] if (ROOT / f"{name}.py").is_file() else sorted((ROOT / name).rglob("*.py")):
-            for line, module in imported_modules(path):
+            for line, module in list_imports(path):
                 if module in DEPTH and module != name and DEPTH[module] <= depth:
                     wrong.append(f"{path.relative_to(ROOT)}:{line}: {name} must not import {module}")
     print("\n".join(wrong) or f"imports of {len(DEPTH)} packages and modules follow the layers")

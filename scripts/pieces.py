@@ -1,9 +1,9 @@
-"""Weights in pieces that fit through a narrow door, and put together again; of a run's last.pth those that it scores.
+"""Split weights into small files for transfer, and join them again; of a run's last.pth, the weights that it scores.
 
     python scripts/pieces.py split WEIGHTS.pth FOLDER [--megabytes 16]    fp16, in pieces, with their SHA-256
-    python scripts/pieces.py join FOLDER WEIGHTS.pth                      float32 again, checked
+    python scripts/pieces.py join FOLDER WEIGHTS.pth                      to float32, checksums verified
 
-Half the bytes; of values near 1e-2 fp16 keeps 11 bits, which leaves PSNR as it is (`tests/scripts/test_gpu.py`).
+fp16 halves the size; 11 significant bits do not change PSNR (`tests/scripts/test_gpu.py`).
 """
 
 import hashlib
@@ -26,7 +26,7 @@ LIST = "pieces.json"
 
 
 def split(weights: str, folder: str, megabytes: float = 16) -> None:
-    """Write weights as pieces of at most so many MiB."""
+    """Write weights as pieces of at most `megabytes` MiB."""
     state = load_state(Path(weights))
     halved = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     out = Path(folder)
@@ -46,13 +46,17 @@ def split(weights: str, folder: str, megabytes: float = 16) -> None:
 
 
 def join(folder: str, weights: str) -> None:
-    """Put pieces together again."""
+    """Join pieces into a weights file.
+
+    Raises:
+        UserError: for a piece with another checksum.
+    """
     listed = json.loads((Path(folder) / LIST).read_text())
     with tempfile.TemporaryFile() as whole:
         for name, expected in listed["pieces"].items():
             piece = (Path(folder) / name).read_bytes()
             if hashlib.sha256(piece).hexdigest() != expected:
-                raise UserError(f"{folder}/{name}: not what was written; bring that piece again")
+                raise UserError(f"{folder}/{name}: the checksum does not match; transfer this piece again")
             whole.write(piece)
         whole.seek(0)
         content = torch.load(whole, weights_only=True)

@@ -1,1 +1,1 @@
-"""The machine below the program: errors, files, devices, memory, terminal."""
+"""Operating system and hardware: errors, files, devices, memory, terminal."""

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, interruptions by signals, and memory that is too small."""
+"""Errors that users can fix, interruptions by signals, and lack of memory."""
 
 import contextlib
 import re
@@ -9,65 +9,65 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something the user gave is wrong: one sentence saying what, the value received and the remedy."""
+    """Invalid input of the user: one sentence with the problem, the value received and the remedy."""
 
     path: str | Path | None = None
-    # Whether another process of the run says it.
-    is_told = False
+    # True if another process of the run reports it.
+    is_reported = False
 
-    def on_command_line(self) -> str:
-        """The sentence as the command line says it."""
+    def format_for_command_line(self) -> str:
+        """Format the sentence for the command line."""
         return str(self)
 
 
 @contextlib.contextmanager
-def naming_flag(flag: str, path: str | Path) -> Iterator[None]:
-    """Name the flag that a path came by where an error below is about that very path."""
+def name_flag(flag: str, path: str | Path) -> Iterator[None]:
+    """Add the name of a flag to UserErrors about its path that are raised within the context."""
     try:
         yield
     except UserError as error:
         if error.path is None or not str(path) or Path(error.path).expanduser() != Path(path).expanduser():
             raise
-        raise UserError(f"--{flag} {error.on_command_line()}") from error
+        raise UserError(f"--{flag} {error.format_for_command_line()}") from error
 
 
 class DataError(UserError):
-    """Something read is not what is needed: one sentence of where, what and the remedy.
+    """Invalid content of a file or folder: one sentence with the path, the problem and the remedy.
 
     Args:
-        path: the file or folder.
-        what: what is wrong with it, with the value found.
-        remedy: what to do. Parameters of this room's functions stand in braces: "name the array by {key}".
+        path: the file or folder, as the user gave it.
+        what: the problem, with the value found.
+        remedy: instruction for the user, with parameters in braces: "name the array by {key}".
     """
 
     def __init__(self, path: str | Path, what: str, remedy: str) -> None:
         self.path, self.what, self.remedy = path, what, remedy
-        super().__init__(f"{path}: {what}; {as_parameters(remedy)}")
+        super().__init__(f"{path}: {what}; {format_parameters(remedy)}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Errors come back from other processes by their three parts."""
+        """Pickle the three arguments, so that worker processes can raise the error in the main process."""
         return type(self), (self.path, self.what, self.remedy)
 
-    def on_command_line(self) -> str:
-        """The sentence with parameters as flags: "name the array by --key"."""
-        return f"{self.path}: {self.what}; {as_flags(self.remedy)}"
+    def format_for_command_line(self) -> str:
+        """Format the sentence with parameters as flags: "name the array by --key"."""
+        return f"{self.path}: {self.what}; {format_flags(self.remedy)}"
 
 
-def as_flags(text: str) -> str:
-    """A message with the parameters in braces as flags: --key."""
+def format_flags(text: str) -> str:
+    """Replace the parameters in braces of a message by flags: {key} -> --key."""
     return re.sub(r"\{(\w+)\}", r"--\1", text)
 
 
-def as_parameters(text: str) -> str:
-    """A message with the parameters in braces as those of a Python function: key."""
+def format_parameters(text: str) -> str:
+    """Replace the parameters in braces of a message by Python parameters: {key} -> key."""
     return re.sub(r"\{(\w+)\}", r"\1", text)
 
 
-SAFE = "the checkpoint is safe; the same command with --resume last goes on"
+SAFE = "the checkpoint is safe; to continue, repeat the command with --resume last"
 
 
 class Interrupted(Exception):
-    """The run was told to stop by a signal and what it did is safe; `exit_code` is the shell's for the signal."""
+    """Interruption by a signal after the state was saved; `exit_code` is 128 + the signal's number."""
 
     def __init__(self, signal_number: int, state: str = SAFE) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}, {state}")
@@ -79,16 +79,16 @@ class PeerLostError(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """The program was told to end by SIGTERM."""
+    """Interruption by SIGTERM."""
 
 
-def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
-    """The signal that a command was stopped by."""
+def get_signal(stop: KeyboardInterrupt) -> signal.Signals:
+    """Return the signal that interrupted a command."""
     return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that main memory or a device's memory was not enough."""
+    """Return True if an error reports a lack of main memory or device memory."""
     words = str(error).lower()
     return (
         isinstance(error, MemoryError)
@@ -98,10 +98,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def refuse_small_memory(path: str | Path, error: BaseException) -> None:
-    """Raise a sentence where a file could not be read for want of memory: that is no damage of the file.
+    """Raise a UserError if an error reports a lack of memory, so that the file is not reported as damaged.
 
     Raises:
         UserError: for such an error.
     """
     if is_out_of_memory(error):
-        raise UserError(f"{path}: the memory is too small to read it; close other programs, or take less") from error
+        raise UserError(
+            f"{path}: the memory is too small to read it; close other programs, or give a smaller file"
+        ) from error

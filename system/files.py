@@ -1,4 +1,4 @@
-"""Files written atomically, locked while they are made, and refused where they are not regular ones."""
+"""Atomic writes, advisory locks, and refusal of files that are not regular."""
 
 import contextlib
 import errno
@@ -12,37 +12,37 @@ from system.errors import UserError
 try:
     import fcntl
 except ImportError:
-    # Windows, which has no such locks.
+    # Windows has no fcntl; no locks are taken.
     fcntl = None  # type: ignore[assignment]
 
 
 def refuse_irregular(path: str | Path) -> None:
-    """Refuse what is no regular file, such as a pipe or a device, before it is opened and waited for.
+    """Refuse folders, pipes and devices, since opening a pipe or device may block.
 
     Raises:
-        UserError: for one that is there.
+        UserError: if the path exists and is not a regular file.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "a pipe or device"
-        raise UserError(f"{path}: {kind}, where a file is needed; give another path")
+        raise UserError(f"{path}: {kind}, not a regular file; give another path")
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, aside: Path | None = None) -> Iterator[Path]:
-    """Write a file whole or not at all: yields a temporary path beside it, moved into place at the end.
+    """Write a file atomically: yield a temporary path beside it, which replaces the file at the end.
 
     Args:
         path: the file.
-        aside: where one that stands there goes, once the new one is on the disk; None: it is replaced.
+        aside: path to which an existing file is moved once the new file is on the disk; None: it is replaced.
 
     Raises:
-        UserError: where the disk is full or the folder may not be written.
+        UserError: if the disk is full or the folder is not writable.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with explaining_write_errors(path):
+        with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             sync_file(temporary)
@@ -71,8 +71,8 @@ def sync_file(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def explaining_write_errors(path: str | Path) -> Iterator[None]:
-    """Turn a failed write below into the sentence that says which file and what to do."""
+def explain_write_errors(path: str | Path) -> Iterator[None]:
+    """Convert write errors within the context to a UserError with the file and the remedy."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -81,19 +81,19 @@ def explaining_write_errors(path: str | Path) -> Iterator[None]:
             raise UserError(f"{path}: the disk is full; free some space and run the same command again") from error
         if number == errno.EFBIG:
             raise UserError(
-                f"{path}: larger than a file may be there (the disk's format, or ulimit -f); choose another folder"
+                f"{path}: exceeds the largest file size of the file system or of ulimit -f; choose another folder"
             ) from error
         if isinstance(error, PermissionError) or number == errno.EROFS:
-            raise UserError(f"{path}: may not be written; choose another folder or change its permissions") from error
+            raise UserError(f"{path}: not writable; choose another folder or change its permissions") from error
         if isinstance(error, IsADirectoryError):
-            raise UserError(f"{path}: a folder stands where the file is to be written; move it away") from error
+            raise UserError(f"{path}: is a folder, so that the file cannot be written; move it away") from error
         if isinstance(error, (NotADirectoryError, FileExistsError)):
-            raise UserError(f"{path}: a file stands where a folder is needed; choose another folder") from error
+            raise UserError(f"{path}: a file has the name of a folder in this path; choose another folder") from error
         raise
 
 
 def _is_disk_full(error: BaseException | None, path: str | Path) -> bool:
-    """Whether a failed write found the disk full. HDF5 and torch keep only the words, or lose them too."""
+    """Return True if a write failed on a full disk: HDF5 and torch may report neither errno nor its message."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             return True
@@ -106,49 +106,48 @@ def _is_disk_full(error: BaseException | None, path: str | Path) -> bool:
 
 @contextlib.contextmanager
 def exclusive_lock(path: str | Path) -> Iterator[list[Path]]:
-    """Hold a file or folder while it is made, so that no other process makes it too.
+    """Hold an advisory lock on a file or folder, by a file `.NAME.lock` beside it.
 
-    The lock is a file beside it, `.NAME.lock`. The system gives it up when its process ends, in whatever way.
+    The operating system releases the lock when the process ends for any reason.
 
     Yields:
-        The folders that were made for the lock. At the end, those that still stand in this list and are empty are
-        taken away again.
+        The folders created for the lock file. At the end, those that are still in this list and are empty are removed.
 
     Raises:
-        UserError: where another process holds it, or the folder may not be written.
+        UserError: if another process holds the lock, or the folder is not writable.
     """
     path = Path(path)
     lock = path.absolute().with_name(f".{path.name}.lock")
-    made = [folder for folder in lock.parents if not folder.exists()]
-    with explaining_write_errors(path):
+    created = [folder for folder in lock.parents if not folder.exists()]
+    with explain_write_errors(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = _locked(lock)
+        handle = _try_lock(lock)
     if handle is None:
-        raise UserError(f"{path}: another process is at work on it; wait for its end, or choose another place")
+        raise UserError(f"{path}: locked by another process; wait until it ends, or choose another path")
     try:
-        yield made
+        yield created
     finally:
         with contextlib.suppress(OSError):
             lock.unlink()
         os.close(handle)
         with contextlib.suppress(OSError):
-            for folder in made:
+            for folder in created:
                 folder.rmdir()
 
 
 def is_locked(path: str | Path) -> bool:
-    """Whether a living process holds a file or folder by `exclusive_lock`."""
+    """Return True if a running process holds the `exclusive_lock` of a file or folder."""
     lock = Path(path).absolute().with_name(f".{Path(path).name}.lock")
     if not lock.exists():
         return False
-    handle = _locked(lock)
+    handle = _try_lock(lock)
     if handle is not None:
         os.close(handle)
     return handle is None
 
 
-def _locked(lock: Path) -> int | None:
-    """The open lock file, or None where another process has it."""
+def _try_lock(lock: Path) -> int | None:
+    """Lock a lock file; return its descriptor, or None if another process holds it."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         if fcntl is None:
@@ -159,10 +158,10 @@ def _locked(lock: Path) -> int | None:
             os.close(handle)
             return None
         except OSError:
-            # A file system without locks.
+            # The file system does not support locks.
             return handle
         with contextlib.suppress(FileNotFoundError):
             if os.stat(lock).st_ino == os.fstat(handle).st_ino:
                 return handle
-        # Its last holder has taken the file away meanwhile.
+        # The last holder deleted the file in the meantime: try again.
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Processor cores and main memory that this process may use; imports no torch, so that it can set defaults before it.
+"""Processor cores and main memory that this process may use; imported before torch, whose thread defaults it sets.
 
 Container limits are read from the control groups of Linux, versions 1 and 2. A limit of an ancestor group counts too.
 """
@@ -24,76 +24,76 @@ def set_thread_defaults() -> None:
     if "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
     # OpenMP respects the CPU affinity, not a container's limit of CPU time.
-    if usable_cores() < (os.cpu_count() or 1):
-        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    if count_usable_cores() < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(count_usable_cores()))
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Return the number of cores that the CPU affinity and the container's CPU limit allow, at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([count, *(int(limit) for limit in _cpu_limits())]))
+    return max(1, min([count, *(int(limit) for limit in _iterate_cpu_limits())]))
 
 
-def free_memory() -> int:
+def get_free_memory() -> int:
     """Return the bytes of main memory that can be taken without swapping, 0 if the system does not report them.
 
     The least of: memory available on the host, memory left in each control group, and address space and data left
     under the resource limits (ulimit -v, ulimit -d).
     """
-    available = _kilobytes(PROC / "meminfo", "MemAvailable")
-    known = [*([] if available is None else [available]), *_memory_left_in_groups(), *_memory_left_under_limits()]
+    available = _read_kilobytes(PROC / "meminfo", "MemAvailable")
+    known = [*([] if available is None else [available]), *_iterate_group_memory(), *_iterate_limit_memory()]
     return max(1, min(known)) if known else 0
 
 
-def used_address_space() -> int:
+def get_address_space() -> int:
     """Return the bytes of address space that this process has mapped, 0 if the system does not report them."""
-    return _kilobytes(PROC / "self" / "status", "VmSize") or 0
+    return _read_kilobytes(PROC / "self" / "status", "VmSize") or 0
 
 
-def _memory_left_under_limits() -> Iterator[int]:
+def _iterate_limit_memory() -> Iterator[int]:
     if resource is None:
         return
     for name, field in (("RLIMIT_AS", "VmSize"), ("RLIMIT_DATA", "VmData")):
         limit = resource.getrlimit(getattr(resource, name))[0]
-        used = _kilobytes(PROC / "self" / "status", field)
+        used = _read_kilobytes(PROC / "self" / "status", field)
         if limit != resource.RLIM_INFINITY and used is not None:
             yield limit - used
 
 
-def _memory_left_in_groups() -> Iterator[int]:
+def _iterate_group_memory() -> Iterator[int]:
     """Limit minus usage for each group of this process; page cache counts as free, as the kernel reclaims it."""
-    for group in _groups("memory"):
+    for group in _iterate_groups("memory"):
         for limit_file, usage_file, prefix in (
             ("memory.max", "memory.current", ""),
             ("memory.high", "memory.current", ""),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
         ):
-            limit, usage = _numbers(group / limit_file), _numbers(group / usage_file)
+            limit, usage = _read_numbers(group / limit_file), _read_numbers(group / usage_file)
             if limit and usage:
-                cache = _table(group / "memory.stat")
+                cache = _read_table(group / "memory.stat")
                 yield limit[0] - usage[0] + sum(cache.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
 
 
-def _cpu_limits() -> Iterator[float]:
+def _iterate_cpu_limits() -> Iterator[float]:
     """Cores' worth of CPU time for each group of this process that has a limit."""
-    for group in _groups("cpu"):
+    for group in _iterate_groups("cpu"):
         for quota_and_period in (
-            _numbers(group / "cpu.max"),
-            [*_numbers(group / "cpu.cfs_quota_us"), *_numbers(group / "cpu.cfs_period_us")],
+            _read_numbers(group / "cpu.max"),
+            [*_read_numbers(group / "cpu.cfs_quota_us"), *_read_numbers(group / "cpu.cfs_period_us")],
         ):
             # A quota of "max", in version 1 of -1, is not a limit.
             if len(quota_and_period) == 2 and min(quota_and_period) > 0:
                 yield quota_and_period[0] / quota_and_period[1]
 
 
-def _groups(controller: str) -> Iterator[Path]:
+def _iterate_groups(controller: str) -> Iterator[Path]:
     """Folders of the control groups that this process is in, each followed by its ancestors."""
     memberships = {}
-    for line in _lines(PROC / "self" / "cgroup"):
+    for line in _read_lines(PROC / "self" / "cgroup"):
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         # Version 2 has one group for all controllers, with an empty list of them.
         memberships.update(dict.fromkeys(controllers.split(","), path))
-    for line in _lines(PROC / "self" / "mountinfo"):
+    for line in _read_lines(PROC / "self" / "mountinfo"):
         before, _, after = line.partition(" - ")
         if len(before.split()) < 5 or len(after.split()) < 3:
             continue
@@ -108,30 +108,30 @@ def _groups(controller: str) -> Iterator[Path]:
         yield from [f for f in (folder, *folder.parents) if f == top or top in f.parents]
 
 
-def _kilobytes(path: Path, name: str) -> int | None:
+def _read_kilobytes(path: Path, name: str) -> int | None:
     """Bytes of a line such as "MemAvailable:  1234 kB"."""
-    for line in _lines(path):
+    for line in _read_lines(path):
         key, _, value = line.partition(":")
         if key == name:
             return int(value.split()[0]) * 1024
     return None
 
 
-def _table(path: Path) -> Mapping[str, int]:
-    rows = [line.split() for line in _lines(path)]
+def _read_table(path: Path) -> Mapping[str, int]:
+    rows = [line.split() for line in _read_lines(path)]
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
-def _numbers(path: Path) -> list[int]:
+def _read_numbers(path: Path) -> list[int]:
     """Whole numbers of a file of one line; [] if there is no such file, or another word ("max") in it."""
-    words = " ".join(_lines(path)).split()
+    words = " ".join(_read_lines(path)).split()
     try:
         return [int(word) for word in words]
     except ValueError:
         return []
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

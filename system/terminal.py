@@ -1,17 +1,17 @@
-"""Standard output that outlives its reader."""
+"""Standard output that does not fail when its reader closes."""
 
 import contextlib
 import os
 from typing import Any
 
 
-class ForgivingStream:
-    """Standard output or error that is written to as long as somebody reads it; afterwards what is said is lost.
+class FaultTolerantStream:
+    """Standard output or error that discards text after its reader has closed (`| head -1`).
 
-    A reader that ends early (`| head -1`) or a terminal that lacks a letter is no reason to stop.
+    Characters that the terminal cannot encode are escaped.
 
     Args:
-        stream: sys.stdout or sys.stderr; None where it was closed before the program began.
+        stream: sys.stdout or sys.stderr; None if it was closed before the program started.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -20,26 +20,26 @@ class ForgivingStream:
             self._stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        """Write a text, or lose it."""
+        """Write a text, or discard it if the stream is closed."""
         try:
             self._stream.write(text)
         except (OSError, ValueError):
-            self._lose()
+            self._discard()
         return len(text)
 
     def flush(self) -> None:
-        """Hand what was written on, or lose it."""
+        """Flush the stream, or discard its buffer if it is closed."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
-            self._lose()
+            self._discard()
 
-    def _lose(self) -> None:
-        # What is still in the buffer goes nowhere too, so that nothing fails when the interpreter ends.
+    def _discard(self) -> None:
+        # The descriptor is redirected to the null device, so that flushing the buffer at exit does not fail.
         with contextlib.suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pictures import spectral_runs
+from pictures import split_spectral_runs
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 70, 12, 30, 46
@@ -146,7 +146,7 @@ class _Axis:
 def _path(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
     """Return SVG path data of a line; a lone point appears twice, so that round caps draw it as a dot."""
     pieces: list[list[str]] = []
-    for run in spectral_runs(line.x):
+    for run in split_spectral_runs(line.x):
         pieces.append([])
         for x, y in zip(line.x[run], line.y[run], strict=True):
             if np.isfinite(y) and (y > 0 or not y_axis.logarithmic):

@@ -81,7 +81,7 @@ def _read_result(path: Path, runs_dir: Path) -> Result:
     reasons = reduced.compare_scenes(dataset, found.scenes)
     reasons += [f"tested with {describe_trait(name, value)}" for name, value in flags.items()]
     if run:
-        method = " + ".join([run.config["model_title"], *objectives.labels(run.config)])
+        method = " + ".join([run.config["model_title"], *objectives.list_labels(run.config)])
         origin = f"seed {run.config.get('seed')}"
         traits |= {BUNDLED: run.bundled} if run.bundled else _traits_of_run(run, weights)
         reasons += reduced.compare_run(run.config, dataset, found.n_scale)
@@ -182,7 +182,7 @@ def _read_curves_without_results(report: Report, found: Sequence[Result]) -> lis
         try:
             config = read_config(path)
             if config and (logs := _read_logs(report, folder))[0]:
-                method = " + ".join([config["model_title"], *objectives.labels(config)])
+                method = " + ".join([config["model_title"], *objectives.list_labels(config)])
                 label = f"{method} ({'not tested' if is_over else 'unfinished'}: {name})"
                 dataset, scale = config["dataset_name"], config["n_scale"]
                 reasons = reduced.compare_run(config, dataset, scale)
@@ -212,7 +212,7 @@ def _read_own_scenes(report: Report) -> None:
     for path in sorted(report.folder.rglob("*_report.png")):
         try:
             png = path.read_bytes() if len(report.own_scenes) < OWN_SCENES else b""
-            report.own_scenes.append(OwnScene(report.below(path), *pictures.title_of(path), png))
+            report.own_scenes.append(OwnScene(report.below(path), *pictures.read_title(path), png))
         except (OSError, ValueError) as error:
             report.notes.append(f"{report.below(path)}: passed over, {error}")
 

@@ -153,7 +153,7 @@ class CropFigure:
         self.rows = {row.label: row for row in crop.outputs if not row.is_bicubic}
         self.shown = {"HR truth": HIGH_RES, "Bicubic": BICUBIC, **{label: styles[label] for label in self.rows}}
         self.cubes = {"Bicubic": crop.lms, **{label: crop.outputs[row] for label, row in self.rows.items()}}
-        self.white = pictures.white_level(_to_image(crop.gt), crop.bands)
+        self.white = pictures.compute_white_level(_to_image(crop.gt), crop.bands)
         self.full_scale = max(float(np.percentile(_error(crop.lms, crop.gt), 99)), 1e-6)
         reasons = {row.label: row.reasons for row in crop.outputs if not row.is_bicubic}
         self.about = f"{crop.scene}, {table.title}{reduced.describe_in_caption(reasons)}"
@@ -179,12 +179,12 @@ class CropFigure:
             x=crop.wavelengths,
             origin=crop.corner,
             styles={name: (self.shown[name].colour, self.shown[name].dash) for name in [*self.cubes, "HR truth"]},
-            runs=None if crop.wavelengths is None else pictures.spectral_runs(crop.wavelengths),
+            runs=None if crop.wavelengths is None else pictures.split_spectral_runs(crop.wavelengths),
         )
 
     def picture(self, cube: np.ndarray) -> str:
         """Return a cube in false colour as a data URI."""
-        return encode_picture(pictures.false_colour(_to_image(cube), self.crop.bands, self.white))
+        return encode_picture(pictures.render_false_colour(_to_image(cube), self.crop.bands, self.white))
 
     def errors(self, cube: np.ndarray) -> str:
         """Return the errors of a cube in colour as a data URI."""
@@ -268,7 +268,7 @@ def _spectral_axis(wavelengths: Sequence[float] | np.ndarray | None, count: int)
 
 
 def _error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return pictures.error_map(_to_image(a), _to_image(b))
+    return pictures.compute_error_map(_to_image(a), _to_image(b))
 
 
 def _to_image(cube: np.ndarray) -> np.ndarray:

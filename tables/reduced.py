@@ -10,7 +10,7 @@ from typing import Any
 
 from config import TrainConfig
 from evaluation import published
-from facts import published_patch, published_split
+from facts import get_published_patch, load_published_split
 from tables.runs import iterations_per_epoch, network_of, traits_of
 
 MARK = "reduced"
@@ -33,7 +33,7 @@ def compare_run(config: Mapping[str, Any], dataset: str, n_scale: int) -> list[s
         dataset: of the test.
         n_scale: of the test.
     """
-    size, stride = published_patch(dataset, n_scale)
+    size, stride = get_published_patch(dataset, n_scale)
     patch = {"patch_size": size, "patch_stride": stride}
     reasons = []
     if config.get("dataset_name", dataset) != dataset:
@@ -61,7 +61,7 @@ def compare_run(config: Mapping[str, Any], dataset: str, n_scale: int) -> list[s
 
 def compare_scenes(dataset: str, names: Collection[str]) -> list[str]:
     """Return the differences of a test's scenes from the published test scenes as phrases."""
-    split = published_split(dataset)
+    split = load_published_split(dataset)
     if not split:
         return []
     expected, names = set(split["test"]), set(names)

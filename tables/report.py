@@ -76,8 +76,8 @@ class Row:
     def cell(self, metric: str) -> str:
         """Return mean and spread as text."""
         spread = self.spread(metric)
-        mean = METRICS[metric].text(self.mean(metric))
-        return mean if spread is None else f"{mean} ± {METRICS[metric].text(spread)}"
+        mean = METRICS[metric].format_value(self.mean(metric))
+        return mean if spread is None else f"{mean} ± {METRICS[metric].format_value(spread)}"
 
     @property
     def method(self) -> str:
@@ -216,7 +216,7 @@ class Table:
     def metrics(self) -> list[str]:
         """The shown metrics; some only beside a published number."""
         compared = {metric for table in self.published for metric in table.columns}
-        return [metric for metric in SHOWN if metric in compared or not METRICS[metric].only_to_compare]
+        return [metric for metric in SHOWN if metric in compared or not METRICS[metric].is_comparison_only]
 
     @property
     def reasons(self) -> reduced.Reasons:
@@ -275,21 +275,21 @@ class Table:
         for metric in map(METRICS.__getitem__, self.metrics):
             sign = 1 if metric.lower_is_better else -1
             means = [row.mean(metric.key) for row in self.rows]
-            best[metric.key] = metric.text(min(means, key=lambda mean: (math.isnan(mean), sign * mean)))
+            best[metric.key] = metric.format_value(min(means, key=lambda mean: (math.isnan(mean), sign * mean)))
         return best
 
     def lines(self) -> list[Line]:
         """Return the rows with their published counterparts and the differences, line by line."""
         lines = []
         for row in self.rows:
-            is_best = [self.best.get(m) == METRICS[m].text(row.mean(m)) for m in self.metrics]
+            is_best = [self.best.get(m) == METRICS[m].format_value(row.mean(m)) for m in self.metrics]
             lines.append(Line("ours", row, row.name, [row.cell(m) for m in self.metrics], is_best, row.facts))
             if counterpart := self.counterpart(row):
                 source, numbers = counterpart
                 cells = [numbers.get(m, "") for m in self.metrics]
                 lines.append(Line("published", row, f"published ({source})", cells))
                 differences = [(m, self.difference(row, m)) for m in self.metrics]
-                cells = ["" if d is None else METRICS[m].text(d, sign="+") for m, d in differences]
+                cells = ["" if d is None else METRICS[m].format_value(d, sign="+") for m, d in differences]
                 lines.append(Line("difference", row, "ours − published", cells))
         return lines
 

@@ -131,7 +131,7 @@ def traits_of(config: Mapping[str, Any]) -> dict[str, Any]:
     shown = affecting(TrainConfig, "result", "remedy")
     for objective in OBJECTIVES.values():
         shown -= {objective.switch} if objective.is_on(config) else {objective.switch, objective.theta}
-    shown -= set(registry.all_settings()) - set(network_of(config).settings)
+    shown -= set(registry.list_settings()) - set(network_of(config).settings)
     fields = dataclasses.fields(TrainConfig)
     return {f.name: config.get(f.name, f.default) for f in fields if f.name in shown}
 
@@ -149,7 +149,7 @@ def traits_of_test(config: Mapping[str, Any]) -> dict[str, Any]:
 def network_of(config: Mapping[str, Any]) -> registry.Entry:
     """Return the registered network of a run; DeepShare, whose settings are the flags' defaults, for an unknown one."""
     title = config.get("model_title")
-    return registry.network(title if title in registry.names() else "DeepShare")
+    return registry.get_entry(title if title in registry.list_names() else "DeepShare")
 
 
 def iterations_per_epoch(config: Mapping[str, Any]) -> int:

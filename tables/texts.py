@@ -141,8 +141,8 @@ def render_summary(report: Report) -> str:
     blocks = []
     for table in report.tables:
         cells = [
-            [METRICS["MPSNR"].text(row.mean("MPSNR")), table.gain(row)]
-            + [METRICS[metric].text(row.mean(metric)) for metric in ("SAM", "ERGAS")]
+            [METRICS["MPSNR"].format_value(row.mean("MPSNR")), table.gain(row)]
+            + [METRICS[metric].format_value(row.mean(metric)) for metric in ("SAM", "ERGAS")]
             + [str(len(row.seeds) or "")]
             for row in table.rows
         ]

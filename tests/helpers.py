@@ -15,7 +15,7 @@ from torch import nn
 
 from data.store import Scene, Store, join_parts, write_part
 from data.stream import Batch
-from facts import VISIBLE, published_split
+from facts import VISIBLE, load_published_split
 from formats import CubeOptions, Output, open_raster
 from formats.calibration import understand
 from models import build_model
@@ -160,7 +160,7 @@ PLAIN_RUN = {
     "parameters": 21460975,
     "training_seconds": 3725.4,
 }
-CAVE_TEST = published_split("Cave")["test"]
+CAVE_TEST = load_published_split("Cave")["test"]
 
 
 def write_results_file(path, config, protocol="published", scenes=CAVE_TEST, model="DeepShare", **mean):

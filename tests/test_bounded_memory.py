@@ -54,7 +54,7 @@ def bomb(path, edge):
 
 def test_picture_larger_than_memory_is_not_unpacked(tmp_path, monkeypatch):
     bomb(tmp_path / "a.png", 46000)
-    monkeypatch.setattr(formats.images, "free_memory", lambda: 12 * 10**9)
+    monkeypatch.setattr(formats.images, "get_free_memory", lambda: 12 * 10**9)
     tracemalloc.start()
     with pytest.raises(DataError, match=r"a.png: 46000 x 46000 pixels, 6.3 GB are more than half of the free memory"):
         read_picture(tmp_path / "a.png")
@@ -64,13 +64,13 @@ def test_picture_larger_than_memory_is_not_unpacked(tmp_path, monkeypatch):
 
 def test_pictures_that_the_memory_has_no_room_for_are_named(tmp_path, monkeypatch):
     folder = fixtures.write_cave_scene(tmp_path, "a", OWN_CUBE / 60000)
-    monkeypatch.setattr(formats.images, "free_memory", lambda: 2 * 31 * 2 * OWN_CUBE[:, :, 0].size - 1)
+    monkeypatch.setattr(formats.images, "get_free_memory", lambda: 2 * 31 * 2 * OWN_CUBE[:, :, 0].size - 1)
     with pytest.raises(DataError, match=r"a_ms_01.png.*31 such are more than half of the free memory"):
         open_raster(folder)
     # What is read already is no longer free.
     band = 2 * OWN_CUBE[:, :, 0].size
     free = iter(range(2 * 31 * band, 0, -band))
-    monkeypatch.setattr(formats.images, "free_memory", lambda: next(free))
+    monkeypatch.setattr(formats.images, "get_free_memory", lambda: next(free))
     assert open_raster(folder).shape == OWN_CUBE.shape
 
 
@@ -132,7 +132,7 @@ def test_weights_that_are_packed_beyond_belief_are_refused(tmp_path):
 
 def test_mat_larger_than_half_of_memory_is_named(tmp_path, monkeypatch):
     scipy.io.savemat(tmp_path / "a.mat", {"gt": np.zeros((1000, 1000, 40))}, do_compression=True)
-    monkeypatch.setattr(guard, "free_memory", lambda: 2**28)
+    monkeypatch.setattr(guard, "get_free_memory", lambda: 2**28)
     with pytest.raises(DataError, match="a.mat: .* needs more than half of the 0.3 GB that are free; close other"):
         open_raster(tmp_path / "a.mat")
 

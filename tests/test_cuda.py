@@ -14,7 +14,7 @@ from helpers import ROOT, TITLE, final_weights, released_losses_of, rows_of, sam
 from config import TrainConfig
 from models import build_model
 from models import weights as checkpoint
-from models.registry import trainable_names
+from models.registry import list_trainable_names
 from predict import super_resolve
 from system.devices import configure_arithmetic
 from trainer import Trainer
@@ -33,7 +33,7 @@ def flags_of(tiny_flags, **more):
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_the_released_outputs(golden, precision):
     configure_arithmetic(precision, DEVICE)
-    model = checkpoint.load(golden.weights_path, n_ovls=2).model.placed_on(DEVICE)
+    model = checkpoint.load(golden.weights_path, n_ovls=2).model.move_to(DEVICE)
     for modality, given, expected in (
         ("spectral", ("ms", "lms"), "spectral"),
         ("rgb", ("rgb_ms", "rgb_lms"), "rgb"),
@@ -103,7 +103,7 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_undisturbed(tiny_flags, tmp_pat
     assert same(*(final_weights(tmp_path / name / TITLE) for name in ("whole", "stopped")))
 
 
-@pytest.mark.parametrize("name", trainable_names())
+@pytest.mark.parametrize("name", list_trainable_names())
 def test_graphs_have_the_losses_of_single_operations(run, tiny_flags, tmp_path, name, monkeypatch, capsys):
     flags = {**tiny_flags, "model_title": name, "log_interval": 1, "max_iterations": 6, "precision": "fp32", "cuda": 1}
     if name != "DeepShare":
@@ -119,7 +119,7 @@ def test_graphs_have_the_losses_of_single_operations(run, tiny_flags, tmp_path, 
             assert float(row[objective]) == pytest.approx(float(other[objective]), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", trainable_names())
+@pytest.mark.parametrize("name", list_trainable_names())
 def test_every_network_trains_as_on_the_cpu(name):
     configure_arithmetic("fp32", DEVICE, deterministic=True)
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def test_every_network_trains_as_on_the_cpu(name):
     ms, lms = torch.rand(2, 31, 8, 8), torch.rand(2, 31, 32, 32)
     results = []
     for device in ("cpu", "cuda"):
-        model = model.placed_on(torch.device(device))
+        model = model.move_to(torch.device(device))
         model.zero_grad()
         output = model(ms.to(device), lms.to(device))
         output.square().mean().backward()

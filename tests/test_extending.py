@@ -117,8 +117,8 @@ def test_settings_that_cannot_be_flags_are_refused(setting, words, monkeypatch):
     from config import train
     from models import bicubic, registry
 
-    monkeypatch.setattr(registry, "names", lambda: ("Odd",))
-    monkeypatch.setattr(registry, "network", lambda name: registry.Entry(name, bicubic.Bicubic, setting))
+    monkeypatch.setattr(registry, "list_names", lambda: ("Odd",))
+    monkeypatch.setattr(registry, "get_entry", lambda name: registry.Entry(name, bicubic.Bicubic, setting))
     with pytest.raises(TypeError, match=words):
         train.with_registered(type("Flags", (), {"__annotations__": {"seed": int, "UseLabeledSpectralMixUp": bool}}))
 
@@ -131,7 +131,7 @@ def test_literal_registrations_are_read_without_import(monkeypatch, tmp_path):
         "raise ImportError\n@register('Lazy', settings={'n_feats': 3}, mark='x.')\nclass Lazy: ..."
     )
     registry.find_registered(tmp_path / "lazy.py", "lazy")
-    assert (registry.trainable_names(), registry.network("Lazy").published) == (("Lazy",), {"n_feats": 3})
+    assert (registry.list_trainable_names(), registry.get_entry("Lazy").published) == (("Lazy",), {"n_feats": 3})
 
 
 def test_computed_registrations_are_read_by_import(monkeypatch, tmp_path):
@@ -143,8 +143,8 @@ def test_computed_registrations_are_read_by_import(monkeypatch, tmp_path):
         "from models.registry import register\n@register('Eager', settings=dict(n_feats=1 + 2))\nclass Eager: ..."
     )
     registry.find_registered(tmp_path / "eager_network.py", "eager_network")
-    assert registry.network("Eager").settings == {"n_feats": 3}
-    assert registry.network("Eager").make.__name__ == "Eager"
+    assert registry.get_entry("Eager").settings == {"n_feats": 3}
+    assert registry.get_entry("Eager").make.__name__ == "Eager"
 
 
 def test_an_objective_is_added_by_one_file(commands, stores, tmp_path):

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,15 +9,14 @@ from hypothesis import strategies as st
 from losses import (
     LOSSES,
     hybrid_loss,
-    loss_of,
     mse_sam_loss,
     relative_loss,
-    rgb_loss_of,
     spatial_tv,
     spectral_angle,
     spectral_tv,
 )
 from metrics import quality_assessment
+from objectives import Task
 
 
 def test_losses_equal_the_released_code(golden):
@@ -88,14 +88,15 @@ def test_relative_errors_are_in_parts_of_each_bands_brightness():
     between_bands = 2 * ((0.34 - 0.08) ** 2 + (0.28 - 0.06) ** 2) / 2
     expected = 0.15 * 0.1 + 1e-3 * variation + 1e-3 * between_bands
     assert relative_loss(pred, target).item() == pytest.approx(expected, rel=1e-6)
-    assert (rgb_loss_of("relative"), rgb_loss_of("l1")) == (relative_loss, hybrid_loss)
+    for loss, rgb_loss in (("relative", relative_loss), ("l1", hybrid_loss)):
+        assert Task.from_config(SimpleNamespace(loss=loss, seed=0), None).rgb_criterion is rgb_loss
 
 
 def test_losses_by_the_names_of_the_flag():
     pred, target = torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.5]]]])
-    assert loss_of("hybrid") is hybrid_loss
-    assert loss_of("mse_sam") is mse_sam_loss
-    assert (loss_of("l1")(pred, target).item(), loss_of("mse")(pred, target).item()) == (0.5, 0.25)
+    assert LOSSES["hybrid"] is hybrid_loss
+    assert LOSSES["mse_sam"] is mse_sam_loss
+    assert (LOSSES["l1"](pred, target).item(), LOSSES["mse"](pred, target).item()) == (0.5, 0.25)
 
 
 SIZES = st.tuples(*(st.integers(1, 5) for _ in range(4)))
@@ -104,14 +105,14 @@ SIZES = st.tuples(*(st.integers(1, 5) for _ in range(4)))
 @given(st.sampled_from(list(LOSSES)), SIZES, st.floats(0, 1, width=32))
 def test_equal_constant_images_have_no_loss(name, size, value):
     x = torch.full(size, value)
-    assert loss_of(name)(x, x.clone()).item() == pytest.approx(0, abs=1e-6)
+    assert LOSSES[name](x, x.clone()).item() == pytest.approx(0, abs=1e-6)
 
 
 @given(st.sampled_from(list(LOSSES)), SIZES, st.integers(0, 2**16))
 def test_losses_of_wrong_images_are_finite_and_above_zero(name, size, seed):
     generator = torch.Generator().manual_seed(seed)
     pred, target = (torch.rand(size, generator=generator) for _ in range(2))
-    loss = loss_of(name)(pred, target)
+    loss = LOSSES[name](pred, target)
     assert loss.shape == ()
     assert loss.isfinite()
     assert loss > 0

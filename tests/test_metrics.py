@@ -123,6 +123,6 @@ def test_metrics_are_listed_with_how_they_are_printed_and_which_way_is_better():
     assert [key for key in METRICS if METRICS[key].lower_is_better] == ["ERGAS", "SAM", "RMSE"]
     headings = ["MPSNR (dB)", "MSSIM", "MSSIM (Gaussian)", "ERGAS", "SAM (°)", "CC", "RMSE"]
     assert [metric.heading for metric in METRICS.values()] == headings
-    assert METRICS["RMSE"].text(0.0123456) == "0.01235"
-    assert METRICS["ERGAS"].text(1.25, sign="+") == "+1.2500"
-    assert METRICS["MPSNR"].text(float("inf")) == "inf"
+    assert METRICS["RMSE"].format_value(0.0123456) == "0.01235"
+    assert METRICS["ERGAS"].format_value(1.25, sign="+") == "+1.2500"
+    assert METRICS["MPSNR"].format_value(float("inf")) == "inf"

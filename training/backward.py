@@ -13,7 +13,7 @@ from config import TrainConfig
 from data.stream import Batch
 from models.blocks import SSB
 from models.network import Network
-from models.precision import in_bf16
+from models.precision import convert_to_bf16
 from objectives import Task
 from system.errors import UserError
 from utils import print_line
@@ -168,7 +168,7 @@ class WorkingCopy(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.network = in_bf16(copy.deepcopy(model))
+        self.network = convert_to_bf16(copy.deepcopy(model))
         self._pairs = list(zip(model.parameters(), self.network.parameters(), strict=True))
 
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:

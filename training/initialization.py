@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.sources import band_means
+from data.sources import compute_band_means
 from facts import are_same_bands
 from models import build_model, registry, weights
-from models.blocks import keep_fewer_activations
+from models.blocks import set_activation_checkpointing
 from models.network import Network
 from system.errors import UserError
 from training.inputs import Inputs
@@ -26,22 +26,22 @@ def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[s
         UserError: naming a setting that is not possible, or weights that do not fit the settings.
     """
     config = inputs.config
-    asked = {name: getattr(config, name) for name in registry.all_settings()}
+    asked = {name: getattr(config, name) for name in registry.list_settings()}
     try:
         model = build_model(config.model_title, inputs.n_colors, config.n_scale, **asked)
         if config.init == "identity":
             model.init_identity()
     except ValueError as error:
         raise UserError(f"{error}; change that flag") from error
-    if model.takes_band_means:
-        model.set_band_means(band_means(inputs.streams["labelled"].source))
+    if model.has_band_means:
+        model.set_band_means(compute_band_means(inputs.streams["labelled"].source))
     about = {}
     if config.weights:
         given = weights.load(config.weights, n_scale=config.n_scale, flag="weights")
         refuse_other_network(given, {**asked, "name": config.model_title})
         about = start_from(model, given, inputs.wavelengths)
         taken = set(about["started_from"]["taken"].split(", "))
-        has_all = taken == {"all"} or {b.rstrip(".") for b in model.branches} <= taken
+        has_all = taken == {"all"} or {b.rstrip(".") for b in model.branch_prefixes} <= taken
         if config.freeze and not (has_all and given.architecture["n_scale"] == config.n_scale):
             raise UserError(
                 f"--freeze {config.freeze}: {given.path} is of other bands or another scale, so that its branches, or "
@@ -50,16 +50,16 @@ def build_network(inputs: Inputs, device: torch.device) -> tuple[Network, dict[s
             )
     if config.freeze:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(model.branches))
-    keep_fewer_activations(model, config.activation_checkpointing)
-    return model.placed_on(device), about
+            parameter.requires_grad_(not name.startswith(model.branch_prefixes))
+    set_activation_checkpointing(model, config.activation_checkpointing)
+    return model.move_to(device), about
 
 
 def refuse_other_network(given: weights.Weights, asked: Mapping[str, Any]) -> None:
     """Raise UserError if weights to start from are of another network or width than asked: its settings and name."""
     # The overlap of the band groups changes no tensor if all groups share their branches.
     free = ("n_ovls",) if asked.get("use_share", True) else ()
-    names = ("name", *(k for k in registry.all_settings() if k not in free))
+    names = ("name", *(k for k in registry.list_settings() if k not in free))
     differing = [k for k in names if k in given.architecture and asked[k] != given.architecture[k]]
     if differing:
         # Switches as flags take them: 0 or 1.
@@ -88,9 +88,9 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
     state, fresh = given.model.state_dict(), model.state_dict()
     kept = dict(state)
     trained = []
-    depends_on_bands = bands and given.model.of_bands
+    depends_on_bands = bands and given.model.band_prefixes
     if depends_on_bands and not are_same_bands(model.n_colors, wavelengths, bands, given.wavelengths):
-        kept = {name: tensor for name, tensor in kept.items() if not name.startswith(model.of_bands)}
+        kept = {name: tensor for name, tensor in kept.items() if not name.startswith(model.band_prefixes)}
         trained.append(f"on {bands} other bands")
     if scale != model.n_scale:
         kept = {name: tensor for name, tensor in kept.items() if name in fresh and tensor.shape == fresh[name].shape}
@@ -104,7 +104,7 @@ def start_from(model: Network, given: weights.Weights, wavelengths: np.ndarray |
             for part in _list_parts(name for name in fresh if name not in kept).split(", ")
         )
         print_line(f"{given.path}: was trained {' and '.join(trained)}: {taken} are taken; {anew} start anew")
-    elif not model.of_bands:
+    elif not model.band_prefixes:
         print_line(f"{given.path}: nothing of it depends on the bands: all of it is taken")
     elif wavelengths is not None and given.wavelengths is not None:
         print_line(f"{given.path}: was trained on these {model.n_colors} bands: all of it is taken")

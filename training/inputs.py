@@ -13,12 +13,12 @@ from config import FOLDERS, TrainConfig
 from data import sources
 from data.bands import SameBands
 from data.sources import Source
-from data.spectral import conversion_for, lift_matrix, read_conversion
+from data.spectral import make_conversion, make_lift_matrix, read_conversion
 from data.store import Contents
 from data.stream import PatchStream
-from facts import DATASETS, wavelengths_of
+from facts import DATASETS, get_wavelengths
 from formats.folders import few_of
-from system.errors import UserError, naming_flag
+from system.errors import UserError, name_flag
 from training.processes import World
 from utils import print_line
 
@@ -65,7 +65,7 @@ class Inputs:
         """
         scenes.add_to(self.bands)
         labelled, unlabelled = self.contents["labelled"], self.contents.get("unlabelled")
-        if shared := labelled.shared_with(scenes):
+        if shared := labelled.find_shared(scenes):
             same = few_of([there if here == there else f"{there} (labelled as {here})" for here, there in shared])
             raise UserError(
                 f"--{flag} {scenes.path}: {same} {'are' if len(shared) > 1 else 'is'} among the labelled scenes of "
@@ -77,7 +77,7 @@ class Inputs:
                 f"--{flag} {scenes.path}: {few_of(alike)} in {labelled.path} too, of another content or prepared in "
                 "another way; a network is not scored on what it was trained on, so check that the images differ"
             )
-        if unlabelled and (shared := unlabelled.shared_with(scenes)):
+        if unlabelled and (shared := unlabelled.find_shared(scenes)):
             print_line(
                 f"--{flag} {scenes.path}: {few_of([there for _, there in shared])} among the unlabelled images of "
                 f"{unlabelled.path} too: the network is trained on their LR images, without HR"
@@ -101,7 +101,7 @@ def open_inputs(config: TrainConfig, device: torch.device, world: World) -> Inpu
     if objectives.CONSISTENCY.is_on(config):
         config, matrix = _with_conversion(config, labelled.n_colors, labelled.wavelengths)
         conversion = None if matrix is None else torch.from_numpy(matrix).float().to(device)
-    for stream in dict.fromkeys(objective.stream for objective, _ in objectives.active(config)):
+    for stream in dict.fromkeys(objective.stream for objective, _ in objectives.list_active(config)):
         if stream != "labelled":
             opened[stream] = _open(stream, config)
     bands = SameBands(sources.ONE_SENSOR)
@@ -131,12 +131,12 @@ def _open(stream: str, config: TrainConfig) -> Source:
     """Open the source of a stream."""
     path = getattr(config, FOLDERS[stream])
     what = path, *config.patch, config.n_scale
-    with naming_flag(FOLDERS[stream], path):
+    with name_flag(FOLDERS[stream], path):
         if stream == "rgb":
-            return sources.rgb_source(*what, lift_matrix(config.n_subs))
+            return sources.open_rgb(*what, make_lift_matrix(config.n_subs))
         if stream == "unlabelled":
-            return sources.unlabelled_source(*what, config.protocol)
-        return sources.labelled_source(*what, config.data_train_num, config.protocol)
+            return sources.open_unlabelled(*what, config.protocol)
+        return sources.open_labelled(*what, config.data_train_num, config.protocol)
 
 
 def _check_labelled(source: Source, config: TrainConfig) -> None:
@@ -163,12 +163,12 @@ def _with_conversion(
     """Return (config, conversion to n_subs channels); without RGB and consistency if the sensor sees no colours."""
     known = DATASETS.get(config.dataset_name)
     if wavelengths is None:
-        wavelengths = wavelengths_of(config.dataset_name, n_colors)
+        wavelengths = get_wavelengths(config.dataset_name, n_colors)
     if config.conversionMat_path or wavelengths is None or (known and known.has_released_conversion):
-        with naming_flag("conversionMat_path", config.conversionMat_path):
+        with name_flag("conversionMat_path", config.conversionMat_path):
             return config, read_conversion(config.conversionMat_path, n_colors, config.n_subs)
     try:
-        return config, conversion_for(wavelengths, config.n_subs)
+        return config, make_conversion(wavelengths, config.n_subs)
     except ValueError as error:
         print_line(
             f"{config.train_dir_mslabel}: {error}; RGB images and the consistency loss need the visible bands, or a "

@@ -16,7 +16,7 @@ from metrics import METRICS
 from models.network import Network
 from objectives import OBJECTIVES
 from system.errors import UserError
-from system.files import atomic_write, explaining_write_errors
+from system.files import atomic_write, explain_write_errors
 from system.version import git_commit
 from training.inputs import Inputs
 from training.run_directory import CONFIG, LOG, TENSORBOARD, TEXT_LOG, VALIDATION
@@ -53,7 +53,7 @@ class RunLog(contextlib.ExitStack):
         if self._tensorboard:
             self.files.append(folder / TENSORBOARD)
             self.callback(_close_tensorboard, self._tensorboard)
-        with explaining_write_errors(folder / TEXT_LOG):
+        with explain_write_errors(folder / TEXT_LOG):
             self.enter_context(copy_lines_to(folder / TEXT_LOG))
 
     def losses(self, epoch: int, iteration: int, rate: float, means: Sequence[float | None]) -> None:
@@ -100,7 +100,7 @@ def describe(inputs: Inputs, iterations: int, model: Network, device: torch.devi
 
 
 def _append(path: Path, row: Sequence[Any]) -> None:
-    with explaining_write_errors(path), open(path, "a", newline="") as f:
+    with explain_write_errors(path), open(path, "a", newline="") as f:
         csv.writer(f).writerow(row)
 
 

@@ -84,7 +84,7 @@ class World:
         result, has_failed = self.from_main((result, error is not None))
         if has_failed:
             error = error or UserError("the main process has failed")
-            error.is_told = not self.is_main
+            error.is_reported = not self.is_main
             raise error
         return result
 

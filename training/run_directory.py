@@ -12,7 +12,7 @@ import torch
 
 from config import TrainConfig
 from system.errors import UserError
-from system.files import atomic_write, exclusive_lock, explaining_write_errors, is_locked
+from system.files import atomic_write, exclusive_lock, explain_write_errors, is_locked
 from training.checkpoint import load_run
 from training.processes import World
 from utils import print_line
@@ -108,7 +108,7 @@ class RunDirectory(contextlib.ExitStack):
         for number in itertools.count(1):
             folder = base.with_name(f"{base.name}_{number}") if number > 1 else base
             if not any(folder.glob("*.pth")) and not is_locked(folder):
-                with explaining_write_errors(folder):
+                with explain_write_errors(folder):
                     folder.mkdir(parents=True, exist_ok=True)
                 if self._try_lock(folder):
                     break

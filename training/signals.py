@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from system.errors import Interrupted, Terminated, signal_of
+from system.errors import Interrupted, Terminated, get_signal
 from utils import print_line
 
 
@@ -42,4 +42,4 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise Interrupted(signal_of(stop)) from stop
+        raise Interrupted(get_signal(stop)) from stop

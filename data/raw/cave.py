@@ -1,4 +1,4 @@
-"""CAVE: a folder a scene, with one PNG a band."""
+"""CAVE: a folder for each scene, with a PNG for each band."""
 
 import functools
 import re
@@ -19,18 +19,21 @@ _BAND_FILE = re.compile(r"([^.].*)_ms_(\d+)\.png", re.IGNORECASE)
 
 
 def find(folder: str | Path) -> dict[str, RawScene]:
-    """The scenes of a raw CAVE download, {name: RawScene}."""
+    """Find the scenes of a raw CAVE download; return {name: RawScene}."""
     return {
         name: RawScene(tuple(bands[n] for n in sorted(bands)), functools.partial(read_scene, name, bands))
-        for name, bands in band_files(folder).items()
+        for name, bands in find_band_files(folder).items()
     }
 
 
-def band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
-    """Band files of the scenes of a raw CAVE download: {name: {number: path}}.
+def find_band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
+    """Find the band files of a raw CAVE download; return {scene: {number: path}}.
 
-    A scene is any folder, at most LEVELS down, with files `<scene>_ms_01.png`, ...; Thumbs.db, `*_RGB.bmp` and other
-    files are passed over.
+    A scene is a folder, at most LEVELS down, with files `<scene>_ms_01.png`, ...; Thumbs.db, `*_RGB.bmp` and other
+    files are ignored.
+
+    Raises:
+        DataError: if there are no scenes.
     """
     files_below(raw_dir)
     root = Path(raw_dir).expanduser()
@@ -43,8 +46,8 @@ def band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
     if not scenes:
         raise DataError(
             root,
-            f"no CAVE scene below it, up to {LEVELS} folders down",
-            "expected folders like balloons_ms with balloons_ms_01.png",
+            f"no CAVE scenes in it, up to {LEVELS} folders down",
+            "give a folder that contains folders like balloons_ms with balloons_ms_01.png",
         )
     return unique_by_name(root, scenes, lambda files_of_scene: str(files_of_scene[min(files_of_scene)].parent))
 
@@ -52,11 +55,14 @@ def band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
 def read_scene(name: str, files: dict[int, Path]) -> Scene:
     """Read the 31 band PNGs of a scene.
 
-    They are 16-bit grey in CAVE, but for watercolors: 8-bit RGBA with equal channels, of which the first
-    is taken. Under "published", 8-bit scenes are divided by 65535 as the released code did.
+    They are 16-bit grey, except for watercolors: 8-bit RGBA with equal channels, of which the first is used. Under the
+    protocol "published", 8-bit scenes are divided by 65535, as in the released code.
 
     Returns:
         Scene, 31 bands at 400..700 nm.
+
+    Raises:
+        DataError: for missing or surplus bands, and unreadable files.
     """
     wanted = set(range(1, len(VISIBLE) + 1))
     folder = files[min(files)].parent
@@ -67,7 +73,9 @@ def read_scene(name: str, files: dict[int, Path]) -> Scene:
         )
     if surplus := sorted(files.keys() - wanted):
         raise DataError(
-            folder, f"scene {name} has a band {surplus[0]}, CAVE has {len(VISIBLE)}", "is this another data set?"
+            folder,
+            f"scene {name} has a band {surplus[0]}, but CAVE has {len(VISIBLE)}",
+            "check that this is the CAVE data set",
         )
     cube = read_bands([files[n] for n in sorted(wanted)])
     return Scene(

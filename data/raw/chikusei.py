@@ -6,10 +6,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data.raw.own import checked_scene
+from data.raw.own import make_scene
 from data.raw.raw_scene import RawScene
 from data.store import Scene
-from facts import wavelengths_of
+from facts import get_wavelengths
 from formats.axes import mat_axes
 from formats.folders import find_mats
 from formats.guard import open_hdf5
@@ -17,22 +17,26 @@ from formats.mat import mat_shapes
 from system.errors import DataError
 from utils import progress_bar
 
-# Rows and columns that are kept (from 0), rows of the test images, edge of the training images.
+# Rows and columns of the crop (from 0), rows of the test images, edge of the training images.
 ROWS, COLS = (106, 2410), (143, 2191)
 TEST_ROWS, TRAIN_EDGE = 512, 256
 
 
 def find(folder: str | Path) -> dict[str, RawScene]:
-    """Chikusei's one cube, cut into 4 test images of 512 pixels and training images of 256."""
+    """Cut Chikusei's cube into 4 test images of 512 pixels and training images of 256; return {name: RawScene}.
+
+    Raises:
+        DataError: if there is no such cube, or it is too small.
+    """
     folder = Path(folder).expanduser()
     mats = [folder] if folder.is_file() else [p for p in find_mats(folder) if "gt" not in p.stem.lower().split("_")]
     path = next((p for p in mats if h5py.is_hdf5(p) and "chikusei" in mat_shapes(p)), None)
     if path is None:
         raise DataError(
-            folder, "no .mat (v7.3) with the key chikusei in it", "give the folder of the Chikusei download"
+            folder, "contains no .mat file (v7.3) with the key chikusei", "give the folder of the Chikusei download"
         )
     rows, cols, bands = mat_shapes(path)["chikusei"]
-    # Smaller cubes of the same kind are cut by the same rule, without the published crop.
+    # Cubes of another size are cut by the same rule, without the published crop.
     published = (rows, cols) == (2517, 2335)
     (top, bottom), (left, right) = (ROWS, COLS) if published else ((0, rows), (0, cols))
     test_rows = TEST_ROWS if published else (bottom - top) // 4 // 8 * 8
@@ -45,15 +49,15 @@ def find(folder: str | Path) -> dict[str, RawScene]:
     for i, y in enumerate(range(top + test_rows, bottom - train_edge + 1, train_edge)):
         for j, x in enumerate(range(left, right - train_edge + 1, train_edge)):
             windows[f"train_{i + 1}_{j + 1}"] = (y, x, train_edge, train_edge)
-    maximum = _maximum(path, (top, bottom, left, right))
+    maximum = _find_maximum(path, (top, bottom, left, right))
     return {
         name: RawScene((path,), functools.partial(read_window, path, name, window, maximum), f"{window} / {maximum}")
         for name, window in windows.items()
     }
 
 
-def _maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
-    """The largest value of the crop, found band by band."""
+def _find_maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
+    """Return the largest value of the crop, read band by band."""
     top, bottom, left, right = crop
     highest = -np.inf
     with open_hdf5(path) as f:
@@ -63,14 +67,14 @@ def _maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
             window = (slice(top, bottom), slice(left, right), k)
             highest = max(highest, float(dataset[tuple(window[n] for n in np.argsort(axes))].max()))
     if not np.isfinite(highest) or highest <= 0:
-        raise DataError(path, f"the largest value of chikusei is {highest}", "check its values, or download it again")
+        raise DataError(path, f"the largest value of chikusei is {highest}", "check its values or download it again")
     return highest
 
 
 def read_window(path: Path, name: str, window: tuple[int, int, int, int], maximum: float) -> Scene:
-    """Read a window (row, column, rows, columns) of Chikusei, 363..1018 nm, to be divided by the maximum."""
+    """Read a window (row, column, rows, columns) of Chikusei, 363..1018 nm, with the maximum as full-scale value."""
     row, col, rows, cols = window
-    # Bands lie one after the other in the file, chunked or not: a large cache keeps a chunk from being unpacked twice.
+    # The file is band sequential, chunked or not: a large cache avoids decompressing a chunk twice.
     with open_hdf5(path, rdcc_nbytes=2**28) as f:
         dataset = f["chikusei"]
         axes = mat_axes(path, f)["chikusei"]
@@ -79,6 +83,6 @@ def read_window(path: Path, name: str, window: tuple[int, int, int, int], maximu
             place = (slice(row, row + rows), slice(col, col + cols), k)
             band = dataset[tuple(place[n] for n in np.argsort(axes))]
             cube[:, :, k] = band.T if axes[0] > axes[1] else band
-    scene = checked_scene(path, name, cube, maximum)
-    scene.wavelengths = wavelengths_of("Chikusei", cube.shape[2])
+    scene = make_scene(path, name, cube, maximum)
+    scene.wavelengths = get_wavelengths("Chikusei", cube.shape[2])
     return scene

@@ -1,4 +1,4 @@
-"""DIV2K: RGB pictures, halved in size as in the paper."""
+"""DIV2K: RGB pictures, downsampled by 2 as in the paper."""
 
 import functools
 from pathlib import Path
@@ -14,10 +14,14 @@ from system.errors import DataError
 
 
 def find(folder: str | Path) -> dict[str, RawScene]:
-    """The pictures of a folder as scenes, {name: RawScene}."""
+    """Find the pictures of a folder; return {name: RawScene}.
+
+    Raises:
+        DataError: if there are no pictures.
+    """
     pictures = find_pictures(folder)
     if not pictures:
-        raise DataError(folder, "no pictures in it", "give the folder of DIV2K's PNG files")
+        raise DataError(folder, "contains no pictures", "give the folder of DIV2K's PNG files")
     found = unique_by_name(Path(folder), [(path.stem, path) for path in pictures], lambda path: path.name)
     return {
         name: RawScene((path,), functools.partial(read_halved_picture, path), "halved") for name, path in found.items()
@@ -25,7 +29,7 @@ def find(folder: str | Path) -> dict[str, RawScene]:
 
 
 def read_halved_picture(path: Path) -> Scene:
-    """Read an RGB picture at half its size (bicubic, rounded to 8 bits), as the paper takes DIV2K."""
+    """Read an RGB picture, downsampled by 2 (bicubic, rounded to its number type), as in the paper."""
     pixels = read_picture(path)
     kind = np.iinfo(pixels.dtype)
     pixels = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]

@@ -1,7 +1,7 @@
-"""Any folder of hyperspectral cubes: the format told by the content, the band axis found or named.
+"""Users' folders of hyperspectral cubes: formats are detected from the content, the band axis is detected or set.
 
 Formats: MATLAB .mat (v5 and v7.3), NumPy .npy and .npz, HDF5, ENVI (.hdr with its data file), multi-band
-TIFF and GeoTIFF, folders of one PNG a band.
+TIFF and GeoTIFF, folders with a PNG for each band.
 """
 
 import functools
@@ -17,29 +17,33 @@ from formats.band_pictures import band_files
 from formats.calibration import LARGEST_FLOAT, understand
 from formats.folders import LEVELS, few_of, files_below, unique_by_name
 from formats.nodata import filled, mark_in
-from formats.raster import DEFAULTS, Raster, wavelengths_file
+from formats.raster import DEFAULTS, Raster
+from formats.wavelengths import wavelengths_file
 from system.errors import DataError
 from utils import print_line
 
-# Version of the rules for values; another number makes stores of own cubes anew.
+# Version of the rules for values; a new version makes `prepare` write stores again.
 RULES = 3
 
 
 def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawScene]:
-    """The cubes below a folder as scenes, {name: RawScene}."""
+    """Find the cubes below a folder; return {name: RawScene}."""
     detail = f"{options!r}, read by rules {RULES}"
     if held := wavelengths_file(options.wavelengths):
         detail += held.read_text(encoding="utf-8", errors="replace")
     return {
-        name: RawScene(_with_data_file(path), functools.partial(read_cube, path, options), detail)
+        name: RawScene(_list_files(path), functools.partial(read_cube, path, options), detail)
         for name, path in find_cubes(folder, options).items()
     }
 
 
 def find_cubes(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, Path]:
-    """Files and folders of band pictures below a folder that hold cubes: {name: path}, sorted; see `scenes_below`.
+    """Find files and folders of band pictures with cubes; return {name: path}, sorted; see `scenes_below`.
 
-    What has neither the content nor the extension of a known format is passed over.
+    Files with neither the content nor the extension of a known format are ignored.
+
+    Raises:
+        DataError: if there are no cubes.
     """
     files_below(folder)
     root = Path(folder).expanduser()
@@ -47,86 +51,97 @@ def find_cubes(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str,
     found = unique_by_name(root, named, str)
     if not found:
         formats = ".mat, .npy, .npz, HDF5, ENVI .hdr, TIFF or band PNGs"
-        raise DataError(root, f"no cube below it, up to {LEVELS} folders down ({formats})", "check the path")
+        raise DataError(root, f"no cubes in it, up to {LEVELS} folders down ({formats})", "check the path")
     return found
 
 
 def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
-    """Read one file as a Scene, H x W x C in its own number type, with the values that `predict` sees.
+    """Read one file as a Scene, H x W x C in its number type, with the same values as in `predict`.
 
     Raises:
-        DataError: for a file that `open_raster` or `understand` refuses, no data at all, non-finite or constant values.
+        DataError: for a file that `open_raster` or `understand` refuses, and values that are all missing, not finite or
+            constant.
     """
     raster = open_raster(path, options)
-    understood = understand(raster, options.value_scale, float(options.nodata) if options.nodata else None)
+    understood = understand(raster, options.value_scale)
     calibration = understood.calibration
-    cube = _without_gaps(raster, calibration.nodata)
+    cube = _read_filled(raster, calibration.nodata)
     if calibration.scaling:
         cube = calibration.scaling.physical(cube).astype(np.float32)
     high = cube.max() / calibration.scale
-    # Gains may result in radiance, on which no network is trained.
+    # Gains may convert to radiance, for which no network is trained.
     if understood.told_by == "file" and calibration.scale <= 1 and high > LARGEST_FLOAT:
         raise DataError(path, f"physical values up to {high:g}", "set {value_scale} to the full-scale value")
-    scene = checked_scene(path, Path(path).stem, cube, calibration.scale, raster.wavelengths)
+    scene = make_scene(path, Path(path).stem, cube, calibration.scale, raster.wavelengths)
     scene.is_scale_assumed = understood.is_assumed
     return scene
 
 
-def _without_gaps(raster: Raster, nodata: float | None) -> np.ndarray:
-    """A raster's values; masked pixels and nodata values are replaced by the nearest pixels.
+def _read_filled(raster: Raster, nodata: float | None) -> np.ndarray:
+    """Read a raster; masked pixels and nodata values are replaced by the nearest valid pixels.
 
-    NaN stays: unless it is declared, something has gone wrong.
+    NaN is not replaced unless it is the nodata value, since it may result from an error.
     """
-    cube, there = raster.read(), raster.there()
-    mark = None if nodata is None else mark_in(cube.dtype, nodata)
-    marked = np.zeros(cube.shape, dtype=bool)
-    if mark is not None:
-        marked = np.isnan(cube) if np.isnan(mark) else cube == mark
-    missing = marked.copy()
-    if there is not None:
-        missing |= ~there[:, :, None]
+    cube, valid = raster.read(), raster.there()
+    value = None if nodata is None else mark_in(cube.dtype, nodata)
+    is_nodata = np.zeros(cube.shape, dtype=bool)
+    if value is not None:
+        is_nodata = np.isnan(cube) if np.isnan(value) else cube == value
+    missing = is_nodata.copy()
+    if valid is not None:
+        missing |= ~valid[:, :, None]
     if missing.all():
-        raise DataError(raster.path, "all of its pixels are missing, there is no image in it", "take the file away")
+        raise DataError(raster.path, "all pixels are missing data", "remove the file")
     if not missing.any():
         return cube
-    if there is not None and not there.all():
-        print_line(f"{raster.path}: {(~there).mean():.1%} of its pixels are masked; the nearest ones take their places")
-    if marked.any():
+    if valid is not None and not valid.all():
         print_line(
-            f"{raster.path}: {marked.mean():.1%} of its values are {mark:g}, the nodata value; they are interpolated"
+            f"{raster.path}: {(~valid).mean():.1%} of the pixels are masked; replaced by the nearest valid pixels"
+        )
+    if is_nodata.any():
+        print_line(
+            f"{raster.path}: {is_nodata.mean():.1%} of the values are the nodata value {value:g}; replaced by the "
+            "nearest valid pixels or bands"
         )
     if empty := [str(k + 1) for k in np.flatnonzero(missing.all(axis=(0, 1)))]:
-        print_line(f"{raster.path}: bands without any data become copies of their neighbours: {few_of(empty)}")
+        print_line(f"{raster.path}: bands without data are replaced by neighbouring bands: {few_of(empty)}")
     return filled(cube, missing)
 
 
-def checked_scene(
+def make_scene(
     path: Path,
     name: str,
     cube: np.ndarray,
     value_scale: float,
     wavelengths: np.ndarray | None = None,
 ) -> Scene:
-    """A Scene of checked values: finite and not constant. Negative values stay as they are.
+    """Return a Scene after checking that its values are finite and not constant; negative values are allowed.
 
     Args:
+        path: of the file, for messages and as the source.
+        name: of the scene.
+        cube: H x W x C.
         value_scale: full-scale value.
+        wavelengths: band centres in nm, or None.
+
+    Raises:
+        DataError: for other values.
     """
     if cube.dtype.kind == "f":
         cube = cube.astype(np.float32, copy=False)
         bad = cube.size - np.count_nonzero(np.isfinite(cube))
         if bad:
-            remedy = "set {nodata} nan if they mark missing data, or take the file away"
+            remedy = "set {nodata} nan if they are missing data, or remove the file"
             raise DataError(path, f"{bad} values are NaN or infinite", remedy)
     low, high = cube.min(), cube.max()
     if low == high:
-        raise DataError(path, f"every value is {low}, there is no image in it", "take the file away")
+        raise DataError(path, f"all values are {low}", "remove the file")
     cube = np.ascontiguousarray(cube)
     return Scene(name=name, cube=cube, value_scale=value_scale, wavelengths=wavelengths, source=Path(path).name)
 
 
-def _with_data_file(path: Path) -> tuple[Path, ...]:
-    """A cube's files: its band pictures, or its file, the data beside an ENVI header, a mask and metadata for GDAL."""
+def _list_files(path: Path) -> tuple[Path, ...]:
+    """Return a cube's files: band pictures, or the file, the data of an ENVI header, GDAL's mask and metadata."""
     if path.is_dir():
         return tuple(file for _, file in sorted(band_files(path).items()))
     beside = [p for p in sorted(path.parent.glob(f"{glob.escape(path.stem)}*")) if p != path and p.is_file()]

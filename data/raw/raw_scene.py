@@ -1,4 +1,4 @@
-"""A scene of a raw download that is not read yet."""
+"""Raw scenes before they are read."""
 
 import functools
 import hashlib
@@ -16,35 +16,39 @@ class RawScene:
     """A scene that is not read yet.
 
     Attributes:
-        files: what it is read from, in the order in which they are hashed.
-        read: makes the Scene (without source hash); can be sent to another process.
-        detail: what else its content depends on (a window, a scale), part of its hash.
+        files: its files, in the order of hashing.
+        read: returns the Scene without source hash; can be pickled for another process.
+        detail: other inputs of its content (a window, a scale), part of its hash.
     """
 
     files: tuple[Path, ...]
     read: Callable[[], Scene]
     detail: str = ""
 
-    def sha256(self) -> str:
-        """Hash of all that the scene depends on."""
+    def compute_sha256(self) -> str:
+        """Return the hash of the files and the detail.
+
+        Raises:
+            DataError: for an unreadable file.
+        """
         digest = hashlib.sha256(self.detail.encode())
         for path in self.files:
-            digest.update(_file_sha256(path))
+            digest.update(_hash_file(path))
         return digest.hexdigest()
 
 
-def _file_sha256(path: Path) -> bytes:
+def _hash_file(path: Path) -> bytes:
     refuse_irregular(path)
     try:
         status = path.stat()
-        return _content_sha256(path, status.st_mtime_ns, status.st_size)
+        return _hash_content(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "check the file") from error
 
 
-# Chikusei's images all come from one large file, which is hashed once.
+# Cached, since all images of Chikusei are read from one large file.
 @functools.lru_cache(maxsize=1024)
-def _content_sha256(path: Path, _changed: int, _size: int) -> bytes:
+def _hash_content(path: Path, _changed: int, _size: int) -> bytes:
     digest = hashlib.sha256()
     with open(path, "rb") as f:
         while block := f.read(2**20):

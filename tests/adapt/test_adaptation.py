@@ -65,8 +65,8 @@ def test_a_scene_makes_weights_that_predict_takes(run, flags, start, tmp_path):
     about = json.loads((tmp_path / "own.json").read_text())
     gains = about["adapted"]["gains"]
     assert about["adapted"]["gain"] > 0 and len(gains) == len(about["adapted"]["held_out"]) >= 2
-    words = f"{about['adapted']['gain']:+.2f} dB over bicubic on {len(gains)} held-out windows together"
-    assert f"{words} (one by one {min(gains):+.2f} to {max(gains):+.2f})" in out
+    words = f"{about['adapted']['gain']:+.2f} dB over bicubic on {len(gains)} held-out windows"
+    assert f"{words} (single windows {min(gains):+.2f} to {max(gains):+.2f})" in out
     # The weights to start from give the bicubic image.
     assert about["adapted"]["zero_shot"] == pytest.approx(0, abs=1e-3)
     assert f"{about['adapted']['gain']:+.2f} dB over start without adaptation" in out
@@ -136,7 +136,7 @@ def test_nothing_that_is_held_out_is_learnt_from(flags):
 
 def test_a_scene_larger_than_the_memory_is_read_by_windows(flags, monkeypatch):
     whole = adapting.Adaptation(AdaptConfig.from_flags(flags), flags["output"])
-    monkeypatch.setattr(adapting, "free_memory", lambda: 1000)
+    monkeypatch.setattr(adapting, "get_free_memory", lambda: 1000)
     parts = adapting.Adaptation(AdaptConfig.from_flags(flags), flags["output"])
     assert parts.streams["labelled"].source.reads_files and not whole.streams["labelled"].source.reads_files
     for k in range(3):
@@ -191,11 +191,11 @@ def test_rgb_images_are_learnt_from_where_they_are_given(run, flags, raw, tmp_pa
 
 def test_it_ends_where_nothing_gets_better_and_says_that_nothing_was_gained(refused, flags, tmp_path, monkeypatch):
     monkeypatch.setitem(adapting.RECIPE, "learning_rate", 1e-12)
-    monkeypatch.setattr(adapting, "LOOKS", 10**6)
+    monkeypatch.setattr(adapting, "EVALUATIONS", 10**6)
     began = time.monotonic()
     before = sorted(p.name for p in tmp_path.iterdir())
     sentence = refused("adapt", **{**flags, "minutes": 10})
-    assert "gained nothing over the weights without adaptation" in sentence and "no weights were written" in sentence
+    assert "no gain over the weights without adaptation" in sentence and "no weights were written" in sentence
     assert time.monotonic() - began < 300
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
@@ -211,7 +211,7 @@ def test_stopped_half_way_the_best_so_far_is_safe(flags, tmp_path, number):
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode == 128 + number, err
-    assert "the best so far (+" in err and "own.pth" in err
+    assert "the best weights (+" in err and "own.pth" in err
     assert weights.load(tmp_path / "own.pth").sensor.count == 12
     assert not list(tmp_path.glob(".*"))
 
@@ -224,12 +224,12 @@ def small(tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (lambda t: small(t, height=16, width=16), "at least 3 are needed"),
+        (lambda t: small(t, height=16, width=16), "need at least 3"),
         (lambda t: {"bands": "exact"}, "12 bands, 450..850 nm, but the weights were trained on 31 bands, 400..700 nm"),
         (lambda t: {"input": t / "nowhere.npy"}, "nowhere.npy: no such file or folder"),
         (lambda t: {"output": t / "own.npy"}, "weights are .pth files"),
-        (lambda t: {"output": t / "start.pth"}, "is there already"),
-        (lambda t: {"model_dir": "nowhere"}, "no weights of that name come with the program"),
+        (lambda t: {"output": t / "start.pth"}, "already exists"),
+        (lambda t: {"model_dir": "nowhere"}, "neither a file nor the name of bundled weights"),
         (lambda t: {"train_dir_rgb": t / "nowhere"}, "--train_dir_rgb"),
         (lambda t: {"minutes": 0}, "--minutes is above 0"),
         (lambda t: {"nodata": "True"}, "--nodata takes a number or nan"),
@@ -259,7 +259,7 @@ def test_holes_are_neither_learnt_from_nor_judged_by(flags, tmp_path):
     assert all(i >= 20 or j >= 20 for i, j in (*split.held_out, *split.patches))
     cube[:] = np.nan
     np.save(tmp_path / "holes.npy", cube)
-    with pytest.raises(UserError, match="nothing but missing data"):
+    with pytest.raises(UserError, match="all pixels are missing data"):
         adapting.Adaptation(asked, flags["output"])
 
 
@@ -288,7 +288,7 @@ def test_bands_without_detail_change_no_gain(flags, tmp_path):
         adaptation = adapting.Adaptation(asked, flags["output"])
         with torch.no_grad():
             adaptation.averaged.final.bias.fill_(0.05)
-        gain, windows = adaptation.gain()
+        gain, windows = adaptation.measure_gain()
         gains.append([gain, *windows])
     np.testing.assert_allclose(*gains, atol=1e-4)
     assert gains[0][0] < 0
@@ -328,21 +328,21 @@ def test_other_networks_are_adapted_from_all_of_their_weights(run, flags, tmp_pa
     state, given = adaptation.model.state_dict(), model.state_dict()
     assert all(torch.equal(state[n], given[n]) for n in given) and state.keys() == given.keys()
     adaptation.iterate(epoch=1)
-    assert np.isfinite(adaptation.gain()[0])
+    assert np.isfinite(adaptation.measure_gain()[0])
 
 
 def test_a_loss_that_is_not_finite_does_not_take_what_was_gained(run, flags, tmp_path, monkeypatch):
-    look = adapting.Adaptation.look
+    evaluate = adapting.Adaptation.evaluate
 
     def then_broken(self, bar):
-        found = look(self, bar)
+        found = evaluate(self, bar)
         if (tmp_path / "own.pth").exists():
             with torch.no_grad():
                 self.model.final.weight.fill_(float("nan"))
         return found
 
-    monkeypatch.setattr(adapting.Adaptation, "look", then_broken)
+    monkeypatch.setattr(adapting.Adaptation, "evaluate", then_broken)
     code, out, err = run("adapt", **{**flags, "minutes": 5})
     assert code == 0, out + err
-    assert "it ends here: the" in out and "is not finite" in out
+    assert "training ends early: the" in out and "is not finite" in out
     assert weights.load(tmp_path / "own.pth").sensor.count == 12

@@ -86,7 +86,7 @@ def test_learning_rate_falls_every_5_epochs_and_in_the_last():
 
 def test_consistency_is_on_in_epochs_1_to_6_of_10():
     c = train_config(UseUnlabelConsistency=1, train_dir_msunlabel="y")
-    assert [e for e in range(1, 11) if any(o.name == "consistency" for o, _ in objectives.active(c, e))] == [
+    assert [e for e in range(1, 11) if any(o.name == "consistency" for o, _ in objectives.list_active(c, e))] == [
         1,
         2,
         3,

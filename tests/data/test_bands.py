@@ -47,7 +47,7 @@ def test_prepare_accepts_small_differences_and_notes_unknown_wavelengths(run, tm
     flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "out_dir": tmp_path / "out", "n_scale": 2}
     code, out, err = run("prepare", **flags, labelled="a,b,c,d")
     assert code == 0
-    assert "a.npz (and 1 more): wavelengths not known, assuming those of " in out + err
+    assert "a.npz (and 1 more): wavelengths are unknown; assuming those of " in out + err
     assert "b.npz (16 bands, 400..700 nm)" in out + err
 
 
@@ -89,8 +89,8 @@ def test_train_refuses_other_bands_in_and_between_sets(refused, tmp_path, other)
         (VIS, VIS + 1.9, ""),
         (VIS, VIS[::-1], "16 bands, 700..400 nm; its bands are reordered for the network"),
         (VIS, VIS + 500, "16 bands, 900..1200 nm, super-resolved together; the weights were trained on 16 bands, 400"),
-        (VIS, None, "the scene's wavelengths are not known"),
-        (None, VIS, "the network's wavelengths are not known"),
+        (VIS, None, "the scene's wavelengths are unknown"),
+        (None, VIS, "the network's wavelengths are unknown"),
     ],
 )
 def test_scores_on_other_wavelengths_come_with_a_remark(run, tmp_path, of_weights, of_scene, words):

@@ -4,7 +4,7 @@ import torch
 
 import config
 from data.imresize import imresize
-from data.sources import labelled_source
+from data.sources import open_labelled
 
 
 def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
@@ -20,8 +20,8 @@ def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
     code, out, _ = run("prepare", **flags, format="mat")
     assert code == 0
     assert str(tmp_path / "labelled_x4") in out
-    streamed = labelled_source(tmp_path / "labelled.h5", 16, 16, 4)
-    exported = labelled_source(tmp_path / "labelled_x4", 16, 16, 4)
+    streamed = open_labelled(tmp_path / "labelled.h5", 16, 16, 4)
+    exported = open_labelled(tmp_path / "labelled_x4", 16, 16, 4)
     assert len(streamed) == len(exported) == 9
     everything = range(9), [3] * 9
     for a, b in zip(
@@ -41,7 +41,7 @@ def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
     (tmp_path / ".labelled_x4.before" / "block_000001.mat").touch()
     code, out, _ = run("prepare", **{**flags, "patch_stride": 8}, format="mat")
     assert code == 0 and not (tmp_path / ".labelled_x4.before").exists()
-    assert len(labelled_source(tmp_path / "labelled_x4", 16, 8, 4)) == 25
+    assert len(open_labelled(tmp_path / "labelled_x4", 16, 8, 4)) == 25
 
 
 def test_the_published_patch_defaults_serve_the_export_too():

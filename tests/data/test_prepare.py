@@ -235,7 +235,7 @@ def test_odd_sizes_are_cut_where_that_is_asked_for(run, refused, tmp_path):
     assert "prepare it with --crop 1" in refused("test", **words)
     code, out, err = run("prepare", **flags, crop=1)
     assert code == 0
-    assert "odd.npz: cut from 39 x 34 to 36 x 32 pixels, multiples of 4" in out + err
+    assert "odd.npz: cropped from 39 x 34 to 36 x 32 pixels, multiples of 4" in out + err
     np.testing.assert_array_equal(Store(tmp_path / "test.h5").read("odd").cube, cube[:32, :36])
     assert run("test", **words)[0] == 0
     # The store of the whole scenes is another.
@@ -259,7 +259,7 @@ def test_own_scenes_are_prepared_as_predict_understands_them(run, tmp_path):
             f.write_mask(mask)
     code, out, err = run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path, dataset_name="Mine", test="a")
     assert code == 0
-    assert "12.5% of its pixels are masked" in out + err
+    assert "12.5% of the pixels are masked" in out + err
     values = Store(tmp_path / "test.h5").read("a").values()
     np.testing.assert_allclose(values[4:], cube[4:], atol=6e-5)
     np.testing.assert_allclose(values[0], cube[4], atol=6e-5)
@@ -350,7 +350,7 @@ def test_copies_in_two_splits_and_empty_splits_are_noted(run, tmp_path):
     flags = {**own_raw(tmp_path / "raw", "abc"), "out_dir": tmp_path / "out"}
     code, out, err = run("prepare", **flags)
     assert code == 0
-    assert "of 3 scenes gives none to: test" in out + err
+    assert "of 3 scenes leaves no scenes for: test" in out + err
     shutil.copy(tmp_path / "raw" / "a.npy", tmp_path / "raw" / "copy.npy")
     code, out, err = run("prepare", **flags, labelled="a,b", test="copy")
     assert code == 0

@@ -7,8 +7,8 @@ import tifffile
 
 from data.imresize import imresize
 from data.raw import find_scenes
-from data.sources import labelled_source, rgb_source
-from data.spectral import lift_matrix
+from data.sources import open_labelled, open_rgb
+from data.spectral import make_lift_matrix
 from data.store import Store
 from formats.images import read_picture
 
@@ -69,7 +69,7 @@ def test_div2k_becomes_an_rgb_store_of_half_the_size(run, tmp_path):
     scene = Store(tmp_path / "rgb.h5").read("picture0")
     expected = np.clip(np.rint(imresize(read_picture(raw / "picture0.png"), 0.5)), 0, 255)
     np.testing.assert_array_equal(scene.cube, expected)
-    source = rgb_source(tmp_path / "rgb.h5", 16, 4, 4, lift_matrix(8))
+    source = open_rgb(tmp_path / "rgb.h5", 16, 4, 4, make_lift_matrix(8))
     assert source.batch([0], [0]).gt.shape == (1, 8, 16, 16)
 
 
@@ -87,7 +87,7 @@ def test_own_cubes_are_read_from_every_format(run, tmp_path, kind, dtype):
     assert scene.cube.dtype == dtype
     np.testing.assert_array_equal(scene.cube, cube)
     assert scene.value_scale == highest
-    batch = labelled_source(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
+    batch = open_labelled(tmp_path / "labelled.h5", 16, 16, 4).batch([0], [0])
     np.testing.assert_allclose(batch.gt[0].permute(1, 2, 0), cube[:16, :16] / highest, rtol=1e-6)
     if kind in ("npz", "hdf5", "envi"):
         np.testing.assert_allclose(scene.wavelengths, np.linspace(400, 1000, 9))
@@ -179,8 +179,8 @@ OWN_DAMAGE = {
     "infinite": (own("mat5", marked(np.inf)), "NaN or infinite"),
     "no-data mark": (own("npy", marked(-9999)), "the value -9999 may mark missing data"),
     "no-data mark in integers": (own("npy", (marked(-1) * 9999).astype(np.int16)), "set --nodata -9999 if it does"),
-    "constant": (own("npy", np.full((12, 10, 5), 0.5)), "every value is 0.5"),
-    "all zero": (own("tiff", np.zeros((12, 10, 5), np.uint16)), "every value is 0"),
+    "constant": (own("npy", np.full((12, 10, 5), 0.5)), "all values are 0.5"),
+    "all zero": (own("tiff", np.zeros((12, 10, 5), np.uint16)), "all values are 0"),
     "complex": (own("npy", CUBE.astype(np.complex64)), "complex64"),
     "logical": (own("npy", CUBE > 0.5), "bool"),
     "one band": (own("npy", CUBE[:, :, 0]), "(24, 20)"),
@@ -200,7 +200,7 @@ OWN_DAMAGE = {
     "header that lies": (lying_header, "its header speaks of"),
     "same name twice": (twice, "there twice"),
     "pickled": (pickled, "scene.npy"),
-    "only a text": (raw_bytes("readme.txt", b"hello"), "no cube below it"),
+    "only a text": (raw_bytes("readme.txt", b"hello"), "no cubes in it"),
     "tiny": (own("npy", fixtures.smooth_cube(0, 4, 4, 9)), "too few for x4"),
 }  # fmt: skip
 
@@ -247,7 +247,7 @@ def test_a_declared_nodata_value_is_interpolated(run, tmp_path):
     [
         ("Harvard", lambda d: fixtures.write_mat(d / "img1.mat", {"cube": CUBE}), "has no ref, only cube"),
         ("Harvard", lambda d: fixtures.write_mat(d / "img1.mat", {"ref": CUBE}), "31 bands"),
-        ("Harvard", lambda d: fixtures.write_pictures(d / "p"), "no .mat file below it"),
+        ("Harvard", lambda d: fixtures.write_pictures(d / "p"), "no .mat files in it"),
         (
             "NTIRE2020",
             lambda d: fixtures.write_mat(
@@ -258,7 +258,7 @@ def test_a_declared_nodata_value_is_interpolated(run, tmp_path):
         (
             "Chikusei",
             lambda d: fixtures.write_mat(d / "c.mat", {"cube": CUBE}, "7.3"),
-            "no .mat (v7.3) with the key chikusei",
+            "no .mat file (v7.3) with the key chikusei",
         ),
         ("Chikusei", lambda d: fixtures.write_mat(d / "c.mat", {"chikusei": CUBE[:8, :8]}, "7.3"), "too small"),
         ("DIV2K", lambda d: fixtures.write_own(d, "npy", CUBE), "no pictures"),

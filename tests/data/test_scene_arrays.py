@@ -151,7 +151,7 @@ def test_several_possible_scenes_ask_for_the_key(tmp_path, name, arrays):
     first, second = list(arrays)[:2]
     with pytest.raises(DataError, match="can be the scene") as raised:
         open_raster(path)
-    words = raised.value.on_command_line()
+    words = raised.value.format_for_command_line()
     assert all(f"{n} {' x '.join(map(str, arrays[n].shape))}" in words for n in (first, second)) and "--key" in words
 
 
@@ -311,9 +311,9 @@ def test_folders_of_band_pictures_are_own_scenes(tmp_path):
     assert sorted(scenes) == ["c", "cup", "teapot.v1"]
     scene = scenes["cup"].read()
     assert (scene.cube.shape, scene.wavelengths.tolist()) == ((8, 9, 4), list(CENTRES))
-    before = scenes["cup"].sha256()
+    before = scenes["cup"].compute_sha256()
     Image.fromarray(np.ones((8, 9), np.uint16)).save(tmp_path / "cup" / "x_410.png")
-    assert find_scenes("Mine", tmp_path)["cup"].sha256() != before
+    assert find_scenes("Mine", tmp_path)["cup"].compute_sha256() != before
 
 
 def test_added_wavelengths_are_visible_to_matlab(tmp_path):

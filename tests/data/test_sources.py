@@ -5,8 +5,8 @@ import torch
 
 from data import sources
 from data.imresize import imresize
-from data.sources import ScenePatches, band_means, labelled_source, rgb_source, unlabelled_source
-from data.spectral import RGB_TO_CHANNELS, lift_matrix
+from data.sources import ScenePatches, compute_band_means, open_labelled, open_rgb, open_unlabelled
+from data.spectral import RGB_TO_CHANNELS, make_lift_matrix
 from data.store import Store
 from data.stream import PatchStream, augment
 from formats.images import read_picture
@@ -18,7 +18,7 @@ def bands_first(image):
 
 
 def test_a_batch_is_the_patches_cut_and_degraded_one_by_one(stores):
-    source = labelled_source(stores / "labelled.h5", 16, 8, 4)
+    source = open_labelled(stores / "labelled.h5", 16, 8, 4)
     assert len(source) == 2 * 5 * 5
     numbers, modes = [0, 7, 49, 26], [0, 3, 6, 1]
     batch = source.batch(numbers, modes)
@@ -38,7 +38,7 @@ def test_a_batch_is_the_patches_cut_and_degraded_one_by_one(stores):
 
 
 def test_unlabelled_lr_images_are_taken_as_they_are(stores):
-    source = unlabelled_source(stores / "unlabelled.h5", 16, 16, 4)
+    source = open_unlabelled(stores / "unlabelled.h5", 16, 16, 4)
     assert len(source) == 2 * 3 * 3
     batch = source.batch([4], [0])
     cube = Store(stores / "unlabelled.h5").read("beads").values()
@@ -48,8 +48,8 @@ def test_unlabelled_lr_images_are_taken_as_they_are(stores):
 
 
 def test_unlabelled_hr_scenes_are_degraded(stores):
-    labelled = labelled_source(stores / "labelled.h5", 16, 16, 4).batch([1, 5], [2, 0])
-    unlabelled = unlabelled_source(stores / "labelled.h5", 16, 16, 4).batch([1, 5], [2, 0])
+    labelled = open_labelled(stores / "labelled.h5", 16, 16, 4).batch([1, 5], [2, 0])
+    unlabelled = open_unlabelled(stores / "labelled.h5", 16, 16, 4).batch([1, 5], [2, 0])
     torch.testing.assert_close(unlabelled.ms, labelled.ms, rtol=0, atol=0)
     assert unlabelled.gt is None
 
@@ -64,7 +64,7 @@ def test_hr_scenes_and_lr_images_may_share_a_batch():
 
 
 def test_pictures_are_lifted_red_first(raw):
-    source = rgb_source(raw / "rgb", 16, 16, 4, lift_matrix(8))
+    source = open_rgb(raw / "rgb", 16, 16, 4, make_lift_matrix(8))
     batch = source.batch([0], [0])
     pixels = read_picture(raw / "rgb" / "picture0.png")[:16, :16] / 255
     np.testing.assert_allclose(batch.gt[0].numpy(), bands_first(pixels @ RGB_TO_CHANNELS), atol=1e-6)
@@ -73,7 +73,7 @@ def test_pictures_are_lifted_red_first(raw):
 @pytest.mark.parametrize("version", ["5", "7.3"])
 def test_released_style_folders_are_taken_as_they_are(tmp_path, version):
     folder = fixtures.write_patches(tmp_path / "patches", version=version)
-    source = labelled_source(folder, 64, 32, 4)
+    source = open_labelled(folder, 64, 32, 4)
     assert len(source) == 3
     batch = source.batch([2, 0], [5, 0])
     for k, (number, mode) in enumerate(((2, 5), (0, 0))):
@@ -84,9 +84,9 @@ def test_released_style_folders_are_taken_as_they_are(tmp_path, version):
 
 def test_files_read_at_need_give_the_same_batches(tmp_path, monkeypatch):
     folder = fixtures.write_patches(tmp_path / "patches")
-    held = PatchStream(labelled_source(folder, 64, 32, 4), 4, 0, "labelled")
-    monkeypatch.setattr(sources, "free_memory", lambda: 0)
-    read = PatchStream(labelled_source(folder, 64, 32, 4), 4, 0, "labelled")
+    held = PatchStream(open_labelled(folder, 64, 32, 4), 4, 0, "labelled")
+    monkeypatch.setattr(sources, "get_free_memory", lambda: 0)
+    read = PatchStream(open_labelled(folder, 64, 32, 4), 4, 0, "labelled")
     assert read.source.reads_files
     assert not held.source.reads_files
     for k in (0, 1, 2, 5, 3, 4):
@@ -97,11 +97,11 @@ def test_files_read_at_need_give_the_same_batches(tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", ["labelled", "unlabelled", "test"])
 def test_scenes_left_on_disk_give_the_same_batches(stores, monkeypatch, split):
     def stream():
-        make = unlabelled_source if split == "unlabelled" else labelled_source
+        make = open_unlabelled if split == "unlabelled" else open_labelled
         return PatchStream(make(stores / f"{split}.h5", 16, 16, 4), 8, 0, split)
 
     held = stream()
-    monkeypatch.setattr(sources, "free_memory", lambda: 0)
+    monkeypatch.setattr(sources, "get_free_memory", lambda: 0)
     chunked = stream()
     assert chunked.source.reads_files
     assert not held.source.reads_files
@@ -112,50 +112,50 @@ def test_scenes_left_on_disk_give_the_same_batches(stores, monkeypatch, split):
 
 def test_unlabelled_folders_need_no_gt(tmp_path):
     folder = fixtures.write_patches(tmp_path / "patches", keys=("ms", "ms_bicubic"))
-    batch = unlabelled_source(folder, 64, 32, 4).batch([1], [0])
+    batch = open_unlabelled(folder, 64, 32, 4).batch([1], [0])
     assert batch.gt is None
-    with pytest.raises(UserError, match="has no gt"):
-        labelled_source(folder, 64, 32, 4)
+    with pytest.raises(UserError, match="but not gt"):
+        open_labelled(folder, 64, 32, 4)
 
 
 def test_limits_take_exactly_the_first_n_and_say_so(tmp_path, stores, capsys):
     folder = fixtures.write_patches(tmp_path / "patches", count=4)
-    source = labelled_source(folder, 64, 32, 4, limit=3)
+    source = open_labelled(folder, 64, 32, 4, limit=3)
     assert [p.name for p in source.files] == ["block_1.mat", "block_2.mat", "block_3.mat"]
     assert "first 3 of 4" in "".join(capsys.readouterr())
-    assert len(labelled_source(stores / "labelled.h5", 16, 16, 4, limit=11)) == 11
+    assert len(open_labelled(stores / "labelled.h5", 16, 16, 4, limit=11)) == 11
     assert "first 11 of 18" in "".join(capsys.readouterr())
-    assert len(labelled_source(folder, 64, 32, 4, limit=3396)) == 4
+    assert len(open_labelled(folder, 64, 32, 4, limit=3396)) == 4
     assert "".join(capsys.readouterr()).count("are used") == 0
 
 
 def test_what_cannot_be_cut_is_refused(stores, raw):
     with pytest.raises(UserError, match="patch_size"):
-        labelled_source(stores / "labelled.h5", 64, 32, 4)
+        open_labelled(stores / "labelled.h5", 64, 32, 4)
     with pytest.raises(UserError, match="LR image for x4"):
-        unlabelled_source(stores / "unlabelled.h5", 16, 16, 8)
+        open_unlabelled(stores / "unlabelled.h5", 16, 16, 8)
     with pytest.raises(UserError, match="LR image without HR"):
-        labelled_source(stores / "unlabelled.h5", 16, 16, 4)
+        open_labelled(stores / "unlabelled.h5", 16, 16, 4)
 
 
 def test_a_source_knows_the_wavelengths_of_its_store(stores, tmp_path):
-    source = labelled_source(stores / "labelled.h5", 16, 16, 4)
+    source = open_labelled(stores / "labelled.h5", 16, 16, 4)
     np.testing.assert_array_equal(source.wavelengths, range(400, 701, 10))
-    assert labelled_source(fixtures.write_patches(tmp_path / "patches"), 64, 32, 4).wavelengths is None
+    assert open_labelled(fixtures.write_patches(tmp_path / "patches"), 64, 32, 4).wavelengths is None
 
 
 def test_band_means_are_those_of_all_patches(stores):
-    source = labelled_source(stores / "labelled.h5", 16, 16, 4)
+    source = open_labelled(stores / "labelled.h5", 16, 16, 4)
     everything = source.batch(range(len(source)), [0] * len(source)).gt
-    torch.testing.assert_close(band_means(source), everything.double().mean((0, 2, 3)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(compute_band_means(source), everything.double().mean((0, 2, 3)), rtol=1e-6, atol=0)
 
 
 def test_messages_name_parameters_bare_and_on_the_command_line_as_flags(stores):
     with pytest.raises(DataError) as caught:
-        labelled_source(stores / "labelled.h5", 64, 32, 4)
+        open_labelled(stores / "labelled.h5", 64, 32, 4)
     assert caught.value.path == stores / "labelled.h5"
     assert "set a smaller patch_size" in str(caught.value)
-    assert "set a smaller --patch_size" in caught.value.on_command_line()
+    assert "set a smaller --patch_size" in caught.value.format_for_command_line()
 
 
 def test_images_smaller_than_a_patch_are_named(capsys):
@@ -163,6 +163,6 @@ def test_images_smaller_than_a_patch_are_named(capsys):
     scenes = [(name, np.ones((*size, 5), np.float32), 1.0, 1) for name, size in sizes.items()]
     assert len(ScenePatches(scenes, 16, 16, 4, "st/labelled.h5")) == 1
     said = capsys.readouterr().out
-    assert "st/labelled.h5: 2 of 3 images are smaller than a patch of 16 pixels and not used (low, narrow)" in said
+    assert "st/labelled.h5: skipping 2 of 3 images smaller than a patch of 16 pixels (low, narrow)" in said
     ScenePatches(scenes[:1], 16, 16, 4, "st/labelled.h5")
     assert "smaller" not in capsys.readouterr().out

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.store import Scene, Store, is_store, join_parts, part_sha256, write_part
+from data.store import Scene, Store, is_store, join_parts, read_part_sha256, write_part
 from system.errors import DataError
 
 ABOUT = {"dataset": "Mine", "protocol": "published", "program": "test"}
@@ -27,8 +27,8 @@ def test_a_store_says_what_was_noted_on_preparing(stores):
         np.testing.assert_array_equal(store.wavelengths, range(400, 701, 10))
         # One scene of 16 bits and one of 8.
         assert (store.n_colors, store.nbytes) == (31, fixtures.EDGE**2 * 31 * 3)
-        assert store.scale_and_kind("watercolors", "corrected") == (255, 1)
-        assert store.scale_and_kind("watercolors", "published") == (65535, 1)
+        assert store.get_scale_and_kind("watercolors", "corrected") == (255, 1)
+        assert store.get_scale_and_kind("watercolors", "published") == (65535, 1)
         assert store.hashes == {name: store.read(name).source_sha256 for name in store.names}
 
 
@@ -44,7 +44,7 @@ def test_scenes_of_any_shape_type_and_name_come_back(tmp_path, data, dtype, shap
     wavelengths = data.draw(arrays.arrays("f8", shape[2], elements=st.floats(100, 3000))) if is_known else None
     scene = Scene(name, cube, 100.0, 200.0, 4, wavelengths, "a.mat", "0" * 64)
     with Store(write_store(tmp_path, scene)) as store:
-        back, left = store.read(name), store.cube(name)
+        back, left = store.read(name), store.open_cube(name)
         assert store.names == [name]
         assert (left.shape, left.dtype, left.nbytes) == (cube.shape, cube.dtype, cube.nbytes)
         np.testing.assert_array_equal(left[: shape[0] // 2, 1:], cube[: shape[0] // 2, 1:])
@@ -57,14 +57,14 @@ def test_scenes_of_any_shape_type_and_name_come_back(tmp_path, data, dtype, shap
 
 def test_parts_are_known_by_their_source(tmp_path):
     write_part(tmp_path / "part", Scene("a", np.ones((2, 3, 4)), 1.0, source_sha256="abc"))
-    assert part_sha256(tmp_path / "part") == "abc"
+    assert read_part_sha256(tmp_path / "part") == "abc"
     (tmp_path / "part").write_bytes(b"half")
-    assert part_sha256(tmp_path / "part") is None
-    assert part_sha256(tmp_path / "none") is None
+    assert read_part_sha256(tmp_path / "part") is None
+    assert read_part_sha256(tmp_path / "none") is None
 
 
 def test_a_cube_left_on_disk_keeps_its_store_open(stores):
-    cube = Store(stores / "labelled.h5").cube("hairs")
+    cube = Store(stores / "labelled.h5").open_cube("hairs")
     expected = (fixtures.smooth_cube(1) * 65535).round().astype(np.uint16)
     np.testing.assert_array_equal(cube[3:9, 40:], expected[3:9, 40:])
 
@@ -100,7 +100,7 @@ def test_info_shows_and_verifies_a_store(run, refused, stores, tmp_path):
     code, out, _ = run("info", stores / "test.h5", verify=1)
     assert code == 0
     assert "watercolors: 48 x 48 x 31 uint8 / 255 (published: / 65535), HR, 400..700 nm" in out
-    assert "every scene was read and is sound" in out
+    assert "every scene was read without errors" in out
     # The hash is of all files of a scene and of the options, and so no file's own SHA-256.
     assert "hash of the source files and options" in out and "sha256" not in out
     code, out, _ = run("info", stores / "unlabelled.h5")

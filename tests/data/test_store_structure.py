@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data.store import Scene, Store, part_sha256, read_attributes, write_part
+from data.store import Scene, Store, read_attributes, read_part_sha256, write_part
 from system.errors import DataError
 
 
@@ -168,7 +168,7 @@ def test_a_part_without_a_hash_is_none(tmp_path):
     write_part(tmp_path / "part", Scene("a", np.ones((2, 3, 4)), 1.0, source_sha256="abc"))
     with h5py.File(tmp_path / "part", "r+") as f:
         f["scene"].attrs["source_sha256"] = 3
-    assert part_sha256(tmp_path / "part") is None
+    assert read_part_sha256(tmp_path / "part") is None
 
 
 def test_errors_of_a_store_name_the_file(harmed):

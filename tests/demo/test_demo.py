@@ -8,14 +8,14 @@ import skimage.color
 from helpers import scene_names
 
 from config import DemoConfig
-from data.spectral import colour_matching_functions
+from data.spectral import load_matching_functions
 from demo import run as demo_run
-from demo.synthetic import MIRRORED, lift_photograph, spectrum_of_colour
+from demo.synthetic import MIRRORED, compute_spectrum_matrix, lift_photograph
 from system.errors import Interrupted
 
 
 def test_lifted_spectra_have_the_colour_of_the_photograph_and_are_the_smoothest_such():
-    matrix, sensitivity = spectrum_of_colour(), colour_matching_functions()
+    matrix, sensitivity = compute_spectrum_matrix(), load_matching_functions()
     np.testing.assert_allclose(sensitivity.T @ matrix, np.eye(3), atol=1e-9)
     # Any other spectrum of the same colour is rougher.
     spectrum = matrix @ [0.4, 0.5, 0.3]
@@ -31,7 +31,7 @@ def test_lifted_photographs_are_16_bit_cubes_that_mirror_some_light():
     assert (cube.shape, cube.dtype) == ((1, 2, 31), np.uint16)
     np.testing.assert_allclose(cube[0, 0] / 65535, MIRRORED, atol=1e-5)
     plain = (cube[0, 1] / 65535 - MIRRORED) / (1 - MIRRORED)
-    np.testing.assert_allclose(plain @ colour_matching_functions(), skimage.color.rgb2xyz(pixels)[0, 1], atol=1e-4)
+    np.testing.assert_allclose(plain @ load_matching_functions(), skimage.color.rgb2xyz(pixels)[0, 1], atol=1e-4)
 
 
 def test_the_demo_runs_and_writes_what_it_says(run, tmp_path, monkeypatch):

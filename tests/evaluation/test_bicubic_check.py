@@ -37,7 +37,7 @@ def row():
     ],
 )
 def test_the_published_row_is_compared_and_advice_given(stores, row, monkeypatch, factor, shifts, agrees, words):
-    monkeypatch.setattr(bicubic_check, "published_split", lambda _: {"test": fixtures.TEST})
+    monkeypatch.setattr(bicubic_check, "load_published_split", lambda _: {"test": fixtures.TEST})
     published = {"RMSE": row[0] / factor, "MPSNR": row[1] + shifts[0], "ERGAS": row[2] + shifts[1]}
     found, text = bicubic_check.self_check(stores / "test.h5", "Cave", 4, torch.device("cpu"), published)
     assert found is agrees

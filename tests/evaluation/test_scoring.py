@@ -89,7 +89,7 @@ def test_weights_of_another_network_than_named_are_refused(refused, stores, weig
 
 def test_released_weights_that_tell_no_scale_are_tested_with_the_flag(run, refused, stores, tmp_path):
     flags = {"test_dir": stores / "test.h5", "model_dir": GOLDEN / "peers" / "gdrrn_31bands.pth"}
-    assert "give --n_scale" in refused("test", **flags)
+    assert "set --n_scale" in refused("test", **flags)
     assert run("test", **flags, n_scale=8, n_subs=8, data_test_num=1, result_path=tmp_path)[0] == 0
     results = read(tmp_path / "gdrrn_31bands_results.json")
     assert (results["model"], results["n_scale"]) == ("GDRRN", 8)
@@ -177,7 +177,7 @@ def test_an_unusable_result_path_is_refused_before_the_work(refused, stores, tmp
     (tmp_path / "file").write_text("x")
     monkeypatch.setattr("evaluation.scoring.evaluate", lambda *_, **__: pytest.fail("scored first"))
     flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5"}
-    assert "a file stands where a folder is needed" in refused("test", **flags, result_path=tmp_path / "file" / "sub")
+    assert "a file has the name of a folder" in refused("test", **flags, result_path=tmp_path / "file" / "sub")
 
 
 def test_results_of_a_run_are_named_after_its_folder(run, stores, tmp_path):

@@ -105,13 +105,13 @@ def test_values_that_cannot_be_understood_are_refused_with_the_parameter_that_he
         "image: floating-point values up to 2.5 of unknown full-scale value; set value_scale, e.g. 10000 for most "
         "reflectance products"
     )
-    assert "set --value_scale" in caught.value.on_command_line()
+    assert "set --value_scale" in caught.value.format_for_command_line()
     with pytest.raises(DataError) as caught:
         understand(formats.from_array(cube_of("i2", -9999, 900)), 10000)
     assert str(caught.value) == (
         "image: the value -9999 may mark missing data; set nodata -9999 if it does, nodata nan if it is measured"
     )
-    assert "set --nodata -9999 if" in caught.value.on_command_line()
+    assert "set --nodata -9999 if" in caught.value.format_for_command_line()
 
 
 @pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8"])

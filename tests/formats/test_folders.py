@@ -75,7 +75,7 @@ def test_scenes_lie_up_to_five_folders_down(tmp_path):
     fixtures.write_cave_scene(tmp_path / "1" / "2" / "3", "hairs", fixtures.smooth_cube(0, 8, 8))
     assert list(raw.find_scenes("Cave", tmp_path)) == ["hairs"]
     shutil.move(tmp_path / "1", tmp_path / "0" / "1")
-    with pytest.raises(DataError, match="no CAVE scene below it, up to 5 folders down"):
+    with pytest.raises(DataError, match="no CAVE scenes in it, up to 5 folders down"):
         raw.find_scenes("Cave", tmp_path)
 
 

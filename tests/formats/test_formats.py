@@ -1,26 +1,31 @@
 """Every format there and back, read again by the libraries that own the formats."""
 
-import importlib.util
+import shutil
+import subprocess
 import sys
 
 import fixtures
 import h5py
 import numpy as np
 import pytest
+import rasterio
 import scipy.io
 import spectral.io.envi as envi
 import tifffile
+from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
 
 from formats import CubeOptions, Output, open_raster
 from formats.envi import finer_map_info
-from formats.raster import Georeference, given_wavelengths, row_blocks
-from formats.raw_values import RawCube
+from formats.raster import Georeference, row_blocks
+from formats.raw import RawCube
+from formats.wavelengths import given_wavelengths
 from system.errors import DataError, UserError
 
-needs_rasterio = pytest.mark.skipif(not importlib.util.find_spec("rasterio"), reason="rasterio is not installed")
 WAVELENGTHS = np.array([412.5, 500, 555.25, 640, 705])
 SCALE = 2
 
@@ -151,10 +156,7 @@ def test_blocks_of_rows_cover_the_cube_once(height, width, bands, multiple):
     assert all(block.start % multiple == 0 for block in blocks)
 
 
-@needs_rasterio
 def test_envi_lies_where_it_lay(tmp_path):
-    import rasterio
-
     with rasterio.open(
         tmp_path / "in.img", "w", driver="ENVI", width=6, height=7, count=5, dtype="uint16", crs="EPSG:32611",
         transform=rasterio.Affine(20, 0, 500000, 0, -20, 4100000),
@@ -168,8 +170,6 @@ def test_envi_lies_where_it_lay(tmp_path):
 
 
 def geotiff(path, cube, **profile):
-    import rasterio
-
     profile = {"crs": "EPSG:32611", "transform": rasterio.Affine(4, 0, 500000, 0, -4, 4100000), "nodata": 7, **profile}
     height, width, bands = cube.shape
     with rasterio.open(
@@ -184,7 +184,6 @@ def geotiff(path, cube, **profile):
     return path
 
 
-@needs_rasterio
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "f4", "f8"])
 @pytest.mark.parametrize(
     "profile",
@@ -195,8 +194,6 @@ def geotiff(path, cube, **profile):
     ],
 )
 def test_geotiff(tmp_path, dtype, profile):
-    import rasterio
-
     cube = numbers(dtype)
     raster, _ = there_and_back(geotiff(tmp_path / "in.tif", cube, **profile), tmp_path / "out.tif", dtype == "u2")
     np.testing.assert_array_equal(raster.read(slice(2, 5), slice(1, 4)), cube[2:5, 1:4])
@@ -213,12 +210,7 @@ def test_geotiff(tmp_path, dtype, profile):
         assert {k: f.profile[k] for k in profile} == profile
 
 
-@needs_rasterio
 def test_ground_control_points_and_rpcs_move_with_the_pixels(tmp_path):
-    import rasterio
-    from rasterio.control import GroundControlPoint
-    from rasterio.rpc import RPC
-
     ones = [1.0] + [0.0] * 19
     with rasterio.open(tmp_path / "in.tif", "w", driver="GTiff", width=6, height=7, count=5, dtype="uint16") as f:
         f.write(numbers("u2").transpose(2, 0, 1))
@@ -233,7 +225,6 @@ def test_ground_control_points_and_rpcs_move_with_the_pixels(tmp_path):
         assert (f.rpcs.line_off, f.rpcs.samp_off, f.rpcs.line_scale) == (6.5, 5.5, 7)
 
 
-@pytest.mark.parametrize("with_rasterio", [pytest.param(True, marks=needs_rasterio), False])
 @pytest.mark.parametrize(
     "form",
     [
@@ -241,33 +232,39 @@ def test_ground_control_points_and_rpcs_move_with_the_pixels(tmp_path):
         {"planarconfig": "contig"},
         {"planarconfig": "separate", "compression": "zlib", "tile": (16, 16)},
         {"metadata": None},
+        {"metadata": None, "bigtiff": True},
     ],
 )
-def test_plain_tiff(tmp_path, monkeypatch, with_rasterio, form):
-    if not with_rasterio:
-        monkeypatch.setitem(sys.modules, "rasterio", None)
+def test_plain_tiff(tmp_path, form):
     cube = numbers("u2")
-    contiguous = form.get("planarconfig") == "contig"
-    stored = cube if contiguous else cube.transpose(2, 0, 1)
+    stored = cube if form.get("planarconfig") == "contig" else cube.transpose(2, 0, 1)
     tifffile.imwrite(tmp_path / "in.tif", stored, photometric="minisblack", byteorder=">", **form)
+    with tifffile.TiffFile(tmp_path / "in.tif") as f:
+        assert (len(f.pages) == 5) == ("metadata" in form)
     raster, _ = there_and_back(tmp_path / "in.tif", tmp_path / "out.tif")
     np.testing.assert_array_equal(raster.read(slice(2, 5), slice(1, 4)), cube[2:5, 1:4])
     with tifffile.TiffFile(tmp_path / "out.tif") as f:
-        back = f.asarray()
-        assert (len(f.pages) == 5) == ("metadata" in form)
+        # Pages become bands of one page.
+        assert len(f.pages) == 1
         assert f.pages[0].is_tiled == ("tile" in form)
         assert (f.pages[0].compression != 1) == ("compression" in form)
-    np.testing.assert_array_equal(back if contiguous else back.transpose(1, 2, 0), larger(cube))
+    with rasterio.open(tmp_path / "out.tif") as f:
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(cube))
 
 
-def test_geotiff_without_rasterio_is_refused(tmp_path, monkeypatch):
-    extra = [(33550, "d", 3, (1.0, 1.0, 0.0), True), (33922, "d", 6, (0.0,) * 6, True)]
-    tifffile.imwrite(
-        tmp_path / "a.tif", numbers("u2"), photometric="minisblack", planarconfig="contig", extratags=extra
-    )
-    monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(UserError, match="pip install rasterio"):
-        open_raster(tmp_path / "a.tif")
+def test_four_bands_of_bytes_stay_bands(tmp_path):
+    np.save(tmp_path / "in.npy", numbers("u1", bands=4))
+    there_and_back(tmp_path / "in.npy", tmp_path / "out.tif", options=CubeOptions(band_axis=2))
+    np.testing.assert_array_equal(open_raster(tmp_path / "out.tif").read(), larger(numbers("u1", bands=4)))
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_a_geotiff_is_opened_at_most_twice(tmp_path):
+    path = geotiff(tmp_path / "in.tif", numbers("u2"))
+    script = f"import formats; formats.open_raster({str(path)!r}).read()"
+    words = ["strace", "-f", "-e", "trace=openat", sys.executable, "-c", script]
+    trace = subprocess.run(words, cwd=ROOT, text=True, capture_output=True).stderr
+    assert 1 <= trace.count(f'"{path}"') <= 2
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -415,10 +412,7 @@ def test_band_pictures(tmp_path, dtype, peak):
     assert len(list((tmp_path / "out_ms").iterdir())) == 31
 
 
-@needs_rasterio
 def test_what_a_file_says_goes_along_into_another_format(tmp_path):
-    import rasterio
-
     cube = numbers("i2")
     there_and_back(geotiff(tmp_path / "in.tif", cube), tmp_path / "a.hdr")
     header = envi.open(str(tmp_path / "a.hdr")).metadata

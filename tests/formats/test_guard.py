@@ -79,7 +79,7 @@ def test_each_file_has_its_own_time(path, monkeypatch):
 
 
 def test_absurd_sizes_name_the_free_memory(path, monkeypatch):
-    monkeypatch.setattr(guard, "free_memory", lambda: 10**9)
+    monkeypatch.setattr(guard, "get_free_memory", lambda: 10**9)
     with pytest.raises(DataError, match="a.h5: the memory is too small .* half of the 1.0 GB that are free"):
         call_guarded([path], lambda path: np.ones(10**8))
     assert call_guarded([path], lambda path: np.ones(10**6).sum()) == [10**6]

@@ -1,19 +1,18 @@
 import numpy as np
 import pytest
 
-from formats import nodata
-from formats.nodata import missing_values
+from formats.nodata import filled, missing_values
 
 
 def test_gaps_are_filled_from_the_nearest_pixel_and_band():
     cube = np.arange(24.0).reshape(2, 3, 4)
     missing = np.zeros(cube.shape, bool)
     missing[:, :2] = missing[1, 2, 0] = missing[1, 2, 3] = True
-    filled = nodata.filled(cube, missing)
-    np.testing.assert_array_equal(filled[0, 0], cube[0, 2])
-    np.testing.assert_array_equal(filled[1, 1], [21, 21, 22, 22])
-    np.testing.assert_array_equal(filled[1, 2], [21, 21, 22, 22])
-    assert (filled[~missing] == cube[~missing]).all()
+    result = filled(cube, missing)
+    np.testing.assert_array_equal(result[0, 0], cube[0, 2])
+    np.testing.assert_array_equal(result[1, 1], [21, 21, 22, 22])
+    np.testing.assert_array_equal(result[1, 2], [21, 21, 22, 22])
+    assert (result[~missing] == cube[~missing]).all()
 
 
 @pytest.mark.parametrize(

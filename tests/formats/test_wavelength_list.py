@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from formats.raster import given_wavelengths
+from formats.wavelengths import given_wavelengths
 from system.errors import DataError
 
 CENTRES = [400.0, 412.5, 450.0, 700.0]

@@ -7,8 +7,8 @@ from helpers import VISIBLE, StubNetwork
 from torch import nn
 
 from data.bands import BandList
-from models.any_bands import BandWindows, detectors_of, interpolation, plan_bands, spectral_windows
-from models.brightness import Normalised
+from models.any_bands import BandWindows, make_interpolation, place_windows, plan_bands, split_detectors
+from models.brightness import NormalisedNetwork
 from models.predictor import Predictor
 from system.errors import DataError
 
@@ -39,12 +39,12 @@ def images(bands, seed=0, batch=1):
     ],
 )
 def test_spectral_windows_worked_by_hand(count, width, expected):
-    assert [window.tolist() for window in spectral_windows(count, width)] == expected
+    assert [window.tolist() for window in place_windows(count, width)] == expected
 
 
 @pytest.mark.parametrize("count", [31, 32, 51, 52, 64, 102, 198, 224, 900])
 def test_windows_cover_all_bands_at_bounded_cost(count):
-    windows = spectral_windows(count, 31)
+    windows = place_windows(count, 31)
     assert set(np.concatenate(windows)) == set(range(count))
     assert all(len(window) == 31 for window in windows)
     disjoint = -(-count // 31)
@@ -69,14 +69,14 @@ def test_bands_are_taken_in_the_order_of_wavelengths():
 
 def test_windows_do_not_cross_overlapping_detectors():
     vnir, swir = np.linspace(420, 1000, 40), np.linspace(900, 2450, 60)
-    found = detectors_of(BandList(100, np.r_[vnir, swir]), 31)
+    found = split_detectors(BandList(100, np.r_[vnir, swir]), 31)
     assert [d.tolist() for d in found] == [list(range(40)), list(range(40, 100))]
     # Descending wavelengths likewise, each detector sorted.
-    found = detectors_of(BandList(100, np.r_[vnir[::-1], swir[::-1]]), 31)
+    found = split_detectors(BandList(100, np.r_[vnir[::-1], swir[::-1]]), 31)
     assert [d.tolist() for d in found] == [list(range(39, -1, -1)), list(range(99, 39, -1))]
     # Bands without any order are sorted as one.
     order = np.random.default_rng(0).permutation(40)
-    (found,) = detectors_of(BandList(40, vnir[order]), 31)
+    (found,) = split_detectors(BandList(40, vnir[order]), 31)
     assert (vnir[order][found] == vnir).all()
     assert "in 5 overlapping windows" in plan_bands("a", BandList(100, np.r_[vnir, swir]), BandList(31, VISIBLE)).remark
 
@@ -116,9 +116,9 @@ def test_normalised_by_bands_each_brightest_value_becomes_a_third():
     ms, lms = images(3, batch=2)
     ms[:, 1] *= 40
     ms[0, 2] = 0
-    torch.testing.assert_close(Normalised(Recording(), "bands")(ms, lms), lms)
+    torch.testing.assert_close(NormalisedNetwork(Recording(), "bands")(ms, lms), lms)
     torch.testing.assert_close(seen[0], torch.tensor([[1 / 3, 1 / 3, 0], [1 / 3, 1 / 3, 1 / 3]]))
-    Normalised(Recording(), "bands", torch.tensor([2.0, 4.0, 1.0]))(ms, lms)
+    NormalisedNetwork(Recording(), "bands", torch.tensor([2.0, 4.0, 1.0]))(ms, lms)
     torch.testing.assert_close(seen[1], ms.amax((2, 3)) / torch.tensor([2.0, 4.0, 1.0]))
 
 
@@ -159,12 +159,12 @@ def test_other_bands_are_processed_by_windows_with_one_remark(scene, words):
     assert plan.remark.startswith("a.hdr: ")
     assert words in plan.remark
     assert "trained on 31 bands, 400..700 nm" in plan.remark
-    with pytest.raises(DataError, match=r"trained on 31 bands.*leave out bands exact"):
+    with pytest.raises(DataError, match=r"trained on 31 bands.*set bands windows or auto"):
         plan_bands("a.hdr", scene, BandList(31, VISIBLE), "exact")
 
 
 def test_one_band_is_refused():
-    with pytest.raises(DataError, match="one band, where at least two are needed"):
+    with pytest.raises(DataError, match="one band, but at least two are needed"):
         plan_bands("a.hdr", BandList(1, None), BandList(31, VISIBLE))
 
 
@@ -188,7 +188,7 @@ def test_interpolated_spectra_are_those_of_numpy():
     given, wanted = np.array([500.0, 400, 600]), np.array([350.0, 450, 530, 700])
     spectrum = np.array([2.0, 1, 5])
     expected = np.interp(wanted, [400, 500, 600], [1, 2, 5])
-    np.testing.assert_allclose(spectrum @ interpolation(given, wanted), expected)
+    np.testing.assert_allclose(spectrum @ make_interpolation(given, wanted), expected)
 
 
 def test_a_predictor_normalises_by_bands_around_windows():

@@ -28,7 +28,7 @@ def groupings(draw):
 @given(groupings())
 def test_groups_lie_in_order_from_the_first_band_to_the_last(grouping):
     n_colors, n_subs, n_ovls = grouping
-    starts = blocks.group_starts(n_colors, n_subs, n_ovls)
+    starts = blocks.compute_group_starts(n_colors, n_subs, n_ovls)
     assert (starts[0], starts[-1]) == (0, n_colors - n_subs)
     assert all(0 < after - before <= n_subs - n_ovls for before, after in zip(starts, starts[1:], strict=False))
 
@@ -37,10 +37,10 @@ def test_groups_lie_in_order_from_the_first_band_to_the_last(grouping):
 def test_merging_what_was_gathered_gives_the_image_back(grouping, batch, seed):
     n_colors, n_subs, n_ovls = grouping
     x = cube(seed, batch, n_colors, 2, 3)
-    starts = blocks.group_starts(n_colors, n_subs, n_ovls)
+    starts = blocks.compute_group_starts(n_colors, n_subs, n_ovls)
     groups = blocks.gather_groups(x, starts, n_subs)
     assert groups.shape == (len(starts) * batch, n_subs, 2, 3)
-    torch.testing.assert_close(blocks.merge_groups(groups, blocks.merge_matrix(starts, n_subs, n_colors)), x)
+    torch.testing.assert_close(blocks.merge_groups(groups, blocks.make_merge_matrix(starts, n_subs, n_colors)), x)
 
 
 @given(st.integers(1, 70), st.integers(1, 9), st.integers(0, 2**16))
@@ -54,7 +54,7 @@ def test_a_block_in_strips_is_the_whole_at_any_height(height, width, seed):
 
 @given(st.integers(1, 70), st.integers(1, 12))
 def test_strips_cover_each_row_once(height, width):
-    rows = blocks.strips(torch.empty(1, 2, height, width))
+    rows = blocks.list_strips(torch.empty(1, 2, height, width))
     assert [row for top, bottom in rows for row in range(top, bottom)] == list(range(height))
 
 

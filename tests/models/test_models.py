@@ -25,23 +25,23 @@ def test_published_parameter_counts(n_colors, n_scale, parameters):
 
 
 def test_band_groups_of_31_bands_start_where_published():
-    assert blocks.group_starts(31, 8, 2) == [0, 6, 12, 18, 23]
-    assert len(blocks.group_starts(128, 8, 2)) == 21
-    assert blocks.group_starts(8, 8, 2) == [0]
-    assert blocks.group_starts(9, 8, 7) == [0, 1]
+    assert blocks.compute_group_starts(31, 8, 2) == [0, 6, 12, 18, 23]
+    assert len(blocks.compute_group_starts(128, 8, 2)) == 21
+    assert blocks.compute_group_starts(8, 8, 2) == [0]
+    assert blocks.compute_group_starts(9, 8, 7) == [0, 1]
 
 
 def test_merging_untouched_groups_gives_the_image_back():
     x = torch.rand(2, 31, 3, 4)
-    starts = blocks.group_starts(31, 8, 2)
-    merged = blocks.merge_groups(blocks.gather_groups(x, starts, 8), blocks.merge_matrix(starts, 8, 31))
+    starts = blocks.compute_group_starts(31, 8, 2)
+    merged = blocks.merge_groups(blocks.gather_groups(x, starts, 8), blocks.make_merge_matrix(starts, 8, 31))
     torch.testing.assert_close(merged, x)
 
 
 def test_merging_takes_the_mean_where_groups_overlap():
     # Groups of 2 bands over 3: band 1 is in both and gets the mean of 10 and 20.
     groups = torch.tensor([[1.0, 10.0], [20.0, 3.0]]).reshape(2, 2, 1, 1)
-    assert blocks.merge_groups(groups, blocks.merge_matrix([0, 1], 2, 3)).flatten().tolist() == [1, 15, 3]
+    assert blocks.merge_groups(groups, blocks.make_merge_matrix([0, 1], 2, 3)).flatten().tolist() == [1, 15, 3]
 
 
 @pytest.mark.parametrize("n_scale", [2, 3, 4, 6, 8, 16])
@@ -83,9 +83,9 @@ def test_portions_of_groups_change_nothing_at_inference(golden_x4, monkeypatch):
     model.load_state_dict(state)
     with torch.no_grad():
         at_once = model(golden_x4["ms"], golden_x4["lms"])
-        monkeypatch.setattr(blocks, "VALUES_PER_PORTION", 1)
-        in_portions = model(golden_x4["ms"], golden_x4["lms"])
-    torch.testing.assert_close(in_portions, at_once, rtol=0, atol=1e-6)
+        monkeypatch.setattr(blocks, "VALUES_PER_CHUNK", 1)
+        chunked = model(golden_x4["ms"], golden_x4["lms"])
+    torch.testing.assert_close(chunked, at_once, rtol=0, atol=1e-6)
 
 
 def test_identity_start_is_near_the_bicubic_image():

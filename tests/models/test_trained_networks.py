@@ -7,8 +7,8 @@ import torch
 from helpers import tiny_network
 from torch import nn
 
-from models.brightness import Normalised
-from models.precision import InPrecision
+from models.brightness import NormalisedNetwork
+from models.precision import PrecisionWrapper
 
 
 class Squaring(nn.Module):
@@ -21,9 +21,9 @@ class Squaring(nn.Module):
 def test_a_normalised_network_sees_the_largest_lr_value_as_one():
     ms, lms = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1), torch.tensor([0.05, 0.3]).view(2, 1, 1, 1)
     # By hand: 0.05 / 0.1 = 0.5 -> 0.75 -> 0.075; 0.3 / 0.2 = 1.5 -> 3.75 -> 0.75.
-    torch.testing.assert_close(Normalised(Squaring())(ms, lms).flatten(), torch.tensor([0.075, 0.75]))
+    torch.testing.assert_close(NormalisedNetwork(Squaring())(ms, lms).flatten(), torch.tensor([0.075, 0.75]))
     dark = torch.zeros(1, 1, 2, 2)
-    assert Normalised(Squaring())(dark, dark).abs().max() == 0
+    assert NormalisedNetwork(Squaring())(dark, dark).abs().max() == 0
 
 
 def test_bf16_is_near_fp32_and_leaves_buffers_and_float32_results():
@@ -32,11 +32,11 @@ def test_bf16_is_near_fp32_and_leaves_buffers_and_float32_results():
     network = tiny_network()
     with torch.inference_mode():
         plain = network(ms, lms)
-        same = InPrecision(network, "fp32")(ms, lms)
-        halved = InPrecision(copy.deepcopy(network), "bf16")(ms, lms)
+        same = PrecisionWrapper(network, "fp32")(ms, lms)
+        halved = PrecisionWrapper(copy.deepcopy(network), "bf16")(ms, lms)
     assert torch.equal(plain, same)
     assert halved.dtype == torch.float32
     deviation = (halved - plain).abs().max()
     assert 0 < deviation < 2e-2
     with pytest.raises(ValueError, match="fp32, tf32, bf16"):
-        InPrecision(network, "fp16")
+        PrecisionWrapper(network, "fp16")

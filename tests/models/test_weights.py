@@ -169,7 +169,7 @@ def test_released_peers_are_recognised(golden_peer):
 @pytest.mark.parametrize("name", ["GDRRN", "3DFCNN"])
 def test_a_scale_that_nothing_tells_is_asked_for(tmp_path, name):
     torch.save(dict(build_model(name, 10, 4, n_feats=4).state_dict()), tmp_path / "w.pth")
-    with pytest.raises(UserError, match="give --n_scale"):
+    with pytest.raises(UserError, match="set --n_scale"):
         checkpoint.load(tmp_path / "w.pth")
     assert checkpoint.load(tmp_path / "w.pth", n_scale=8).architecture["n_scale"] == 8
     (tmp_path / "config.json").write_text('{"n_scale": 2, "n_colors": 10}')
@@ -235,7 +235,7 @@ def test_the_running_mean_comes_first_and_that_is_said(tensors, tmp_path, capsys
     other = {name: tensor + 1 for name, tensor in tensors.items()}
     torch.save({"params": other, "params_ema": tensors}, tmp_path / "w.pth")
     assert same(checkpoint.load(tmp_path / "w.pth", n_ovls=2).model.state_dict(), tensors)
-    assert "running mean (params_ema) is taken, not params" in capsys.readouterr().out
+    assert "running mean of the weights (params_ema), not params" in capsys.readouterr().out
 
 
 def test_safetensors_are_read(tensors, tmp_path):
@@ -250,10 +250,10 @@ def test_safetensors_are_read(tensors, tmp_path):
 
 def test_what_holds_no_weights_shows_what_it_holds(tmp_path):
     torch.save({"optimizer": {"lr": 1}, "epoch": 3}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"holds no state_dict \(it has optimizer, epoch\)"):
+    with pytest.raises(UserError, match=r"contains no state_dict \(found optimizer, epoch\)"):
         checkpoint.load(tmp_path / "w.pth")
     torch.save([1, 2], tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"holds no state_dict \(it has a list\)"):
+    with pytest.raises(UserError, match=r"contains no state_dict \(found a list\)"):
         checkpoint.load(tmp_path / "w.pth")
 
 
@@ -261,7 +261,7 @@ def test_a_container_within_itself_ends(tmp_path):
     content = {}
     content["model"] = content
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(UserError, match="holds no state_dict"):
+    with pytest.raises(UserError, match="contains no state_dict"):
         checkpoint.load(tmp_path / "a.pth")
 
 

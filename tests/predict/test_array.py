@@ -82,7 +82,7 @@ def test_little_memory_makes_tiles_and_says_so(capsys, monkeypatch):
     result = super_resolve(image, model, memory_limit=0.006, verbose=True)
     assert model.calls > 1
     np.testing.assert_allclose(result, 0.5, atol=1e-6)
-    assert re.search(r"\d+ tiles of \d+ x \d+ pixels that share 32 .* deviat", capsys.readouterr().out)
+    assert re.search(r"\d+ tiles of \d+ x \d+ pixels with an overlap of 32 .* deviat", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "i2"])
@@ -246,8 +246,8 @@ def test_bf16_leaves_the_callers_network_as_it_is():
     model = tiny_network()
     image = np.random.default_rng(0).random((12, 12, 31), dtype=np.float32)
     before = super_resolve(image, model)
-    in_bf16 = super_resolve(image, model, precision="bf16")
-    assert 0 < np.abs(in_bf16 - before).max() < 2e-2
+    result = super_resolve(image, model, precision="bf16")
+    assert 0 < np.abs(result - before).max() < 2e-2
     np.testing.assert_array_equal(super_resolve(image, model), before)
     with pytest.raises(UserError, match="precision takes fp32, tf32 or bf16"):
         super_resolve(image, model, precision="fp8")

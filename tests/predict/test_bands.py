@@ -48,7 +48,9 @@ def test_exact_refuses_other_bands_in_one_line():
     model.wavelengths = VISIBLE
     with pytest.raises(UserError) as caught:
         super_resolve(np.zeros((8, 8, 30), np.float32), model, VISIBLE[:30], bands="exact")
-    words = "image: 30 bands, 400..690 nm, but the weights were trained on 31 bands, 400..700 nm; leave out bands exact"
+    words = (
+        "image: 30 bands, 400..690 nm, but the weights were trained on 31 bands, 400..700 nm; set bands windows or auto"
+    )
     assert str(caught.value) == words
 
 
@@ -65,7 +67,7 @@ def test_bands_within_the_tolerance_are_the_same_and_unknown_ones_are_taken_so(c
     np.testing.assert_allclose(super_resolve(image, model, VISIBLE + 1.9, verbose=True), expected, atol=1e-6)
     assert "not known" not in capsys.readouterr().out
     np.testing.assert_allclose(super_resolve(image, model, verbose=True), expected, atol=1e-6)
-    assert "the scene's wavelengths are not known" in capsys.readouterr().out
+    assert "the scene's wavelengths are unknown" in capsys.readouterr().out
 
 
 def test_resampled_bands_get_the_networks_detail_within_its_range_and_stay_bicubic_outside(capsys):
@@ -80,7 +82,7 @@ def test_resampled_bands_get_the_networks_detail_within_its_range_and_stay_bicub
     np.testing.assert_allclose(result, imresize(image, 2) + detail, atol=2e-6)
     out = capsys.readouterr().out
     assert "interpolated to the network's 31 bands, 400..700 nm" in out
-    assert "3 bands in its range, the other 2 come out bicubic" in out
+    assert "3 bands in its range; the other 2 are bicubic" in out
     with pytest.raises(UserError, match="the ranges do not overlap"):
         super_resolve(image, model, scene + 1000, resample_bands=True)
 
@@ -104,5 +106,5 @@ def test_what_fades_out_is_said(capsys):
     model.wavelengths = VISIBLE
     image = np.full((8, 8, 4), 0.5, np.float32)
     super_resolve(image, model, np.array([500.0, 600, 720, 900]), resample_bands=True, verbose=True)
-    words = "2 bands in its range, fading out over 50 nm to 1 more, the other 1 come out bicubic"
+    words = "2 bands in its range, tapered over 50 nm to 1 more; the other 1 are bicubic"
     assert words in capsys.readouterr().out

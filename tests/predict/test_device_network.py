@@ -12,7 +12,7 @@ def test_weights_remember_their_wavelengths(weights, tmp_path, golden_x4):
     released = tmp_path / "Harvard_DeepShare_Blocks=3_Subs8_Ovls2_Feats=256_epoch_10_x.pth"
     released.write_bytes(golden_x4.weights_path.read_bytes())
     np.testing.assert_array_equal(checkpoint.load(released).wavelengths, VISIBLE)
-    assert facts.wavelengths_of("Harvard", 128) is None
+    assert facts.get_wavelengths("Harvard", 128) is None
 
 
 def test_training_on_a_store_leaves_them_in_the_weights(run, tiny_flags):

@@ -89,7 +89,7 @@ def test_a_disk_without_room_is_refused_before_any_work(refused, weights, tmp_pa
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100000))
     sentence = refused("predict", input=source, output=tmp_path / "out" / "a.npy", model_dir=weights)
-    assert "the disk is too full by 1.5 MB (the result takes 1.6 MB while it is made)" in sentence
+    assert "the disk lacks 1.5 MB (the prediction needs 1.6 MB)" in sentence
     assert not (tmp_path / "out").exists()
 
 
@@ -108,7 +108,7 @@ def test_a_folder_of_scenes_with_one_that_is_bad(run, weights, tmp_path):
     (tmp_path / "in" / "bad.npy").unlink()
     code, out, _ = run("predict", input=tmp_path / "in", output=tmp_path / "out", model_dir=weights)
     assert code == 0
-    assert out.count("is there already") == 3
+    assert out.count("already exists") == 3
 
 
 def test_results_below_a_folder_of_scenes_are_no_scenes(run, refused, weights, tmp_path):
@@ -125,16 +125,16 @@ def test_what_is_there_already_is_not_written_over(run, refused, weights, tmp_pa
     target = tmp_path / "out.hdr"
     (tmp_path / "out.img").write_text("mine")
     flags = {"input": source, "output": target, "model_dir": weights}
-    assert "out.img: is there already" in refused("predict", **flags)
+    assert "out.img: already exists" in refused("predict", **flags)
     assert (tmp_path / "out.img").read_text() == "mine"
     assert run("predict", **flags, overwrite=1)[0] == 0
     assert envi.open(str(target)).shape == (112, 112, 31)
-    assert "that is the input itself" in refused("predict", **{**flags, "output": source}, overwrite=1)
+    assert "the input itself" in refused("predict", **{**flags, "output": source}, overwrite=1)
     folder = fixtures.write_cave_scene(tmp_path, "c", OWN_CUBE / 65535)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("mine")
     sentence = refused("predict", input=folder, output=tmp_path / "home", model_dir=weights, overwrite=1)
-    assert "a folder with other things in it" in sentence
+    assert "a folder that contains other files" in sentence
 
 
 def test_an_envi_header_goes_with_its_data_and_no_other(run, refused, unlabelled_weights, tmp_path):
@@ -144,7 +144,7 @@ def test_an_envi_header_goes_with_its_data_and_no_other(run, refused, unlabelled
     # Readers look for .img before .dat, which this result has: somebody's own .img is not touched.
     out.mkdir()
     (out / "scene.img").write_bytes(b"no result")
-    assert "beside it stands scene.img" in refused("predict", **flags)
+    assert "the existing scene.img beside it" in refused("predict", **flags)
     assert (out / "scene.img").read_bytes() == b"no result"
     # One that belongs to a header there is replaced with it.
     assert run("predict", **{**flags, "input": fixtures.write_own(tmp_path / "in2", "npy", OWN_CUBE)})[0] == 0
@@ -159,7 +159,7 @@ def test_an_output_that_may_not_be_written_is_named(refused, weights, tmp_path, 
     # Permissions do not keep a superuser out.
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "denied")))
     sentence = refused("predict", input=source, output=tmp_path / "out" / "a.npy", model_dir=weights)
-    assert f"{tmp_path / 'out' / 'a.npy'}: may not be written" in sentence
+    assert f"{tmp_path / 'out' / 'a.npy'}: not writable" in sentence
     assert not (tmp_path / "out").exists()
 
 

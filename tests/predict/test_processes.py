@@ -38,7 +38,7 @@ def test_two_processes_share_the_strips_of_a_scene(run, scene, weights, tmp_path
     process = predict(**flags, output=tmp_path / "two.npy")
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
-    assert "2 tiles of 72 x 64 pixels that share 32" in output
+    assert "2 tiles of 72 x 64 pixels with an overlap of 32" in output
     assert output.count("wrote:") == 1
     one, two = (np.load(tmp_path / f"{name}.npy").astype(float) / 65535 for name in ("one", "two"))
     # Each is rounded to 16 bits; what is announced for tiles comes on top.
@@ -55,7 +55,7 @@ def test_one_sentence_for_all_where_the_first_process_refuses(scene, weights, tm
     output = process.communicate(timeout=120)[0]
     assert process.returncode
     assert output.count("error: ") == 1
-    assert "is there already" in output
+    assert "already exists" in output
 
 
 def test_a_killed_process_ends_the_other_and_the_tiles_are_gone_on_with(run, scene, weights, tmp_path):
@@ -71,7 +71,7 @@ def test_a_killed_process_ends_the_other_and_the_tiles_are_gone_on_with(run, sce
     assert not (tmp_path / "larger.npy").exists()
     code, out, _ = run("predict", **flags, output=tmp_path / "larger.npy")
     assert code == 0
-    assert "going on after" in out
+    assert "resuming after" in out
     assert run("predict", **flags, output=tmp_path / "undisturbed.npy")[0] == 0
     np.testing.assert_array_equal(*(np.load(tmp_path / f"{name}.npy") for name in ("larger", "undisturbed")))
 

@@ -14,14 +14,14 @@ from config import PredictConfig
 from models.weights import load, save_weights
 from predict import progress
 from predict.device_network import DeviceNetwork
-from predict.scene import SceneUpscaling
+from predict.scene import SceneUpsampler
 
 TILES = {"tile_size": 16, "tile_overlap": 8}
 
 
 def stop_after(monkeypatch, tiles, error):
     """Let the tile after so many raise an error."""
-    real, count = SceneUpscaling.upscale, []
+    real, count = SceneUpsampler.upsample_tile, []
 
     def stopping(self, tile):
         count.append(tile)
@@ -29,7 +29,7 @@ def stop_after(monkeypatch, tiles, error):
             raise error
         return real(self, tile)
 
-    monkeypatch.setattr(SceneUpscaling, "upscale", stopping)
+    monkeypatch.setattr(SceneUpsampler, "upsample_tile", stopping)
     return count
 
 
@@ -48,13 +48,13 @@ def test_a_stopped_run_goes_on_with_the_tiles_that_are_done(run, unlabelled_weig
         stop_after(patch, 4, KeyboardInterrupt())
         code, _, err = run("predict", **flags)
     assert code == 130
-    assert "4 of 9 tiles are kept; the same command goes on" in err
+    assert "4 of 9 tiles are kept; repeat the command to continue" in err
     assert [p.name for p in (tmp_path / "out").iterdir()] == [f".{source.name}.partial"]
     with monkeypatch.context() as patch:
         count = stop_after(patch, 99, None)
         code, out, _ = run("predict", **flags)
     assert code == 0
-    assert "going on after 4 of 9 tiles" in out
+    assert "resuming after 4 of 9 tiles" in out
     assert len(count) == 5
     a, b = (formats.open_raster(tmp_path / folder / source.name).read() for folder in ("out", "undisturbed"))
     np.testing.assert_array_equal(a, b)
@@ -73,7 +73,7 @@ def test_windows_of_bands_resume_with_the_same_normalisation(run, weights, tmp_p
     kept = json.loads((tmp_path / ".out.npy.partial" / "progress.json").read_text())
     assert len(kept["peaks"]) == 50
     code, out, _ = run("predict", **flags, output=tmp_path / "out.npy")
-    assert code == 0 and "in 2 overlapping windows of 31 bands" in out and "going on after 4 of" in out
+    assert code == 0 and "in 2 overlapping windows of 31 bands" in out and "resuming after 4 of" in out
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(tmp_path / "undisturbed.npy"))
 
 
@@ -126,7 +126,7 @@ def test_a_disk_that_fills_half_way_keeps_the_tiles(run, refused, unlabelled_wei
     assert [p.name[0] for p in (tmp_path / "out").iterdir()] == ["."]
     code, out, _ = run("predict", **flags)
     assert code == 0
-    assert "going on after" in out
+    assert "resuming after" in out
 
 
 def test_ctrl_c_in_a_scene_without_tiles_leaves_nothing(run, weights, tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_what_an_earlier_version_left_is_gone_on_with(run, tmp_path):
     flags = put_half_done(tmp_path)
     code, out, _ = run("predict", output=tmp_path / "larger.hdr", **flags)
     assert code == 0
-    assert "going on after 4 of 8 tiles" in out
+    assert "resuming after 4 of 8 tiles" in out
     assert not (tmp_path / ".larger.hdr.partial").exists()
     assert run("predict", output=tmp_path / "undisturbed.hdr", **flags)[0] == 0
     a, b = (formats.open_raster(tmp_path / f"{name}.hdr").read() for name in ("larger", "undisturbed"))
@@ -183,9 +183,9 @@ def test_tiles_of_another_input_or_of_other_weights_are_not_gone_on_with(run, tm
 def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
     raster, network = formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config)
-    scene, windows, states = SceneUpscaling(raster, network, config, lambda text: None), [], []
-    scene.run(lambda *window: windows.append(window), False, lambda: states.append(copy.deepcopy(scene.state())))
-    again, rest = SceneUpscaling(raster, network, config, lambda text: None, states[3]), []
+    scene, windows, states = SceneUpsampler(raster, network, config, lambda text: None), [], []
+    scene.run(lambda *window: windows.append(window), False, lambda: states.append(copy.deepcopy(scene.get_state())))
+    again, rest = SceneUpsampler(raster, network, config, lambda text: None, states[3]), []
     again.restore(states[3])
     again.run(lambda *window: rest.append(window), False)
     assert len(rest) == 5
@@ -199,7 +199,7 @@ def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
 def test_a_state_that_was_saved_is_read_again_as_it_was(tmp_path):
     output = formats.Output(tmp_path / "a.npy", formats.from_array(OWN_CUBE), 4)
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
-    scene = SceneUpscaling(
+    scene = SceneUpsampler(
         formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config), config, lambda text: None
     )
     first = progress.Progress(output, "mine")
@@ -217,8 +217,8 @@ def test_a_state_that_was_saved_is_read_again_as_it_was(tmp_path):
         "seams": "seams_9.npz",
     }
     read = progress.Progress(output, "mine").state
-    np.testing.assert_array_equal(read.below, scene.state().below)
-    np.testing.assert_array_equal(read.right, scene.state().right)
+    np.testing.assert_array_equal(read.below, scene.get_state().below)
+    np.testing.assert_array_equal(read.right, scene.get_state().right)
     assert (read.tile_size, read.overlap, read.done, read.clipped) == (16, 8, 9, scene.clipped)
     assert progress.Progress(output, "another").state is None
-    assert first.left_behind(scene) == "9 of 9 tiles are kept; the same command goes on"
+    assert first.suspend(scene) == "9 of 9 tiles are kept; repeat the command to continue"

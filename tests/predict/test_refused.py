@@ -111,15 +111,15 @@ WRONG = {
     ),
     "no such file": (lambda d: d / "none.npy", {}, "no such file"),
     "words": (lambda d: (d / "a.npy").write_text("words " * 99) and d / "a.npy", {}, "a text that begins with: words"),
-    "empty folder": (lambda d: d, {}, "no scene below it"),
+    "empty folder": (lambda d: d, {}, "contains no scenes"),
     "bands": (own("npy", OWN_CUBE[:, :, :9]), {"bands": "exact", "wavelengths": "450,800"}, "9 bands, 450..800 nm"),
     "unknown bands": (own("npy", OWN_CUBE[:, :, :9]), {"resample_bands": 1}, "9 bands of unknown wavelengths"),
     "wavelengths": (own("npy", OWN_CUBE), {"wavelengths": "blue"}, "--wavelengths as first,last"),
     "odd overlap": (own("npy", OWN_CUBE), {"tile_overlap": 6}, "multiple of 4"),
     "small tiles": (own("npy", OWN_CUBE), {"tile_size": 40}, "at least twice"),
     "nodata": (own("npy", OWN_CUBE), {"nodata": "none"}, "--nodata takes a number"),
-    "unknown weights": (own("npy", OWN_CUBE), {"model_dir": "Kave"}, "no weights of that name"),
-    "unknown extension": (own("npy", OWN_CUBE), {"output": "out/result.xyz"}, ".xyz is no known format"),
+    "unknown weights": (own("npy", OWN_CUBE), {"model_dir": "Kave"}, "name of bundled weights"),
+    "unknown extension": (own("npy", OWN_CUBE), {"output": "out/result.xyz"}, ".xyz is not a known extension"),
 }
 
 

@@ -19,7 +19,7 @@ from predict.findings import Comparison
 
 
 def draw(comparison):
-    return report.draw(comparison, findings.find(comparison))
+    return report.draw(comparison, findings.collect_findings(comparison))
 
 
 def test_a_report_that_cannot_be_written_keeps_the_result_back(refused, weights, tmp_path, monkeypatch):
@@ -50,7 +50,7 @@ def test_the_report_shows_what_the_input_says_to_the_result(run, weights, tmp_pa
 
 def test_the_page_contains_input_bicubic_and_result():
     comparison = holed_comparison()
-    page = report.render_viewer(comparison, findings.find(comparison))
+    page = report.render_viewer(comparison, findings.collect_findings(comparison))
     (view,) = (json.loads(text) for text in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page))
     names = [(layer["name"], layer["height"], layer["width"]) for layer in view["layers"]]
     assert names == [("LR input", 40, 30), ("bicubic", 80, 60), ("super-resolved", 80, 60)]
@@ -71,7 +71,7 @@ def test_the_findings_of_a_report_are_those_of_a_direct_computation(monkeypatch)
     result = imresize(image, 2)
     result[21, 33] += 0.3
     monkeypatch.setattr(findings, "STRIP_VALUES", 30 * 5 * 4 * 7)
-    found = findings.find(Comparison(formats.from_array(image), result, Calibration("f8", 1.0), 2))
+    found = findings.collect_findings(Comparison(formats.from_array(image), result, Calibration("f8", 1.0), 2))
     for error, larger in ((found.rmse, result), (found.bicubic_rmse, imresize(image, 2))):
         expected = np.sqrt(((imresize(larger, 1 / 2) - image) ** 2).mean(axis=(0, 1)))
         np.testing.assert_allclose(error, expected, atol=1e-6)
@@ -124,7 +124,7 @@ def test_places_are_looked_for_where_data_are(tmp_path):
         holed, larger = image.copy(), result.copy()
         holed[empty] = np.nan
         larger[empty if empty[0] is ... else (slice(40, None),)] = np.nan
-        found = findings.find(Comparison(formats.from_array(holed), larger, Calibration("f4", 1.0), 2))
+        found = findings.collect_findings(Comparison(formats.from_array(holed), larger, Calibration("f4", 1.0), 2))
         assert found.spots[0] == (10, 16)
         assert all(row < 20 for row, _ in found.spots) or empty[0] is ...
 
@@ -162,7 +162,7 @@ def holed_comparison(wavelengths=None):
 
 
 def test_bands_without_data_have_no_error():
-    found = findings.find(holed_comparison())
+    found = findings.collect_findings(holed_comparison())
     for error in (found.rmse, found.bicubic_rmse):
         assert np.flatnonzero(np.isnan(error)).tolist() == [2, 7]
     # By hand: without wavelengths the bands 6, 4 and 2 of 9 would be shown; of the 7 with data, the 5th, 3rd and 1st.
@@ -170,15 +170,15 @@ def test_bands_without_data_have_no_error():
 
 
 def test_pixels_without_data_are_drawn_grey():
-    found = findings.find(holed_comparison())
+    found = findings.collect_findings(holed_comparison())
     for image, edge in zip(found.overview, (12, 24, 24), strict=True):
         missing = np.isnan(image).all(axis=2)
         assert missing[:edge, :edge].all() and missing.sum() == edge**2
-        drawn = pictures.false_colour(image, [0, 1, 2], pictures.white_level(image, [0, 1, 2]))
+        drawn = pictures.render_false_colour(image, [0, 1, 2], pictures.compute_white_level(image, [0, 1, 2]))
         assert ((drawn == pictures.NO_DATA).all(axis=2) >= missing).all()
     # The white level of 0.01 to 1 in hundredths, each 10 times, is the 99.5th percentile: 1.
     cube = np.repeat(np.arange(1, 101) / 100, 30).reshape(100, 10, 3)
-    assert pictures.white_level(np.concatenate([cube, np.full((300, 10, 3), np.nan)]), [0, 1, 2]) == 1
+    assert pictures.compute_white_level(np.concatenate([cube, np.full((300, 10, 3), np.nan)]), [0, 1, 2]) == 1
 
 
 def test_overlapping_detectors_are_drawn_as_separate_lines(monkeypatch):
@@ -209,4 +209,4 @@ def test_a_scene_without_any_data_has_a_report():
     result = empty.repeat(2, axis=0).repeat(2, axis=1)
     comparison = Comparison(formats.from_array(empty), result, Calibration("f4", 1.0), 2)
     assert draw(comparison).startswith(b"\x89PNG")
-    assert "<svg" in report.render_viewer(comparison, findings.find(comparison))
+    assert "<svg" in report.render_viewer(comparison, findings.collect_findings(comparison))

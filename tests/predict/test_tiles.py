@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models import build_model
 from predict import super_resolve
-from predict.tiles import Blender, make_plan, spans, tiles_of
+from predict.tiles import Blender, make_plan, make_tiles, split_axis
 
 
 @st.composite
@@ -23,7 +23,7 @@ def cuts(draw):
 def test_what_tiles_finish_is_every_pixel_once(cut):
     height, width, tile_size, overlap = cut
     times = np.zeros((height, width), int)
-    for tile in tiles_of(height, width, tile_size, overlap):
+    for tile in make_tiles(height, width, tile_size, overlap):
         assert 0 <= tile.rows.start < tile.rows.stop <= height and tile.rows.stop - tile.rows.start <= tile_size
         assert 0 <= tile.cols.start < tile.cols.stop <= width and tile.cols.stop - tile.cols.start <= tile_size
         times[tile.rows.done_start : tile.rows.done_stop, tile.cols.done_start : tile.cols.done_stop] += 1
@@ -54,7 +54,7 @@ def test_a_scene_that_fits_the_memory_is_one_tile_and_others_are_cut_to_it():
     [(320, 128, 32), (129, 128, 32), (1000, 64, 32), (77, 16, 0), (50, 24, 8), (12, 64, 8)],
 )
 def test_tiles_cover_an_axis_once_and_share_the_overlap(size, tile_size, overlap):
-    cut = spans(size, tile_size, overlap)
+    cut = split_axis(size, tile_size, overlap)
     assert (cut[0].start, cut[0].done_start, cut[-1].stop, cut[-1].done_stop) == (0, 0, size, size)
     assert max(s.stop - s.start for s in cut) <= tile_size
     assert max(s.stop - s.start for s in cut) - min(s.stop - s.start for s in cut) <= 1
@@ -66,13 +66,13 @@ def test_tiles_cover_an_axis_once_and_share_the_overlap(size, tile_size, overlap
 
 
 def test_a_scene_of_320_in_tiles_of_128_that_share_32():
-    assert [(s.start, s.stop) for s in spans(320, 128, 32)] == [(0, 128), (96, 224), (192, 320)]
+    assert [(s.start, s.stop) for s in split_axis(320, 128, 32)] == [(0, 128), (96, 224), (192, 320)]
 
 
 def stitched(image, network, tile_size, overlap, scale):
     height, width, bands = image.shape
     blender, out = Blender(width, bands, scale), np.full((height * scale, width * scale, bands), np.nan)
-    for tile in tiles_of(height, width, tile_size, overlap):
+    for tile in make_tiles(height, width, tile_size, overlap):
         values = network(image[tile.rows.start : tile.rows.stop, tile.cols.start : tile.cols.stop])
         finished = blender.add(tile, values)
         rows, cols = (slice(x.done_start * scale, x.done_stop * scale) for x in (tile.rows, tile.cols))

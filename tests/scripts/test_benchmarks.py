@@ -11,9 +11,9 @@ def test_a_profile_is_written_for_every_how(tmp_path, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("benchmark_of_training", ROOT / "benchmarks" / "training.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    monkeypatch.setattr(benchmark, "rate_of_products", lambda precision: 1.0)
-    monkeypatch.setattr(benchmark, "rate_of_convolutions", lambda *_: 1.0)
-    monkeypatch.setattr(benchmark, "times_of", lambda trainer, repeats: ({"iteration": 1.0}, {}))
+    monkeypatch.setattr(benchmark, "measure_products", lambda precision: 1.0)
+    monkeypatch.setattr(benchmark, "measure_convolutions", lambda *_: 1.0)
+    monkeypatch.setattr(benchmark, "measure_trainer", lambda trainer, repeats: ({"iteration": 1.0}, {}))
     benchmark.main(widths="4", patch=16, hows="fp32", repeats=1, profile=str(tmp_path / "profile"))
     table = (tmp_path / "profile_F4_fp32.txt").read_text()
     assert "aten::" in table and "Self CPU" in table

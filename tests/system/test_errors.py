@@ -2,14 +2,14 @@ import pickle
 
 import pytest
 
-from system.errors import DataError, UserError, naming_flag
+from system.errors import DataError, UserError, name_flag
 
 ERROR = DataError("a.mat", "2 cubes in it {x}", "name the array by {key}")
 
 
 def test_parameters_are_bare_for_python_and_flags_on_the_command_line():
     assert str(ERROR) == "a.mat: 2 cubes in it {x}; name the array by key"
-    assert ERROR.on_command_line() == "a.mat: 2 cubes in it {x}; name the array by --key"
+    assert ERROR.format_for_command_line() == "a.mat: 2 cubes in it {x}; name the array by --key"
 
 
 def test_errors_come_back_whole_from_other_processes():
@@ -18,7 +18,7 @@ def test_errors_come_back_whole_from_other_processes():
 
 
 def raised_below(flag, path):
-    with pytest.raises(UserError) as caught, naming_flag(flag, path):
+    with pytest.raises(UserError) as caught, name_flag(flag, path):
         raise ERROR
     return caught.value
 
@@ -29,5 +29,5 @@ def test_the_flag_is_named_where_the_error_is_about_its_path():
 
 
 def test_a_flag_that_is_not_given_is_the_origin_of_nothing():
-    with pytest.raises(DataError), naming_flag("raw_dir", ""):
+    with pytest.raises(DataError), name_flag("raw_dir", ""):
         raise DataError(".", "the folder is empty", "check the path")

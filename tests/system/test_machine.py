@@ -45,7 +45,7 @@ def test_memory_of_a_container_counts_without_its_page_cache(proc):
         "cg/memory.max": "max\n",
     }
     proc(files, "0::/a/b\n", V2)
-    assert machine.free_memory() == 4 * GB - 3 * GB + GB + GB // 2
+    assert machine.get_free_memory() == 4 * GB - 3 * GB + GB + GB // 2
 
 
 @pytest.mark.parametrize("name", ["memory.max", "memory.high"])
@@ -57,7 +57,7 @@ def test_limits_of_ancestor_groups_count(proc, name):
         "cg/a/memory.current": f"{GB}\n",
     }
     proc(files, "0::/a/b\n", V2)
-    assert machine.free_memory() == GB
+    assert machine.get_free_memory() == GB
 
 
 def test_groups_of_version_1_count_too(proc):
@@ -74,36 +74,36 @@ def test_groups_of_version_1_count_too(proc):
     }
     mounts = "".join(V1.format(root="/", name=name) for name in ("memory", "cpu"))
     proc(files, "4:memory:/job\n1:cpu:/job\n0::/\n", mounts)
-    assert machine.free_memory() == 2 * GB
-    assert machine.usable_cores() == 1
+    assert machine.get_free_memory() == 2 * GB
+    assert machine.count_usable_cores() == 1
 
 
 def test_a_container_that_sees_its_own_group_as_root(proc):
     files = {"cg/memory/memory.limit_in_bytes": f"{3 * GB}\n", "cg/memory/memory.usage_in_bytes": f"{GB}\n"}
     proc(files, "4:memory:/docker/abc\n", V1.format(root="/docker/abc", name="memory"))
-    assert machine.free_memory() == 2 * GB
+    assert machine.get_free_memory() == 2 * GB
 
 
 def test_an_exhausted_limit_is_not_taken_for_an_unknown_one(proc):
     proc({"cg/a/memory.max": "1000\n", "cg/a/memory.current": "5000\n"}, "0::/a\n", V2)
-    assert machine.free_memory() == 1
+    assert machine.get_free_memory() == 1
 
 
 def test_memory_of_the_host_counts_without_groups(proc):
     proc({}, "0::/\n", V2)
-    assert machine.free_memory() == 64 * GB
+    assert machine.get_free_memory() == 64 * GB
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1)])
 def test_cores_of_a_container_are_those_of_its_limit(proc, monkeypatch, quota, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     proc({"cg/a/cpu.max": quota}, "0::/a\n", V2)
-    assert machine.usable_cores() == cores
+    assert machine.count_usable_cores() == cores
 
 
 @pytest.mark.parametrize("option", ["-v", "-d"])
 def test_memory_under_a_resource_limit(option):
-    code = "from system import machine; print(machine.free_memory())"
+    code = "from system import machine; print(machine.get_free_memory())"
     command = f'ulimit {option} 1000000; exec "$0" -c "{code}"'
     process = subprocess.run(["bash", "-c", command, sys.executable], cwd=ROOT, capture_output=True, text=True)
     assert 700_000 * 1024 < int(process.stdout) < 1_000_000 * 1024

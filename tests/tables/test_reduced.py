@@ -2,13 +2,13 @@ import pytest
 from helpers import FULL
 
 import objectives
-from facts import published_split
+from facts import load_published_split
 from tables.reduced import compare_run, compare_scenes, describe_in_caption, group_rows, summarize
 
 
 def test_the_published_experiment_differs_in_nothing():
     assert compare_run(FULL, "Cave", 4) == []
-    assert objectives.labels(FULL) == ["RGB", "SSL"]
+    assert objectives.list_labels(FULL) == ["RGB", "SSL"]
 
 
 def test_settings_of_other_networks_are_no_difference():
@@ -64,7 +64,7 @@ def test_the_published_patches_depend_on_the_scale():
 
 
 def test_missing_and_foreign_scenes_are_named():
-    scenes = published_split("Cave")["test"]
+    scenes = load_published_split("Cave")["test"]
     assert compare_scenes("Cave", scenes) == []
     assert compare_scenes("Cave", scenes[:6]) == ["6 of 12 test scenes"]
     assert compare_scenes("Cave", [*scenes, "balloons"]) == ["1 scenes that are no published test scenes"]

@@ -146,10 +146,10 @@ def test_bf16_is_near_and_its_weights_stay_float32(run, logged, tmp_path):
     ("is_fast", "precision", "warned"), [(True, "bf16", 0), (False, "bf16", 1), (False, "fp32", 0)]
 )
 def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast, precision, warned):
-    monkeypatch.setattr("system.devices.cpu_computes_bf16", lambda: is_fast)
+    monkeypatch.setattr("system.devices.has_fast_bf16", lambda: is_fast)
     code, out, _ = run("train", **logged, precision=precision, max_iterations=1)
     assert code == 0
-    assert out.count("fp32 is faster here") == warned
+    assert out.count("set --precision fp32") == warned
 
 
 def test_learning_rates_worked_by_hand():
@@ -306,7 +306,7 @@ def test_stopped_in_its_test_a_run_can_be_gone_on_with(run, logged, stores, monk
     with monkeypatch.context() as patch:
         patch.setattr(trainer_module, "score_run", stopped)
         found, out, err = run("train", **flags)
-    assert found == code and "--resume last goes on" in out + err
+    assert found == code and "repeat the command with --resume last" in out + err
     assert runs.load_run(logged["save_dir"] / TITLE / "last.pth")["iteration"] == 2
     found, out, _ = run("train", **flags, resume="last")
     assert found == 0 and "resuming after iteration 2" in out
@@ -356,5 +356,5 @@ def test_strips_of_a_scene_give_what_the_whole_gives(monkeypatch, values):
     for modality, bands in (("spectral", 31), ("rgb", 8)):
         whole = model(ms[:, :bands], lms[:, :bands], modality).detach()
         with torch.no_grad():
-            in_strips = model(ms[:, :bands], lms[:, :bands], modality)
-        torch.testing.assert_close(in_strips, whole, rtol=0, atol=2e-6)
+            apply_in_strips = model(ms[:, :bands], lms[:, :bands], modality)
+        torch.testing.assert_close(apply_in_strips, whole, rtol=0, atol=2e-6)

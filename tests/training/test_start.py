@@ -59,7 +59,7 @@ def test_of_other_bands_what_does_not_depend_on_them_is_taken(flags, other, caps
     ("title", "anew"),
     [("SSPSR", {"trunk", "skip_conv", "final"}), ("GDRRN", {"input", "output"}), ("MCNet", {"band_means"})],
 )
-def test_peers_keep_what_is_of_no_sensor(flags, tmp_path, title, anew):
+def test_baselines_keep_what_is_of_no_sensor(flags, tmp_path, title, anew):
     settings = {"n_feats": 4, "n_subs": 8, "n_ovls": 2, "n_blocks": 1, "global_residual": True}
     model = build_model(title, 40, 4, **settings)
     save_weights(model, tmp_path / "a.pth", 2, np.linspace(400, 1000, 40))
@@ -134,7 +134,7 @@ def test_weights_of_a_network_that_tells_no_scale_take_the_runs(flags, tmp_path)
             "has name DeepShare, where the run has name",
         ),
         ({"weights": "nowhere.pth"}, "nowhere.pth: no such file"),
-        ({"weights": "nowhere"}, "--weights nowhere: no such file"),
+        ({"weights": "nowhere"}, "--weights nowhere: neither a file"),
         ({"weights": "", "freeze": "branches"}, "--freeze branches: keeps those of weights to start from"),
         ({"freeze": "trunk"}, "--freeze takes branches, not 'trunk'"),
         (

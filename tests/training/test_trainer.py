@@ -251,7 +251,7 @@ def test_a_peer_trains_resumes_and_is_tested_from_its_weights_alone(run, refused
     assert all(float(r[b]) > 0 for r in rows for b in ("labelled", "mixup"))
     after = runs.load_run(run_dir / "last.pth")["model"]
     assert any(not torch.equal(after[k], before[k]) for k in before)
-    assert json.loads((run_dir / "config.json").read_text())["loss"] == registry.network(name).published.get(
+    assert json.loads((run_dir / "config.json").read_text())["loss"] == registry.get_entry(name).published.get(
         "loss", "hybrid"
     )
 
@@ -376,7 +376,7 @@ WRONG_DATA = {
     "zero bytes": (lambda d: {"train_dir_mslabel": truncated_patch(d, keep=0)}, "0 bytes"),
     "wrong keys": (
         lambda d: {"train_dir_mslabel": fixtures.write_patches(d / "p", keys=("ms", "ms_bicubic"))},
-        "has no gt, only ms, ms_bicubic",
+        "contains ms, ms_bicubic, but not gt",
     ),
     "wrong bands": (
         lambda d: {"train_dir_mslabel": fixtures.write_patches(d / "p", bands=30)},
@@ -484,7 +484,7 @@ def test_the_protocol_scales_8_bit_training_scenes_too(run, stores, tmp_path):
 
 def test_a_folder_that_may_not_be_written_is_refused(refused, tiny_flags, tmp_path):
     (tmp_path / "file").write_text("x")
-    assert "a file stands where a folder is needed" in refused("train", **{**tiny_flags, "save_dir": tmp_path / "file"})
+    assert "a file has the name of a folder" in refused("train", **{**tiny_flags, "save_dir": tmp_path / "file"})
 
 
 def test_conversions_of_ones_own_are_read_from_csv_and_mat(tmp_path):
@@ -493,7 +493,7 @@ def test_conversions_of_ones_own_are_read_from_csv_and_mat(tmp_path):
     fixtures.write_mat(tmp_path / "m.mat", {"other": np.zeros((2, 2)), "F": matrix})
     for name in ("m.csv", "m.mat"):
         np.testing.assert_allclose(read_conversion(str(tmp_path / name), 12, 8), matrix)
-    with pytest.raises(UserError, match="no conversion of 12 bands"):
+    with pytest.raises(UserError, match="the conversion of 12 bands cannot be derived"):
         read_conversion("", 12, 8)
     (tmp_path / "bad.csv").write_text("1,a\n")
     with pytest.raises(UserError, match="cannot be read as a matrix|not a matrix"):

@@ -42,7 +42,7 @@ def test_outputs_equal_the_released_networks(golden_peer):
     ],
 )
 def test_published_parameter_counts(name, parameters):
-    architecture = {k: v for k, v in registry.network(name).published.items() if k in ("n_feats", "n_blocks")}
+    architecture = {k: v for k, v in registry.get_entry(name).published.items() if k in ("n_feats", "n_blocks")}
     with torch.device("meta"):
         model = build_model(name, 31, 4, **architecture)
     assert sum(p.numel() for p in model.parameters()) == parameters
@@ -127,7 +127,7 @@ def test_folded_enlargement_is_torchs_transposed_3d_convolution():
     torch.manual_seed(0)
     layer = nn.ConvTranspose3d(4, 3, (3, 6, 6), stride=(1, 4, 4), padding=1)
     x = torch.rand(2, 4, 7, 6, 5)
-    y = volumes.enlarge_volume(volumes.fold(x), layer.weight, layer.bias, 7, 4)
+    y = volumes.upsample_volume(volumes.fold(x), layer.weight, layer.bias, 7, 4)
     torch.testing.assert_close(volumes.unfold(y, 7), layer(x), rtol=0, atol=1e-5)
 
 
@@ -135,16 +135,16 @@ def test_folded_enlargement_is_torchs_transposed_3d_convolution():
     ("name", "settings", "height"),
     [("3DFCNN", {}, 10), ("GDRRN", {}, 10), ("MCNet", {"n_blocks": 2}, 40), ("SSPSR", {}, 10)],
 )
-def test_strips_and_portions_change_nothing_at_inference(name, settings, height, monkeypatch):
+def test_strips_and_chunks_change_nothing_at_inference(name, settings, height, monkeypatch):
     model = small(name, **settings).double()
     ms, lms = (x.double() for x in images(height=height))
     whole = model(ms, lms).detach()
     monkeypatch.setattr(blocks, "VALUES_PER_STRIP", 1)
-    monkeypatch.setattr("models.blocks.VALUES_PER_PORTION", 1)
+    monkeypatch.setattr("models.blocks.VALUES_PER_CHUNK", 1)
     with torch.inference_mode():
         in_strips = model(ms, lms)
     torch.testing.assert_close(in_strips, whole, rtol=0, atol=1e-11)
-    assert len(blocks.strips(ms if name == "MCNet" else lms)) >= 5
+    assert len(blocks.list_strips(ms if name == "MCNet" else lms)) >= 5
 
 
 @pytest.mark.parametrize("name", PEERS)
