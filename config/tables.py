@@ -20,5 +20,13 @@ class TablesConfig(Config):
     out_dir: str = flag(
         "", "folder for the tables and the page; without it, RUNS_DIR/tables", "output", affects="place"
     )
+    watch: float = flag(
+        0.0,
+        "make the tables and the page anew every so many seconds until Ctrl-C; the page in a browser follows; 0: once",
+        "output",
+        low=0,
+        high=86400,
+        affects="place",
+    )
 
     POSITIONAL: ClassVar[str | None] = "runs_dir"

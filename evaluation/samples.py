@@ -18,8 +18,8 @@ from system.files import atomic_write
 from system.records import Field
 from utils import scene_name
 
-# HR pixels along a crop's edge, and how many scenes of 31 bands leave one: together some 4 MB.
-EDGE, SCENES, BANDS = 96, 3, 31
+# HR pixels along the edge of a crop, and the number of scenes of 31 bands with one: together some 8 MB.
+EDGE, SCENES, BANDS = 96, 6, 31
 ARRAYS = ("ms", "lms", "gt", "output")
 # The other arrays of a samples.npz, as lists; wavelengths in nm, or none.
 META = Field(

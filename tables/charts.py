@@ -36,7 +36,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in px: ticks as [(position, word)], paths as [(line, SVG path data)]."""
+    """A chart in px: ticks as [(position, word)], paths as [(line, SVG path data)].
+
+    y_axis contains the values (logarithms if the axis is logarithmic) at its bottom and top.
+    """
 
     title: str
     x_label: str
@@ -44,6 +47,8 @@ class Chart:
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     paths: list[tuple[Line, str]]
+    y_axis: tuple[float, float]
+    is_logarithmic: bool
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,18 @@ def numbered_style(k: int) -> Style:
     return Style(COLOURS[k % len(COLOURS)], DASHES[k // len(COLOURS) % len(DASHES)])
 
 
-def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, logarithmic: bool = False) -> Chart:
-    """Return a Chart whose axes span all lines; y axis logarithmic on request if y spans more than a factor of 2."""
+def line_chart(
+    title: str, lines: Sequence[Line], x_label: str, y_label: str, logarithmic: bool = False, is_scatter: bool = False
+) -> Chart:
+    """Return a Chart whose axes span all lines.
+
+    Args:
+        title: of the chart.
+        lines: drawn in this order; a line of one point is a dot.
+        x_label, y_label: of the axes.
+        logarithmic: y axis logarithmic if y spans more than a factor of 2.
+        is_scatter: x axis with margins, and logarithmic if x spans more than a factor of 2.
+    """
     lines = [line for line in lines if len(line.x)]
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([line.y for line in lines])
@@ -71,10 +86,13 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, lo
         y = np.array([1.0])
     # Within less than a factor of 2 round numbers are too rare for a logarithmic axis.
     logarithmic = bool(logarithmic and y.max() > 2 * y.min())
-    x_axis = _Axis(float(x.min()), float(x.max()), LEFT, WIDTH - RIGHT, 6, whole=not np.any(x % 1))
+    ends, is_far = (float(x.min()), float(x.max())), bool(is_scatter and x.max() > 2 * x.min() > 0)
+    whole = not is_scatter and not np.any(x % 1)
+    x_axis = _Axis(*ends, LEFT, WIDTH - RIGHT, 6, is_far, 0.06 if is_scatter else 0.0, whole)
     y_axis = _Axis(float(y.min()), float(y.max()), HEIGHT - BOTTOM, TOP, 5, logarithmic, 0.04)
     paths = [(line, _path(line, x_axis, y_axis)) for line in lines]
-    return Chart(title, x_label, y_label, list(x_axis.ticks()), list(y_axis.ticks()), paths)
+    ticks = list(x_axis.ticks()), list(y_axis.ticks())
+    return Chart(title, x_label, y_label, *ticks, paths, (y_axis.low, y_axis.high), logarithmic)
 
 
 @dataclass
@@ -132,7 +150,8 @@ def _path(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
         pieces.append([])
         for x, y in zip(line.x[run], line.y[run], strict=True):
             if np.isfinite(y) and (y > 0 or not y_axis.logarithmic):
-                pieces[-1].append(f"{x_axis(x):.1f} {y_axis(y):.1f}")
+                # Digits for page.js, which stretches the axis if rows are hidden.
+                pieces[-1].append(f"{x_axis(x):.1f} {y_axis(y):.3f}")
             else:
                 pieces.append([])
     return "".join(f"M{'L'.join(p if len(p) > 1 else p * 2)}" for p in pieces if p)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +16,31 @@ from evaluation.results import SceneResults
 from evaluation.samples import Sample
 from system.errors import UserError, refuse_small_memory
 from tables import reduced
-from tables.labels import describe_trait, group_by, label_results, sort_key
+from tables.labels import BUNDLED, describe_trait, group_by, label_results, sort_key
 from tables.report import Crop, Curves, OwnScene, Report, Result, Row, Table
-from tables.runs import Run, find_run, is_finished, read_columns, traits_of, traits_of_test
+from tables.runs import Run, find_run, is_finished, read_columns, read_config, traits_of, traits_of_test
 from training.run_directory import CONFIG, LOG, VALIDATION
+from utils import scene_name
 
 # Report pictures of own scenes that the page shows: each takes about half a megabyte of it.
 OWN_SCENES = 12
-
-# {run directory: (columns of log.csv, columns of validation.csv)}
-Logs = Mapping[Path, tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]
 
 
 def gather(runs_dir: Path) -> Report:
     """Return the Report of all results below a folder.
 
     Raises:
-        UserError: if the folder does not exist or contains neither results nor report pictures of `predict`.
+        UserError: if the folder does not exist or contains no results, training logs or report pictures of `predict`.
     """
     if not runs_dir.is_dir():
         raise UserError(f"{runs_dir}: no such folder; give the one that contains the runs and results")
     report = Report(runs_dir)
     found = list(_read_results(report))
+    found += _list_recorded_bicubic(found)
     labels = label_results(found)
-    _list_runs_without_results(report, found)
-    logs = _read_logs(report, found)
     _read_own_scenes(report)
-    if not found and not report.own_scenes:
+    curves = _read_curves_without_results(report, found)
+    if not found and not report.own_scenes and not curves:
         raise UserError(
             f"{runs_dir}: no results in it"
             + (f" that can be read ({report.notes[0]})" if report.notes else "")
@@ -49,14 +48,14 @@ def gather(runs_dir: Path) -> Report:
         )
     for (dataset, scale, protocol), group in group_by(found, lambda r: (r.dataset, r.found.n_scale, r.found.protocol)):
         rows = [
-            Row(labels[same[0].path], _drop_repeated(same, report))
+            Row(labels[same[0]], _drop_repeated(same, report))
             for _, same in group_by(group, lambda r: (r.method, sorted(r.traits.items(), key=str)))
         ]
         printed = published.tables_of(dataset, scale, protocol)
         report.tables.append(Table(dataset, scale, protocol, sorted(rows, key=sort_key), printed))
     for table in report.tables:
         table.crops.extend(_read_crops(table, report))
-    report.trainings = _group_curves(report, logs)
+    report.trainings = _group_curves(report, curves)
     return report
 
 
@@ -78,15 +77,15 @@ def _read_result(path: Path, runs_dir: Path) -> Result:
     weights = found.config.get("model_dir")
     dataset = _dataset_of(found, run)
     flags = traits_of_test(found.config)
-    traits = {"test scenes": tuple(sorted(found.scenes)), **flags}
+    traits: dict[str, Any] = {"test scenes": tuple(sorted(found.scenes)), **flags}
     reasons = reduced.compare_scenes(dataset, found.scenes)
     reasons += [f"tested with {describe_trait(name, value)}" for name, value in flags.items()]
     if run:
         method = " + ".join([run.config["model_title"], *objectives.list_labels(run.config)])
         origin = f"seed {run.config.get('seed')}"
-        traits |= _traits_of_run(run, weights)
+        traits |= {BUNDLED: run.bundled} if run.bundled else _traits_of_run(run, weights)
         reasons += reduced.compare_run(run.config, dataset, found.n_scale)
-        reasons += [f"weights {traits['weights']}"] if traits["weights"] else []
+        reasons += [f"weights {traits['weights']}"] if traits.get("weights") else []
     elif found.model.lower() == "bicubic":
         method = origin = "Bicubic"
     else:
@@ -108,6 +107,42 @@ def _read_result(path: Path, runs_dir: Path) -> Result:
         run_dir=run.folder if run else None,
         seconds=run.seconds(found) if run else None,
     )
+
+
+def _list_recorded_bicubic(found: Sequence[Result]) -> list[Result]:
+    """Return a result of bicubic for each data set, scale, protocol and test scenes that have none of their own."""
+    recorded = []
+    for _, same in group_by(found, lambda r: (r.dataset, r.found.n_scale, r.found.protocol, r.traits["test scenes"])):
+        if any(r.method == "Bicubic" for r in same):
+            continue
+        for first in same:
+            scores = first.found.bicubic or {"scenes": {}}
+            rows = {scene_name(name): row for name, row in scores["scenes"].items()}
+            if rows.keys() != first.found.scenes.keys():
+                continue
+            scored = replace(
+                first.found,
+                model="Bicubic",
+                mean=results.mean_row(rows),
+                scenes=rows,
+                config={},
+                bands={scene_name(name): values for name, values in scores["bands"].items()},
+            )
+            recorded.append(
+                replace(
+                    first,
+                    found=scored,
+                    method="Bicubic",
+                    traits={"test scenes": first.traits["test scenes"]},
+                    origin="Bicubic",
+                    reasons=reduced.compare_scenes(first.dataset, rows),
+                    config={},
+                    run_dir=None,
+                    seconds=None,
+                )
+            )
+            break
+    return recorded
 
 
 def _dataset_of(found: SceneResults, run: Run | None) -> str:
@@ -134,26 +169,43 @@ def _traits_of_run(run: Run, weights: str | None) -> dict[str, Any]:
     }
 
 
-def _list_runs_without_results(report: Report, found: Sequence[Result]) -> None:
+def _read_curves_without_results(report: Report, found: Sequence[Result]) -> list[Curves]:
+    """Return the curves of runs without results, and list these runs."""
     scored = {r.run_dir.resolve() for r in found if r.run_dir}
+    curves = []
     for path in sorted(report.folder.rglob(CONFIG)):
-        if path.parent.resolve() not in scored and (path.parent / LOG).is_file():
-            runs = report.unscored if is_finished(path.parent) else report.unfinished
-            runs.append(report.below(path.parent))
+        folder = path.parent
+        if folder.resolve() in scored or not (folder / LOG).is_file():
+            continue
+        name, is_over = report.below(folder), is_finished(folder)
+        (report.unscored if is_over else report.unfinished).append(name)
+        try:
+            config = read_config(path)
+            if config and (logs := _read_logs(report, folder))[0]:
+                method = " + ".join([config["model_title"], *objectives.list_labels(config)])
+                label = f"{method} ({'not tested' if is_over else 'unfinished'}: {name})"
+                dataset, scale = config["dataset_name"], config["n_scale"]
+                reasons = reduced.compare_run(config, dataset, scale)
+                curves.append(Curves(f"{dataset} x{scale}", label, reasons, *logs))
+        # A file that was edited by hand may contain anything.
+        except Exception as error:
+            refuse_small_memory(path, error)
+            report.notes.append(f"{report.below(path)}: passed over, its settings cannot be read ({error})")
+    return curves
 
 
-def _read_logs(report: Report, found: Sequence[Result]) -> Logs:
-    def read(path: Path) -> dict[str, np.ndarray]:
+def _read_logs(report: Report, folder: Path) -> list[dict[str, np.ndarray]]:
+    """Return the columns of a run's log.csv and validation.csv; {} for a file that is absent or cannot be read."""
+    logs: list[dict[str, np.ndarray]] = []
+    for path in (folder / LOG, folder / VALIDATION):
+        logs.append({})
         # Not a pipe: reading would wait for it.
         if path.is_file():
             try:
-                return read_columns(path)
+                logs[-1] = read_columns(path)
             except (OSError, ValueError) as error:
                 report.notes.append(f"{report.below(path)}: passed over, {error}")
-        return {}
-
-    folders = dict.fromkeys(r.run_dir for r in found if r.run_dir)
-    return {folder: (read(folder / LOG), read(folder / VALIDATION)) for folder in folders}
+    return logs
 
 
 def _read_own_scenes(report: Report) -> None:
@@ -191,7 +243,8 @@ def _read_crops(table: Table, report: Report) -> list[Crop]:
         outputs = {}
         for row, sample in by_row.items():
             if sample.corner == first.corner and np.array_equal(sample.gt, first.gt):
-                outputs[row] = sample.output
+                # The samples beside recorded scores of bicubic are those of the network.
+                outputs[row] = sample.lms if row.is_bicubic else sample.output
             else:
                 report.notes.append(
                     f"{table.title}, {scene}: the crop of {row.label} shows another window, and is left out"
@@ -211,12 +264,19 @@ def _read_samples(row: Row, report: Report) -> list[Sample]:
     return []
 
 
-def _group_curves(report: Report, logs: Logs) -> dict[str, list[Curves]]:
+def _group_curves(report: Report, unscored: Sequence[Curves]) -> dict[str, list[Curves]]:
     """Return the curves by data set and scale, each run once, whatever protocols it was scored under."""
+    logs: dict[Path, list[dict[str, np.ndarray]]] = {}
     found: dict[str, dict[Path, Curves]] = {}
     for table in report.tables:
-        runs = found.setdefault(f"{table.dataset} x{table.scale}", {})
+        title = f"{table.dataset} x{table.scale}"
+        runs = found.setdefault(title, {})
         for row in table.rows:
             for folder in (r.run_dir for r in row.results if r.run_dir):
-                runs.setdefault(folder.resolve(), Curves(row, *logs[folder]))
-    return {title: list(runs.values()) for title, runs in found.items() if runs}
+                if folder not in logs:
+                    logs[folder] = _read_logs(report, folder)
+                runs.setdefault(folder.resolve(), Curves(title, row.label, row.reasons, *logs[folder]))
+    grouped = {title: list(runs.values()) for title, runs in found.items() if runs}
+    for curves in unscored:
+        grouped.setdefault(curves.title, []).append(curves)
+    return grouped

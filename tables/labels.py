@@ -1,43 +1,60 @@
 """Labels of rows: the method with the traits that distinguish it; and the order of rows."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from evaluation import published
 from objectives import OBJECTIVES
 from tables.report import Result, Row
+from tables.runs import traits_of_test
 
 Item = TypeVar("Item")
+# Trait of bundled weights: their name, in place of the settings.
+BUNDLED = "bundled weights"
 # Scenes named in a label.
 MOST_NAMED = 3
 
 
-def label_results(results: Sequence[Result]) -> dict[Path, str]:
-    """Return {path of a results file: label of its row}; a row has the same label under both protocols."""
+def label_results(results: Sequence[Result]) -> dict[Result, str]:
+    """Return {result: label of its row}; a row has the same label under both protocols."""
     scene_sets = _describe_scene_sets(results)
-    labels = {}
+    labels: dict[Result, str] = {}
     for _, same in group_by(results, lambda r: (r.dataset, r.found.n_scale, r.method)):
-        names = _distinguishing_traits(same)
-        for result in same:
-            traits = [(name, result.traits[name]) for name in names if result.traits.get(name) not in (None, "")]
-            known = {"test scenes": scene_sets.get(result.traits["test scenes"])}
-            suffix = ", ".join(known.get(name) or describe_trait(name, value) for name, value in traits)
-            labels[result.path] = f"{result.method} ({suffix})" if suffix else result.method
+        for counts_missing in (False, True):
+            names = _distinguishing_traits(same, counts_missing)
+            named = {result: _label_result(result, names, scene_sets) for result in same}
+            rows = {(r.found.protocol, str(sorted(r.traits.items(), key=str))) for r in same}
+            if len({(r.found.protocol, label) for r, label in named.items()}) == len(rows):
+                break
+        labels |= named
     return labels
 
 
-def _distinguishing_traits(results: Sequence[Result]) -> list[str]:
-    """Return the names of the traits in which results of one method differ under one protocol at least."""
+def _label_result(result: Result, names: Sequence[str], scene_sets: Mapping[tuple[str, ...], str]) -> str:
+    traits = [(name, result.traits[name]) for name in names if result.traits.get(name) not in (None, "")]
+    known = {"test scenes": scene_sets.get(result.traits["test scenes"])}
+    suffix = ", ".join(known.get(name) or describe_trait(name, value) for name, value in traits)
+    return f"{result.method} ({suffix})" if suffix else result.method
+
+
+def _distinguishing_traits(results: Sequence[Result], counts_missing: bool) -> list[str]:
+    """Return the names of the traits in which results of one method differ under one protocol at least.
+
+    A setting that a result does not record is a difference only on request; a missing flag of `test` has its default.
+    """
     names = dict.fromkeys(name for r in results for name in r.traits)
+    flags = {name for r in results for name in traits_of_test(r.found.config)}
     by_protocol = [same for _, same in group_by(results, lambda r: r.found.protocol)]
 
     def distinguishes(name: str) -> bool:
-        return any(len({str(r.traits.get(name)) for r in same}) > 1 for same in by_protocol)
+        has_default = counts_missing or name in flags
+        recorded = [[r for r in same if has_default or r.traits.get(name) is not None] for same in by_protocol]
+        return any(len({str(r.traits.get(name)) for r in same}) > 1 for same in recorded)
 
     # Weights are named unless they are the final ones of a finished run.
-    return [name for name in names if name == "weights" or distinguishes(name)]
+    named = [name for name in names if name in ("weights", BUNDLED) or distinguishes(name)]
+    return sorted(named, key=lambda name: name != BUNDLED)
 
 
 def _describe_scene_sets(results: Iterable[Result]) -> dict[tuple[str, ...], str]:
@@ -60,6 +77,8 @@ def _shorten(names: Sequence[str], most: int) -> str:
 
 def describe_trait(name: str, value: Any) -> str:
     """Return a trait in words."""
+    if name == BUNDLED:
+        return str(value)
     if name == "test scenes":
         return f"{len(value)} test scenes"
     if name == "iterations" or name.endswith(" patches"):

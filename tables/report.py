@@ -28,7 +28,7 @@ THETA_RGB_SWEEP = PublishedTable(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """One results file.
 
@@ -137,6 +137,10 @@ class Row:
             ", ".join(self.devices),
         ]
 
+    def scene_psnr(self, scene: str) -> float:
+        """Return the MPSNR of a scene, mean over the seeds; NaN if it is not recorded."""
+        return float(np.mean([r.found.scenes.get(scene, {}).get("MPSNR", math.nan) for r in self.results]))
+
     def band_psnr(self) -> np.ndarray | None:
         """Return the PSNR of each band in dB, mean over scenes and seeds; None if it is not recorded."""
         bands = [values for r in self.results for values in r.found.bands.values()]
@@ -219,6 +223,28 @@ class Table:
         """Differences of each row from the published experiment."""
         return {row.label: row.reasons for row in self.rows}
 
+    def baseline(self, row: Row) -> Row | None:
+        """Return the row of bicubic on the same test scenes; None for bicubic itself, or without one."""
+        rows = (r for r in self.rows if r.is_bicubic and set(r.scenes) == set(row.scenes) and not row.is_bicubic)
+        return next(rows, None)
+
+    def gain(self, row: Row) -> str:
+        """Return the difference to bicubic in dB as text; "" without one."""
+        baseline = self.baseline(row)
+        return f"{row.mean('MPSNR') - baseline.mean('MPSNR'):+.2f}" if baseline else ""
+
+    @property
+    def scenes(self) -> list[str]:
+        """The test scenes of all rows."""
+        return list(dict.fromkeys(scene for row in self.rows for scene in row.scenes))
+
+    def scene_psnr(self, row: Row, scene: str) -> tuple[str, str]:
+        """Return the MPSNR of a scene, mean over the seeds, and its difference to bicubic as texts; "" without one."""
+        baseline, psnr = self.baseline(row), row.scene_psnr(scene)
+        if math.isnan(psnr):
+            return "", ""
+        return f"{psnr:.2f}", f"{psnr - baseline.scene_psnr(scene):+.2f}" if baseline else ""
+
     def counterpart(self, row: Row) -> tuple[str, dict[str, str]] | None:
         """Return (source, {metric: printed number}) of the published row of the same experiment; None without one."""
         if row.is_reduced:
@@ -270,9 +296,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Curves:
-    """The columns of a run's log.csv and validation.csv as {name: array}; {} for a file that was not read."""
+    """The training curves of a run.
 
-    row: Row
+    Attributes:
+        title: data set and scale.
+        label: of the run's row, or of a run without results.
+        reasons: differences from the published experiment.
+        log, validation: columns of log.csv and validation.csv as {name: array}; {} for a file that was not read.
+    """
+
+    title: str
+    label: str
+    reasons: Sequence[str]
     log: Mapping[str, np.ndarray]
     validation: Mapping[str, np.ndarray]
 

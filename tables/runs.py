@@ -34,10 +34,12 @@ class Run:
     Attributes:
         config: the content of its config.json.
         folder: the directory with its log.csv and results.json; None for bundled and adapted weights.
+        bundled: name of bundled weights, or "".
     """
 
     config: Mapping[str, Any]
     folder: Path | None
+    bundled: str = ""
 
     def describe_weights(self, weights: str | None) -> str | None:
         """Return the state of the run that weights are from; None for the final weights of a finished run."""
@@ -104,13 +106,14 @@ def find_run(path: Path, found: SceneResults, runs_dir: Path) -> Run | None:
         if not candidate.is_file():
             continue
         # `adapt` writes the settings beside its weights, in any folder.
-        if config := _read_config(candidate.with_suffix(".json")):
+        if config := read_config(candidate.with_suffix(".json")):
             return Run(config, None)
-        if config := _read_config(candidate.parent / CONFIG):
+        if config := read_config(candidate.parent / CONFIG):
             return Run(config, candidate.parent)
     if named == weights.name or weights.parent.name == PRETRAINED.name:
-        config = _read_config(PRETRAINED / f"{weights.name.removesuffix('.pth')}.json")
-        return Run(config, None) if config else None
+        name = weights.name.removesuffix(".pth")
+        config = read_config(PRETRAINED / f"{name}.json")
+        return Run(config, None, name) if config else None
     return None
 
 
@@ -207,7 +210,7 @@ def _parse_column(name: str | None, fields: list[str | None]) -> np.ndarray:
     return column
 
 
-def _read_config(path: Path) -> dict[str, Any] | None:
+def read_config(path: Path) -> dict[str, Any] | None:
     """Return the content of a run's config.json; None if it is absent or another kind of file."""
     if not path.is_file():
         return None

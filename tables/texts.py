@@ -11,9 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.published import PublishedTable
+from evaluation.results import in_columns
 from metrics import METRICS
 from tables import reduced
 from tables.report import FACTS, THETA_RGB_SWEEP, Report, Row, Table, headings
+from utils import sanitize_for_terminal
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPREAD = (
@@ -22,6 +24,8 @@ SPREAD = (
 )
 CSV_PLACE = ("dataset", "scale", "protocol", "kind", "method", "reduced", "reasons", "source")
 CSV_FACTS = ("scenes", "seeds", "iterations", "training_seconds", "parameters", "device", "results")
+# Columns of the summary on a terminal.
+SUMMARY_WIDTH = 80
 # Spreadsheets compute a text that begins with one of these.
 FORMULAS = ("=", "+", "@", "-", "\t", "\r")
 LATEX_CHARACTERS = str.maketrans(
@@ -130,6 +134,35 @@ def render_markdown(report: Report) -> str:
 def render_latex(report: Report) -> str:
     """Return the report as a LaTeX document with booktabs."""
     return LATEX.get_template("tables.tex").render(report=report)
+
+
+def render_summary(report: Report) -> str:
+    """Return the main columns of all tables for a terminal of 80 columns, and the numbers of remarks."""
+    blocks = []
+    for table in report.tables:
+        cells = [
+            [METRICS["MPSNR"].format_value(row.mean("MPSNR")), table.gain(row)]
+            + [METRICS[metric].format_value(row.mean(metric)) for metric in ("SAM", "ERGAS")]
+            + [str(len(row.seeds) or "")]
+            for row in table.rows
+        ]
+        head = ["MPSNR", "gain (dB)", "SAM", "ERGAS", "seeds"]
+        # Two blanks before each column, and two characters for the mark.
+        free = SUMMARY_WIDTH - 2 - sum(2 + max(map(len, column)) for column in zip(head, *cells, strict=True))
+        names = [_shorten_middle(sanitize_for_terminal(row.label), free) + " *" * row.is_reduced for row in table.rows]
+        lines = [["method", *head], *([name, *line] for name, line in zip(names, cells, strict=True))]
+        title = _shorten_middle(f"{table.title}; gain: MPSNR over that of bicubic", SUMMARY_WIDTH)
+        blocks.append(f"{title}\n{in_columns(lines)}")
+    if any(row.is_reduced for row in report.rows):
+        blocks.append(f"* {reduced.MARK}: differs from the published experiment as listed in tables.md")
+    counts = [f"{title}: {len(items)}" for title, items in report.list_own_scenes() + report.list_remarks()]
+    return "\n\n".join(blocks + ["\n".join([*counts, "All columns and remarks are in the files."])]) + "\n"
+
+
+def _shorten_middle(text: str, width: int) -> str:
+    """Shorten a text to a width by leaving out its middle: names often differ at their ends."""
+    half = (width - 3) // 2
+    return text if len(text) <= width else f"{text[: width - 3 - half]}...{text[-half:]}"
 
 
 def render_csv(report: Report) -> str:

@@ -92,3 +92,13 @@ def refused(run):
 def tiny_flags(stores, raw, tmp_path):
     """Flags of a training run with all four losses that takes a second or two."""
     return {**everything_on(stores, raw), "save_dir": tmp_path / "runs"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium."""
+    from browser import start
+
+    driver = start()
+    yield driver
+    driver.quit()

@@ -204,7 +204,7 @@ def line_of(markdown, method):
 class PageReader(HTMLParser):
     """Collects what a page refers to, and checks that its tags are closed."""
 
-    VOID = ("meta", "img", "br", "stop", "path", "rect", "circle")
+    VOID = ("meta", "link", "img", "br", "input", "stop", "path", "rect", "circle")
 
     def __init__(self):
         super().__init__()
@@ -214,7 +214,7 @@ class PageReader(HTMLParser):
         for name, value in attrs:
             if name in ("src", "href", "xlink:href", "data", "action"):
                 (self.images if tag == "img" else self.references).append(value)
-        assert tag not in ("script", "link", "iframe", "object")
+        assert tag not in ("iframe", "object")
         if tag not in self.VOID:
             self.open.append(tag)
 

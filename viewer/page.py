@@ -13,12 +13,16 @@ from viewer.scene import Scene, encode_scene
 BUDGET_BYTES = 20_000_000
 
 
-def render_fragment(scenes: Sequence[Scene], budget_bytes: int = BUDGET_BYTES) -> str:
-    """One viewer of one or more scenes, to be put into the body of a page once.
+def render_fragment(
+    scenes: Sequence[Scene], budget_bytes: int = BUDGET_BYTES, has_assets: bool = True, level: int = 2
+) -> str:
+    """One viewer of one or more scenes, to be put into the body of a page.
 
     Args:
         scenes: in the order of the selector, which share the budget evenly.
         budget_bytes: of the scenes' data and pictures; large scenes are reduced and shown in detail (`encode_scene`).
+        has_assets: False for all but the last viewer of a page, which share its style and script.
+        level: of the headings, 1 to 6.
     """
     share = budget_bytes // max(1, len(scenes))
     blocks = []
@@ -27,7 +31,7 @@ def render_fragment(scenes: Sequence[Scene], budget_bytes: int = BUDGET_BYTES) -
         blocks.append({"scene": scene, "picture": picture, "views": encode_scene(scene, share - len(picture))})
     script, style = (Markup(Path(__file__).with_name(name).read_text("utf-8")) for name in ("viewer.js", "viewer.css"))
     template = TEMPLATES.get_template("viewer.html")
-    return Markup(template.render(blocks=blocks, script=script, style=style))
+    return Markup(template.render(blocks=blocks, has_assets=has_assets, level=level, script=script, style=style))
 
 
 def render_page(title: str, introduction: str, scenes: Sequence[Scene], budget_bytes: int = BUDGET_BYTES) -> str:

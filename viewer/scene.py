@@ -4,14 +4,14 @@ import base64
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 # Quantisation steps from the lowest to the highest value of a scene (the first that fits the budget is taken), and the
-# encoded bytes per value, measured on scenes of CAVE and EnMAP.
-LEVELS = {4094: 1.19, 1022: 0.87, 254: 0.43}
+# encoded bytes per value, measured on scenes of CAVE.
+LEVELS = {4094: 0.95, 1022: 0.65, 254: 0.4}
 COARSEST = min(LEVELS)
 # Values that are read at once, of the finest layer.
 BLOCK_VALUES = 2**24
@@ -40,6 +40,8 @@ class Scene:
         picture: PNG that is shown without JavaScript.
         picture_text: its text alternative.
         charts: SVG texts, shown below the images.
+        origin: (row, column) of the first pixel of the finest layer, as displayed.
+        styles: {name: (colour, SVG dash pattern)} of lines; other layers have the viewer's own.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Scene:
     picture: bytes = b""
     picture_text: str = ""
     charts: Sequence[str] = ()
+    origin: tuple[int, int] = (0, 0)
+    styles: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(cls, name: str, layers: Mapping[str, np.ndarray], **details: Any) -> "Scene":
@@ -86,15 +90,15 @@ def encode_scene(scene: Scene, budget_bytes: int) -> list[dict[str, Any]]:
         budget_bytes: of the encoded layers together.
 
     Returns:
-        One or two views for JSON. In each layer, `data` is base64 of a zlib stream: codes band by band, each band minus
-        the one before it (modulo the type); of 16-bit codes all low bytes, then all high bytes. Code c means
-        low + c * step; the code `levels` + 1 marks missing data.
+        One or two views for JSON. In each layer, `data` is base64 of a zlib stream: codes band by band, minus those of
+        the reference if `hasBase`, each band minus the one before it (modulo the type), in zigzag code; of 16-bit codes
+        all low bytes, then all high bytes. Code c means low + c * step; the code `levels` + 1 marks missing data.
     """
     height, width, _ = scene.shape
     whole = slice(0, height), slice(0, width)
     rate = _measure_rate(scene)
     if rate * _count_values(scene, 1, height, width) <= budget_bytes:
-        encoded = _encode_layers(_read_reduced(scene, 1, *whole), budget_bytes)
+        encoded = _encode_layers(scene, _read_reduced(scene, 1, *whole), budget_bytes)
         if encoded:
             return [_describe(scene, encoded, 1, *whole)]
     return [_encode_reduced(scene, budget_bytes // 2, rate), _encode_detail(scene, budget_bytes // 2, rate)]
@@ -103,7 +107,7 @@ def encode_scene(scene: Scene, budget_bytes: int) -> list[dict[str, Any]]:
 def _measure_rate(scene: Scene) -> float:
     """Encoded bytes per value at the coarsest quantisation, around the focus: most of a scene takes less."""
     layers = _read_reduced(scene, 1, *_window(scene, SAMPLE))
-    encoded = _encode_layers(layers, 0, is_forced=True)
+    encoded = _encode_layers(scene, layers, 0, is_forced=True)
     size = sum(len(layer["data"]) for layer in encoded["layers"]) if encoded else 0
     return max(LOWEST_RATE, size / sum(cube.size for cube in layers.values()))
 
@@ -124,7 +128,7 @@ def _encode_reduced(scene: Scene, budget_bytes: int, rate: float) -> dict[str, A
         is_last = pixel >= largest
         if is_last or rate * _count_values(scene, pixel, height, width) <= budget_bytes:
             spans = slice(0, height), slice(0, width)
-            encoded = _encode_layers(_read_reduced(scene, pixel, *spans), budget_bytes, is_last)
+            encoded = _encode_layers(scene, _read_reduced(scene, pixel, *spans), budget_bytes, is_last)
             if encoded:
                 return _describe(scene, encoded, pixel, *spans)
     raise AssertionError("the largest pixel is encoded in any case")
@@ -136,7 +140,7 @@ def _encode_detail(scene: Scene, budget_bytes: int, rate: float) -> dict[str, An
     while True:
         if edge == 1 or rate * _count_values(scene, 1, edge, edge) <= budget_bytes:
             spans = _window(scene, edge)
-            encoded = _encode_layers(_read_reduced(scene, 1, *spans), budget_bytes, edge == 1)
+            encoded = _encode_layers(scene, _read_reduced(scene, 1, *spans), budget_bytes, edge == 1)
             if encoded:
                 return _describe(scene, encoded, 1, *spans)
         edge = max(1, edge * 7 // 8)
@@ -191,7 +195,9 @@ def _average(cube: np.ndarray, step: int) -> np.ndarray:
     return (np.nansum(squares, axis=(1, 3)) / np.where(counts, counts, np.nan)).astype(np.float32)
 
 
-def _encode_layers(layers: Mapping[str, np.ndarray], budget: int, is_forced: bool = False) -> dict[str, Any] | None:
+def _encode_layers(
+    scene: Scene, layers: Mapping[str, np.ndarray], budget: int, is_forced: bool = False
+) -> dict[str, Any] | None:
     """Encode layers with the most levels that fit the budget; None if none do, unless forced."""
     known = [cube[np.isfinite(cube)] for cube in layers.values()]
     low = float(min((values.min() for values in known if values.size), default=0))
@@ -202,22 +208,33 @@ def _encode_layers(layers: Mapping[str, np.ndarray], budget: int, is_forced: boo
         if levels > COARSEST and values * bytes_per_value > 2 * budget:
             continue
         step = (high - low) / levels or 1.0
-        encoded = [
-            {"name": name, "height": len(cube), "width": cube.shape[1], "data": _encode(cube, low, step, levels)}
-            for name, cube in layers.items()
-        ]
+        codes = {name: _quantise(cube, low, step, levels) for name, cube in layers.items()}
+        reference, encoded = codes[scene.reference], []
+        for name, layer in codes.items():
+            has_base = name != scene.reference and layer.shape == reference.shape
+            data = _encode(layer, reference if has_base else None)
+            _, height, width = layer.shape
+            encoded.append({"name": name, "height": height, "width": width, "hasBase": has_base, "data": data})
         if sum(len(layer["data"]) for layer in encoded) <= budget or (is_forced and levels == COARSEST):
             return {"low": low, "step": step, "levels": levels, "layers": encoded}
     return None
 
 
-def _encode(cube: np.ndarray, low: float, step: float, levels: int) -> str:
-    """See `encode_scene`."""
+def _quantise(cube: np.ndarray, low: float, step: float, levels: int) -> np.ndarray:
+    """H x W x C -> codes, C x H x W; see `encode_scene`."""
     bands_first = cube.transpose(2, 0, 1)
     codes = np.where(np.isfinite(bands_first), np.rint((bands_first - low) / step), levels + 1)
-    codes = codes.astype(np.uint8 if levels < 255 else "<u2")
+    return codes.astype(np.uint8 if levels < 255 else "<u2")
+
+
+def _encode(codes: np.ndarray, reference: np.ndarray | None) -> str:
+    """Encode the codes of a layer, as differences from those of the reference if it is given; see `encode_scene`."""
+    codes = codes.copy() if reference is None else codes - reference
     codes[1:] -= codes[:-1].copy()
-    planes = codes.reshape(-1, 1).view(np.uint8).T
+    signed = codes.view(np.int8 if codes.itemsize == 1 else "<i2")
+    # Zigzag code: small numbers of either sign have a high byte of 0.
+    zigzag = (signed << 1) ^ (signed >> (8 * codes.itemsize - 1))
+    planes = zigzag.reshape(-1, 1).view(np.uint8).T
     return base64.b64encode(zlib.compress(planes.tobytes())).decode()
 
 
@@ -233,7 +250,7 @@ def _describe(scene: Scene, encoded: Mapping[str, Any], pixel: int, rows: slice,
     x = np.arange(1, bands + 1) if scene.x is None else scene.x
     return {
         "title": ": ".join(filter(None, (scene.name, title))),
-        "origin": [rows.start * scale, cols.start * scale],
+        "origin": [scene.origin[0] + rows.start * scale, scene.origin[1] + cols.start * scale],
         "pixel": pixel,
         "bands": bands,
         "x": [round(float(value), 3) for value in x],
@@ -243,5 +260,6 @@ def _describe(scene: Scene, encoded: Mapping[str, Any], pixel: int, rows: slice,
         "before": scene.before,
         "after": scene.after,
         "reference": scene.reference,
+        "styles": dict(scene.styles),
         **encoded,
     }

@@ -11,6 +11,8 @@
   const SVG = "http://www.w3.org/2000/svg";
   // Of the differences, the share that the colour scale covers.
   const MAP_SHARE = 0.99;
+  // Controls whose values are a part of the state.
+  const KEPT = ["mode", "red", "green", "blue", "brightness", "left", "right", "divider", "map-layer", "map-band"];
 
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const format = (value) => String(Number(value.toPrecision(3)));
@@ -39,14 +41,16 @@
 
   // One layer: codes band by band, C x H x W.
   class Layer {
-    static async decode(description, view) {
+    static async decode(description, view, reference) {
       const bytes = await inflate(description.data);
       const size = description.height * description.width;
       const count = size * view.bands;
       const codes = view.levels < 255 ? bytes : new Uint16Array(count);
       if (view.levels >= 255) for (let k = 0; k < count; k++) codes[k] = bytes[k] | (bytes[count + k] << 8);
-      // The typed array takes the sum modulo its type.
+      // Zigzag code; the typed array takes numbers modulo its type.
+      for (let k = 0; k < count; k++) codes[k] = (codes[k] >>> 1) ^ -(codes[k] & 1);
       for (let k = size; k < count; k++) codes[k] += codes[k - size];
+      if (description.hasBase) for (let k = 0; k < count; k++) codes[k] += reference.codes[k];
       return new Layer(description, view, codes);
     }
 
@@ -88,8 +92,9 @@
       const view = Object.assign(new View(), description);
       view.height = Math.max(...description.layers.map((layer) => layer.height));
       view.width = Math.max(...description.layers.map((layer) => layer.width));
-      view.layers = await Promise.all(description.layers.map((layer) => Layer.decode(layer, view)));
-      view.reference = view.layer(description.reference);
+      view.reference = await Layer.decode(description.layers.find((layer) => layer.name === description.reference), view);
+      const decode = (layer) => (layer.name === description.reference ? view.reference : Layer.decode(layer, view, view.reference));
+      view.layers = await Promise.all(description.layers.map(decode));
       view.differences = new Map();
       view.hidden = new Set();
       return view;
@@ -104,6 +109,7 @@
     }
 
     style(layer) {
+      if (this.styles[layer.name]) return { colour: this.styles[layer.name][0], dash: this.styles[layer.name][1] };
       if (layer === this.reference) return REFERENCE_STYLE;
       const k = this.layers.filter((other) => other !== this.reference).indexOf(layer);
       return { colour: COLOURS[k % COLOURS.length], dash: DASHES[k % DASHES.length] };
@@ -161,9 +167,9 @@
       return [Math.floor(at / this.width), at % this.width];
     }
 
-    // End of the colour scale that all layers share; coarser layers count only if no other differs.
+    // End of the colour scale that all visible layers share; coarser layers count only if no other differs.
     mapEnd(band) {
-      const others = this.layers.filter((layer) => layer !== this.reference);
+      const others = this.shown.filter((layer) => layer !== this.reference);
       const fine = others.filter((layer) => layer.height === this.height);
       let end = 0;
       for (const layer of fine.length ? fine : others) {
@@ -209,13 +215,48 @@
       this.hatch = this.makeHatch();
     }
 
+    // The choices, to be restored after the page was loaded again.
+    get state() {
+      const { pixel, zoom, centre, parts, view } = this;
+      const values = Object.fromEntries(KEPT.map((name) => [name, parts[name].value]));
+      return { values, scene: view.title, pixel, zoom, centre, hidden: [...view.hidden] };
+    }
+
+    async restore({ values, scene, pixel, zoom, centre, hidden }) {
+      const k = this.scripts.findIndex((script) => script.dataset.title === scene);
+      if (k < 0) return;
+      this.parts.scene.value = k;
+      await this.open(k);
+      this.hide(hidden);
+      for (const name of KEPT) {
+        const part = this.parts[name];
+        if (!part.options || [...part.options].some((option) => option.value === values[name])) part.value = values[name];
+      }
+      Object.assign(this, { zoom, centre });
+      this.updateColours();
+      this.mark(...pixel);
+    }
+
+    // Hide layers by name in this scene and in those that are opened later, as far as two remain.
+    hide(names) {
+      const { view } = this;
+      this.unwanted = names;
+      const others = view.layers.filter((layer) => layer !== view.reference).map((layer) => layer.name);
+      const isPossible = others.some((name) => !names.includes(name));
+      view.hidden = new Set(isPossible ? others.filter((name) => names.includes(name)) : []);
+      this.fillLayerTable();
+      this.fillLayers(this.parts.left.value, this.parts.right.value, this.parts["map-layer"].value);
+      this.updateMap();
+      this.drawSpectra();
+    }
+
     async start() {
       const { scene } = this.parts;
       this.scripts.forEach((script, k) => scene.add(new Option(script.dataset.title, k)));
       this.parts["scene-label"].hidden = this.scripts.length < 2;
       this.listen();
       await this.open(0);
-      for (const block of this.statics) for (const part of block.querySelectorAll("figure, h2")) part.hidden = true;
+      for (const block of this.statics) for (const part of block.querySelectorAll("figure, h2, h3, h4")) part.hidden = true;
       this.parts.app.hidden = false;
       new ResizeObserver(() => this.resize()).observe(this.parts.app);
       this.resize();
@@ -233,6 +274,7 @@
       this.fillLayerTable();
       this.fillLayers(view.before, view.after, view.after);
       this.updateColours();
+      if (this.unwanted) this.hide(this.unwanted);
       this.resize();
     }
 
@@ -633,7 +675,8 @@
       fail("This browser cannot decompress the data (DecompressionStream is missing); a browser from 2023 or later can.");
       continue;
     }
-    new Viewer(root).start().then(
+    root.viewer = new Viewer(root);
+    root.viewer.start().then(
       () => { root.dataset.viewer = "ready"; },
       (error) => fail(`The interactive comparison failed: ${error.message}.`),
     );

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers import (
+    CAVE_TEST,
     PLAIN_RUN,
     SOME_MEAN,
     line_of,
@@ -17,6 +18,8 @@ from helpers import (
 from tables.gather import gather
 from tables.page import render_page
 from tables.texts import render_csv, render_latex, render_markdown
+
+MIXUP = {"UseLabeledSpectralMixUp": True, "theta_LabeledSpectralMixUp": 1}
 
 
 def test_seeds_give_mean_and_half_range(tabulate, tmp_path):
@@ -128,8 +131,8 @@ def test_unfinished_damaged_and_repeated_results_are_named(tabulate, tmp_path):
     markdown, rows, page = tabulate()
     assert float(own_rows(rows)["DeepShare"]["MPSNR"]) == SOME_MEAN["MPSNR"]
     for text in (markdown, page):
-        unfinished, unscored = text.index("Unfinished runs"), text.index("Finished runs without test results")
-        assert unfinished < text.index("stopped") < unscored < text.index("untested")
+        listed = text[text.index("Unfinished runs") :]
+        assert listed.index("stopped") < listed.index("Finished runs without test results") < listed.index("untested")
         for name in ("cut", "other", "poor"):
             assert f"{name}_results.json: passed over" in text
         assert "a_again/results.json: left out, of the same settings and seed as a/results.json" in text
@@ -185,8 +188,9 @@ def test_bundled_weights_have_their_training_settings(tabulate, tmp_path, name, 
     path.write_text(json.dumps({**json.loads(path.read_text()), "n_scale": scale}))
     _, rows, _ = tabulate()
     (row,) = own_rows(rows).values()
+    label = f"DeepShare + RGB + SSL + Mixup ({Path(name).stem})"
     epochs, iterations, parameters = {4: (3, 3840, 370983), 8: (4, 1280, 407975)}[scale]
-    assert (row["method"], row["seeds"]) == ("DeepShare + RGB + SSL + Mixup", "3000")
+    assert (row["method"], row["seeds"]) == (label, "3000")
     assert (row["iterations"], row["parameters"]) == (str(iterations), str(parameters))
     assert row["training_seconds"] == ""
     reasons = row["reasons"].split("; ")
@@ -250,6 +254,110 @@ def test_scenes_are_named_until_labels_differ(tabulate, tmp_path):
     expected = [f"Bicubic (4 test scenes with {', '.join(scenes)})" for scenes in ("abcd", "abce", "fghi")]
     assert list(own_rows(rows)) == expected
     assert "left out" not in markdown
+
+
+def bicubic_of(scenes, mpsnr):
+    rows = dict.fromkeys(scenes, {**SOME_MEAN, "MPSNR": mpsnr})
+    return {"bicubic": {"fingerprint": "", "scenes": rows, "bands": {scene: [mpsnr, mpsnr] for scene in scenes}}}
+
+
+def add_to_results(path, **entries):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+def test_recorded_bicubic_scores_have_a_row(tabulate, tmp_path):
+    runs = tmp_path / "runs"
+    for name, changes in (("a", {}), ("b", {"UseRGB": True})):
+        write_finished_run(runs / name, changes=changes, MPSNR=41.0)
+        bands = {"bands": {scene: [40.0, 42.0] for scene in CAVE_TEST}}
+        add_to_results(runs / name / "results.json", **bands, **bicubic_of(CAVE_TEST, 38.5))
+    markdown, rows, page = tabulate()
+    found = own_rows(rows)
+    assert list(found) == ["Bicubic", "DeepShare", "DeepShare + RGB"]
+    assert (found["Bicubic"]["MPSNR"], found["Bicubic"]["reduced"], found["Bicubic"]["seeds"]) == ("38.5", "0", "")
+    assert "Gain on bicubic by band" in page and page.count("<td>+2.50</td>") == 2
+    assert "Remarks" not in markdown
+
+
+def test_bicubic_results_precede_recorded_scores(tabulate, tmp_path):
+    runs = tmp_path / "runs"
+    write_finished_run(runs / "a")
+    add_to_results(runs / "a" / "results.json", **bicubic_of(CAVE_TEST, 38.5))
+    config = {"model_title": "Bicubic", "model_dir": "", "test_dir": "x/test.h5"}
+    write_results_file(runs / "b_results.json", config, model="Bicubic", MPSNR=38.0)
+    # Other test scenes have a row of their own.
+    write_finished_run(runs / "few", scenes=["x"])
+    add_to_results(runs / "few" / "results.json", **bicubic_of(["x"], 30.0))
+    _, rows, _ = tabulate()
+    found = {name: row["MPSNR"] for name, row in own_rows(rows).items() if row["method"].startswith("Bicubic")}
+    assert found == {"Bicubic (1 test scenes)": "30.0", "Bicubic (12 test scenes)": "38.0"}
+
+
+def test_settings_not_recorded_are_not_differences(tabulate, tmp_path):
+    runs = tmp_path / "runs"
+    write_finished_run(runs / "a")
+    config = {"model_title": "", "model_dir": "/mine/w.pth", "test_dir": "test.h5"}
+    write_results_file(runs / "w_results.json", config)
+    write_results_file(runs / "e_results.json", {**config, "self_ensemble": True})
+    _, rows, _ = tabulate()
+    assert list(own_rows(rows)) == [
+        "DeepShare",
+        "DeepShare (weights w)",
+        "DeepShare (weights w, self_ensemble 1)",
+    ]
+
+
+def test_runs_have_curves_for_every_data_set(tabulate, tmp_path):
+    run_dir = tmp_path / "runs" / "a"
+    write_finished_run(run_dir)
+    other = run_dir / "Cave_DeepShare_epoch_10_now_results.json"
+    write_results_file(other, {"model_dir": str(run_dir / "Cave_DeepShare_epoch_10_now.pth"), "test_dir": "x"})
+    add_to_results(other, dataset="Harvard")
+    _, _, page = tabulate()
+    assert page.count("Labelled loss</text>") == 2
+
+
+def test_bundled_weights_differ_by_name_and_flags(tabulate, tmp_path):
+    runs = tmp_path / "runs"
+    write_finished_run(runs / "a", changes={"UseRGB": True, **MIXUP})
+    config = {"model_title": "", "model_dir": "cave_x4", "test_dir": "test.h5"}
+    write_results_file(runs / "cave_x4_results.json", config)
+    write_results_file(runs / "cave_x4_ensemble_results.json", {**config, "self_ensemble": True})
+    _, rows, _ = tabulate()
+    assert list(own_rows(rows)) == [
+        "DeepShare + RGB + Mixup",
+        "DeepShare + RGB + Mixup (cave_x4)",
+        "DeepShare + RGB + Mixup (cave_x4, self_ensemble 1)",
+    ]
+
+
+def test_unfinished_runs_have_curves(tabulate, tmp_path):
+    write_unfinished_run(tmp_path / "runs" / "going")
+    markdown, rows, page = tabulate()
+    assert rows == []
+    assert "DeepShare (unfinished: going)" in page and "Labelled loss" in page
+    assert "Unfinished runs" in markdown
+    write_unfinished_run(tmp_path / "runs" / "odd", {"model_title": "DeepShare", "seed": "x"})
+    markdown, _, _ = tabulate()
+    assert "odd/config.json: passed over, its settings cannot be read" in markdown
+
+
+def test_watching_repeats_until_interrupted(run, tmp_path, monkeypatch):
+    runs, pauses = tmp_path / "runs", []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) > 1:
+            raise KeyboardInterrupt
+        write_finished_run(runs / "later", changes={"UseRGB": True})
+
+    monkeypatch.setattr("tables.time.sleep", pause)
+    write_finished_run(runs / "a")
+    code, out, _ = run("tables", runs, watch=7)
+    assert (code, pauses) == (130, [7, 7])
+    assert out.count("again in 7 s") == 2
+    page = (runs / "tables" / "index.html").read_text(encoding="utf-8")
+    assert 'data-refresh="7.0"' in page and "DeepShare + RGB" in page
 
 
 def test_contradicting_results_are_named(tabulate, tmp_path):

@@ -24,8 +24,8 @@ def make_scene(shape=(8, 6, 5), scale=2, **details):
     return viewer.Scene.from_arrays("a scene", layers, **chosen), layers
 
 
-def decode(view, name):
-    """The cube of a layer as the page's script decodes it: H x W x C."""
+def decode_codes(view, name):
+    """The codes of a layer, C x H x W, as the page's script decodes them."""
     layer = next(layer for layer in view["layers"] if layer["name"] == name)
     planes = np.frombuffer(zlib.decompress(base64.b64decode(layer["data"])), np.uint8)
     if view["levels"] < 255:
@@ -33,7 +33,16 @@ def decode(view, name):
     else:
         low, high = planes.reshape(2, -1).astype(np.uint16)
         codes = low + high * np.uint16(256)
+    codes = np.where(codes & 1, ~(codes >> 1), codes >> 1)
     codes = codes.reshape(view["bands"], layer["height"], layer["width"]).cumsum(axis=0, dtype=codes.dtype)
+    if layer["hasBase"]:
+        codes = codes + decode_codes(view, view["reference"])
+    return codes
+
+
+def decode(view, name):
+    """The cube of a layer: H x W x C."""
+    codes = decode_codes(view, name)
     values = view["low"] + view["step"] * codes.astype(float)
     return np.where(codes > view["levels"], np.nan, values).transpose(1, 2, 0)
 
@@ -100,3 +109,12 @@ def test_pages_load_nothing_from_elsewhere():
     page = viewer.render_page("t", "i", [make_scene()[0]])
     addresses = set(re.findall(r'(?:src|href)="([^"]*)"|(https?://[^"\s]*)', page))
     assert {a or b for a, b in addresses} <= {"data:,", "http://www.w3.org/2000/svg"}
+
+
+def test_viewers_of_one_page_share_assets():
+    scene, _ = make_scene(origin=(20, 60), styles={"LR": ("#123456", "2 2")})
+    first, last = (viewer.render_fragment([scene], BUDGET, has_assets=k, level=4) for k in (False, True))
+    assert "<style>" not in first and "class Viewer" not in first
+    assert "<style>" in last and "class Viewer" in last and "<h4>" in last
+    (view,) = encode_scene(scene, BUDGET)
+    assert (view["origin"], view["styles"]) == ([20, 60], {"LR": ("#123456", "2 2")})
