@@ -393,7 +393,7 @@ class Trainer(Iterations):
         save_weights(self.network, path, self.config.n_ovls, self.inputs.wavelengths)
 
     def _validation_is_missing(self) -> bool:
-        """Whether the run ended between the checkpoint of an epoch and its validation."""
+        """Return True if the run ended between the checkpoint of an epoch and its validation."""
         if not self.eval_scenes or self.iteration < self.per_epoch or self.iteration % self.per_epoch:
             return False
         done = max((e for e, _ in self.log.validations()), default=0) if self.world.is_main else None

@@ -45,7 +45,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
 
 
 def close_progress_bars() -> None:
-    """End what bars stand open, so that a message gets a line of its own."""
+    """Close open progress bars, so that a message begins a new line."""
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
 
@@ -99,7 +99,7 @@ def process_count() -> int:
 
 
 def parse_names(text: str) -> list[str]:
-    """Scene names with commas between as a list; a name that contains a comma stands in double quotes: '"a,b",c'."""
+    """Scene names with commas between as a list; names that contain a comma are put in double quotes: '"a,b",c'."""
     names = [
         scene_name(quoted or plain.strip()) for quoted, plain in re.findall(r'\s*(?:"([^"]+)"\s*(?=,|$)|([^,]+))', text)
     ]

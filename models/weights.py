@@ -40,8 +40,7 @@ METADATA = {
     "value_scale": Field(float, 0, facts.LARGEST_SCALE, is_optional=True),
     "dataset_name": Field(str, is_optional=True),
 }
-# Where files keep a state_dict beside other things, the first one counting: of those that keep the weights' running
-# mean, that is the network. They may stand in each other.
+# Keys under which files store a state_dict, by precedence: running means of the weights first. They may be nested.
 RUNNING_MEANS = ("averaged", "params_ema", "model_ema", "ema", "state_dict_ema")
 # Largest depth of nesting; a file may also contain itself.
 DEEPEST = 8

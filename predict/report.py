@@ -203,14 +203,14 @@ class _Page:
                 panel.legend(fontsize=8)
 
     def draw_errors(self) -> None:
-        """How far bicubic and SR, degraded again, are from the input in each band."""
+        """Draw the re-degradation error of bicubic and SR in each band."""
         panel = self.figure.add_subplot(self.grid[3, :])
         marker = "." if len(self.x) < MOST_DOTS else None
         errors = ((self.found.bicubic_rmse, "bicubic"), (self.found.rmse, "super-resolved"))
         for (error, title), colour in zip(errors, ("C0", "C1"), strict=True):
             label = f"{title}: {_over_all(error)} over {_bands_of(error)}"
             self._plot(panel, error, color=colour, label=label, marker=marker)
-        panel.set_title("degraded again against the LR input: RMSE per band, in parts of what stands for 1")
+        panel.set_title("downsampled again against the LR input: RMSE per band, in parts of full scale")
         panel.set(xlabel=self.x_label, ylim=(0, None))
         self._mark_detail(panel)
         self._mark_windows(panel)
@@ -254,8 +254,8 @@ class _Page:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         bicubic, sr = _over_all(self.found.bicubic_rmse), _over_all(self.found.rmse)
-        over = f"RMSE over {_bands_of(self.found.rmse)} in parts of what stands for 1"
-        description = f"degraded again against the LR input, {over}: bicubic {bicubic}, super-resolved {sr}"
+        over = f"RMSE over {_bands_of(self.found.rmse)} in parts of full scale"
+        description = f"downsampled again against the LR input, {over}: bicubic {bicubic}, super-resolved {sr}"
         metadata = {"Title": self.heading, "Description": description}
         buffer = io.BytesIO()
         FigureCanvasAgg(self.figure).print_png(buffer, metadata=metadata)

@@ -1,1 +1,1 @@
-"""What the training loop needs and is not the method."""
+"""Parts of the training loop other than the method: gradients, inputs, checkpoints, logs, processes."""

@@ -61,7 +61,7 @@ def test_own_scenes_are_shown(run, tabulate, tmp_path):
     for text in (markdown, page):
         assert "field.npy: 24 x 20 x 31 to 96 x 80" in text
         assert "field_report.png" in text
-        assert "degraded again against the LR input, RMSE over all bands" in text
+        assert "downsampled again against the LR input, RMSE over all bands" in text
         assert "other_report.png: passed over, not a report of predict" in text
     parser = PageReader()
     parser.feed(page)
