@@ -4,7 +4,7 @@ import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import GOLDEN, everything_on, words_of
+from helpers import GOLDEN, make_training_flags, format_words
 from hypothesis import settings
 
 import mains
@@ -56,7 +56,7 @@ def stores(raw, tmp_path_factory):
     """Stores of the raw data: labelled, unlabelled (LR images) and test."""
     out = tmp_path_factory.mktemp("stores")
     flags = {"raw_dir": raw / "cave", "unlabelled_lr_dir": raw / "cave_lr_x4", "out_dir": out, "allow_missing": 1}
-    assert mains.main(["prepare", *words_of(flags)]) == 0
+    assert mains.main(["prepare", *format_words(flags)]) == 0
     return out
 
 
@@ -66,7 +66,7 @@ def run(capsys):
 
     def run(*words, **flags):
         capsys.readouterr()
-        code = mains.main([*map(str, words), *words_of(flags)])
+        code = mains.main([*map(str, words), *format_words(flags)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -91,4 +91,4 @@ def refused(run):
 @pytest.fixture
 def tiny_flags(stores, raw, tmp_path):
     """Flags of a training run with all four losses that takes a second or two."""
-    return {**everything_on(stores, raw), "save_dir": tmp_path / "runs"}
+    return {**make_training_flags(stores, raw), "save_dir": tmp_path / "runs"}

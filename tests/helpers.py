@@ -30,7 +30,7 @@ TINY = {"n_feats": 4, "patch_size": 16, "patch_stride": 16, "batch_size": 8}
 TITLE = "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4_x4"
 
 
-def everything_on(stores, raw):
+def make_training_flags(stores, raw):
     """Flags of a training run with all four losses that takes a second or two; save_dir is left to the caller."""
     return {
         **TINY,
@@ -45,12 +45,12 @@ def everything_on(stores, raw):
     }
 
 
-def words_of(flags):
+def format_words(flags):
     """Flags as the words of a command line."""
     return [f"--{name}={value}" for name, value in flags.items()]
 
 
-def blocks(page, language):
+def read_blocks(page, language):
     """(line number, reason not to run it or "", code) of the blocks of a language in a Markdown page.
 
     The reason stands on the line before the block: <!-- not run: REASON -->
@@ -64,16 +64,16 @@ def blocks(page, language):
             yield first + 1, reason[1] if reason else "", code
 
 
-def rows_of(path):
+def read_rows(path):
     with open(path, newline="") as f:
         return list(csv.DictReader(f))
 
 
-def final_weights(run_dir):
+def load_final_weights(run_dir):
     return checkpoint.load_state(next(run_dir.glob("*_epoch_*.pth")))
 
 
-def same(a, b):
+def are_equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
@@ -89,7 +89,7 @@ class OneBatch:
         return self._batch
 
 
-def released_losses_of(trainer, golden, monkeypatch, device="cpu"):
+def compute_released_losses(trainer, golden, monkeypatch, device="cpu"):
     """The four losses of two iterations from the golden weights, on the golden batches and mixup matrix."""
     trainer.model.load_state_dict(checkpoint.load_state(golden.weights_path))
     at = {name: tensor.to(device) for name, tensor in golden.arrays.items()}
@@ -129,7 +129,7 @@ FULL = {
 }
 
 
-def scene_names(path):
+def read_scene_names(path):
     """Names of a store's scenes, in its order."""
     with Store(path) as store:
         return store.names
@@ -189,12 +189,12 @@ def write_unfinished_run(folder, config=PLAIN_RUN):
     )
 
 
-def own_rows(rows):
+def select_own_rows(rows):
     """Our rows of tables.csv by method."""
     return {row["method"]: row for row in rows if row["kind"] == "ours"}
 
 
-def line_of(markdown, method):
+def find_line(markdown, method):
     """The cells of a table's line by heading."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "|" in line]
     (found,) = [line for line in lines if line[0] == method]
@@ -226,11 +226,11 @@ class PageReader(HTMLParser):
         pass
 
 
-# An LR scene of a user's own: uint16, 28 x 28, made 112 x 112 by `tiny_network`.
-OWN_CUBE = (fixtures.smooth_cube(3, 28, 28) * 60000).round().astype(np.uint16)
+# An LR scene of a user's own: uint16, 28 x 28, made 112 x 112 by `make_tiny_network`.
+OWN_CUBE = (fixtures.make_smooth_cube(3, 28, 28) * 60000).round().astype(np.uint16)
 
 
-def tiny_network(n_colors=31, n_scale=4, gain=0.1):
+def make_tiny_network(n_colors=31, n_scale=4, gain=0.1):
     """A network that does something: fresh weights around a global residual."""
     torch.manual_seed(5)
     model = build_model("DeepShare", n_colors, n_scale, n_feats=4, global_residual=True).eval()
@@ -250,31 +250,31 @@ class StubNetwork(nn.Module):
         return lms + self.detail(lms)
 
 
-def bicubic_network(n_colors, n_scale=2):
+def make_bicubic_network(n_colors, n_scale=2):
     return StubNetwork(n_colors, torch.zeros_like, n_scale)
 
 
-def reflectance_envi(folder, **metadata):
+def write_reflectance_envi(folder, **metadata):
     """An ENVI scene of int16 up to 10000 with a hole; returns (path, cube)."""
     folder.mkdir(parents=True, exist_ok=True)
-    cube = (fixtures.smooth_cube(3, 28, 28) * 10000).round().astype(np.int16)
+    cube = (fixtures.make_smooth_cube(3, 28, 28) * 10000).round().astype(np.int16)
     metadata = {"wavelength": list(VISIBLE), "wavelength units": "Nanometers", "data ignore value": -9999, **metadata}
     cube[3:5, 4:6] = -9999
     envi.save_image(str(folder / "scene.hdr"), cube, dtype=np.int16, interleave="bil", metadata=metadata)
     return folder / "scene.hdr", cube
 
 
-def larger(cube):
+def repeat_pixels(cube):
     """H x W x C -> 2H x 2W x C, each pixel four times."""
     return cube.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def write_larger(path, out, options=None, value_scale=0.0, nodata=None):
+def write_upsampled(path, out, options=None, value_scale=0.0, nodata=None):
     """Write a scene's file twice as large, as `predict` does; returns (raster, path of the result)."""
     raster = open_raster(path, options or CubeOptions())
     output = Output(out, raster, 2)
     output.describe(understand(raster, value_scale, nodata))
-    output.finish(larger(raster.read()))
+    output.finish(repeat_pixels(raster.read()))
     return raster, output.path
 
 
@@ -283,7 +283,7 @@ def write_store(path, wavelengths, size=(32, 32), hashes=None):
     parts = []
     for seed, (name, waves) in enumerate(wavelengths.items()):
         bands = 16 if waves is None else len(waves)
-        cube = fixtures.smooth_cube(seed, *size, bands).astype(np.float32)
+        cube = fixtures.make_smooth_cube(seed, *size, bands).astype(np.float32)
         source = (hashes or {}).get(name, f"{path.name} {name}")
         scene = Scene(name, cube, 1.0, wavelengths=waves, source=f"{name}.npz", source_sha256=source)
         parts.append(path.with_name(f"{path.name}.{name}.part"))

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, blocks, rows_of
+from helpers import ROOT, read_blocks, read_rows
 
 # The examples of docs/design.md.
-TOY_NETWORK, FIFTH_OBJECTIVE = (code for _, _, code in blocks(ROOT / "docs" / "design.md", "python"))
-(TRAIN_TOY,) = (code for _, _, code in blocks(ROOT / "docs" / "design.md", "sh"))
+TOY_NETWORK, FIFTH_OBJECTIVE = (code for _, _, code in read_blocks(ROOT / "docs" / "design.md", "python"))
+(TRAIN_TOY,) = (code for _, _, code in read_blocks(ROOT / "docs" / "design.md", "sh"))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_documented_network_trains_and_is_scored(commands, stores, tmp_path)
     assert "| Toy (reduced)" in (tmp_path / "runs" / "tables" / "tables.md").read_text()
 
 
-def test_own_settings_are_kept_when_resuming_and_fine_tuning(commands, stores, tmp_path):
+def test_resuming_and_fine_tuning_keep_own_settings(commands, stores, tmp_path):
     train = [*own_flags(TRAIN_TOY), *flags(stores, tmp_path)]
     commands(TOY_NETWORK, train, [*train, "--resume", "last", "--max_iterations", 3])
     folder = run_dir_of(tmp_path)
@@ -113,7 +113,7 @@ def test_own_settings_are_kept_when_resuming_and_fine_tuning(commands, stores, t
     ("setting", "words"),
     [({"layers": [1, 2]}, "not a number, text or switch"), ({"seed": 1}, "the name of another flag")],
 )
-def test_settings_that_cannot_be_flags_are_refused(setting, words, monkeypatch):
+def test_settings_unusable_as_flags_are_refused(setting, words, monkeypatch):
     from config import train
     from models import bicubic, registry
 
@@ -152,7 +152,7 @@ def test_an_objective_is_added_by_one_file(commands, stores, tmp_path):
     train += ["--train_dir_msunlabel", stores / "unlabelled.h5"]
     commands(FIFTH_OBJECTIVE, train, ["tables", tmp_path / "runs"])
     folder = run_dir_of(tmp_path)
-    assert [float(row["brightness"]) > 0 for row in rows_of(folder / "log.csv")] == [True, True]
+    assert [float(row["brightness"]) > 0 for row in read_rows(folder / "log.csv")] == [True, True]
     assert json.loads((folder / "config.json").read_text())["theta_brightness"] == 2
     assert "| DeepShare + Brightness (reduced)" in (tmp_path / "runs" / "tables" / "tables.md").read_text()
     assert "Brightness loss" in (tmp_path / "runs" / "tables" / "index.html").read_text(encoding="utf-8")

@@ -131,7 +131,7 @@ def harmed(stores, tmp_path):
 
 
 @pytest.mark.parametrize(("harm", "word"), CASES, ids=range(len(CASES)))
-def test_a_store_in_which_one_thing_is_wrong_is_refused_by_its_name(refused, harmed, harm, word):
+def test_info_refuses_stores_with_one_wrong_entry(refused, harmed, harm, word):
     path = harmed(harm)
     for sentence in (refused("info", path), refused("info", path, verify=1)):
         assert str(path) in sentence
@@ -141,7 +141,7 @@ def test_a_store_in_which_one_thing_is_wrong_is_refused_by_its_name(refused, har
 @pytest.mark.parametrize(
     "harm", [with_attribute("value_scale_corrected", -1.0), with_attribute("wavelengths", ["a"] * 31)]
 )
-def test_train_and_test_refuse_it_before_they_begin(refused, harmed, tmp_path, harm):
+def test_train_and_test_refuse_wrong_stores_early(refused, harmed, tmp_path, harm):
     path = harmed(harm)
     assert "scene" in refused("test", model_title="Bicubic", test_dir=path, result_path=tmp_path / "out")
     assert "scene" in refused("train", train_dir_mslabel=path, save_dir=tmp_path / "runs")
@@ -149,22 +149,22 @@ def test_train_and_test_refuse_it_before_they_begin(refused, harmed, tmp_path, h
     assert not (tmp_path / "runs").exists()
 
 
-def test_scenes_in_another_order_of_bytes_are_read(harmed):
+def test_big_endian_scenes_are_read_as_native(harmed):
     cube = np.arange(48 * 48 * 31).reshape(48, 48, 31).astype(">u2")
     with Store(harmed(an_array(data=cube))) as store:
         name = store.names[-1]
         assert store.read(name).cube.dtype.isnative
         np.testing.assert_array_equal(store.read(name).cube, cube)
-        left = store.cube(name)
+        left = store.open_cube(name)
         assert left.dtype.isnative
         assert left[:2].dtype.isnative
 
 
-def test_a_sound_store_may_have_attributes_of_its_owner(run, harmed):
+def test_additional_attributes_of_a_store_are_accepted(run, harmed):
     assert run("info", harmed(on_root("mine", [1, 2, 3])), verify=1)[0] == 0
 
 
-def test_a_part_without_a_hash_is_none(tmp_path):
+def test_part_without_a_hash_is_not_resumed(tmp_path):
     write_part(tmp_path / "part", Scene("a", np.ones((2, 3, 4)), 1.0, source_sha256="abc"))
     with h5py.File(tmp_path / "part", "r+") as f:
         f["scene"].attrs["source_sha256"] = 3

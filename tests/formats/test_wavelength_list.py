@@ -34,7 +34,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_wavelength_files_are_understood(tmp_path, name):
+def test_wavelength_files_are_read(tmp_path, name):
     (tmp_path / "w.txt").write_bytes(FILES[name])
     np.testing.assert_array_equal(given_wavelengths(str(tmp_path / "w.txt"), 4), CENTRES)
 
