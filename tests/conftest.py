@@ -4,7 +4,7 @@ import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import GOLDEN, make_training_flags, format_words
+from helpers import GOLDEN, format_words, make_training_flags
 from hypothesis import settings
 
 import mains

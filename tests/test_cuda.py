@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TITLE, load_final_weights, compute_released_losses, read_rows, are_equal, format_words
+from helpers import ROOT, TITLE, are_equal, compute_released_losses, format_words, load_final_weights, read_rows
 
 from config import TrainConfig
 from models import build_model

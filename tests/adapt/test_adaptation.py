@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, VISIBLE, make_tiny_network, format_words
+from helpers import ROOT, VISIBLE, format_words, make_tiny_network
 
 from adapt import adaptation as adapting
 from config import AdaptConfig

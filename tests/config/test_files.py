@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import make_training_flags, load_final_weights, are_equal
+from helpers import are_equal, load_final_weights, make_training_flags
 
 from config import AdaptConfig, PredictConfig, TestConfig, TrainConfig, read_flags
 from system.errors import UserError

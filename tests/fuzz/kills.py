@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fixtures  # noqa: E402
-from helpers import OWN_CUBE, VISIBLE, make_tiny_network, format_words  # noqa: E402
+from helpers import OWN_CUBE, VISIBLE, format_words, make_tiny_network  # noqa: E402
 
 from formats import open_raster  # noqa: E402
 from models.weights import save_weights  # noqa: E402

@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fixtures  # noqa: E402
 import torch  # noqa: E402
-from helpers import OWN_CUBE, VISIBLE, make_training_flags, make_tiny_network, format_words  # noqa: E402
+from helpers import OWN_CUBE, VISIBLE, format_words, make_tiny_network, make_training_flags  # noqa: E402
 
 import mains  # noqa: E402
 from formats import Output, open_raster  # noqa: E402

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fixtures  # noqa: E402
-from helpers import OWN_CUBE, VISIBLE, make_training_flags, make_tiny_network, format_words  # noqa: E402
+from helpers import OWN_CUBE, VISIBLE, format_words, make_tiny_network, make_training_flags  # noqa: E402
 
 import mains  # noqa: E402
 from models.weights import save_weights  # noqa: E402

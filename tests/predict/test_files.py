@@ -8,7 +8,7 @@ import pytest
 import rasterio
 import scipy.io
 import torch
-from helpers import OWN_CUBE, write_reflectance_envi, make_tiny_network
+from helpers import OWN_CUBE, make_tiny_network, write_reflectance_envi
 from PIL import Image
 from spectral.io import envi
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TITLE, make_training_flags, load_final_weights, read_rows, are_equal, format_words
+from helpers import ROOT, TITLE, are_equal, format_words, load_final_weights, make_training_flags, read_rows
 
 import mains
 import trainer as trainer_module

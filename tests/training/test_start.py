@@ -7,12 +7,12 @@ import pytest
 import torch
 from helpers import (
     VISIBLE,
-    make_training_flags,
-    load_final_weights,
-    select_own_rows,
-    read_rows,
     are_equal,
+    load_final_weights,
     make_tiny_network,
+    make_training_flags,
+    read_rows,
+    select_own_rows,
 )
 
 from config import TrainConfig

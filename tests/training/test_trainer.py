@@ -13,12 +13,12 @@ from helpers import (
     ROOT,
     TINY,
     TITLE,
-    make_training_flags,
-    load_final_weights,
-    compute_released_losses,
-    read_rows,
     are_equal,
+    compute_released_losses,
     format_words,
+    load_final_weights,
+    make_training_flags,
+    read_rows,
 )
 
 import mains
