@@ -240,7 +240,8 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
         product_of_means *= product
         squares_of_means *= squares
         product_of_means /= squares_of_means
-        return product_of_means.sum()
+        output: float = product_of_means.sum()
+        return output
 
     def score_band(x: np.ndarray, y: np.ndarray) -> float:
         x, y = (np.pad(image, border, mode="edge") for image in (x, y))
@@ -253,7 +254,8 @@ def ssim(gt: np.ndarray, pred: np.ndarray, data_range: float = 1.0, gaussian: bo
             images[2] += y[rows] * y[rows]
             for smoothed in _smooth(images, window):
                 total += sum_similarities(smoothed)
-        return total / (height * width)
+        output: float = total / (height * width)
+        return output
 
     with ThreadPoolExecutor(count_usable_cores()) as pool:
         return np.array(list(pool.map(score_band, gt, pred)))

@@ -49,7 +49,8 @@ def render_false_colour(cube: np.ndarray, bands: Sequence[int], white: float | N
     white = white or compute_white_level(cube, bands)
     shown = (255 * np.clip(np.nan_to_num(colours) / white, 0, 1) ** (1 / 2.2)).round().astype(np.uint8)
     shown[missing] = NO_DATA
-    return shown
+    output: np.ndarray = shown
+    return output
 
 
 def compute_white_level(cube: np.ndarray, bands: Sequence[int]) -> float:
@@ -61,7 +62,8 @@ def compute_white_level(cube: np.ndarray, bands: Sequence[int]) -> float:
 
 def compute_error_map(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
     """Return the RMSE over the bands of each pixel: H x W x C twice -> H x W, in the units of the values."""
-    return np.sqrt(np.mean((pred.astype(np.float64) - gt) ** 2, axis=2))
+    output: np.ndarray = np.sqrt(np.mean((pred.astype(np.float64) - gt) ** 2, axis=2))
+    return output
 
 
 def colour_errors(error: np.ndarray, full_scale: float = ERROR_FULL_SCALE) -> np.ndarray:

@@ -212,6 +212,8 @@ class Trainer(Iterations):
         self.losses = LossMeter(self.device, self.world)
         self.seconds = self._checkpoint_due = 0.0
         self.spikes = 0
+        # Within `train` only: iterations can also run by themselves.
+        self._progress: TrainingProgress | None = None
         if self.run_dir.is_resumed:
             self._restore(*self.run_dir.load())
         self.task = Task.from_config(config, self.inputs.conversion)
@@ -242,14 +244,15 @@ class Trainer(Iterations):
             self._checkpoint_due = time.monotonic() + 60 * self.config.checkpoint_minutes
             with (
                 StopSignals() as self._stop,
-                TrainingProgress(self.total, self.iteration, self.device) as self._progress,
+                TrainingProgress(self.total, self.iteration, self.device) as progress,
             ):
+                self._progress = progress
                 while self.iteration < self.total:
                     started = time.monotonic()
                     epoch = self.iteration // self.per_epoch + 1
                     if self.iterate(epoch):
                         self.iteration += 1
-                        self._report(epoch)
+                        self._report(epoch, progress)
                     # After the log, where the CPU waits for a GPU.
                     self.seconds += time.monotonic() - started
                     self._keep(epoch)
@@ -267,16 +270,18 @@ class Trainer(Iterations):
 
     def after_batch(self, count: int) -> bool:
         """Move the progress bar; pause the iteration after a signal, unless other processes would go on with it."""
+        if self._progress is None:
+            return False
         self._progress.update(1 / count)
         return self.world.size == 1 and bool(self._stop.signal_number)
 
-    def _report(self, epoch: int) -> None:
+    def _report(self, epoch: int, progress: TrainingProgress) -> None:
         """Log the losses if it is time, else show them; on CUDA they are read at the log only, to avoid waiting."""
         is_last = self.iteration % self.per_epoch == 0 or self.iteration == self.total
         if self.iteration % self.config.log_interval == 0 or is_last:
-            self._log(epoch)
+            self._log(epoch, progress)
         elif self.device.type == "cpu":
-            self._progress.show_losses(epoch, self.losses.names, self.losses.means())
+            progress.show_losses(epoch, self.losses.names, self.losses.means())
 
     def _keep(self, epoch: int) -> None:
         """Write a checkpoint if it is time or a signal came, and validate after an epoch."""
@@ -365,12 +370,12 @@ class Trainer(Iterations):
         self.files += self.log.files
         return self.log
 
-    def _log(self, epoch: int) -> None:
+    def _log(self, epoch: int, progress: TrainingProgress) -> None:
         means = self.losses.means_of_all()
         self.check_losses(means)
         self.spikes += bool(spikes := self.losses.spikes(means))
         rate = learning_rate(self.config, self.iteration - 1, self.per_epoch)
-        self._progress.log(epoch, rate, self.losses.names, means, spikes)
+        progress.log(epoch, rate, self.losses.names, means, spikes)
         if self.world.is_main:
             self.log.losses(epoch, self.iteration, rate, means)
         self.losses.begin_interval(means)

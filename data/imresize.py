@@ -58,7 +58,8 @@ def resize_batch(x: torch.Tensor, scale: float | Fraction) -> torch.Tensor:
     cols = _get_matrix(x.shape[2], ratio, x.dtype, x.device)
     resized_rows = rows @ x.flatten(2)
     resized = cols @ resized_rows.unflatten(2, x.shape[2:])
-    return resized.permute(0, 3, 1, 2)
+    output: torch.Tensor = resized.permute(0, 3, 1, 2)
+    return output
 
 
 def degrade(gt: torch.Tensor, n_scale: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:

@@ -86,7 +86,8 @@ def load_conversion(n_subs: int = 8) -> np.ndarray:
     """Return F for 31 bands of 400..700 nm: the released 31 x 8 matrix, or S K with K of n_subs columns."""
     if n_subs == RGB_TO_CHANNELS.shape[1]:
         return np.loadtxt(RELEASED_CONVERSION, delimiter=",")
-    return load_matching_functions() @ make_lift_matrix(n_subs)
+    output: np.ndarray = load_matching_functions() @ make_lift_matrix(n_subs)
+    return output
 
 
 def make_conversion(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
@@ -114,7 +115,8 @@ def make_conversion(wavelengths: np.ndarray, n_subs: int = 8) -> np.ndarray:
     if np.array_equal(wavelengths, VISIBLE):
         return load_conversion(n_subs)
     sampled = np.stack([np.interp(wavelengths, VISIBLE, column, left=0, right=0) for column in table.T], axis=1)
-    return sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ make_lift_matrix(n_subs)
+    output: np.ndarray = sampled * (table.sum(axis=0) / sampled.sum(axis=0)) @ make_lift_matrix(n_subs)
+    return output
 
 
 def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:

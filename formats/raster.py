@@ -274,7 +274,7 @@ def scaling_in(
     if value_scale is None:
         return scaling_of(path, gains, offsets, bands)
     if not 1 / LARGEST_SCALE <= value_scale <= LARGEST_SCALE:
-        raise DataError(path, f"{value_scale:g} as its full-scale value", "correct or remove it")
+        raise DataError(path, f"{value_scale:g} among its gains, as the full-scale value", "correct or remove it")
     return value_scale, None
 
 

@@ -70,7 +70,7 @@ class BandPlan:
         """Draw a window of `width` neighbouring bands, uniformly over all positions; return its indices."""
         used = [bands for detector in self.detectors if len(bands := detector[has_data[detector]])]
         positions = np.array([max(1, len(bands) - self.width + 1) for bands in used])
-        bands = used[generator.choice(len(used), p=positions / positions.sum())]
+        bands: np.ndarray = used[generator.choice(len(used), p=positions / positions.sum())]
         if len(bands) <= self.width:
             return bands[place_windows(len(bands), self.width)[0]]
         first = generator.integers(len(bands) - self.width + 1)
@@ -229,7 +229,8 @@ class ReorderedBands(nn.Module):
     def forward(self, ms: torch.Tensor, lms: torch.Tensor, modality: str = "spectral") -> torch.Tensor:
         """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
         order, inverse = self.order.to(ms.device), self.inverse.to(ms.device)
-        return self.network(ms[:, order], lms[:, order], modality)[:, inverse]
+        output: torch.Tensor = self.network(ms[:, order], lms[:, order], modality)[:, inverse]
+        return output
 
 
 def make_interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -31,7 +31,8 @@ def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
 def apply_pointwise(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     """Apply a 1 x 1 convolution. On CUDA: as a matrix product, which adds the bias without another pass."""
     if layer.kernel_size != (1, 1) or not x.is_cuda:
-        return layer(x)
+        output: torch.Tensor = layer(x)
+        return output
     return functional.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
 
 
@@ -45,7 +46,8 @@ class ChannelAttention(nn.Module):
 
     def compute_weights(self, x: torch.Tensor) -> torch.Tensor:
         """Return the factor of each map of each image: B x C x h x w -> B x C x 1 x 1, values 0..1."""
-        return self.conv_du(x.mean((2, 3), keepdim=True))
+        output: torch.Tensor = self.conv_du(x.mean((2, 3), keepdim=True))
+        return output
 
 
 class ResidualBlock(nn.Module):
@@ -68,7 +70,8 @@ class ResidualBlock(nn.Module):
             y = x
             for layer in layers:
                 y = apply_pointwise(layer, y) if isinstance(layer, nn.Conv2d) else layer(y)
-            return x + y * (attention.compute_weights(y) * self.res_scale)
+            output: torch.Tensor = x + y * (attention.compute_weights(y) * self.res_scale)
+            return output
         first, relu, last = parts
         weight, bias = last.weight * self.res_scale, last.bias * self.res_scale
         return x + functional.conv2d(relu(first(x)), weight, bias, padding=weight.shape[2] // 2)
@@ -99,7 +102,8 @@ class SSB(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """B x C x h x w -> B x C x h x w."""
-        return self.spc(self.spa(x))
+        output: torch.Tensor = self.spc(self.spa(x))
+        return output
 
     def add_to_(self, x: torch.Tensor) -> torch.Tensor:
         """Compute `forward` in place and in strips, for inference."""
@@ -135,7 +139,8 @@ class SubPixel(nn.Module):
         s = self.scale
         pixels = x.permute(0, 2, 3, 1).unflatten(3, (-1, s, s))
         # B x h x w x C x s x s -> B x h x s x w x s x C
-        return pixels.permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        output: torch.Tensor = pixels.permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        return output
 
 
 class Upsampler(nn.Sequential):
@@ -185,7 +190,7 @@ class Branch(nn.Module):
 
     def _forward_in_strips(self, x: torch.Tensor) -> torch.Tensor:
         # The body's input is recomputed for its skip connection, which saves keeping a second map.
-        y = self.head(x)
+        y: torch.Tensor = self.head(x)
         blocks: Any = self.body.children()
         for block in blocks:
             block.add_to_(y)
@@ -265,7 +270,8 @@ def add_in_strips_(
 def join_skip(trunk_output: torch.Tensor, skip: nn.Module, lms: torch.Tensor, final: nn.Module) -> torch.Tensor:
     """Return final(trunk_output + skip(lms)), the end of a network; final and skip are 3 x 3 convolutions."""
     if torch.is_grad_enabled():
-        return final(trunk_output + skip(lms))
+        output: torch.Tensor = final(trunk_output + skip(lms))
+        return output
     return apply_in_strips(lambda a, b: final(a + skip(b)), (trunk_output, lms), halo=2)
 
 
@@ -316,7 +322,8 @@ def merge_groups(groups: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     n_subs = groups.shape[1]
     # One product along the last axis of B x H x W x G*n_subs: the result is in channels_last, and so is the gradient.
     pixels = groups.permute(0, 2, 3, 1).unflatten(0, (matrix.shape[0] // n_subs, -1)).permute(1, 2, 3, 0, 4).flatten(3)
-    return (pixels @ matrix.to(groups.dtype)).permute(0, 3, 1, 2)
+    output: torch.Tensor = (pixels @ matrix.to(groups.dtype)).permute(0, 3, 1, 2)
+    return output
 
 
 def check_settings(n_colors: int, n_scale: int, n_feats: int, n_subs: int, n_ovls: int, n_blocks: int) -> None:

@@ -29,4 +29,5 @@ class NormalisedNetwork(nn.Module):
             peak = ms.amax((1, 2, 3), keepdim=True)
         # Dark images or bands are not divided.
         peak = torch.where(peak > 0, peak, 1)
-        return self.network(ms / peak, lms / peak, modality) * peak
+        output: torch.Tensor = self.network(ms / peak, lms / peak, modality) * peak
+        return output

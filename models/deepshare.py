@@ -141,8 +141,10 @@ class DeepShare(Network):
     def _upsample(self, groups: torch.Tensor, index: int) -> torch.Tensor:
         """Apply both branches, without sharing those of an index: B x n_subs x h x w -> B x n_subs x s*h x s*w."""
         if self.use_share:
-            return self.branch2(self.branch1(groups))
-        return self.branch2[index](self.branch1[index](groups))
+            output: torch.Tensor = self.branch2(self.branch1(groups))
+            return output
+        output = self.branch2[index](self.branch1[index](groups))
+        return output
 
     def _upsample_groups(self, ms: torch.Tensor) -> torch.Tensor:
         """Apply both branches to every band group: B x n_colors x h x w -> (G*B) x n_subs x s*h x s*w."""

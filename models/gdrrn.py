@@ -63,10 +63,12 @@ class GDRRN(Baseline):
                 if torch.is_grad_enabled()
                 else apply_in_strips(self._apply_recursion, (x, first), 2)
             )
-        return self.output(relu(x)) + lms
+        output: torch.Tensor = self.output(relu(x)) + lms
+        return output
 
     def _apply_recursion(self, x: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
-        return self.conv2(relu(self.conv1(relu(x)), inplace=True)) + first
+        output: torch.Tensor = self.conv2(relu(self.conv1(relu(x)), inplace=True)) + first
+        return output
 
     def get_last_parameters(self) -> list[nn.Parameter]:
         """See `Baseline`."""

@@ -142,7 +142,8 @@ class _MixedModule(nn.Module):
         ):
             y = stage(y) + y
             features.append(gamma * convs(y))
-        return self.Conv(self.reduceF(torch.cat(features, 1)) + x)
+        output: torch.Tensor = self.Conv(self.reduceF(torch.cat(features, 1)) + x)
+        return output
 
 
 class _Separable(nn.Module):
@@ -156,7 +157,8 @@ class _Separable(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(x)
+        output: torch.Tensor = self.conv(x)
+        return output
 
 
 class _ConvReLU(nn.Module):
@@ -186,7 +188,8 @@ class _Normed(nn.Module):
 
 
 def _compute_norm(kernel: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(kernel, dim=tuple(range(1, kernel.dim())), keepdim=True)
+    output: torch.Tensor = torch.linalg.vector_norm(kernel, dim=tuple(range(1, kernel.dim())), keepdim=True)
+    return output
 
 
 class _NormedConv(_Normed):

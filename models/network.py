@@ -46,7 +46,8 @@ class Network(nn.Module):
 
     def move_to(self: AnyNetwork, device: torch.device) -> AnyNetwork:
         """Move the network to a device, in the fastest memory format, and return it."""
-        return self.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        output: AnyNetwork = self.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return output
 
     def forward_pair(
         self, ms: torch.Tensor, lms: torch.Tensor, rgb_ms: torch.Tensor, rgb_lms: torch.Tensor

@@ -38,7 +38,8 @@ class PrecisionWrapper(nn.Module):
         """B x C x h x w and B x C x s*h x s*w -> B x C x s*h x s*w."""
         half = torch.autocast(ms.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with allow_tf32(self.precision == "tf32"), half:
-            return self.network(ms, lms, modality).float()
+            output: torch.Tensor = self.network(ms, lms, modality).float()
+            return output
 
 
 def convert_to_bf16(network: AnyModule) -> AnyModule:

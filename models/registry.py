@@ -47,7 +47,8 @@ class Entry:
         if not isinstance(self.source, str):
             return self.source
         module, _, name = self.source.partition(":")
-        return getattr(importlib.import_module(module), name)
+        output: type[Network] = getattr(importlib.import_module(module), name)
+        return output
 
     @property
     def published(self) -> dict[str, Any]:

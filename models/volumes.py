@@ -29,7 +29,8 @@ def fold(x: torch.Tensor) -> torch.Tensor:
 
 def unfold(x: torch.Tensor, n_bands: int) -> torch.Tensor:
     """Return a view with the bands as an axis: (B*D) x F x h x w -> B x F x D x h x w."""
-    return x.unflatten(0, (-1, n_bands)).transpose(1, 2)
+    output: torch.Tensor = x.unflatten(0, (-1, n_bands)).transpose(1, 2)
+    return output
 
 
 def pad_symmetric(x: torch.Tensor, amounts: Mapping[int, int]) -> torch.Tensor:

@@ -429,7 +429,8 @@ def _check_metadata(metadata: Any, path: Path) -> dict[str, Any]:
                 raise ValueError(f"{centres} has {len(found)} values, for {count} bands")
     except ValueError as error:
         raise UserError(f"{path}: its metadata: {error}; copy it again, or save its state_dict() alone") from error
-    return metadata
+    output: dict[str, Any] = metadata
+    return output
 
 
 def _is_container(value: Any) -> bool:

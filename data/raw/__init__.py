@@ -7,6 +7,7 @@ from pathlib import Path
 from data.raw import cave, chikusei, div2k, mats, own
 from data.raw.raw_scene import RawScene
 from formats import CubeOptions
+from formats.raster import DEFAULTS
 from system.errors import DataError
 
 __all__ = ["RawScene", "find_scenes"]
@@ -21,7 +22,7 @@ FINDERS: dict[str, Callable[[str | Path], dict[str, RawScene]]] = {
 }
 
 
-def find_scenes(dataset_name: str, folder: str | Path, options: CubeOptions = own.DEFAULTS) -> dict[str, RawScene]:
+def find_scenes(dataset_name: str, folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawScene]:
     """Find the raw scenes below a folder; return {name: RawScene}.
 
     Args:
