@@ -9,7 +9,7 @@ from hypothesis import settings
 
 import mains
 
-# Property tests: few examples, the same ones in every run, however slow the machine is.
+# Property tests: few examples, equal in every run; no deadline, as machines may be slow.
 settings.register_profile("few", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.load_profile("few")
 
@@ -75,7 +75,7 @@ def run(capsys):
 
 @pytest.fixture
 def refused(run):
-    """Run a command line that must be refused: exit 2 and one sentence on stderr, which is returned."""
+    """Run a command line; require exit 2 and one sentence on stderr; return the sentence."""
 
     def refused(*words, **flags):
         code, _, err = run(*words, **flags)

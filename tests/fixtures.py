@@ -1,6 +1,6 @@
-"""Makes the tests' raw data: tiny CAVE folders with the download's traps, released-style .mat patches.
+"""Raw data of the tests: tiny CAVE folders with the defects of the download, .mat patches as released.
 
-`python tests/fixtures.py FOLDER` writes the same for a look by hand.
+`python tests/fixtures.py FOLDER` writes them for inspection.
 """
 
 import sys

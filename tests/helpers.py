@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Functions and constants shared by the tests."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ TITLE = "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4_x4"
 
 
 def make_training_flags(stores, raw):
-    """Flags of a training run with all four losses that takes a second or two; save_dir is left to the caller."""
+    """Flags of a training run with all four losses that takes a second or two; save_dir is not included."""
     return {
         **TINY,
         "train_dir_mslabel": stores / "labelled.h5",
@@ -46,14 +46,14 @@ def make_training_flags(stores, raw):
 
 
 def format_words(flags):
-    """Flags as the words of a command line."""
+    """Format flags as the words of a command line."""
     return [f"--{name}={value}" for name, value in flags.items()]
 
 
 def read_blocks(page, language):
-    """(line number, reason not to run it or "", code) of the blocks of a language in a Markdown page.
+    """Yield (line number, reason not to run it or "", code) of the blocks of a language in a Markdown page.
 
-    The reason stands on the line before the block: <!-- not run: REASON -->
+    The reason precedes the block: <!-- not run: REASON -->
     """
     lines = page.read_text(encoding="utf-8").splitlines()
     fences = [number for number, line in enumerate(lines) if line.lstrip().startswith("```")]
@@ -78,7 +78,7 @@ def are_equal(a, b):
 
 
 class OneBatch:
-    """A stream that hands out one batch again and again."""
+    """A stream that returns one batch repeatedly."""
 
     batches_per_pass = 2
 
@@ -90,7 +90,7 @@ class OneBatch:
 
 
 def compute_released_losses(trainer, golden, monkeypatch, device="cpu"):
-    """The four losses of two iterations from the golden weights, on the golden batches and mixup matrix."""
+    """Compute the four losses of two iterations from the golden weights, on the golden batches and mixup matrix."""
     trainer.model.load_state_dict(checkpoint.load_state(golden.weights_path))
     at = {name: tensor.to(device) for name, tensor in golden.arrays.items()}
     trainer.streams = {
@@ -107,7 +107,7 @@ def compute_released_losses(trainer, golden, monkeypatch, device="cpu"):
     return losses
 
 
-# What config.json says of the published experiment on CAVE, x4, with RGB and SSL.
+# config.json of the published experiment on CAVE, x4, with RGB and SSL.
 FULL = {
     "dataset_name": "Cave",
     "model_title": "DeepShare",
@@ -130,18 +130,18 @@ FULL = {
 
 
 def read_scene_names(path):
-    """Names of a store's scenes, in its order."""
+    """Read the names of a store's scenes, in its order."""
     with Store(path) as store:
         return store.names
 
 
 def read_scene(path, name):
-    """One scene of a store."""
+    """Read one scene of a store."""
     with Store(path) as store:
         return store.read(name)
 
 
-# What stands in results files of `tables`' tests; a run without RGB and SSL; the test scenes of CAVE.
+# Contents of results files for tests of `tables`; a run without RGB and SSL; the test scenes of CAVE.
 SOME_MEAN = {
     "MPSNR": 40.0,
     "MSSIM": 0.95,
@@ -164,7 +164,7 @@ CAVE_TEST = load_published_split("Cave")["test"]
 
 
 def write_results_file(path, config, protocol="published", scenes=CAVE_TEST, model="DeepShare", **mean):
-    """A results file as train and test write it, with the same metrics for every scene."""
+    """Write a results file as train and test do, with the same metrics for every scene."""
     mean = {**SOME_MEAN, **mean}
     about = {"model": model, "n_scale": 4, "protocol": protocol, "dataset": "Cave", "config": config}
     content = {**about, "mean": mean, "scenes": dict.fromkeys(scenes, mean)}
@@ -173,7 +173,7 @@ def write_results_file(path, config, protocol="published", scenes=CAVE_TEST, mod
 
 
 def write_finished_run(folder, protocol="published", scenes=CAVE_TEST, changes=(), **mean):
-    """A finished run's folder: config.json, log.csv, weights, results.json."""
+    """Write a finished run: config.json, log.csv, weights, results.json."""
     config = {**PLAIN_RUN, **dict(changes)}
     write_results_file(folder / "results.json", config, protocol, scenes, **mean)
     write_unfinished_run(folder, config)
@@ -181,7 +181,7 @@ def write_finished_run(folder, protocol="published", scenes=CAVE_TEST, changes=(
 
 
 def write_unfinished_run(folder, config=PLAIN_RUN):
-    """What a run leaves that was stopped: config.json, log.csv."""
+    """Write a stopped run: config.json, log.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "log.csv").write_text(
@@ -190,19 +190,19 @@ def write_unfinished_run(folder, config=PLAIN_RUN):
 
 
 def select_own_rows(rows):
-    """Our rows of tables.csv by method."""
+    """Select this program's rows of tables.csv, by method."""
     return {row["method"]: row for row in rows if row["kind"] == "ours"}
 
 
 def find_line(markdown, method):
-    """The cells of a table's line by heading."""
+    """Find the line of a method; return its cells by heading."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "|" in line]
     (found,) = [line for line in lines if line[0] == method]
     return dict(zip(lines[0], found, strict=True))
 
 
 class PageReader(HTMLParser):
-    """Collects what a page refers to, and checks that its tags are closed."""
+    """Collects the references and images of a page, and checks that its tags are closed."""
 
     VOID = ("meta", "img", "br", "stop", "path", "rect", "circle")
 
@@ -226,12 +226,12 @@ class PageReader(HTMLParser):
         pass
 
 
-# An LR scene of a user's own: uint16, 28 x 28, made 112 x 112 by `make_tiny_network`.
+# A user's LR scene: uint16, 28 x 28; the network of `make_tiny_network` upsamples it to 112 x 112.
 OWN_CUBE = (fixtures.make_smooth_cube(3, 28, 28) * 60000).round().astype(np.uint16)
 
 
 def make_tiny_network(n_colors=31, n_scale=4, gain=0.1):
-    """A network that does something: fresh weights around a global residual."""
+    """Make a network with random weights and a global residual."""
     torch.manual_seed(5)
     model = build_model("DeepShare", n_colors, n_scale, n_feats=4, global_residual=True).eval()
     model.final.weight.data *= gain
@@ -239,7 +239,7 @@ def make_tiny_network(n_colors=31, n_scale=4, gain=0.1):
 
 
 class StubNetwork(nn.Module):
-    """A network that answers lms plus what a function makes of it."""
+    """A network that returns lms plus a function of it."""
 
     def __init__(self, n_colors, detail, n_scale=2):
         super().__init__()
@@ -255,7 +255,7 @@ def make_bicubic_network(n_colors, n_scale=2):
 
 
 def write_reflectance_envi(folder, **metadata):
-    """An ENVI scene of int16 up to 10000 with a hole; returns (path, cube)."""
+    """Write an ENVI scene of int16 up to 10000 with missing data; return (path, cube)."""
     folder.mkdir(parents=True, exist_ok=True)
     cube = (fixtures.make_smooth_cube(3, 28, 28) * 10000).round().astype(np.int16)
     metadata = {"wavelength": list(VISIBLE), "wavelength units": "Nanometers", "data ignore value": -9999, **metadata}
@@ -265,12 +265,12 @@ def write_reflectance_envi(folder, **metadata):
 
 
 def repeat_pixels(cube):
-    """H x W x C -> 2H x 2W x C, each pixel four times."""
+    """Repeat each pixel 2 x 2 times: H x W x C -> 2H x 2W x C."""
     return cube.repeat(2, axis=0).repeat(2, axis=1)
 
 
 def write_upsampled(path, out, options=None, value_scale=0.0, nodata=None):
-    """Write a scene's file twice as large, as `predict` does; returns (raster, path of the result)."""
+    """Write a scene upsampled x2, as `predict` does; return (raster, path of the result)."""
     raster = open_raster(path, options or CubeOptions())
     output = Output(out, raster, 2)
     output.describe(understand(raster, value_scale, nodata))
@@ -279,7 +279,7 @@ def write_upsampled(path, out, options=None, value_scale=0.0, nodata=None):
 
 
 def write_store(path, wavelengths, size=(32, 32), hashes=None):
-    """A store of random scenes {name: wavelengths or None}, of 16 bands where these are not known."""
+    """Write a store of random scenes {name: wavelengths or None}, with 16 bands if they are None."""
     parts = []
     for seed, (name, waves) in enumerate(wavelengths.items()):
         bands = 16 if waves is None else len(waves)

@@ -1,4 +1,4 @@
-"""What files only say that they hold costs neither time nor memory; what memory is short of is not called damage."""
+"""Limits of memory and time for forged files; lack of memory is not called damage."""
 
 import pickle
 import struct

@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: run by `scripts/gpu.sh check`, left out where there is none."""
+"""Tests that need a CUDA device: run by `scripts/gpu.sh check`, skipped without one."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What has to be touched to add a network, or an objective: one file each."""
+"""Additional networks and objectives: one file each."""
 
 import json
 import os
@@ -88,7 +88,9 @@ def test_the_documented_network_trains_and_is_scored(commands, stores, tmp_path)
     test = ["test", "--model_title", "Toy", "--test_dir", stores / "test.h5", "--result_path", tmp_path / "results"]
     commands(TOY_NETWORK, *([*test, "--model_dir", path] for path in (elsewhere, folder / "last.pth")))
     trained = json.loads((folder / "results.json").read_text())
-    for path in (tmp_path / "results").glob("*_results.json"):
+    scored = list((tmp_path / "results").glob("*_results.json"))
+    assert len(scored) == 2
+    for path in scored:
         loaded = json.loads(path.read_text())
         assert (loaded["model"], loaded["scenes"]) == ("Toy", trained["scenes"])
     assert "| Toy (reduced)" in (tmp_path / "runs" / "tables" / "tables.md").read_text()

@@ -1,4 +1,4 @@
-"""`adapt`: one scene makes weights for its sensor, or says that nothing was gained, and leaves nothing half-written."""
+"""`adapt`: weights for the sensor of one scene, early stopping, refusals without half-written files."""
 
 import json
 import os
@@ -263,7 +263,7 @@ def test_missing_data_is_excluded_from_all_windows(flags, tmp_path):
         adapting.Adaptation(asked, flags["output"])
 
 
-def test_tables_show_what_weights_were_adapted_from(run, flags, scene, tmp_path):
+def test_tables_name_the_weights_before_adaptation(run, flags, scene, tmp_path):
     assert run("adapt", **flags)[0] == 0
     (tmp_path / "raw").mkdir()
     scene.rename(tmp_path / "raw" / "scene.h5")

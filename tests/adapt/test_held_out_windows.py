@@ -1,4 +1,4 @@
-"""A scene shared out into windows that are held out and patches that touch none of them."""
+"""Split of one scene into held-out windows and patches that do not overlap them."""
 
 import numpy as np
 import pytest

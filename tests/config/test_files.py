@@ -1,4 +1,4 @@
-"""The flag --config: settings from a run's config.json or from YAML."""
+"""Flag --config: settings from a run's config.json or from YAML."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Scenes that are used together have the same bands, in number, wavelengths and order."""
+"""Scenes used together need the same bands: count, wavelengths and order."""
 
 import fixtures
 import numpy as np
@@ -28,7 +28,7 @@ def write_npz(folder, name, wavelengths, seed=0, bands=16):
 
 
 @pytest.mark.parametrize("other", SETS)
-def test_prepare_refuses_scenes_of_other_bands(refused, tmp_path, other):
+def test_prepare_refuses_scenes_of_different_bands(refused, tmp_path, other):
     waves = SETS[other]
     write_npz(tmp_path / "raw", "a", VIS)
     write_npz(tmp_path / "raw", "b", waves, 1, len(waves))

@@ -1,4 +1,4 @@
-"""Which array of a file is its scene, where its bands are, and the sizes that stand beside it."""
+"""Choice of the scene's array, of its band axis, and of the sizes stored beside it."""
 
 import fixtures
 import h5py

@@ -1,4 +1,4 @@
-"""Stores in which one thing is not as `prepare` makes it are refused by name, by every command that reads them."""
+"""Stores with one wrong entry: every command that reads them refuses them by name."""
 
 import h5py
 import numpy as np

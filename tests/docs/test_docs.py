@@ -1,4 +1,4 @@
-"""README and docs: they lead where they say, and their commands and examples are run, on small data."""
+"""README and docs: links resolve; commands and examples run on small data."""
 
 import json
 import os

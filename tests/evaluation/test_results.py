@@ -64,7 +64,7 @@ def test_the_first_impossible_entry_is_named(tmp_path, changes, words):
 
 
 @pytest.mark.parametrize(("text", "words"), [("{", "Expecting"), ("[1]", "the record is"), ("{}", "model is missing")])
-def test_other_files_are_refused(tmp_path, text, words):
+def test_invalid_results_are_refused(tmp_path, text, words):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match=words):
         results.read(tmp_path / "results.json")

@@ -1,4 +1,4 @@
-"""Results and crops in which one thing is wrong: told by their readers, passed over by `tables` by name."""
+"""Results and crops with one wrong entry: their readers refuse them, `tables` skips them by name."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Folders of scenes as people have them: links, hidden files, labels, names of every kind, this program's results."""
+"""Folders of scenes: links, hidden files, label images, unusual names, this program's results."""
 
 import os
 import shutil

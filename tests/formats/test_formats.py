@@ -1,4 +1,4 @@
-"""Every format there and back, read again by the libraries that own the formats."""
+"""Round trips of every format, read again by the libraries that own the formats."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The full-scale value of a set's scenes: named once if it is assumed, refused if it differs."""
+"""Full-scale value of a set of scenes: reported once if it is assumed, refused if it differs."""
 
 import fixtures
 import numpy as np

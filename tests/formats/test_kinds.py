@@ -1,4 +1,4 @@
-"""Files of other kinds than their names or their places claim are called what they are, with a remedy."""
+"""Files of another kind than their name or place suggests: messages name the kind and a remedy."""
 
 import bz2
 import gzip

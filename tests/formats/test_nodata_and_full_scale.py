@@ -1,4 +1,4 @@
-"""What files say of their values, written and read again: marks that no value is, factors on both sides of 1."""
+"""Nodata values, full-scale values and georeferencing, written and read again."""
 
 import h5py
 import numpy as np

@@ -1,6 +1,6 @@
-"""From every format to every other: what is kept, read by the libraries that own the formats.
+"""Conversions between all formats, read by the libraries that own the formats.
 
-The table of docs/own_scenes.md says what is to be kept; each of its cells is tested here.
+The table of docs/own_scenes.md lists the metadata that is kept; each of its cells is tested here.
 """
 
 import re

@@ -1,9 +1,9 @@
-"""Kills `predict` at random moments, lets the same command go on, and compares with what nobody disturbed.
+"""Random kills of `predict`, resumed by the same command and compared with an undisturbed run.
 
     python tests/fuzz/kills.py [--seed 1] [--kills 30] [--formats npy,tif]
 
 No part of the test suite. Each case is killed (SIGKILL) up to three times; then the command is run to its end. Counted
-by format: equal (every file has the bytes of the undisturbed one, and nothing else stands beside it) and wrong.
+by format: equal (every file has the bytes of the undisturbed one, and no other file exists beside it) and wrong.
 """
 
 import argparse

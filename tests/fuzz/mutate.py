@@ -1,4 +1,4 @@
-"""Harms files of every kind that the program reads, and sees what it makes of them.
+"""Random damage to files of every kind that the program reads.
 
     python tests/fuzz/mutate.py [--seed 1] [--cases 2000] [--kinds npy,store] [--show traceback]
 

@@ -1,4 +1,4 @@
-"""Starts the same command twice at once, again and again, and looks at what comes out.
+"""Pairs of the same command started at once, repeatedly, with a check of their outputs.
 
     python tests/fuzz/pairs.py [--pairs 20] [--commands predict,prepare,tables]
 

@@ -6,7 +6,7 @@ from models.weights import save_weights
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Weights of `make_tiny_network` for `VISIBLE`."""
+    """Weights of the tiny network with the wavelengths `VISIBLE`."""
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
     save_weights(make_tiny_network(), path, 2, VISIBLE)
     return path
@@ -14,7 +14,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unlabelled_weights(tmp_path_factory):
-    """The same, but nobody knows for which wavelengths."""
+    """Weights of the tiny network without wavelengths."""
     path = tmp_path_factory.mktemp("weights") / "unlabelled.pth"
     save_weights(make_tiny_network(), path, 2)
     return path

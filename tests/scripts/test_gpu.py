@@ -1,4 +1,4 @@
-"""scripts/gpu.sh rehearsed on the CPU, with every limit lowered: time, pieces, going on, the weights put together."""
+"""scripts/gpu.sh on the CPU with lowered limits: time, pieces, resuming, joined weights."""
 
 import json
 import os

@@ -12,7 +12,7 @@ def test_parameters_become_flags_on_the_command_line():
     assert ERROR.format_for_command_line() == "a.mat: 2 cubes in it {x}; name the array by --key"
 
 
-def test_errors_come_back_whole_from_other_processes():
+def test_errors_survive_pickling():
     back = pickle.loads(pickle.dumps(ERROR))
     assert (back.path, back.what, back.remedy) == (ERROR.path, ERROR.what, ERROR.remedy)
 

@@ -1,4 +1,4 @@
-"""Cores and memory that the program counts on: those of its job and its container, not those of the host."""
+"""Usable cores and memory: limits of the job and the container take precedence over the host's."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Runs that commit fd353b2 has begun are gone on with; golden/fd353b2 holds one as that program left it."""
+"""Runs begun by commit fd353b2 are resumed; golden/fd353b2 contains one as that version left it."""
 
 import shutil
 

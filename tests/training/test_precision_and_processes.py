@@ -1,4 +1,4 @@
-"""The trainer's engine: several processes, arithmetic, schedules, running means, damaged checkpoints."""
+"""Training in several processes and precisions, schedules, running means, damaged checkpoints."""
 
 import os
 import re

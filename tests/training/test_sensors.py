@@ -1,4 +1,4 @@
-"""Training on bands of a sensor of one's own."""
+"""Training on bands of other sensors."""
 
 import fixtures
 import numpy as np

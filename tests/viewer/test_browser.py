@@ -1,4 +1,4 @@
-"""The page in a headless Chromium; skipped where none is installed."""
+"""Page in a headless Chromium; skipped if none is installed."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Runs that start from weights: what is taken, what starts anew, what stays frozen, what is refused."""
+"""Runs that start from weights: transferred and reinitialised layers, frozen branches, refusals."""
 
 import json
 

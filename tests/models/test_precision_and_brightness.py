@@ -1,4 +1,4 @@
-"""Networks as they are used: in another arithmetic, and about scenes brought to one brightness."""
+"""Wrappers of networks: reduced precision, and normalisation of brightness."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Files as people have them: what their libraries and portals write, and what their owners typed."""
+"""Files as written by libraries, data portals and by hand."""
 
 import gzip
 import warnings

@@ -1,4 +1,4 @@
-"""The sets of a training run against each other: scenes that are scored are not trained on."""
+"""Overlap between the sets of a run: scored scenes are not trained on."""
 
 import numpy as np
 import pytest
