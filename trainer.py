@@ -27,9 +27,9 @@ from models.weights import load_strictly, save_weights
 from objectives import Objective, Task
 from system.devices import configure_arithmetic, select_device
 from system.errors import Interrupted
-from training import checkpoint
+from training import checkpoint, console
 from training.backward import Backward
-from training.console import TrainingProgress, describe_start
+from training.console import TrainingProgress
 from training.initialization import build_network
 from training.inputs import open_inputs, remark_on_pictures
 from training.log import RunLog, describe
@@ -233,11 +233,9 @@ class Trainer(Iterations):
             UserError: for a loss that is not finite or diverges, a full disk, or data that cannot be read.
             PeerLostError: where another process of the run has ended.
         """
-        peers = naming_lost_peers(self.world, self._describe_position)
+        peers = naming_lost_peers(self.world, lambda: console.describe_position(self.iteration))
         with peers, contextlib.closing(self.inputs), self.run_dir, self._open_log():
-            print_line(
-                describe_start(self.inputs, self.model, self.device, self.world.size, self.total, self.run_dir.path)
-            )
+            print_line(console.describe_start(self.inputs, self.model, self.world.size, self.total, self.run_dir))
             if self._validation_is_missing():
                 with resumable():
                     self._validate(self.iteration // self.per_epoch)
@@ -261,12 +259,6 @@ class Trainer(Iterations):
             with resumable():
                 self._finish()
         return self.files
-
-    def _describe_position(self) -> str:
-        return (
-            f" at iteration {self.iteration}; its own message says why; the same command with --resume last goes on "
-            "from the last checkpoint"
-        )
 
     def after_batch(self, count: int) -> bool:
         """Move the progress bar; pause the iteration after a signal, unless other processes would go on with it."""
@@ -343,12 +335,7 @@ class Trainer(Iterations):
         self.iteration = self.logged_iteration = self._saved_iteration = run["iteration"]
         self.batches_done = run.get("batches_done") or 0
         self.seconds = run["seconds"]
-        print_line(f"{path}: resuming after iteration {self.iteration}")
-        if (planned := run["config"].get("epochs", self.config.epochs)) != self.config.epochs:
-            print_line(
-                f"{self.config.epochs} epochs in place of {planned}: the {self.config.schedule} schedule spans all of "
-                f"them, so that the learning rate continues at {self.rate():.3g}"
-            )
+        print_line(console.describe_resume(path, run, self.config, self.iteration, self.rate()))
         if run["per_epoch"] != self.per_epoch:
             # Another number of processes: the same place in the epoch, in batches of another size.
             self.iteration, self.batches_done = self.iteration * self.per_epoch // run["per_epoch"], 0
@@ -381,14 +368,12 @@ class Trainer(Iterations):
         self.losses.begin_interval(means)
 
     def check_losses(self, means: list[float | None]) -> None:
-        """Stop the run if a loss is not finite or diverges; last.pth, if there is one, stays as it was before."""
-        gentler = f"give a --learning_rate below {self.config.learning_rate:g} (or --clip_gradient 0.05)"
-        if not self._has_flags:
-            remedy = "start again with another --seed"
-        elif self.run_dir.checkpoints:
-            remedy = f"last.pth in {self.run_dir.path} is from before; {gentler} and --resume last, or start anew"
-        else:
-            remedy = f"the run has no checkpoint yet; start again: {gentler}"
+        """Stop the run if a loss is not finite or diverges; last.pth stays as it was."""
+        remedy = (
+            console.describe_loss_remedy(self.config, self.run_dir)
+            if self._has_flags
+            else "start again with another --seed"
+        )
         self.losses.check(means, self.iteration, self.per_epoch, remedy)
 
     def _validate(self, epoch: int) -> None:
@@ -423,12 +408,8 @@ class Trainer(Iterations):
             about = {**self._description(), "training_seconds": round(self.seconds, 1)}
             results_path = self.run_dir.path / RESULTS
             self.files += score_run(self.network, self.test_scenes, self.device, self.world, results_path, about)
-        if self.spikes and self._has_flags:
-            advice = "" if 0 < self.config.clip_gradient <= 0.05 else "; --clip_gradient 0.05 reduces them"
-            print_line(f"{self.spikes} intervals of the log contain loss spikes, see train.log{advice}")
         if self._has_flags:
-            command = f"python mains.py test --model_dir {weights} --test_dir {self.config.test_dir or 'TEST_STORE'}"
-            print_line(f"next: {command} --protocol {self.config.protocol}")
+            print_line(console.describe_end(self.config, weights, self.spikes))
 
 
 def train(config: TrainConfig) -> list[Path]:

@@ -68,9 +68,10 @@ class BandPlan:
 
     def draw_window(self, generator: np.random.Generator, has_data: np.ndarray) -> np.ndarray:
         """Draw a window of `width` neighbouring bands, uniformly over all positions; return its indices."""
-        used = [bands for detector in self.detectors if len(bands := detector[has_data[detector]])]
-        positions = np.array([max(1, len(bands) - self.width + 1) for bands in used])
-        bands: np.ndarray = used[generator.choice(len(used), p=positions / positions.sum())]
+        found = (detector[has_data[detector]] for detector in self.detectors)
+        used: list[np.ndarray] = [detector for detector in found if len(detector)]
+        positions = np.array([max(1, len(detector) - self.width + 1) for detector in used])
+        bands = used[generator.choice(len(used), p=positions / positions.sum())]
         if len(bands) <= self.width:
             return bands[place_windows(len(bands), self.width)[0]]
         first = generator.integers(len(bands) - self.width + 1)

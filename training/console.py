@@ -2,15 +2,18 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import objectives
+from config import TrainConfig
 from models.network import Network
 from system.version import describe_version
 from training.inputs import Inputs
+from training.run_directory import LAST, TEXT_LOG, RunDirectory
 from utils import print_line, progress_bar
 
 # Seconds of work before the total time is estimated, and between lines of the log on the terminal.
@@ -20,20 +23,17 @@ SHORT, DAY = 60, 24 * 3600
 SHORT_RUN = "for a run of three minutes see 'Train' in README.md"
 
 
-def describe_start(
-    inputs: Inputs, model: Network, device: torch.device, processes: int, iterations: int, run_dir: Path
-) -> str:
+def describe_start(inputs: Inputs, model: Network, processes: int, iterations: int, run_dir: RunDirectory) -> str:
     """Return the summary of a run that starts, in six lines.
 
     Args:
         inputs: data and settings of the run.
-        model: the network.
-        device: of the network.
+        model: the network, on its device.
         processes: number of processes.
         iterations: number of iterations of the whole run.
-        run_dir: directory of the run.
+        run_dir: the run's directory.
     """
-    config, counts = inputs.config, inputs.patch_counts
+    config, counts, device = inputs.config, inputs.patch_counts, next(model.parameters()).device
     scenes = len(inputs.contents["labelled"].bands)
     size = inputs.streams["labelled"].source.size
     data = [f"{scenes} labelled scenes, {inputs.n_colors} bands, {counts['labelled']:,} patches of {size} x {size}"]
@@ -48,9 +48,46 @@ def describe_start(
         "data": ", ".join(data),
         "losses": f"{', '.join(losses)}; {iterations:,} iterations of batches of {config.batch_size * processes}",
         "device": f"{place}, {config.precision}" + (f", {processes} processes" if processes > 1 else ""),
-        "run": str(run_dir),
+        "run": str(run_dir.path),
     }
     return "\n".join(f"{name:8} {text}" for name, text in lines.items())
+
+
+def describe_end(config: TrainConfig, weights: Path, spikes: int) -> str:
+    """Return the last lines of a run: the intervals of the log with loss spikes, and the command that follows."""
+    words = f"next: python mains.py test --model_dir {weights} --test_dir {config.test_dir or 'TEST_STORE'}"
+    words += f" --protocol {config.protocol}" if config.protocol else ""
+    if not spikes:
+        return words
+    advice = "" if 0 < config.clip_gradient <= 0.05 else "; --clip_gradient 0.05 reduces them"
+    return f"{spikes} intervals of the log contain loss spikes, see {TEXT_LOG}{advice}\n{words}"
+
+
+def describe_loss_remedy(config: TrainConfig, run_dir: RunDirectory) -> str:
+    """Return the remedy for a loss that is not finite or diverges."""
+    gentler = f"give a --learning_rate below {config.learning_rate:g} (or --clip_gradient 0.05)"
+    if run_dir.checkpoints:
+        return f"{LAST} in {run_dir.path} is from before; {gentler} and --resume last, or start anew"
+    return f"the run has no checkpoint yet; start again: {gentler}"
+
+
+def describe_position(iteration: int) -> str:
+    """Return the position of a run that another process's end has stopped, and how to resume."""
+    return (
+        f" at iteration {iteration}; the message of that process contains the reason; to resume from the last "
+        "checkpoint, repeat the command with --resume last"
+    )
+
+
+def describe_resume(path: Path, run: Mapping[str, Any], config: TrainConfig, iteration: int, rate: float) -> str:
+    """Return the lines on a resumed run: its checkpoint, and the schedule if the number of epochs has changed."""
+    words = f"{path}: resuming after iteration {iteration}"
+    if (planned := run["config"].get("epochs", config.epochs)) == config.epochs:
+        return words
+    return (
+        f"{words}\n{config.epochs} epochs in place of {planned}: the {config.schedule} schedule spans all of them, so "
+        f"that the learning rate continues at {rate:.3g}"
+    )
 
 
 def format_duration(seconds: float) -> str:
