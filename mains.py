@@ -40,7 +40,7 @@ from utils import as_utf8, close_progress_bars, is_main_process, sanitize_for_te
 # The function of each command, as "module:function". It takes the command's config and returns the files it wrote.
 FUNCTIONS = {
     "prepare": "evaluation.preparing:prepare",
-    "info": "data.store:show",
+    "info": "data.store:print_store",
     "train": "trainer:train",
     "test": "evaluation.testing:test",
     "tables": "tables:make_tables",

@@ -183,7 +183,7 @@ def test_nodata_values_of_scenes_are_filled(tmp_path, mark, capsys):
     filled = found(tmp_path)["a"].read().cube
     np.testing.assert_array_equal(filled[:6], np.broadcast_to(COUNTS[6], (6, WIDTH, BANDS)))
     np.testing.assert_array_equal(filled[6:], COUNTS[6:])
-    assert f"25.0% of its values are {mark}, the nodata value" in capsys.readouterr().out
+    assert f"25.0% of the values are the nodata value {mark}" in capsys.readouterr().out
 
 
 def test_fully_masked_cube_is_refused(tmp_path):

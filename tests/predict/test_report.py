@@ -63,7 +63,7 @@ def test_a_page_is_not_replaced_without_overwrite(refused, weights, tmp_path):
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
     (tmp_path / "b_report.html").write_text("mine")
     flags = {"input": source, "output": tmp_path / "b.npy", "model_dir": weights, "report": 1}
-    assert "b_report.html: is there already" in refused("predict", **flags)
+    assert "b_report.html: already exists" in refused("predict", **flags)
 
 
 def test_findings_equal_a_direct_computation(monkeypatch):

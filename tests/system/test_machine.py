@@ -110,12 +110,12 @@ def test_memory_under_a_resource_limit(option):
 
 
 def environment_of_torch(**given):
-    """OpenMP's variables as they are when mains.py imports torch, which is not done."""
+    """OpenMP's variables when mains.py imports the first of numpy and torch, which is not carried out."""
     code = (
         "import json, os, sys\n"
         "class Stop:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'torch':\n"
+        "        if name in ('numpy', 'torch'):\n"
         "            found = {k: v for k, v in os.environ.items() if k.startswith(('OMP_', 'GOMP_'))}\n"
         "            print(json.dumps(found), flush=True)\n"
         "            os._exit(0)\n"
