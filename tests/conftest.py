@@ -4,12 +4,12 @@ import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import GOLDEN, everything_on, words_of
+from helpers import GOLDEN, format_words, make_training_flags
 from hypothesis import settings
 
 import mains
 
-# Property tests: few examples, the same ones in every run, however slow the machine is.
+# Property tests: few examples, equal in every run; no deadline, as machines may be slow.
 settings.register_profile("few", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.load_profile("few")
 
@@ -56,7 +56,7 @@ def stores(raw, tmp_path_factory):
     """Stores of the raw data: labelled, unlabelled (LR images) and test."""
     out = tmp_path_factory.mktemp("stores")
     flags = {"raw_dir": raw / "cave", "unlabelled_lr_dir": raw / "cave_lr_x4", "out_dir": out, "allow_missing": 1}
-    assert mains.main(["prepare", *words_of(flags)]) == 0
+    assert mains.main(["prepare", *format_words(flags)]) == 0
     return out
 
 
@@ -66,7 +66,7 @@ def run(capsys):
 
     def run(*words, **flags):
         capsys.readouterr()
-        code = mains.main([*map(str, words), *words_of(flags)])
+        code = mains.main([*map(str, words), *format_words(flags)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -75,7 +75,7 @@ def run(capsys):
 
 @pytest.fixture
 def refused(run):
-    """Run a command line that must be refused: exit 2 and one sentence on stderr, which is returned."""
+    """Run a command line; require exit 2 and one sentence on stderr; return the sentence."""
 
     def refused(*words, **flags):
         code, _, err = run(*words, **flags)
@@ -91,7 +91,7 @@ def refused(run):
 @pytest.fixture
 def tiny_flags(stores, raw, tmp_path):
     """Flags of a training run with all four losses that takes a second or two."""
-    return {**everything_on(stores, raw), "save_dir": tmp_path / "runs"}
+    return {**make_training_flags(stores, raw), "save_dir": tmp_path / "runs"}
 
 
 @pytest.fixture(scope="module")

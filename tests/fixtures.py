@@ -1,6 +1,6 @@
-"""Makes the tests' raw data: tiny CAVE folders with the download's traps, released-style .mat patches.
+"""Raw data of the tests: tiny CAVE folders with the defects of the download, .mat patches as released.
 
-`python tests/fixtures.py FOLDER` writes the same for a look by hand.
+`python tests/fixtures.py FOLDER` writes them for inspection.
 """
 
 import sys
@@ -17,7 +17,7 @@ EDGE = 48
 LABELLED, UNLABELLED, TEST = ("balloons", "hairs"), ("beads", "cd"), ("jelly_beans", "watercolors")
 
 
-def smooth_cube(seed, height=EDGE, width=EDGE, bands=31):
+def make_smooth_cube(seed, height=EDGE, width=EDGE, bands=31):
     """H x W x C float64 in 0..1: a few waves in space, smooth along the bands."""
     generator = np.random.default_rng(seed)
     y, x, b = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j, 0 : 1 : bands * 1j]
@@ -29,7 +29,7 @@ def smooth_cube(seed, height=EDGE, width=EDGE, bands=31):
     return 0.05 + 0.9 * cube / cube.max()
 
 
-def sharp_cube(height, width, bands):
+def make_sharp_cube(height, width, bands):
     """A cube of squares of 4 x 4 pixels: edges that bicubic interpolation blurs and a network soon learns."""
     squares = np.random.default_rng(0).uniform(0.2, 0.9, (height // 4, width // 4, 1)) * np.linspace(1, 0.6, bands)
     return squares.repeat(4, axis=0).repeat(4, axis=1)
@@ -54,14 +54,14 @@ def write_cave(root, edge=EDGE):
     """A raw download with two scenes of each published split; watercolors is 8-bit RGBA."""
     for seed, name in enumerate((*LABELLED, *UNLABELLED, *TEST)):
         dtype = np.uint8 if name == "watercolors" else np.uint16
-        write_cave_scene(root, name, smooth_cube(seed, edge, edge), dtype)
+        write_cave_scene(root, name, make_smooth_cube(seed, edge, edge), dtype)
     return Path(root)
 
 
 def write_cave_lr(root, n_scale=4):
     """The unlabelled scenes as an LR camera gives them."""
     for seed, name in enumerate(UNLABELLED):
-        write_cave_scene(root, name, smooth_cube(10 + seed, EDGE // n_scale, EDGE // n_scale))
+        write_cave_scene(root, name, make_smooth_cube(10 + seed, EDGE // n_scale, EDGE // n_scale))
     return Path(root)
 
 
@@ -69,14 +69,14 @@ def write_pictures(root, count=2, size=(40, 56)):
     """RGB pictures: one PNG, the others JPEG."""
     Path(root).mkdir(parents=True)
     for k in range(count):
-        pixels = (smooth_cube(20 + k, *size, 3) * 255).round().astype(np.uint8)
+        pixels = (make_smooth_cube(20 + k, *size, 3) * 255).round().astype(np.uint8)
         Image.fromarray(pixels).save(Path(root, f"picture{k}.{'png' if k == 0 else 'jpg'}"))
     return Path(root)
 
 
-def patch_arrays(seed, edge=32, n_scale=4, bands=31):
+def make_patch_arrays(seed, edge=32, n_scale=4, bands=31):
     """gt, ms, ms_bicubic of a patch; ms and ms_bicubic by plain averaging and repetition."""
-    gt = smooth_cube(seed, edge, edge, bands).astype(np.float32)
+    gt = make_smooth_cube(seed, edge, edge, bands).astype(np.float32)
     ms = gt.reshape(edge // n_scale, n_scale, edge // n_scale, n_scale, bands).mean(axis=(1, 3))
     return {"gt": gt, "ms": ms, "ms_bicubic": ms.repeat(n_scale, axis=0).repeat(n_scale, axis=1)}
 
@@ -100,7 +100,7 @@ def write_mat(path, arrays, version="5"):
 def write_patches(root, count=3, bands=31, n_scale=4, edge=32, seed=50, keys=("gt", "ms", "ms_bicubic"), version="5"):
     """A folder of released-style patches."""
     for k in range(count):
-        arrays = patch_arrays(seed + k, edge, n_scale, bands)
+        arrays = make_patch_arrays(seed + k, edge, n_scale, bands)
         write_mat(Path(root, f"block_{k + 1}.mat"), {key: arrays[key] for key in keys}, version)
     return Path(root)
 
@@ -108,7 +108,7 @@ def write_patches(root, count=3, bands=31, n_scale=4, edge=32, seed=50, keys=("g
 def write_harvard(root, names=("img1", "img2", "imga1"), height=40, width=48):
     """Harvard's raw form: .mat v5, key ref (values up to 1/20) and the mask lbl."""
     for seed, name in enumerate(names):
-        cube = smooth_cube(30 + seed, height, width) / 20
+        cube = make_smooth_cube(30 + seed, height, width) / 20
         write_mat(Path(root, f"{name}.mat"), {"ref": cube, "lbl": np.zeros((height, width))})
     return Path(root)
 
@@ -117,7 +117,7 @@ def write_ntire(root, names=("ARAD_HS_0005", "ARAD_HS_0001", "ARAD_HS_0007"), he
     """NTIRE2020's raw form: .mat v7.3, key cube, with bands and norm_factor."""
     for seed, name in enumerate(names):
         arrays = {
-            "cube": smooth_cube(40 + seed, height, width),
+            "cube": make_smooth_cube(40 + seed, height, width),
             "bands": np.arange(400.0, 701, 10)[None],
             "norm_factor": np.ones((1, 1)),
         }
@@ -127,7 +127,7 @@ def write_ntire(root, names=("ARAD_HS_0005", "ARAD_HS_0001", "ARAD_HS_0007"), he
 
 def write_chikusei(root, rows=160, cols=130, bands=12):
     """Chikusei's raw form: one .mat v7.3, key chikusei, integers."""
-    cube = (smooth_cube(60, rows, cols, bands) * 9000).round().astype(np.int16)
+    cube = (make_smooth_cube(60, rows, cols, bands) * 9000).round().astype(np.int16)
     write_mat(Path(root, "HyperspecVNIR_Chikusei.mat"), {"chikusei": cube}, "7.3")
     return Path(root), cube
 
@@ -177,4 +177,4 @@ if __name__ == "__main__":
     write_ntire(target / "ntire2020")
     write_chikusei(target / "chikusei")
     for form in ("mat5", "mat73", "npy", "npz", "hdf5", "tiff", "envi"):
-        write_own(target / "own" / form, form, (smooth_cube(70, 24, 20, 9) * 10000).astype(np.uint16))
+        write_own(target / "own" / form, form, (make_smooth_cube(70, 24, 20, 9) * 10000).astype(np.uint16))

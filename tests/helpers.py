@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Functions and constants shared by the tests."""
 
 import csv
 import json
@@ -30,8 +30,8 @@ TINY = {"n_feats": 4, "patch_size": 16, "patch_stride": 16, "batch_size": 8}
 TITLE = "Cave_DeepShare_Blocks=3_Subs8_Ovls2_Feats=4_x4"
 
 
-def everything_on(stores, raw):
-    """Flags of a training run with all four losses that takes a second or two; save_dir is left to the caller."""
+def make_training_flags(stores, raw):
+    """Flags of a training run with all four losses that takes a second or two; save_dir is not included."""
     return {
         **TINY,
         "train_dir_mslabel": stores / "labelled.h5",
@@ -45,15 +45,15 @@ def everything_on(stores, raw):
     }
 
 
-def words_of(flags):
-    """Flags as the words of a command line."""
+def format_words(flags):
+    """Format flags as the words of a command line."""
     return [f"--{name}={value}" for name, value in flags.items()]
 
 
-def blocks(page, language):
-    """(line number, reason not to run it or "", code) of the blocks of a language in a Markdown page.
+def read_blocks(page, language):
+    """Yield (line number, reason not to run it or "", code) of the blocks of a language in a Markdown page.
 
-    The reason stands on the line before the block: <!-- not run: REASON -->
+    The reason precedes the block: <!-- not run: REASON -->
     """
     lines = page.read_text(encoding="utf-8").splitlines()
     fences = [number for number, line in enumerate(lines) if line.lstrip().startswith("```")]
@@ -64,21 +64,21 @@ def blocks(page, language):
             yield first + 1, reason[1] if reason else "", code
 
 
-def rows_of(path):
+def read_rows(path):
     with open(path, newline="") as f:
         return list(csv.DictReader(f))
 
 
-def final_weights(run_dir):
+def load_final_weights(run_dir):
     return checkpoint.load_state(next(run_dir.glob("*_epoch_*.pth")))
 
 
-def same(a, b):
+def are_equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 class OneBatch:
-    """A stream that hands out one batch again and again."""
+    """A stream that returns one batch repeatedly."""
 
     batches_per_pass = 2
 
@@ -89,8 +89,8 @@ class OneBatch:
         return self._batch
 
 
-def released_losses_of(trainer, golden, monkeypatch, device="cpu"):
-    """The four losses of two iterations from the golden weights, on the golden batches and mixup matrix."""
+def compute_released_losses(trainer, golden, monkeypatch, device="cpu"):
+    """Compute the four losses of two iterations from the golden weights, on the golden batches and mixup matrix."""
     trainer.model.load_state_dict(checkpoint.load_state(golden.weights_path))
     at = {name: tensor.to(device) for name, tensor in golden.arrays.items()}
     trainer.streams = {
@@ -107,7 +107,7 @@ def released_losses_of(trainer, golden, monkeypatch, device="cpu"):
     return losses
 
 
-# What config.json says of the published experiment on CAVE, x4, with RGB and SSL.
+# config.json of the published experiment on CAVE, x4, with RGB and SSL.
 FULL = {
     "dataset_name": "Cave",
     "model_title": "DeepShare",
@@ -129,19 +129,19 @@ FULL = {
 }
 
 
-def scene_names(path):
-    """Names of a store's scenes, in its order."""
+def read_scene_names(path):
+    """Read the names of a store's scenes, in its order."""
     with Store(path) as store:
         return store.names
 
 
 def read_scene(path, name):
-    """One scene of a store."""
+    """Read one scene of a store."""
     with Store(path) as store:
         return store.read(name)
 
 
-# What stands in results files of `tables`' tests; a run without RGB and SSL; the test scenes of CAVE.
+# Contents of results files for tests of `tables`; a run without RGB and SSL; the test scenes of CAVE.
 SOME_MEAN = {
     "MPSNR": 40.0,
     "MSSIM": 0.95,
@@ -164,7 +164,7 @@ CAVE_TEST = load_published_split("Cave")["test"]
 
 
 def write_results_file(path, config, protocol="published", scenes=CAVE_TEST, model="DeepShare", **mean):
-    """A results file as train and test write it, with the same metrics for every scene."""
+    """Write a results file as train and test do, with the same metrics for every scene."""
     mean = {**SOME_MEAN, **mean}
     about = {"model": model, "n_scale": 4, "protocol": protocol, "dataset": "Cave", "config": config}
     content = {**about, "mean": mean, "scenes": dict.fromkeys(scenes, mean)}
@@ -173,7 +173,7 @@ def write_results_file(path, config, protocol="published", scenes=CAVE_TEST, mod
 
 
 def write_finished_run(folder, protocol="published", scenes=CAVE_TEST, changes=(), **mean):
-    """A finished run's folder: config.json, log.csv, weights, results.json."""
+    """Write a finished run: config.json, log.csv, weights, results.json."""
     config = {**PLAIN_RUN, **dict(changes)}
     write_results_file(folder / "results.json", config, protocol, scenes, **mean)
     write_unfinished_run(folder, config)
@@ -181,7 +181,7 @@ def write_finished_run(folder, protocol="published", scenes=CAVE_TEST, changes=(
 
 
 def write_unfinished_run(folder, config=PLAIN_RUN):
-    """What a run leaves that was stopped: config.json, log.csv."""
+    """Write a stopped run: config.json, log.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "log.csv").write_text(
@@ -189,20 +189,20 @@ def write_unfinished_run(folder, config=PLAIN_RUN):
     )
 
 
-def own_rows(rows):
-    """Our rows of tables.csv by method."""
+def select_own_rows(rows):
+    """Select this program's rows of tables.csv, by method."""
     return {row["method"]: row for row in rows if row["kind"] == "ours"}
 
 
-def line_of(markdown, method):
-    """The cells of a table's line by heading."""
+def find_line(markdown, method):
+    """Find the line of a method; return its cells by heading."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "|" in line]
     (found,) = [line for line in lines if line[0] == method]
     return dict(zip(lines[0], found, strict=True))
 
 
 class PageReader(HTMLParser):
-    """Collects what a page refers to, and checks that its tags are closed."""
+    """Collects the references and images of a page, and checks that its tags are closed."""
 
     VOID = ("meta", "link", "img", "br", "input", "stop", "path", "rect", "circle")
 
@@ -226,12 +226,12 @@ class PageReader(HTMLParser):
         pass
 
 
-# An LR scene of a user's own: uint16, 28 x 28, made 112 x 112 by `tiny_network`.
-OWN_CUBE = (fixtures.smooth_cube(3, 28, 28) * 60000).round().astype(np.uint16)
+# A user's LR scene: uint16, 28 x 28; the network of `make_tiny_network` upsamples it to 112 x 112.
+OWN_CUBE = (fixtures.make_smooth_cube(3, 28, 28) * 60000).round().astype(np.uint16)
 
 
-def tiny_network(n_colors=31, n_scale=4, gain=0.1):
-    """A network that does something: fresh weights around a global residual."""
+def make_tiny_network(n_colors=31, n_scale=4, gain=0.1):
+    """Make a network with random weights and a global residual."""
     torch.manual_seed(5)
     model = build_model("DeepShare", n_colors, n_scale, n_feats=4, global_residual=True).eval()
     model.final.weight.data *= gain
@@ -239,7 +239,7 @@ def tiny_network(n_colors=31, n_scale=4, gain=0.1):
 
 
 class StubNetwork(nn.Module):
-    """A network that answers lms plus what a function makes of it."""
+    """A network that returns lms plus a function of it."""
 
     def __init__(self, n_colors, detail, n_scale=2):
         super().__init__()
@@ -250,40 +250,40 @@ class StubNetwork(nn.Module):
         return lms + self.detail(lms)
 
 
-def bicubic_network(n_colors, n_scale=2):
+def make_bicubic_network(n_colors, n_scale=2):
     return StubNetwork(n_colors, torch.zeros_like, n_scale)
 
 
-def reflectance_envi(folder, **metadata):
-    """An ENVI scene of int16 up to 10000 with a hole; returns (path, cube)."""
+def write_reflectance_envi(folder, **metadata):
+    """Write an ENVI scene of int16 up to 10000 with missing data; return (path, cube)."""
     folder.mkdir(parents=True, exist_ok=True)
-    cube = (fixtures.smooth_cube(3, 28, 28) * 10000).round().astype(np.int16)
+    cube = (fixtures.make_smooth_cube(3, 28, 28) * 10000).round().astype(np.int16)
     metadata = {"wavelength": list(VISIBLE), "wavelength units": "Nanometers", "data ignore value": -9999, **metadata}
     cube[3:5, 4:6] = -9999
     envi.save_image(str(folder / "scene.hdr"), cube, dtype=np.int16, interleave="bil", metadata=metadata)
     return folder / "scene.hdr", cube
 
 
-def larger(cube):
-    """H x W x C -> 2H x 2W x C, each pixel four times."""
+def repeat_pixels(cube):
+    """Repeat each pixel 2 x 2 times: H x W x C -> 2H x 2W x C."""
     return cube.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def write_larger(path, out, options=None, value_scale=0.0, nodata=None):
-    """Write a scene's file twice as large, as `predict` does; returns (raster, path of the result)."""
+def write_upsampled(path, out, options=None, value_scale=0.0, nodata=None):
+    """Write a scene upsampled x2, as `predict` does; return (raster, path of the result)."""
     raster = open_raster(path, options or CubeOptions())
     output = Output(out, raster, 2)
     output.describe(understand(raster, value_scale, nodata))
-    output.finish(larger(raster.read()))
+    output.finish(repeat_pixels(raster.read()))
     return raster, output.path
 
 
 def write_store(path, wavelengths, size=(32, 32), hashes=None):
-    """A store of random scenes {name: wavelengths or None}, of 16 bands where these are not known."""
+    """Write a store of random scenes {name: wavelengths or None}, with 16 bands if they are None."""
     parts = []
     for seed, (name, waves) in enumerate(wavelengths.items()):
         bands = 16 if waves is None else len(waves)
-        cube = fixtures.smooth_cube(seed, *size, bands).astype(np.float32)
+        cube = fixtures.make_smooth_cube(seed, *size, bands).astype(np.float32)
         source = (hashes or {}).get(name, f"{path.name} {name}")
         scene = Scene(name, cube, 1.0, wavelengths=waves, source=f"{name}.npz", source_sha256=source)
         parts.append(path.with_name(f"{path.name}.{name}.part"))

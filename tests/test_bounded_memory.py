@@ -1,4 +1,4 @@
-"""What files only say that they hold costs neither time nor memory; what memory is short of is not called damage."""
+"""Limits of memory and time for forged files; lack of memory is not called damage."""
 
 import pickle
 import struct
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from helpers import OWN_CUBE, VISIBLE, tiny_network
+from helpers import OWN_CUBE, VISIBLE, make_tiny_network
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
@@ -30,11 +30,11 @@ from system.errors import DataError, UserError
 
 @pytest.fixture
 def sound(tmp_path):
-    save_weights(tiny_network(), tmp_path / "sound.pth", 2, VISIBLE)
+    save_weights(make_tiny_network(), tmp_path / "sound.pth", 2, VISIBLE)
     return torch.load(tmp_path / "sound.pth", weights_only=True)
 
 
-def test_a_band_file_of_an_endless_number_is_refused_at_once(tmp_path):
+def test_endless_band_number_is_refused(tmp_path):
     for name in ("a_01.png", "a_02.png", "a_03.png", f"a_{'9' * 60}.png"):
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
     with pytest.raises(DataError, match="band 4 of 1..9{60} is missing"):
@@ -62,7 +62,7 @@ def test_picture_larger_than_memory_is_not_unpacked(tmp_path, monkeypatch):
     tracemalloc.stop()
 
 
-def test_pictures_that_the_memory_has_no_room_for_are_named(tmp_path, monkeypatch):
+def test_pictures_exceeding_memory_are_refused(tmp_path, monkeypatch):
     folder = fixtures.write_cave_scene(tmp_path, "a", OWN_CUBE / 60000)
     monkeypatch.setattr(formats.images, "get_free_memory", lambda: 2 * 31 * 2 * OWN_CUBE[:, :, 0].size - 1)
     with pytest.raises(DataError, match=r"a_ms_01.png.*31 such are more than half of the free memory"):
@@ -88,7 +88,7 @@ def test_tensors_larger_than_their_file_are_refused(sound, tmp_path):
         weights.load(tmp_path / "a.pth")
 
 
-def test_a_large_network_that_is_not_all_there_is_not_made(sound, tmp_path, monkeypatch):
+def test_incomplete_large_network_is_not_allocated(sound, tmp_path, monkeypatch):
     sound["trunk.head.weight"] = torch.zeros(8, 3000, 3, 3)
     torch.save(sound, tmp_path / "a.pth")
     made = []
@@ -101,7 +101,7 @@ def test_a_large_network_that_is_not_all_there_is_not_made(sound, tmp_path, monk
     assert {device.type for device in made} == {"meta"}
 
 
-def test_gigabytes_in_a_pickle_are_not_made(sound, tmp_path):
+def test_gigabytes_in_a_pickle_are_not_allocated(sound, tmp_path):
     class Endless:
         def __reduce__(self):
             return bytearray, (2**31,)
@@ -123,14 +123,14 @@ def test_gigabytes_in_a_pickle_are_not_made(sound, tmp_path):
         weights.load(tmp_path / "old.pth")
 
 
-def test_weights_that_are_packed_beyond_belief_are_refused(tmp_path):
+def test_weights_of_extreme_zip_ratio_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as f:
         f.writestr("a/data.pkl", bytes(2**27))
     with pytest.raises(UserError, match=r"0.1 GB unpacked, of 0.1 MB"):
         weights.load(tmp_path / "a.pth")
 
 
-def test_mat_larger_than_half_of_memory_is_named(tmp_path, monkeypatch):
+def test_mat_exceeding_half_of_memory_is_refused(tmp_path, monkeypatch):
     scipy.io.savemat(tmp_path / "a.mat", {"gt": np.zeros((1000, 1000, 40))}, do_compression=True)
     monkeypatch.setattr(guard, "get_free_memory", lambda: 2**28)
     with pytest.raises(DataError, match="a.mat: .* needs more than half of the 0.3 GB that are free; close other"):
@@ -142,7 +142,7 @@ def short(*words, **flags):
 
 
 @pytest.mark.parametrize("kind", ["npz", "mat5", "mat73", "hdf5", "tiff", "envi", "png"])
-def test_a_memory_that_is_too_small_for_a_scene_is_said(tmp_path, monkeypatch, kind):
+def test_scene_exceeding_memory_is_reported(tmp_path, monkeypatch, kind):
     if kind == "png":
         path = fixtures.write_cave_scene(tmp_path, "a", OWN_CUBE / 60000)
         monkeypatch.setattr(PngImageFile, "load", short)
@@ -155,9 +155,9 @@ def test_a_memory_that_is_too_small_for_a_scene_is_said(tmp_path, monkeypatch, k
 
 
 @pytest.mark.parametrize("what", ["weights", "mat", "store", "samples"])
-def test_a_memory_that_is_too_small_is_no_damage(tmp_path, monkeypatch, what):
+def test_lack_of_memory_is_not_called_damage(tmp_path, monkeypatch, what):
     if what == "weights":
-        save_weights(tiny_network(), tmp_path / "a.pth", 2)
+        save_weights(make_tiny_network(), tmp_path / "a.pth", 2)
         monkeypatch.setattr(torch, "load", short)
         read = weights.load
     elif what == "mat":
@@ -175,7 +175,7 @@ def test_a_memory_that_is_too_small_is_no_damage(tmp_path, monkeypatch, what):
         read(tmp_path / "a.pth")
 
 
-def test_an_array_that_cannot_be_read_does_not_hide_what_stands_behind_it(tmp_path, monkeypatch):
+def test_unreadable_array_does_not_hide_later_arrays(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "a.h5", "w") as f:
         for name in "abc":
             f.create_dataset(name, data=np.arange(64), chunks=(64,), fletcher32=True)
@@ -198,9 +198,9 @@ def deep(path, levels):
         group["image"] = OWN_CUBE
 
 
-def test_hdf5_nested_thousands_deep_is_a_sentence(refused, tmp_path):
+def test_deeply_nested_hdf5_is_refused(refused, tmp_path):
     deep(tmp_path / "a.h5", 20000)
-    save_weights(tiny_network(), tmp_path / "w.pth", 2, VISIBLE)
+    save_weights(make_tiny_network(), tmp_path / "w.pth", 2, VISIBLE)
     refused("predict", input=tmp_path / "a.h5", output=tmp_path / "o.npy", model_dir=tmp_path / "w.pth")
     refused("test", model_title="Bicubic", test_dir=tmp_path / "a.h5", result_path=tmp_path / "results")
     assert is_store(tmp_path / "a.h5")

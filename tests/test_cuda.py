@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: run by `scripts/gpu.sh check`, left out where there is none."""
+"""Tests that need a CUDA device: run by `scripts/gpu.sh check`, skipped without one."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TITLE, final_weights, released_losses_of, rows_of, same, words_of
+from helpers import ROOT, TITLE, are_equal, compute_released_losses, format_words, load_final_weights, read_rows
 
 from config import TrainConfig
 from models import build_model
@@ -54,7 +54,7 @@ def test_two_iterations_give_the_released_losses(golden_x4, tiny_flags, monkeypa
         pytest.skip("tf32 is tried without")
     flags = flags_of(tiny_flags, n_feats="32", precision=precision, compile=str(compiled))
     trainer = Trainer(TrainConfig.from_flags(flags))
-    losses = released_losses_of(trainer, golden_x4, monkeypatch, "cuda")
+    losses = compute_released_losses(trainer, golden_x4, monkeypatch, "cuda")
     expected = golden_x4.values["losses_two_iterations"]
     assert losses == pytest.approx(expected, rel=TOLERANCES[precision][1])
 
@@ -72,22 +72,22 @@ def test_an_iteration_never_waits_for_the_device(tiny_flags):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_run_has_the_losses_of_the_cpu(run, tiny_flags, tmp_path, precision):
+def test_losses_equal_those_of_the_cpu(run, tiny_flags, tmp_path, precision):
     flags = {**tiny_flags, "log_interval": 1, "max_iterations": 6, "precision": precision}
     for cuda in (0, 1):
         assert run("train", **{**flags, "cuda": cuda, "save_dir": tmp_path / str(cuda)})[0] == 0
-    on_cpu, on_cuda = (rows_of(tmp_path / str(cuda) / TITLE / "log.csv") for cuda in (0, 1))
+    on_cpu, on_cuda = (read_rows(tmp_path / str(cuda) / TITLE / "log.csv") for cuda in (0, 1))
     for row, other in zip(on_cpu, on_cuda, strict=True):
         for name in ("labelled", "mixup", "rgb", "consistency"):
             assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-3 if precision == "fp32" else 2e-2)
 
 
-def test_a_run_stopped_by_a_signal_goes_on_as_if_undisturbed(tiny_flags, tmp_path):
+def test_stopped_run_resumes_to_equal_weights(tiny_flags, tmp_path):
     flags = {**tiny_flags, "cuda": 1, "deterministic": 1, "precision": "bf16", "max_iterations": 60, "log_interval": 5}
 
     def start(name):
         command = [sys.executable, str(ROOT / "mains.py"), "train", "--resume", "last"]
-        command += words_of({**flags, "save_dir": tmp_path / name})
+        command += format_words({**flags, "save_dir": tmp_path / name})
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
 
     whole = start("whole")
@@ -100,7 +100,7 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_undisturbed(tiny_flags, tmp_pat
     assert stopped.returncode == 143, output
     resumed = start("stopped")
     assert resumed.wait(timeout=120) == whole.wait(timeout=120) == 0
-    assert same(*(final_weights(tmp_path / name / TITLE) for name in ("whole", "stopped")))
+    assert are_equal(*(load_final_weights(tmp_path / name / TITLE) for name in ("whole", "stopped")))
 
 
 @pytest.mark.parametrize("name", list_trainable_names())
@@ -114,7 +114,7 @@ def test_graphs_have_the_losses_of_single_operations(run, tiny_flags, tmp_path, 
     monkeypatch.setattr("training.backward.GraphedSteps", lambda parameters: None)
     assert run("train", **{**flags, "save_dir": tmp_path / "single"})[0] == 0
     logs = [next(folder.glob("*/log.csv")) for folder in (tmp_path / "runs", tmp_path / "single")]
-    for row, other in zip(*map(rows_of, logs), strict=True):
+    for row, other in zip(*map(read_rows, logs), strict=True):
         for objective in ("labelled", "mixup"):
             assert float(row[objective]) == pytest.approx(float(other[objective]), rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""What comes from outside: two of the same command at once, foreign names, files that reach out, streams that end."""
+"""Concurrent commands, full disks, foreign names, damaged files, closed streams and signals."""
 
 import builtins
 import errno
@@ -20,7 +20,7 @@ import rasterio
 import scipy.io
 import tifffile
 import torch
-from helpers import OWN_CUBE, ROOT, VISIBLE, tiny_network
+from helpers import OWN_CUBE, ROOT, VISIBLE, make_tiny_network
 from PIL import Image
 
 from data.store import Store
@@ -40,7 +40,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
-    save_weights(tiny_network(), path, 2, VISIBLE)
+    save_weights(make_tiny_network(), path, 2, VISIBLE)
     return path
 
 
@@ -76,7 +76,7 @@ def test_files_are_written_where_fsync_is_missing(tmp_path, monkeypatch, number)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_a_disk_that_fails_is_not_passed_over(tmp_path, monkeypatch, number):
+def test_disk_errors_are_raised(tmp_path, monkeypatch, number):
     def fsync(handle):
         raise OSError(number, os.strerror(number))
 
@@ -94,7 +94,7 @@ def test_raw_cubes_are_read_without_preadv(tmp_path, monkeypatch):
     np.testing.assert_array_equal(windows.read(slice(2, 3), slice(1, 3)), [[[31, 36, 41], [32, 37, 42]]])
 
 
-def test_a_lock_is_held_until_its_end_and_no_longer(tmp_path):
+def test_lock_is_held_until_its_end(tmp_path):
     path = tmp_path / "deep" / "result.npy"
     with exclusive_lock(path):
         assert is_locked(path)
@@ -109,7 +109,7 @@ def test_a_lock_is_held_until_its_end_and_no_longer(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_predictions_of_one_output_do_not_meet(weights, tmp_path):
+def test_concurrent_predictions_of_one_output_are_refused(weights, tmp_path):
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
     words = ["predict", "--input", source, "--model_dir", weights, "--output"]
     assert start(*words, tmp_path / "alone.npy").wait() == 0
@@ -124,7 +124,7 @@ def test_two_predictions_of_one_output_do_not_meet(weights, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["prepare", "tables", "test", "train"])
-def test_other_commands_find_their_place_held(run, refused, stores, raw, tiny_flags, tmp_path, command):
+def test_locked_outputs_are_refused_by_every_command(run, refused, stores, raw, tiny_flags, tmp_path, command):
     if command == "prepare":
         flags, place = {"raw_dir": raw / "cave", "out_dir": tmp_path, "test": "jelly_beans"}, tmp_path / "test.h5"
     elif command == "train":
@@ -143,7 +143,7 @@ def test_other_commands_find_their_place_held(run, refused, stores, raw, tiny_fl
     assert run(command, **flags)[0] == 0
 
 
-def test_a_second_new_run_takes_a_folder_of_its_own(run, tiny_flags, tmp_path):
+def test_new_run_takes_another_folder_if_locked(run, tiny_flags, tmp_path):
     flags = {**tiny_flags, "max_iterations": 1}
     assert run("train", **flags)[0] == 0
     first = next(p.parent for p in tmp_path.rglob("last.pth"))
@@ -153,7 +153,7 @@ def test_a_second_new_run_takes_a_folder_of_its_own(run, tiny_flags, tmp_path):
     assert [p.parent.name for p in tmp_path.rglob("last.pth")] == [f"{first.name}_2"]
 
 
-def test_the_newest_run_is_told_by_its_number(run, tiny_flags, tmp_path):
+def test_newest_run_is_identified_by_number(run, tiny_flags, tmp_path):
     flags = {**tiny_flags, "max_iterations": 1}
     assert [run("train", **flags)[0] for _ in range(2)] == [0, 0]
     newest = next(p for p in tmp_path.rglob("last.pth") if p.parent.name.endswith("_2"))
@@ -165,13 +165,13 @@ def test_the_newest_run_is_told_by_its_number(run, tiny_flags, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../x", "/abs/x", "a/b", "..", ".hidden", "x\0y", "con\nsole", "", "ü" * 400])
-def test_foreign_names_lead_nowhere(name):
+def test_file_names_contain_no_path(name):
     made = file_name(name)
     assert made and "/" not in made and not made.startswith(".") and made.isprintable()
     assert len(made.encode()) <= 200
 
 
-def test_images_of_a_scene_with_a_foreign_name_stay_in_their_folder(run, stores, tmp_path):
+def test_images_stay_inside_the_result_folder(run, stores, tmp_path):
     shutil.copy(stores / "test.h5", tmp_path / "test.h5")
     with h5py.File(tmp_path / "test.h5", "r+") as f:
         scene = next(iter(f["scenes"].values()))
@@ -179,10 +179,11 @@ def test_images_of_a_scene_with_a_foreign_name_stay_in_their_folder(run, stores,
     flags = {"model_title": "Bicubic", "test_dir": tmp_path / "test.h5", "result_path": tmp_path / "deep" / "results"}
     assert run("test", **flags, save_images=1)[0] == 0
     assert not (tmp_path / "outside").exists()
-    assert all((tmp_path / "deep" / "results") in p.parents for p in tmp_path.rglob("*.png"))
+    images = list(tmp_path.rglob("*.png"))
+    assert images and all((tmp_path / "deep" / "results") in p.parents for p in images)
 
 
-def test_hdf5_that_lost_values_does_not_get_its_name(tmp_path, monkeypatch):
+def test_incomplete_hdf5_does_not_become_the_result(tmp_path, monkeypatch):
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
     output = Output(tmp_path / "out.h5", open_raster(source), 1)
     from formats import hdf5
@@ -199,7 +200,7 @@ def test_hdf5_that_lost_values_does_not_get_its_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("extension", [".npy", ".npz", ".mat", ".h5", ".hdr", ".tif"])
-def test_a_limit_of_file_size_is_a_sentence(weights, tmp_path, extension):
+def test_file_size_limit_is_reported(weights, tmp_path, extension):
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
     words = [*PROGRAM, "predict", "--input", source, "--output", tmp_path / f"out{extension}", "--model_dir", weights]
     limited = f"ulimit -f 200; exec {' '.join(map(str, words))}"
@@ -209,7 +210,7 @@ def test_a_limit_of_file_size_is_a_sentence(weights, tmp_path, extension):
     assert sorted(p.name for p in tmp_path.iterdir()) == [source.name]
 
 
-def test_an_envi_file_that_is_a_virtual_dataset_of_gdal_reaches_nothing(tmp_path):
+def test_virtual_gdal_datasets_are_not_opened(tmp_path):
     cube = np.zeros((64, 64, 8), np.uint8)
     vrt = (
         b'<VRTDataset rasterXSize="64" rasterYSize="64"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
@@ -238,7 +239,7 @@ def flipped(path, at):
 
 def test_one_flipped_bit_in_weights_is_found(weights, tmp_path):
     content = weights.read_bytes()
-    tensor = tiny_network().state_dict()
+    tensor = make_tiny_network().state_dict()
     largest = max(tensor.values(), key=torch.numel).numpy().tobytes()
     shutil.copy(weights, tmp_path / "w.pth")
     flipped(tmp_path / "w.pth", content.index(largest) + len(largest) // 2)
@@ -246,7 +247,7 @@ def test_one_flipped_bit_in_weights_is_found(weights, tmp_path):
         checkpoint.load(tmp_path / "w.pth")
 
 
-def test_a_flipped_bit_in_last_pth_goes_back_to_the_one_before(run, tiny_flags, tmp_path):
+def test_damaged_last_checkpoint_resumes_from_previous(run, tiny_flags, tmp_path):
     assert run("train", **tiny_flags, max_iterations=2)[0] == 0
     last = next(tmp_path.rglob("last.pth"))
     shutil.copy(last, last.with_name("previous.pth"))
@@ -256,7 +257,7 @@ def test_a_flipped_bit_in_last_pth_goes_back_to_the_one_before(run, tiny_flags, 
     assert "previous.pth: resuming after iteration 2" in out + err
 
 
-def test_flipped_bits_in_pictures_and_arrays_are_found(tmp_path):
+def test_damaged_pictures_and_arrays_are_found(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "a.png")
     flipped(tmp_path / "a.png", (tmp_path / "a.png").stat().st_size - 25)
     with pytest.raises(DataError, match="cannot be read as a PNG, JPEG, TIFF or BMP picture"):
@@ -274,7 +275,7 @@ def test_flipped_bits_in_pictures_and_arrays_are_found(tmp_path):
 
 @pytest.mark.parametrize("how", ["virtual", "external"])
 @pytest.mark.parametrize("name", ["a.h5", "a.mat"])
-def test_cubes_that_stand_in_other_files_are_refused(tmp_path, how, name):
+def test_externally_stored_cubes_are_refused(tmp_path, how, name):
     (tmp_path / "secret.bin").write_bytes(OWN_CUBE.tobytes())
     with h5py.File(tmp_path / name, "w") as f:
         if how == "external":
@@ -288,12 +289,10 @@ def test_cubes_that_stand_in_other_files_are_refused(tmp_path, how, name):
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.mat", "a.npy", "a.hdr"])
-def test_pipes_are_not_waited_for(refused, weights, tmp_path, name):
+def test_pipes_are_refused_without_waiting(refused, weights, tmp_path, name):
     os.mkfifo(tmp_path / name)
-    assert (
-        "a pipe or device" in refused("predict", input=tmp_path / name, output=tmp_path / "o.npy", model_dir=weights)
-        or not (tmp_path / name).is_file()
-    )
+    sentence = refused("predict", input=tmp_path / name, output=tmp_path / "o.npy", model_dir=weights)
+    assert "contains no scenes" in sentence
     with pytest.raises(UserError, match="a pipe or device"):
         refuse_irregular(tmp_path / name)
 
@@ -315,14 +314,14 @@ def test_tiff_directories_in_a_circle_are_refused(tmp_path):
             open_raster(tmp_path / name)
 
 
-def test_a_header_of_a_million_comments_is_read_in_a_moment(tmp_path):
+def test_header_with_million_comments_is_read(tmp_path):
     fields = "samples = 4\nlines = 4\nbands = 4\ndata type = 1\ninterleave = bsq\nbyte order = 0\n"
     (tmp_path / "a.hdr").write_text("ENVI\n" + "; a comment\n" * 1_000_000 + fields)
     (tmp_path / "a.img").write_bytes(bytes(64))
     assert open_raster(tmp_path / "a.hdr").shape == (4, 4, 4)
 
 
-def test_a_file_that_may_not_be_read_does_not_keep_the_others(run, weights, tmp_path, monkeypatch):
+def test_unreadable_file_does_not_stop_the_rest(run, weights, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     first = fixtures.write_own(tmp_path / "in", "npy", OWN_CUBE)
     shutil.copy(first, tmp_path / "in" / "other.npy")
@@ -341,7 +340,7 @@ def test_a_file_that_may_not_be_read_does_not_keep_the_others(run, weights, tmp_
     assert (tmp_path / "out" / "other.npy").exists()
 
 
-def test_results_are_written_where_nobody_reads_the_table(stores, tmp_path):
+def test_closed_output_does_not_prevent_results(stores, tmp_path):
     words = ["test", "--model_title", "Bicubic", "--test_dir", stores / "test.h5", "--result_path", tmp_path]
     process = start(*words)
     process.stdout.close()
@@ -350,7 +349,7 @@ def test_results_are_written_where_nobody_reads_the_table(stores, tmp_path):
     assert json.loads((tmp_path / "Bicubic_x4_results.json").read_text())["mean"]
 
 
-def test_closed_and_poor_terminals_are_no_reason_to_stop(stores, tmp_path):
+def test_closed_and_ascii_terminals_are_supported(stores, tmp_path):
     words = [*PROGRAM, "info", str(stores / "test.h5")]
     closed = subprocess.run(["bash", "-c", f"{' '.join(words)} 2>&- >&-"], env=ENVIRONMENT)
     assert closed.returncode == 0
@@ -360,7 +359,7 @@ def test_closed_and_poor_terminals_are_no_reason_to_stop(stores, tmp_path):
     assert (ended.returncode, b"gr\\xf6\\xdfe.npy" in ended.stderr) == (2, True)
 
 
-def test_what_is_said_of_foreign_names_does_nothing_to_a_terminal():
+def test_terminal_control_characters_are_escaped():
     assert sanitize_for_terminal("a\x1b[31mb\r") == "a\\x1b[31mb\\r"
     assert len(sanitize_for_terminal("x" * 5000)) < 200
     assert sanitize_for_terminal("größe 5 µm, 1\n2") == "größe 5 µm, 1\n2"
@@ -403,13 +402,13 @@ def test_absurd_gains_of_a_file_are_refused(tmp_path, gain):
         open_raster(tmp_path / "a.npz")
 
 
-def test_links_that_lead_to_themselves_are_a_sentence(refused, weights, tmp_path):
+def test_circular_links_are_refused(refused, weights, tmp_path):
     os.symlink(tmp_path / "b.npy", tmp_path / "a.npy")
     os.symlink(tmp_path / "a.npy", tmp_path / "b.npy")
-    refused("predict", input=tmp_path / "a.npy", output=tmp_path / "o.npy", model_dir=weights)
+    assert "a.npy" in refused("predict", input=tmp_path / "a.npy", output=tmp_path / "o.npy", model_dir=weights)
 
 
-def test_foreign_names_are_no_formulas_and_no_html(run, stores, tmp_path):
+def test_foreign_names_are_escaped_in_tables(run, stores, tmp_path):
     flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5", "result_path": tmp_path}
     assert run("test", **flags)[0] == 0
     path = tmp_path / "Bicubic_x4_results.json"
@@ -423,7 +422,7 @@ def test_foreign_names_are_no_formulas_and_no_html(run, stores, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["npy", "envi"])
-def test_a_file_that_becomes_shorter_meanwhile_is_an_error_and_not_the_end(tmp_path, kind):
+def test_file_truncated_while_open_is_an_error(tmp_path, kind):
     path = fixtures.write_own(tmp_path, kind, OWN_CUBE)
     raster = open_raster(path)
     np.testing.assert_array_equal(raster.read(slice(3, 9), slice(5, 8)), OWN_CUBE[3:9, 5:8])
@@ -435,7 +434,7 @@ def test_a_file_that_becomes_shorter_meanwhile_is_an_error_and_not_the_end(tmp_p
 
 @pytest.mark.parametrize("shape", [(0, 4, 4), (4, 0, 8), (4, 4, 0)])
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.mat", "a.h5"])
-def test_empty_cubes_are_a_sentence(refused, weights, tmp_path, name, shape):
+def test_empty_cubes_are_refused(refused, weights, tmp_path, name, shape):
     cube, path = np.zeros(shape, np.uint16), tmp_path / name
     if name == "a.npy":
         np.save(path, cube)
@@ -451,7 +450,7 @@ def test_empty_cubes_are_a_sentence(refused, weights, tmp_path, name, shape):
     assert not (tmp_path / "o.npy").exists()
 
 
-def test_values_beyond_float32_are_not_the_weights_fault(refused, weights, tmp_path):
+def test_values_beyond_float32_are_refused(refused, weights, tmp_path):
     cube = OWN_CUBE.astype(np.float64)
     cube[3, 4, 5] = 1e300
     np.save(tmp_path / "a.npy", cube)
@@ -459,7 +458,7 @@ def test_values_beyond_float32_are_not_the_weights_fault(refused, weights, tmp_p
     assert "values beyond what float32 holds" in refused("predict", **flags, wavelengths="400,700", band_axis=2)
 
 
-def test_values_of_a_store_that_are_no_numbers_are_named(refused, stores, tiny_flags, tmp_path):
+def test_stores_with_nan_values_are_refused(refused, stores, tiny_flags, tmp_path):
     for split in ("labelled", "test"):
         shutil.copy(stores / f"{split}.h5", tmp_path / f"{split}.h5")
         with h5py.File(tmp_path / f"{split}.h5", "r+") as f:
@@ -478,7 +477,7 @@ def test_values_of_a_store_that_are_no_numbers_are_named(refused, stores, tiny_f
             store.open_cube(name)[:8, :8]
 
 
-def test_a_bicubic_image_of_another_size_is_not_replaced(refused, tmp_path):
+def test_bicubic_image_of_wrong_size_is_refused(refused, tmp_path):
     (tmp_path / "in").mkdir()
     cube = OWN_CUBE[:24, :24] / np.float32(65535)
     scipy.io.savemat(tmp_path / "in" / "a.mat", {"gt": cube, "ms": cube[::4, ::4], "ms_bicubic": cube[:12]})
@@ -506,7 +505,7 @@ def test_flags_that_would_be_ignored_are_refused(refused, raw, stores, tiny_flag
     assert words in refused(command, **{**given[command], **flags})
 
 
-def test_a_cuda_device_that_is_not_there_is_said(run, stores, tmp_path, monkeypatch):
+def test_absent_cuda_device_is_reported(run, stores, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5", "result_path": tmp_path}
@@ -525,7 +524,7 @@ def many(tmp_path):
     return names
 
 
-def test_sigterm_in_prepare_keeps_the_scenes_that_are_done(many, tmp_path):
+def test_sigterm_in_prepare_keeps_finished_scenes(many, tmp_path):
     names = many
     words = ["prepare", "--raw_dir", tmp_path / "raw", "--workers", 1, "--test", ",".join(names), "--out_dir"]
     process = start(*words, tmp_path / "out")
@@ -541,7 +540,7 @@ def test_sigterm_in_prepare_keeps_the_scenes_that_are_done(many, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["test.h5"]
 
 
-def test_sigterm_in_test_is_a_sentence_and_the_command_can_be_given_again(run, weights, many, tmp_path):
+def test_sigterm_in_test_leaves_no_results(run, weights, many, tmp_path):
     store = {"raw_dir": tmp_path / "raw", "out_dir": tmp_path / "stores", "test": ",".join(many)}
     assert run("prepare", **store)[0] == 0
     words = ["test", "--model_dir", weights, "--test_dir", tmp_path / "stores" / "test.h5", "--cuda", 0]
@@ -554,7 +553,7 @@ def test_sigterm_in_test_is_a_sentence_and_the_command_can_be_given_again(run, w
 
 
 @pytest.mark.parametrize("kind", ["results", "config"])
-def test_json_nested_thousands_deep_does_not_take_the_page(run, stores, tiny_flags, tmp_path, kind):
+def test_deeply_nested_json_does_not_prevent_tables(run, stores, tiny_flags, tmp_path, kind):
     flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5", "result_path": tmp_path / "runs" / "a"}
     assert run("test", **flags)[0] == 0
     (tmp_path / "runs" / "b").mkdir()
@@ -562,3 +561,4 @@ def test_json_nested_thousands_deep_does_not_take_the_page(run, stores, tiny_fla
     (tmp_path / "runs" / "b" / name).write_text("[" * 100000 + "]" * 100000)
     code, out, err = run("tables", runs_dir=tmp_path / "runs")
     assert code == 0, out + err
+    assert (tmp_path / "runs" / "tables" / "index.html").is_file()

@@ -1,4 +1,4 @@
-"""What has to be touched to add a network, or an objective: one file each."""
+"""Additional networks and objectives: one file each."""
 
 import json
 import os
@@ -8,11 +8,11 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, blocks, rows_of
+from helpers import ROOT, read_blocks, read_rows
 
 # The examples of docs/design.md.
-TOY_NETWORK, FIFTH_OBJECTIVE = (code for _, _, code in blocks(ROOT / "docs" / "design.md", "python"))
-(TRAIN_TOY,) = (code for _, _, code in blocks(ROOT / "docs" / "design.md", "sh"))
+TOY_NETWORK, FIFTH_OBJECTIVE = (code for _, _, code in read_blocks(ROOT / "docs" / "design.md", "python"))
+(TRAIN_TOY,) = (code for _, _, code in read_blocks(ROOT / "docs" / "design.md", "sh"))
 
 
 @pytest.fixture
@@ -88,13 +88,15 @@ def test_the_documented_network_trains_and_is_scored(commands, stores, tmp_path)
     test = ["test", "--model_title", "Toy", "--test_dir", stores / "test.h5", "--result_path", tmp_path / "results"]
     commands(TOY_NETWORK, *([*test, "--model_dir", path] for path in (elsewhere, folder / "last.pth")))
     trained = json.loads((folder / "results.json").read_text())
-    for path in (tmp_path / "results").glob("*_results.json"):
+    scored = list((tmp_path / "results").glob("*_results.json"))
+    assert len(scored) == 2
+    for path in scored:
         loaded = json.loads(path.read_text())
         assert (loaded["model"], loaded["scenes"]) == ("Toy", trained["scenes"])
     assert "| Toy (reduced)" in (tmp_path / "runs" / "tables" / "tables.md").read_text()
 
 
-def test_own_settings_are_kept_when_resuming_and_fine_tuning(commands, stores, tmp_path):
+def test_resuming_and_fine_tuning_keep_own_settings(commands, stores, tmp_path):
     train = [*own_flags(TRAIN_TOY), *flags(stores, tmp_path)]
     commands(TOY_NETWORK, train, [*train, "--resume", "last", "--max_iterations", 3])
     folder = run_dir_of(tmp_path)
@@ -113,7 +115,7 @@ def test_own_settings_are_kept_when_resuming_and_fine_tuning(commands, stores, t
     ("setting", "words"),
     [({"layers": [1, 2]}, "not a number, text or switch"), ({"seed": 1}, "the name of another flag")],
 )
-def test_settings_that_cannot_be_flags_are_refused(setting, words, monkeypatch):
+def test_settings_unusable_as_flags_are_refused(setting, words, monkeypatch):
     from config import train
     from models import bicubic, registry
 
@@ -152,7 +154,7 @@ def test_an_objective_is_added_by_one_file(commands, stores, tmp_path):
     train += ["--train_dir_msunlabel", stores / "unlabelled.h5"]
     commands(FIFTH_OBJECTIVE, train, ["tables", tmp_path / "runs"])
     folder = run_dir_of(tmp_path)
-    assert [float(row["brightness"]) > 0 for row in rows_of(folder / "log.csv")] == [True, True]
+    assert [float(row["brightness"]) > 0 for row in read_rows(folder / "log.csv")] == [True, True]
     assert json.loads((folder / "config.json").read_text())["theta_brightness"] == 2
     assert "| DeepShare + Brightness (reduced)" in (tmp_path / "runs" / "tables" / "tables.md").read_text()
     assert "Brightness loss" in (tmp_path / "runs" / "tables" / "index.html").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import facts
 from facts import load_published_split
 
 
-def test_published_split_has_5_15_and_12_scenes():
+def test_published_cave_split_has_32_scenes():
     split = load_published_split("Cave")
     assert {k: len(v) for k, v in split.items()} == {"labelled": 5, "unlabelled": 15, "test": 12}
     assert len({name for names in split.values() for name in names}) == 32
@@ -17,7 +17,7 @@ def test_published_splits_have_their_numbers_of_scenes():
     assert load_published_split("Mine") is None
 
 
-def test_wavelengths_are_known_by_data_set_and_number_of_bands():
+def test_wavelengths_depend_on_data_set_and_bands():
     np.testing.assert_array_equal(facts.get_wavelengths("Harvard", 31), range(400, 701, 10))
     assert facts.get_wavelengths("Chikusei", 128)[[0, -1]].tolist() == [363, 1018]
     assert facts.get_wavelengths("Cave", 30) is None

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
-from helpers import OWN_CUBE, ROOT, VISIBLE, tiny_network
+from helpers import OWN_CUBE, ROOT, VISIBLE, make_tiny_network
 
 from models.weights import save_weights
 
@@ -47,7 +47,7 @@ def test_program_works_beside_modules_of_its_names(raw, tmp_path):
     for name in ("utils.py", "data/__init__.py", "data/own.py"):
         (tmp_path / name).write_text("OWNER = 'user'\n")
     np.save(tmp_path / "scene.npy", OWN_CUBE)
-    save_weights(tiny_network(), tmp_path / "tiny.pth", 2, VISIBLE)
+    save_weights(make_tiny_network(), tmp_path / "tiny.pth", 2, VISIBLE)
     program = PROGRAM.replace("ROOT", repr(str(ROOT / "hsisr.py"))).replace("RAW", repr(str(raw / "cave")))
     (tmp_path / "script.py").write_text(program)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

@@ -61,7 +61,7 @@ def test_spectral_angle_is_that_of_the_metric():
 
 
 @pytest.mark.parametrize("shrunk_by", [1, 0.5, 0])
-def test_spectral_angle_has_finite_gradients_at_equal_and_at_dark_spectra(shrunk_by):
+def test_spectral_angle_gradients_are_always_finite(shrunk_by):
     target = torch.rand(1, 5, 4, 4)
     target[:, :, 0] = 0
     pred = (target * shrunk_by).requires_grad_()
@@ -72,7 +72,7 @@ def test_spectral_angle_has_finite_gradients_at_equal_and_at_dark_spectra(shrunk
     assert pred.grad.abs().max() < 10
 
 
-def test_mse_sam_is_half_the_squared_error_of_an_image_and_a_tenth_of_the_angle():
+def test_mse_sam_equals_the_hand_worked_value():
     # Two images of one pixel and two bands: one error of (1, 0) at 45 degrees, one of (0.1, 0.2) at none.
     pred = torch.tensor([[1.0, 1.0], [0.2, 0.4]]).reshape(2, 2, 1, 1)
     target = torch.tensor([[0.0, 1.0], [0.3, 0.6]]).reshape(2, 2, 1, 1)
@@ -80,7 +80,7 @@ def test_mse_sam_is_half_the_squared_error_of_an_image_and_a_tenth_of_the_angle(
     assert mse_sam_loss(pred, target).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_relative_errors_are_in_parts_of_each_bands_brightness():
+def test_relative_loss_equals_the_hand_worked_value():
     # Two bands of two pixels: means 0.28 and 0.08, so errors count in parts of 0.3 and 0.1: 0.2, 0, 0 and 0.2.
     target = torch.tensor([[0.28, 0.28], [0.08, 0.08]]).reshape(1, 2, 1, 2)
     pred = torch.tensor([[0.34, 0.28], [0.08, 0.06]]).reshape(1, 2, 1, 2)
@@ -92,7 +92,7 @@ def test_relative_errors_are_in_parts_of_each_bands_brightness():
         assert Task.from_config(SimpleNamespace(loss=loss, seed=0), None).rgb_criterion is rgb_loss
 
 
-def test_losses_by_the_names_of_the_flag():
+def test_loss_flag_names_the_losses():
     pred, target = torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.5]]]])
     assert LOSSES["hybrid"] is hybrid_loss
     assert LOSSES["mse_sam"] is mse_sam_loss
@@ -109,7 +109,7 @@ def test_equal_constant_images_have_no_loss(name, size, value):
 
 
 @given(st.sampled_from(list(LOSSES)), SIZES, st.integers(0, 2**16))
-def test_losses_of_wrong_images_are_finite_and_above_zero(name, size, seed):
+def test_losses_of_different_images_are_positive(name, size, seed):
     generator = torch.Generator().manual_seed(seed)
     pred, target = (torch.rand(size, generator=generator) for _ in range(2))
     loss = LOSSES[name](pred, target)
@@ -119,14 +119,14 @@ def test_losses_of_wrong_images_are_finite_and_above_zero(name, size, seed):
 
 
 @given(SIZES, st.floats(-1, 1, width=32), st.integers(0, 2**16))
-def test_variation_does_not_see_what_is_added_everywhere(size, offset, seed):
+def test_variation_ignores_a_constant_offset(size, offset, seed):
     x = torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     for variation in (spatial_tv, spectral_tv):
         torch.testing.assert_close(variation(x + offset), variation(x))
 
 
 @given(SIZES, st.floats(0.25, 4), st.integers(0, 2**16))
-def test_the_spectral_angle_does_not_see_brightness(size, factor, seed):
+def test_spectral_angle_ignores_brightness(size, factor, seed):
     generator = torch.Generator().manual_seed(seed)
     pred, target = (0.1 + torch.rand(size, generator=generator, dtype=torch.float64) for _ in range(2))
     angle = spectral_angle(pred, target)

@@ -28,11 +28,11 @@ from system.version import VERSION
         (["train", "-n", "1"], "'-n' belongs to no flag"),
     ],
 )
-def test_mistyped_command_lines_are_refused_before_any_work(refused, words, sentence):
+def test_mistyped_commands_are_refused_before_work(refused, words, sentence):
     assert sentence in refused(*words)
 
 
-def test_words_reach_text_flags_as_they_are_typed():
+def test_text_flags_receive_words_as_typed():
     line = "--train_dir_mslabel 1e5 --save_dir a,b --dataset_name 2020 --learning_rate=-1 --UseRGB --seed 7"
     assert parse_flags("train", line.split()) == {
         "train_dir_mslabel": "1e5", "save_dir": "a,b", "dataset_name": "2020", "learning_rate": "-1", "UseRGB": "1",
@@ -49,7 +49,7 @@ def test_unambiguous_initials_are_accepted_as_flags():
 
 
 @pytest.mark.parametrize("path", ["it's", "{x}", "#1", "a b", "True", "()", "ä/ö", '"quoted"', "1_000", "--"])
-def test_odd_paths_come_through_the_whole_command_line(refused, path):
+def test_special_characters_in_paths_are_kept(refused, path):
     sentence = refused("train", train_dir_mslabel=path)
     assert f"--train_dir_mslabel {path}: no such file or folder" in sentence
 

@@ -112,12 +112,12 @@ def test_bands_that_cannot_be_scored_are_named():
         (np.zeros((8, 8, 3)), np.full((8, 8, 3), np.nan), "finite"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(gt, pred, word):
+def test_incomparable_images_are_refused(gt, pred, word):
     with pytest.raises(ValueError, match=word):
         quality_assessment(gt, pred)
 
 
-def test_metrics_are_listed_with_how_they_are_printed_and_which_way_is_better():
+def test_metrics_have_order_heading_and_direction():
     order = ["MPSNR", "MSSIM", "MSSIM_gaussian", "ERGAS", "SAM", "CrossCorrelation", "RMSE"]
     assert list(METRICS) == [metric.key for metric in METRICS.values()] == order
     assert [key for key in METRICS if METRICS[key].lower_is_better] == ["ERGAS", "SAM", "RMSE"]

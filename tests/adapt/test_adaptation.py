@@ -1,4 +1,4 @@
-"""`adapt`: one scene makes weights for its sensor, or says that nothing was gained, and leaves nothing half-written."""
+"""`adapt`: weights for the sensor of one scene, early stopping, refusals without half-written files."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, VISIBLE, tiny_network, words_of
+from helpers import ROOT, VISIBLE, format_words, make_tiny_network
 
 from adapt import adaptation as adapting
 from config import AdaptConfig
@@ -27,7 +27,7 @@ WAVES = np.linspace(450, 850, 12)
 
 
 def blocks_of_pixels(height=48, width=56, bands=12):
-    return np.rint(fixtures.sharp_cube(height, width, bands) * 60000).astype(np.uint16)
+    return np.rint(fixtures.make_sharp_cube(height, width, bands) * 60000).astype(np.uint16)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def scene(tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    network = tiny_network(n_scale=2)
+    network = make_tiny_network(n_scale=2)
     network.init_identity()
     save_weights(network, tmp_path / "start.pth", 2, VISIBLE)
     return tmp_path / "start.pth"
@@ -85,7 +85,7 @@ def test_a_scene_makes_weights_that_predict_takes(run, flags, start, tmp_path):
 
 def test_weights_record_a_given_full_scale_value(run, flags, tmp_path):
     with h5py.File(tmp_path / "dn.h5", "w") as f:
-        f["image"] = np.rint(fixtures.sharp_cube(48, 56, 12) * 9000).astype(np.int32)
+        f["image"] = np.rint(fixtures.make_sharp_cube(48, 56, 12) * 9000).astype(np.int32)
         f["wavelength"] = WAVES
     code, out, err = run("adapt", **{**flags, "input": tmp_path / "dn.h5"}, value_scale=10000)
     assert code == 0, out + err
@@ -99,7 +99,7 @@ def test_weights_record_a_given_full_scale_value(run, flags, tmp_path):
         np.testing.assert_array_equal(f["image"][()], given["image"][()])
 
 
-def test_windows_scores_are_those_of_the_weights_that_were_kept(run, flags, tmp_path):
+def test_recorded_gains_are_those_of_saved_weights(run, flags, tmp_path):
     assert run("adapt", **flags)[0] == 0
     about = json.loads((tmp_path / "own.json").read_text())["adapted"]
     edge, cube = about["edge"], blocks_of_pixels() / 65535
@@ -123,7 +123,7 @@ def test_windows_scores_are_those_of_the_weights_that_were_kept(run, flags, tmp_
     assert together[0] - together[1] == pytest.approx(about["gain"], abs=5e-3)
 
 
-def test_nothing_that_is_held_out_is_learnt_from(flags):
+def test_patches_do_not_overlap_held_out_windows(flags):
     adaptation = adapting.Adaptation(AdaptConfig.from_flags(flags), flags["output"])
     source = adaptation.streams["labelled"].source
     held_out = np.zeros(blocks_of_pixels().shape[:2], dtype=bool)
@@ -134,7 +134,7 @@ def test_nothing_that_is_held_out_is_learnt_from(flags):
         assert not held_out[i : i + source.size, j : j + source.size].any()
 
 
-def test_a_scene_larger_than_the_memory_is_read_by_windows(flags, monkeypatch):
+def test_scenes_exceeding_memory_are_read_by_windows(flags, monkeypatch):
     whole = adapting.Adaptation(AdaptConfig.from_flags(flags), flags["output"])
     monkeypatch.setattr(adapting, "get_free_memory", lambda: 1000)
     parts = adapting.Adaptation(AdaptConfig.from_flags(flags), flags["output"])
@@ -146,8 +146,8 @@ def test_a_scene_larger_than_the_memory_is_read_by_windows(flags, monkeypatch):
 
 
 @pytest.mark.parametrize(("bands", "waves", "mode"), [(12, WAVES + 1, "exact"), (31, VISIBLE, "windows")])
-def test_adaptation_starts_at_the_result_of_the_weights(flags, tmp_path, bands, waves, mode):
-    save_weights(tiny_network(bands, n_scale=2), tmp_path / "given.pth", 2, waves)
+def test_adaptation_starts_from_the_given_weights(flags, tmp_path, bands, waves, mode):
+    save_weights(make_tiny_network(bands, n_scale=2), tmp_path / "given.pth", 2, waves)
     asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "given.pth"})
     adaptation = adapting.Adaptation(asked, flags["output"])
     assert adaptation.bands.mode == mode
@@ -156,8 +156,8 @@ def test_adaptation_starts_at_the_result_of_the_weights(flags, tmp_path, bands, 
     assert adaptation.best == adaptation.zero_shot < 0
 
 
-def test_each_iteration_takes_one_window_of_neighbouring_bands(flags, tmp_path):
-    save_weights(tiny_network(8, n_scale=2), tmp_path / "narrow.pth", 2, np.linspace(400, 700, 8))
+def test_each_iteration_trains_one_window_of_bands(flags, tmp_path):
+    save_weights(make_tiny_network(8, n_scale=2), tmp_path / "narrow.pth", 2, np.linspace(400, 700, 8))
     asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "narrow.pth"})
     adaptation = adapting.Adaptation(asked, flags["output"])
     seen = set()
@@ -171,8 +171,8 @@ def test_each_iteration_takes_one_window_of_neighbouring_bands(flags, tmp_path):
     assert seen == set(range(5))
 
 
-def test_bands_in_another_order_are_trained_in_the_networks_order(flags, tmp_path):
-    save_weights(tiny_network(12, n_scale=2), tmp_path / "descending.pth", 2, WAVES[::-1])
+def test_reordered_bands_are_trained_in_network_order(flags, tmp_path):
+    save_weights(make_tiny_network(12, n_scale=2), tmp_path / "descending.pth", 2, WAVES[::-1])
     asked = AdaptConfig.from_flags({**flags, "model_dir": tmp_path / "descending.pth"})
     adaptation = adapting.Adaptation(asked, flags["output"])
     assert adaptation.bands.mode == "exact"
@@ -180,7 +180,7 @@ def test_bands_in_another_order_are_trained_in_the_networks_order(flags, tmp_pat
     assert torch.equal(adaptation.batch(LABELLED, 0, 1).gt, whole.gt.flip(1))
 
 
-def test_rgb_images_are_learnt_from_where_they_are_given(run, flags, raw, tmp_path):
+def test_given_rgb_images_train_the_rgb_branch(run, flags, raw, tmp_path):
     code, out, err = run("adapt", **flags, train_dir_rgb=raw / "rgb")
     assert code == 0, out + err
     about = json.loads((tmp_path / "own.json").read_text())
@@ -189,7 +189,7 @@ def test_rgb_images_are_learnt_from_where_they_are_given(run, flags, raw, tmp_pa
     assert not torch.equal(own["trunk_RGB.head.weight"], given["trunk_RGB.head.weight"])
 
 
-def test_it_ends_where_nothing_gets_better_and_says_that_nothing_was_gained(refused, flags, tmp_path, monkeypatch):
+def test_early_stopping_without_gain_writes_no_weights(refused, flags, tmp_path, monkeypatch):
     monkeypatch.setitem(adapting.RECIPE, "learning_rate", 1e-12)
     monkeypatch.setattr(adapting, "EVALUATIONS", 10**6)
     began = time.monotonic()
@@ -201,8 +201,8 @@ def test_it_ends_where_nothing_gets_better_and_says_that_nothing_was_gained(refu
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_half_way_the_best_so_far_is_safe(flags, tmp_path, number):
-    words = [sys.executable, ROOT / "mains.py", "adapt", *words_of({**flags, "minutes": 5})]
+def test_stopping_by_signal_keeps_the_best_weights(flags, tmp_path, number):
+    words = [sys.executable, ROOT / "mains.py", "adapt", *format_words({**flags, "minutes": 5})]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen(list(map(str, words)), env=environment, text=True, stderr=subprocess.PIPE)
     while not (tmp_path / "own.json").exists():
@@ -243,15 +243,15 @@ def test_wrong_inputs_are_refused_and_leave_nothing(refused, flags, tmp_path, ch
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-def test_bands_without_wavelengths_are_adapted_to_all_the_same(flags, tmp_path, capsys):
+def test_bands_without_wavelengths_are_adapted_together(flags, tmp_path, capsys):
     given = {**flags, **small(tmp_path)}
     adaptation = adapting.Adaptation(AdaptConfig.from_flags(given), flags["output"])
     assert adaptation.model.n_colors == 31
     assert "12 bands of unknown wavelengths, super-resolved together" in capsys.readouterr().out
 
 
-def test_holes_are_neither_learnt_from_nor_judged_by(flags, tmp_path):
-    cube = fixtures.smooth_cube(0, 60, 60, 12).astype(np.float32)
+def test_missing_data_is_excluded_from_all_windows(flags, tmp_path):
+    cube = fixtures.make_smooth_cube(0, 60, 60, 12).astype(np.float32)
     cube[:20, :20, 3] = np.nan
     np.save(tmp_path / "holes.npy", cube)
     asked = AdaptConfig.from_flags({**flags, "input": tmp_path / "holes.npy", "band_axis": 2})
@@ -263,7 +263,7 @@ def test_holes_are_neither_learnt_from_nor_judged_by(flags, tmp_path):
         adapting.Adaptation(asked, flags["output"])
 
 
-def test_tables_show_what_weights_were_adapted_from(run, flags, scene, tmp_path):
+def test_tables_name_the_weights_before_adaptation(run, flags, scene, tmp_path):
     assert run("adapt", **flags)[0] == 0
     (tmp_path / "raw").mkdir()
     scene.rename(tmp_path / "raw" / "scene.h5")
@@ -294,13 +294,13 @@ def test_bands_without_detail_change_no_gain(flags, tmp_path):
     assert gains[0][0] < 0
 
 
-def test_a_scene_of_which_nothing_can_be_learnt_is_refused(refused, flags, tmp_path):
+def test_scenes_without_detail_are_refused(refused, flags, tmp_path):
     np.save(tmp_path / "flat.npy", np.full((48, 56, 12), 30000, np.uint16))
     assert "give a scene with detail" in refused("adapt", **{**flags, "input": tmp_path / "flat.npy", "band_axis": 2})
 
 
-def test_a_band_that_is_missing_everywhere_is_no_gap_of_the_scene(flags, tmp_path):
-    cube = fixtures.sharp_cube(48, 56, 12).astype(np.float32)
+def test_band_missing_everywhere_does_not_mask_pixels(flags, tmp_path):
+    cube = fixtures.make_sharp_cube(48, 56, 12).astype(np.float32)
     cube[:, :, 4] = np.nan
     cube[:16, :16, 5] = np.nan
     np.save(tmp_path / "water.npy", cube)
@@ -310,7 +310,7 @@ def test_a_band_that_is_missing_everywhere_is_no_gap_of_the_scene(flags, tmp_pat
     assert all(i >= 16 or j >= 16 for i, j in (*split.held_out, *split.patches))
 
 
-def test_networks_without_a_path_for_rgb_are_refused_rgb(refused, flags, raw, tmp_path):
+def test_networks_without_rgb_branch_refuse_rgb_images(refused, flags, raw, tmp_path):
     model = build_model("SSPSR", 31, 2, n_feats=4, n_blocks=1)
     save_weights(model, tmp_path / "sspsr.pth", 2, VISIBLE)
     given = {**flags, "model_dir": tmp_path / "sspsr.pth", "train_dir_rgb": raw / "rgb"}
@@ -318,7 +318,7 @@ def test_networks_without_a_path_for_rgb_are_refused_rgb(refused, flags, raw, tm
 
 
 @pytest.mark.parametrize("name", ["SSPSR", "GDRRN", "3DFCNN", "MCNet"])
-def test_other_networks_are_adapted_from_all_of_their_weights(run, flags, tmp_path, name):
+def test_baselines_are_adapted_from_all_weights(run, flags, tmp_path, name):
     model = build_model(name, 31, 2, n_feats=4, n_blocks=1, global_residual=True)
     if name != "3DFCNN":
         model.init_identity()
@@ -331,7 +331,7 @@ def test_other_networks_are_adapted_from_all_of_their_weights(run, flags, tmp_pa
     assert np.isfinite(adaptation.measure_gain()[0])
 
 
-def test_a_loss_that_is_not_finite_does_not_take_what_was_gained(run, flags, tmp_path, monkeypatch):
+def test_not_finite_loss_keeps_the_best_weights(run, flags, tmp_path, monkeypatch):
     evaluate = adapting.Adaptation.evaluate
 
     def then_broken(self, bar):

@@ -1,4 +1,4 @@
-"""A scene shared out into windows that are held out and patches that touch none of them."""
+"""Split of one scene into held-out windows and patches that do not overlap them."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from system.errors import DataError
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(20, 120), st.integers(20, 900), st.sampled_from((2, 3, 4, 8)), st.integers(0, 5), st.booleans())
-def test_patches_touch_no_window_and_no_gap(height, width, n_scale, seed, has_gap):
+def test_patches_do_not_touch_windows_or_gaps(height, width, n_scale, seed, has_gap):
     there = np.ones((height, width), dtype=bool)
     if has_gap:
         there[: height // 6, : width // 6] = False
@@ -37,7 +37,7 @@ def test_patches_touch_no_window_and_no_gap(height, width, n_scale, seed, has_ga
         assert free[i : i + edge, j : j + edge].all() and i + edge <= height and j + edge <= width
 
 
-def test_the_parts_of_a_scene_worked_by_hand():
+def test_scene_split_equals_hand_worked_sizes():
     split = split_scene("a", np.ones((100, 100), dtype=bool), 4, 3000)
     # 100 / sqrt(24) = 20.4, of which 20 is a multiple of 4: 25 windows, of which a fifth is held out.
     assert (split.edge, split.stride, len(split.held_out)) == (20, 4, 5)
@@ -48,7 +48,7 @@ def test_the_parts_of_a_scene_worked_by_hand():
     assert split_scene("a", np.ones((100, 100), dtype=bool), 4, 3001).held_out != split.held_out
 
 
-def test_small_scenes_and_scenes_of_gaps_are_refused():
+def test_scenes_with_too_few_windows_are_refused():
     with pytest.raises(DataError, match="24 x 24 pixels contain 1 windows of 20 x 20 without missing data"):
         split_scene("a", np.ones((24, 24), dtype=bool), 4, 0)
     there = np.ones((100, 100), dtype=bool)
@@ -58,19 +58,19 @@ def test_small_scenes_and_scenes_of_gaps_are_refused():
 
 
 @pytest.mark.parametrize(("height", "width", "n_scale"), [(30, 3000, 4), (1000, 60, 4), (100, 2000, 8), (20, 60, 4)])
-def test_narrow_scenes_have_room_for_smaller_windows(height, width, n_scale):
+def test_narrow_scenes_get_smaller_windows(height, width, n_scale):
     split = split_scene("a", np.ones((height, width), dtype=bool), n_scale, 0)
     assert 5 * n_scale <= split.edge <= min(height, width) and split.patches
 
 
-def test_a_flight_line_across_an_image_has_room_too():
+def test_diagonal_flight_line_has_held_out_windows():
     rows, cols = np.mgrid[:600, :600]
     there = np.abs(rows - cols) < 56
     split = split_scene("a", there, 4, 0)
     assert split.patches and all(there[i : i + split.edge, j : j + split.edge].all() for i, j in split.held_out)
 
 
-def test_windows_of_little_and_of_much_detail_are_held_out():
+def test_held_out_windows_cover_all_detail_levels():
     there = np.ones((200, 200), dtype=bool)
     for seed in range(20):
         split = split_scene("a", there, 4, seed, lambda top, left, edge: top)

@@ -34,7 +34,7 @@ def test_defaults_are_the_published_settings():
         ("MCNet", (64, 1, "l1", 1e-4, 0.0, 0.0)),
     ],
 )
-def test_defaults_of_the_peers_are_theirs(name, published):
+def test_baselines_default_to_their_published_settings(name, published):
     settings = ("n_feats", "n_blocks", "loss", "learning_rate", "weight_decay", "clip_gradient")
     c = train_config(model_title=name)
     assert tuple(getattr(c, s) for s in settings) == published
@@ -60,7 +60,7 @@ def test_defaults_of_the_peers_are_theirs(name, published):
         ("MCNet", "Cave_MCNet_Blocks=1_Feats=64_x4"),
     ],
 )
-def test_runs_are_called_by_what_their_network_has(name, title):
+def test_run_titles_contain_the_networks_settings(name, title):
     assert train_config(model_title=name).run_title == title
 
 
@@ -78,13 +78,13 @@ def test_patches_are_the_published_ones(flags, patch):
     assert train_config(**flags).patch == patch
 
 
-def test_learning_rate_falls_every_5_epochs_and_in_the_last():
+def test_published_learning_rate_falls_every_5_epochs():
     c = train_config(epochs=12)
     rates = [published_rate(c, e) for e in range(1, 13)]
     assert rates == pytest.approx([1e-4] * 4 + [3e-5] * 5 + [9e-6] * 2 + [2.7e-6])
 
 
-def test_consistency_is_on_in_epochs_1_to_6_of_10():
+def test_consistency_ends_after_6_of_10_epochs():
     c = train_config(UseUnlabelConsistency=1, train_dir_msunlabel="y")
     assert [e for e in range(1, 11) if any(o.name == "consistency" for o, _ in objectives.list_active(c, e))] == [
         1,
@@ -96,7 +96,7 @@ def test_consistency_is_on_in_epochs_1_to_6_of_10():
     ]
 
 
-def test_switching_mixup_on_does_something():
+def test_mixup_is_on_unless_theta_is_zero():
     assert objectives.MIXUP.is_on(train_config(UseLabeledSpectralMixUp=1))
     assert not objectives.MIXUP.is_on(train_config(UseLabeledSpectralMixUp=1, theta_LabeledSpectralMixUp=0))
 
@@ -135,7 +135,7 @@ def test_wrong_settings_are_refused_in_a_sentence(flags, words):
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1e1", 10), ("10", 10), (10.0, 10)])
-def test_whole_numbers_are_taken_however_they_are_written(value, expected):
+def test_whole_numbers_are_accepted_in_any_notation(value, expected):
     assert train_config(epochs=value).epochs == expected
 
 
@@ -152,7 +152,7 @@ def test_incomplete_test_commands_are_refused(flags, words):
         TestConfig.from_flags(flags)
 
 
-def test_the_page_of_flags_is_as_they_are():
+def test_flags_page_is_up_to_date():
     assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == flags_page()
     assert list(CONFIGS) == list(mains.FUNCTIONS)
 

@@ -1,10 +1,10 @@
-"""The flag --config: settings from a run's config.json or from YAML."""
+"""Flag --config: settings from a run's config.json or from YAML."""
 
 import json
 
 import pytest
 import torch
-from helpers import everything_on, final_weights, same
+from helpers import are_equal, load_final_weights, make_training_flags
 
 from config import AdaptConfig, PredictConfig, TestConfig, TrainConfig, read_flags
 from system.errors import UserError
@@ -24,17 +24,17 @@ def write(tmp_path):
 
 
 def test_config_json_repeats_a_run_exactly(run, stores, raw, tmp_path):
-    flags = {**everything_on(stores, raw), "max_iterations": 2, "cuda": 0, "seed": 5}
+    flags = {**make_training_flags(stores, raw), "max_iterations": 2, "cuda": 0, "seed": 5}
     assert run("train", **flags, save_dir=tmp_path / "first")[0] == 0
     (first,) = (tmp_path / "first").iterdir()
     assert run("train", config=first / "config.json", save_dir=tmp_path / "second")[0] == 0
     (second,) = (tmp_path / "second").iterdir()
-    assert same(final_weights(first), final_weights(second))
+    assert are_equal(load_final_weights(first), load_final_weights(second))
     assert (first / "log.csv").read_text() == (second / "log.csv").read_text()
     # Another seed gives other weights: the command line overrides the file.
     assert run("train", config=first / "config.json", seed=6, save_dir=tmp_path / "third")[0] == 0
     (third,) = (tmp_path / "third").iterdir()
-    assert not same(final_weights(first), final_weights(third))
+    assert not are_equal(load_final_weights(first), load_final_weights(third))
 
 
 def test_config_json_of_a_run_serves_test(run, stores, tiny_flags, tmp_path):

@@ -1,4 +1,4 @@
-"""Scenes that are used together have the same bands, in number, wavelengths and order."""
+"""Scenes used together need the same bands: count, wavelengths and order."""
 
 import fixtures
 import numpy as np
@@ -22,13 +22,13 @@ RANGES = {
 
 def write_npz(folder, name, wavelengths, seed=0, bands=16):
     folder.mkdir(exist_ok=True)
-    cube = fixtures.smooth_cube(seed, 60, 64, bands).astype(np.float32)
+    cube = fixtures.make_smooth_cube(seed, 60, 64, bands).astype(np.float32)
     known = {} if wavelengths is None else {"wavelength": wavelengths}
     np.savez(folder / f"{name}.npz", image=cube, **known)
 
 
 @pytest.mark.parametrize("other", SETS)
-def test_prepare_refuses_scenes_of_other_bands(refused, tmp_path, other):
+def test_prepare_refuses_scenes_of_different_bands(refused, tmp_path, other):
     waves = SETS[other]
     write_npz(tmp_path / "raw", "a", VIS)
     write_npz(tmp_path / "raw", "b", waves, 1, len(waves))
@@ -41,7 +41,7 @@ def test_prepare_refuses_scenes_of_other_bands(refused, tmp_path, other):
         assert not list((tmp_path / "out").glob("*.h5"))
 
 
-def test_prepare_accepts_small_differences_and_notes_unknown_wavelengths(run, tmp_path):
+def test_prepare_accepts_similar_and_unknown_wavelengths(run, tmp_path):
     for seed, (name, waves) in enumerate({"a": None, "b": VIS, "c": VIS + 1.9, "d": None}.items()):
         write_npz(tmp_path / "raw", name, waves, seed)
     flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "out_dir": tmp_path / "out", "n_scale": 2}
@@ -51,7 +51,7 @@ def test_prepare_accepts_small_differences_and_notes_unknown_wavelengths(run, tm
     assert "b.npz (16 bands, 400..700 nm)" in out + err
 
 
-def test_the_band_that_differs_is_named_where_ranges_are_equal():
+def test_differing_band_is_named_if_ranges_agree():
     bands = SameBands("remedy")
     bands.add("a", BandList(3, np.array([400.0, 500, 600])))
     with pytest.raises(DataError, match=r"but a has 3 bands, 400..600 nm .band 2: 510 and 500 nm"):
@@ -64,7 +64,7 @@ def flags_of_training(tmp_path):
 
 
 @pytest.mark.parametrize("other", SETS)
-def test_train_refuses_other_bands_in_and_between_sets(refused, tmp_path, other):
+def test_train_refuses_scenes_of_different_bands(refused, tmp_path, other):
     waves = SETS[other]
     write_store(tmp_path / "vis.h5", {"a": VIS})
     write_store(tmp_path / "other.h5", {"b": waves})
@@ -93,7 +93,7 @@ def test_train_refuses_other_bands_in_and_between_sets(refused, tmp_path, other)
         (None, VIS, "the network's wavelengths are unknown"),
     ],
 )
-def test_scores_on_other_wavelengths_come_with_a_remark(run, tmp_path, of_weights, of_scene, words):
+def test_scores_on_different_wavelengths_have_a_remark(run, tmp_path, of_weights, of_scene, words):
     write_store(tmp_path / "test.h5", {"a": of_scene})
     model = build_model("DeepShare", 16, 2, n_feats=4, n_blocks=1)
     save_weights(model, tmp_path / "w.pth", 2, of_weights)

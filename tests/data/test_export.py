@@ -7,7 +7,7 @@ from data.imresize import imresize
 from data.sources import open_labelled
 
 
-def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
+def test_exported_patches_equal_streamed_patches(run, raw, tmp_path):
     cut_as = {"patch_size": 16, "patch_stride": 16}
     flags = {
         "raw_dir": raw / "cave",
@@ -44,6 +44,6 @@ def test_the_export_holds_what_is_streamed_patch_for_patch(run, raw, tmp_path):
     assert len(open_labelled(tmp_path / "labelled_x4", 16, 8, 4)) == 25
 
 
-def test_the_published_patch_defaults_serve_the_export_too():
+def test_export_uses_the_published_patch_size():
     c = config.PrepareConfig.from_flags({"raw_dir": "x", "out_dir": "y", "n_scale": 8, "dataset_name": "Chikusei"})
     assert c.patch == (128, 64)

@@ -40,12 +40,12 @@ def plain_resize(image, scale):
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 3, 1 / 4, 1 / 8, 2, 3, 4, 8, 1.5])
 @pytest.mark.parametrize("shape", [(24, 16), (13, 10), (3, 2)])
-def test_equals_the_rule_written_out(scale, shape):
+def test_imresize_equals_the_written_out_rule(scale, shape):
     image = np.random.default_rng(0).random(shape)
     np.testing.assert_allclose(imresize(image, scale), plain_resize(image, scale), rtol=0, atol=1e-13)
 
 
-def test_enlarging_an_impulse_gives_the_kernel_worked_by_hand():
+def test_upsampled_impulse_is_the_bicubic_kernel():
     impulse = np.zeros((1, 9))
     impulse[0, 4] = 1
     # Keys' kernel at distances 1.75, 1.25, 0.75, 0.25.
@@ -59,14 +59,14 @@ def test_matrices_and_interpolation_agree(ratio):
     torch.testing.assert_close(resize_batch(x, ratio), interpolate(x, ratio), rtol=0, atol=1e-14)
 
 
-def test_large_images_take_the_other_way_with_the_same_result(monkeypatch):
+def test_interpolation_of_large_images_equals_matrices(monkeypatch):
     image = np.random.default_rng(0).random((40, 36, 2))
     by_matrices = imresize(image, 1 / 4)
     monkeypatch.setattr(room, "LARGEST_PATCH", 8)
     np.testing.assert_allclose(imresize(image, 1 / 4), by_matrices, rtol=0, atol=1e-14)
 
 
-def test_bands_are_resized_one_by_one_in_float64():
+def test_bands_are_resized_separately_in_float64():
     image = (np.random.default_rng(0).random((12, 8, 3)) * 255).astype(np.uint8)
     resized = imresize(image, 1 / 4)
     assert resized.shape == (3, 2, 3)
@@ -75,7 +75,7 @@ def test_bands_are_resized_one_by_one_in_float64():
         np.testing.assert_allclose(resized[:, :, k], plain_resize(image[:, :, k].astype(float), 1 / 4), atol=1e-11)
 
 
-def test_degradation_is_bicubic_both_ways_rounded_to_single():
+def test_degradation_is_bicubic_in_single_precision():
     gt = np.random.default_rng(0).random((1, 1, 16, 24)).astype(np.float32)
     ms, lms = degrade(torch.from_numpy(gt), 4)
     expected_ms = plain_resize(gt[0, 0].astype(np.float64), 1 / 4).astype(np.float32)
@@ -86,12 +86,12 @@ def test_degradation_is_bicubic_both_ways_rounded_to_single():
 
 
 @pytest.mark.parametrize("scale", [0, -1, np.pi])
-def test_scales_that_cannot_be_are_refused(scale):
+def test_impossible_scales_are_refused(scale):
     with pytest.raises(ValueError, match="scale"):
         imresize(np.zeros((4, 4)), scale)
 
 
-def test_shapes_that_are_no_image_are_refused():
+def test_shapes_that_are_not_images_are_refused():
     with pytest.raises(ValueError, match="H x W"):
         imresize(np.zeros(4), 2)
 
@@ -118,7 +118,7 @@ def test_resizing_is_linear(scale, height, width, factor, seed):
 
 @settings(max_examples=20, deadline=None)
 @given(SCALES, st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32))
-def test_turning_an_image_turns_its_resized_form(scale, height, width, seed):
+def test_resizing_commutes_with_flips(scale, height, width, seed):
     # Whole numbers of small pixels: with others, the last pixel reaches beyond the border.
     step = Fraction(scale).limit_denominator(64).denominator
     image = np.random.default_rng(seed).random((height * step, width * step))

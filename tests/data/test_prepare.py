@@ -12,17 +12,17 @@ from data.store import Store
 from facts import VISIBLE
 
 
-def test_stores_hold_the_raw_pixels_in_their_own_type(stores):
+def test_stores_contain_raw_pixels_in_original_type(stores):
     assert Store(stores / "labelled.h5").names == list(fixtures.LABELLED)
     scene = Store(stores / "labelled.h5").read("hairs")
-    expected = (fixtures.smooth_cube(1) * 65535).round().astype(np.uint16)
+    expected = (fixtures.make_smooth_cube(1) * 65535).round().astype(np.uint16)
     assert scene.cube.dtype == np.uint16
     np.testing.assert_array_equal(scene.cube, expected)
     np.testing.assert_array_equal(scene.wavelengths, VISIBLE)
     np.testing.assert_allclose(scene.values(), expected / 65535, rtol=1e-7)
 
 
-def test_watercolors_is_scaled_as_the_protocol_says(stores):
+def test_watercolors_is_scaled_by_protocol(stores):
     scene = Store(stores / "test.h5").read("watercolors")
     assert scene.cube.dtype == np.uint8
     assert scene.values("corrected").max() == pytest.approx(scene.cube.max() / 255)
@@ -31,20 +31,20 @@ def test_watercolors_is_scaled_as_the_protocol_says(stores):
     np.testing.assert_array_equal(other.values("corrected"), other.values("published"))
 
 
-def test_lr_images_become_unlabelled_scenes_of_their_scale(stores):
+def test_lr_images_become_unlabelled_scenes(stores):
     scene = Store(stores / "unlabelled.h5").read("beads")
     assert scene.lr_scale == 4
     assert scene.cube.shape == (12, 12, 31)
 
 
-def test_cave_scenes_of_a_quarter_of_its_size_are_taken_for_lr_images(run, tmp_path):
-    fixtures.write_cave_scene(tmp_path / "raw", "beads", fixtures.smooth_cube(0, 128, 128))
+def test_quarter_size_cave_scenes_become_lr_images(run, tmp_path):
+    fixtures.write_cave_scene(tmp_path / "raw", "beads", fixtures.make_smooth_cube(0, 128, 128))
     code, _, _ = run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", unlabelled="beads")
     assert code == 0
     assert Store(tmp_path / "out" / "unlabelled.h5").read("beads").lr_scale == 4
 
 
-def test_lr_images_are_not_taken_for_the_hr_scenes_prepared_before(run, raw, tmp_path):
+def test_lr_images_replace_earlier_hr_scenes(run, raw, tmp_path):
     flags = {"out_dir": tmp_path, "unlabelled": "beads,cd"}
     assert run("prepare", raw_dir=raw / "cave", **flags)[0] == 0
     assert Store(tmp_path / "unlabelled.h5").read("cd").lr_scale == 1
@@ -52,7 +52,7 @@ def test_lr_images_are_not_taken_for_the_hr_scenes_prepared_before(run, raw, tmp
     assert Store(tmp_path / "unlabelled.h5").read("cd").lr_scale == 4
 
 
-def test_stray_pictures_are_passed_over(run, raw, tmp_path):
+def test_stray_pictures_are_skipped(run, raw, tmp_path):
     shutil.copytree(raw / "cave_lr_x4", tmp_path / "lr")
     for name in ("docs/fig_1.png", "other/fig_1.png", "IMG_1.png", "beads_ms/beads_ms/._beads_ms_01.png"):
         (tmp_path / "lr" / name).parent.mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ def test_stray_pictures_are_passed_over(run, raw, tmp_path):
     assert Store(tmp_path / "unlabelled.h5").names == ["beads", "cd"]
 
 
-def test_preparing_again_says_so_and_reads_nothing(run, raw, tmp_path, monkeypatch):
+def test_repeated_prepare_reads_nothing(run, raw, tmp_path, monkeypatch):
     flags = {"raw_dir": raw / "cave", "out_dir": tmp_path, "allow_missing": 1}
     code, out, _ = run("prepare", **flags)
     assert code == 0
@@ -86,7 +86,7 @@ def test_a_changed_raw_file_is_read_again(run, raw, tmp_path):
     assert (cube[:, :, 6] == 77).all()
 
 
-def test_interrupted_it_leaves_no_store_and_goes_on_from_the_last_scene(run, raw, tmp_path, monkeypatch):
+def test_interrupted_prepare_resumes_at_the_last_scene(run, raw, tmp_path, monkeypatch):
     read, calls = cave.read_scene, []
 
     def interrupted(name, files):
@@ -123,7 +123,7 @@ def test_missing_scenes_are_all_named_at_once(refused, raw, tmp_path):
 def test_scenes_in_two_splits_are_refused(refused, raw, tmp_path):
     assert "hairs" in refused("prepare", raw_dir=raw / "cave", out_dir=tmp_path, labelled="hairs", test="hairs")
     lr = tmp_path / "lr"
-    fixtures.write_cave_scene(lr, "hairs", fixtures.smooth_cube(0, 12, 12))
+    fixtures.write_cave_scene(lr, "hairs", fixtures.make_smooth_cube(0, 12, 12))
     sentence = refused("prepare", raw_dir=raw / "cave", unlabelled_lr_dir=lr, out_dir=tmp_path / "o", allow_missing=1)
     assert "hairs is a labelled scene" in sentence
 
@@ -174,14 +174,14 @@ BREAKS = [v for k, v in sorted(globals().items()) if k.startswith("break_")]
 
 
 @pytest.mark.parametrize("damage", BREAKS, ids=lambda f: f.__name__)
-def test_damaged_scenes_are_named_and_leave_no_store(refused, tmp_path, damage):
-    folder = fixtures.write_cave_scene(tmp_path / "raw", "hairs", fixtures.smooth_cube(0))
+def test_damaged_scenes_are_refused_without_a_store(refused, tmp_path, damage):
+    folder = fixtures.write_cave_scene(tmp_path / "raw", "hairs", fixtures.make_smooth_cube(0))
     word = damage(folder)
     assert word in refused("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", labelled="hairs")
     assert not list((tmp_path / "out").rglob("*.h5"))
 
 
-def test_folders_that_hold_nothing_are_refused(refused, tmp_path):
+def test_folders_without_scenes_are_refused(refused, tmp_path):
     assert "no such file or folder" in refused("prepare", raw_dir=tmp_path / "none", out_dir=tmp_path)
     (tmp_path / "empty").mkdir()
     assert "empty" in refused("prepare", raw_dir=tmp_path / "empty", out_dir=tmp_path)
@@ -198,9 +198,9 @@ def test_links_are_followed_and_loops_end(run, raw, tmp_path):
     assert run("prepare", raw_dir=tmp_path / "raw", out_dir=tmp_path / "out", labelled="hairs")[0] == 0
 
 
-def test_a_split_of_own_cubes_is_drawn_by_the_seed(run, tmp_path):
+def test_seed_determines_the_split_of_scenes(run, tmp_path):
     for k in range(10):
-        fixtures.write_own(tmp_path / "raw", "npy", fixtures.smooth_cube(k, 12, 10, 5).astype(np.float32), f"s{k}")
+        fixtures.write_own(tmp_path / "raw", "npy", fixtures.make_smooth_cube(k, 12, 10, 5).astype(np.float32), f"s{k}")
     drawn = []
     for number, seed in enumerate((1, 1, 2)):
         out = tmp_path / str(number)
@@ -211,9 +211,11 @@ def test_a_split_of_own_cubes_is_drawn_by_the_seed(run, tmp_path):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_many_scenes_are_read_by_several_processes_with_the_same_result(run, tmp_path):
+def test_several_workers_write_the_same_store(run, tmp_path):
     for k in range(12):
-        fixtures.write_own(tmp_path / "raw", "npy", fixtures.smooth_cube(k, 12, 10, 5).astype(np.float32), f"s{k:02d}")
+        fixtures.write_own(
+            tmp_path / "raw", "npy", fixtures.make_smooth_cube(k, 12, 10, 5).astype(np.float32), f"s{k:02d}"
+        )
     flags = {"dataset_name": "Mine", "raw_dir": tmp_path / "raw", "fractions": "1,0,0", "n_scale": 2}
     for workers in (1, 2):
         assert run("prepare", **flags, workers=workers, out_dir=tmp_path / str(workers))[0] == 0
@@ -224,9 +226,9 @@ def test_many_scenes_are_read_by_several_processes_with_the_same_result(run, tmp
         np.testing.assert_array_equal(one.read(name).cube, two.read(name).cube)
 
 
-def test_odd_sizes_are_cut_where_that_is_asked_for(run, refused, tmp_path):
+def test_crop_cuts_odd_sizes_to_whole_multiples(run, refused, tmp_path):
     (tmp_path / "raw").mkdir()
-    cube = fixtures.smooth_cube(0, 34, 39, 5).astype(np.float32)
+    cube = fixtures.make_smooth_cube(0, 34, 39, 5).astype(np.float32)
     np.savez(tmp_path / "raw" / "odd.npz", image=cube)
     flags = {"raw_dir": tmp_path / "raw", "out_dir": tmp_path, "dataset_name": "Mine", "test": "odd"}
     assert run("prepare", **flags)[0] == 0
@@ -243,9 +245,9 @@ def test_odd_sizes_are_cut_where_that_is_asked_for(run, refused, tmp_path):
     assert Store(tmp_path / "test.h5").read("odd").cube.shape == (34, 39, 5)
 
 
-def test_own_scenes_are_prepared_as_predict_understands_them(run, tmp_path):
+def test_gains_and_masks_apply_to_prepared_scenes(run, tmp_path):
     (tmp_path / "raw").mkdir()
-    cube = fixtures.smooth_cube(0, 32, 36, 5) * 0.8
+    cube = fixtures.make_smooth_cube(0, 32, 36, 5) * 0.8
     counts = np.rint((cube + 0.1) * 10000).astype(np.uint16)
     profile = {"driver": "GTiff", "width": 36, "height": 32, "count": 5, "dtype": "uint16", "crs": "EPSG:32633"}
     mask = np.full((32, 36), 255, np.uint8)
@@ -267,7 +269,7 @@ def test_own_scenes_are_prepared_as_predict_understands_them(run, tmp_path):
 
 def own_raw(folder, names="abcde"):
     for name in names:
-        cube = fixtures.smooth_cube(ord(name), 24, 28, 5).astype(np.float32)
+        cube = fixtures.make_smooth_cube(ord(name), 24, 28, 5).astype(np.float32)
         fixtures.write_own(folder, "npy", cube, name)
     return {"dataset_name": "Mine", "raw_dir": folder, "n_scale": 2}
 
@@ -319,7 +321,7 @@ def test_splits_appear_together_or_not_at_all(run, refused, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labelled.h5", "test.h5"]
 
 
-def test_a_stop_between_two_stores_leaves_no_mixed_splits(run, tmp_path, monkeypatch):
+def test_stop_between_stores_leaves_no_mixed_splits(run, tmp_path, monkeypatch):
     flags = {**own_raw(tmp_path / "raw"), "out_dir": tmp_path / "out"}
     assert run("prepare", **flags, labelled="a,b", test="c")[0] == 0
     replace, moved = prepare.os.replace, []
@@ -338,15 +340,15 @@ def test_a_stop_between_two_stores_leaves_no_mixed_splits(run, tmp_path, monkeyp
     assert stores_in(tmp_path / "out") == {"labelled": ["c", "d"], "test": ["e"]}
 
 
-def test_a_store_is_not_written_over_a_raw_scene(refused, tmp_path):
-    path = fixtures.write_own(tmp_path, "hdf5", fixtures.smooth_cube(0, 24, 28, 5).astype(np.float32), "labelled")
+def test_stores_do_not_overwrite_raw_scenes(refused, tmp_path):
+    path = fixtures.write_own(tmp_path, "hdf5", fixtures.make_smooth_cube(0, 24, 28, 5).astype(np.float32), "labelled")
     before = path.read_bytes()
     flags = {"dataset_name": "Mine", "raw_dir": tmp_path, "out_dir": tmp_path, "n_scale": 2, "labelled": "labelled"}
     assert "choose another --out_dir" in refused("prepare", **flags)
     assert path.read_bytes() == before
 
 
-def test_copies_in_two_splits_and_empty_splits_are_noted(run, tmp_path):
+def test_duplicate_scenes_and_empty_splits_are_reported(run, tmp_path):
     flags = {**own_raw(tmp_path / "raw", "abc"), "out_dir": tmp_path / "out"}
     code, out, err = run("prepare", **flags)
     assert code == 0

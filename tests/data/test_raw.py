@@ -19,19 +19,19 @@ def test_harvard_is_multiplied_by_20(run, tmp_path):
     raw = fixtures.write_harvard(tmp_path / "raw")
     assert run("prepare", dataset_name="Harvard", raw_dir=raw, out_dir=tmp_path, allow_missing=1)[0] == 0
     scene = Store(tmp_path / "labelled.h5").read("img1")
-    np.testing.assert_allclose(scene.values(), fixtures.smooth_cube(30, 40, 48), rtol=1e-6)
+    np.testing.assert_allclose(scene.values(), fixtures.make_smooth_cube(30, 40, 48), rtol=1e-6)
     assert Store(tmp_path / "unlabelled.h5").names == ["img2"]
     assert Store(tmp_path / "test.h5").names == ["imga1"]
 
 
-def test_ntire_is_turned_round_and_cut_to_a_multiple_of_8(run, tmp_path):
+def test_ntire_is_transposed_and_cropped_to_multiples(run, tmp_path):
     raw = fixtures.write_ntire(tmp_path / "raw")
     assert run("prepare", dataset_name="NTIRE2020", raw_dir=raw, out_dir=tmp_path, allow_missing=1)[0] == 0
     scene = Store(tmp_path / "labelled.h5").read("ARAD_HS_0005")
-    np.testing.assert_allclose(scene.values(), fixtures.smooth_cube(40, 42, 48)[:40], rtol=1e-6)
+    np.testing.assert_allclose(scene.values(), fixtures.make_smooth_cube(40, 42, 48)[:40], rtol=1e-6)
 
 
-def test_chikusei_is_cut_into_images_over_its_global_maximum(run, tmp_path):
+def test_chikusei_images_are_divided_by_global_maximum(run, tmp_path):
     raw, cube = fixtures.write_chikusei(tmp_path / "raw")
     flags = {"dataset_name": "Chikusei", "raw_dir": raw, "out_dir": tmp_path, "fractions": "0.25,0.75,0"}
     assert run("prepare", **flags)[0] == 0
@@ -48,7 +48,7 @@ def test_chikusei_is_cut_into_images_over_its_global_maximum(run, tmp_path):
     np.testing.assert_array_equal(scene.cube, cube[40 + 20 * i : 60 + 20 * i, 20 * j : 20 * j + 20])
 
 
-def test_chikusei_of_the_published_size_is_cut_as_published(tmp_path):
+def test_full_chikusei_is_cut_as_published(tmp_path):
     with h5py.File(tmp_path / "c.mat", "w") as f:
         # Never written, so it takes no room; one value inside the crop, a larger one outside.
         f.create_dataset("chikusei", (2, 2335, 2517), "f4", chunks=(1, 2335, 100))
@@ -63,7 +63,7 @@ def test_chikusei_of_the_published_size_is_cut_as_published(tmp_path):
     assert first.cube[150 - 106, 200 - 143, 1] == 0.5
 
 
-def test_div2k_becomes_an_rgb_store_of_half_the_size(run, tmp_path):
+def test_div2k_is_stored_at_half_size(run, tmp_path):
     raw = fixtures.write_pictures(tmp_path / "raw")
     assert run("prepare", dataset_name="DIV2K", raw_dir=raw, out_dir=tmp_path)[0] == 0
     scene = Store(tmp_path / "rgb.h5").read("picture0")
@@ -76,7 +76,7 @@ def test_div2k_becomes_an_rgb_store_of_half_the_size(run, tmp_path):
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.float32])
 def test_own_cubes_are_read_from_every_format(run, tmp_path, kind, dtype):
-    cube = fixtures.smooth_cube(0, 24, 20, 9)
+    cube = fixtures.make_smooth_cube(0, 24, 20, 9)
     highest = 1 if dtype == np.float32 else np.iinfo(dtype).max
     cube = (cube * highest).astype(dtype)
     fixtures.write_own(tmp_path / "raw", kind, cube)
@@ -93,15 +93,15 @@ def test_own_cubes_are_read_from_every_format(run, tmp_path, kind, dtype):
         np.testing.assert_allclose(scene.wavelengths, np.linspace(400, 1000, 9))
 
 
-def test_the_content_decides_not_the_name(run, tmp_path):
-    cube = fixtures.smooth_cube(0, 24, 20, 9).astype(np.float32)
+def test_file_content_decides_not_the_name(run, tmp_path):
+    cube = fixtures.make_smooth_cube(0, 24, 20, 9).astype(np.float32)
     fixtures.write_own(tmp_path / "raw", "npy", cube).rename(tmp_path / "raw" / "scene.tif")
     assert run("prepare", dataset_name="Mine", raw_dir=tmp_path / "raw", out_dir=tmp_path, fractions="1,0,0")[0] == 0
     np.testing.assert_array_equal(Store(tmp_path / "labelled.h5").read("scene").cube, cube)
 
 
 def test_the_unmixing_form_of_cubes_is_understood(run, tmp_path):
-    cube = (fixtures.smooth_cube(0, 10, 8, 6) * 5000).round().astype(np.uint16)
+    cube = (fixtures.make_smooth_cube(0, 10, 8, 6) * 5000).round().astype(np.uint16)
     # Y: bands x pixels, pixels column by column.
     arrays = {"Y": cube.transpose(2, 1, 0).reshape(6, -1), "nRow": 10, "nCol": 8}
     fixtures.write_mat(tmp_path / "raw" / "jasper.mat", arrays)
@@ -112,7 +112,7 @@ def test_the_unmixing_form_of_cubes_is_understood(run, tmp_path):
     assert scene.values().max() == pytest.approx(cube.max() / 5000)
 
 
-CUBE = fixtures.smooth_cube(0, 24, 20, 9).astype(np.float32)
+CUBE = fixtures.make_smooth_cube(0, 24, 20, 9).astype(np.float32)
 
 
 def own(kind, cube, **extra):
@@ -186,8 +186,8 @@ OWN_DAMAGE = {
     "one band": (own("npy", CUBE[:, :, 0]), "(24, 20)"),
     "four axes": (own("npy", np.stack([CUBE, CUBE])), "(2, 24, 20, 9)"),
     "unknown range": (own("npy", CUBE * 5000), "--value_scale"),
-    "unclear bands": (own("npy", fixtures.smooth_cube(0, 24, 20, 16)), "--band_axis"),
-    "equal axes": (own("npy", fixtures.smooth_cube(0, 16, 16, 16)), "--band_axis"),
+    "unclear bands": (own("npy", fixtures.make_smooth_cube(0, 24, 20, 16)), "--band_axis"),
+    "equal axes": (own("npy", fixtures.make_smooth_cube(0, 16, 16, 16)), "--band_axis"),
     "two cubes": (own_mat(a=CUBE, b=CUBE), "2 cubes"),
     "no cube": (own_mat(a=np.zeros((3, 3))), "no cubes in it"),
     "sparse": (own_mat(a=scipy.sparse.csc_matrix(np.eye(5))), "no cubes in it"),
@@ -201,12 +201,12 @@ OWN_DAMAGE = {
     "same name twice": (twice, "there twice"),
     "pickled": (pickled, "scene.npy"),
     "only a text": (raw_bytes("readme.txt", b"hello"), "no cubes in it"),
-    "tiny": (own("npy", fixtures.smooth_cube(0, 4, 4, 9)), "too few for x4"),
+    "tiny": (own("npy", fixtures.make_smooth_cube(0, 4, 4, 9)), "too few for x4"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", OWN_DAMAGE)
-def test_surprising_own_files_are_refused_and_leave_no_store(refused, tmp_path, case):
+def test_unusable_own_files_leave_no_store(refused, tmp_path, case):
     make, words = OWN_DAMAGE[case]
     (tmp_path / "raw").mkdir()
     make(tmp_path / "raw")
@@ -217,7 +217,7 @@ def test_surprising_own_files_are_refused_and_leave_no_store(refused, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["ä ö", "a b.c", "[x]", "日本", "-dash", "#1"])
-def test_unusual_names_come_through(run, tmp_path, name):
+def test_unusual_names_are_kept(run, tmp_path, name):
     fixtures.write_own(tmp_path / "ra w", "npy", CUBE, name)
     code, out, _ = run(
         "prepare", dataset_name="Mine", raw_dir=tmp_path / "ra w", out_dir=tmp_path / "öut", fractions="1,0,0"
@@ -251,7 +251,7 @@ def test_a_declared_nodata_value_is_interpolated(run, tmp_path):
         (
             "NTIRE2020",
             lambda d: fixtures.write_mat(
-                d / "ARAD_HS_0005.mat", {"cube": np.moveaxis(fixtures.smooth_cube(0), 2, 0)}, "7.3"
+                d / "ARAD_HS_0005.mat", {"cube": np.moveaxis(fixtures.make_smooth_cube(0), 2, 0)}, "7.3"
             ),
             "transposed",
         ),

@@ -1,4 +1,4 @@
-"""Which array of a file is its scene, where its bands are, and the sizes that stand beside it."""
+"""Choice of the scene's array, of its band axis, and of the sizes stored beside it."""
 
 import fixtures
 import h5py
@@ -155,7 +155,7 @@ def test_several_possible_scenes_ask_for_the_key(tmp_path, name, arrays):
     assert all(f"{n} {' x '.join(map(str, arrays[n].shape))}" in words for n in (first, second)) and "--key" in words
 
 
-def test_a_cube_with_the_most_bands_is_the_scene(tmp_path, capsys):
+def test_cube_with_most_bands_is_the_scene(tmp_path, capsys):
     path = write(tmp_path / "a.mat", {"X": CUBE, "A": ABUNDANCES.reshape(-1, 3).T, "E": np.ones((BANDS, 3))})
     np.testing.assert_array_equal(open_raster(path).read(), CUBE)
     assert "X is read as the scene" in "".join(capsys.readouterr())
@@ -168,7 +168,7 @@ def test_bands_of_the_weights_choose_among_cubes(tmp_path):
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (0, 2, 1)])
-def test_bands_of_the_weights_tell_the_axis(tmp_path, capsys, axes):
+def test_band_count_of_weights_identifies_the_axis(tmp_path, capsys, axes):
     cube = np.random.default_rng(0).random((20, 24, 12), np.float32)
     np.save(tmp_path / "a.npy", cube.transpose(axes))
     with pytest.raises(DataError, match="cannot tell"):
@@ -179,7 +179,7 @@ def test_bands_of_the_weights_tell_the_axis(tmp_path, capsys, axes):
         open_raster(tmp_path / "a.npy", CubeOptions(n_colors=13))
 
 
-def test_listed_wavelengths_tell_the_axis(tmp_path):
+def test_listed_wavelengths_identify_the_axis(tmp_path):
     cube = np.zeros((20, 24, 12), np.float32)
     np.save(tmp_path / "a.npy", cube.transpose(0, 2, 1))
     listed = ",".join(str(400 + 10 * k) for k in range(12))
@@ -233,7 +233,7 @@ def test_line_scenes_are_read(tmp_path, name, shape):
     )
 
 
-def test_line_scenes_without_wavelengths_ask_for_the_axis(tmp_path):
+def test_line_scenes_without_wavelengths_need_band_axis(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((1, 40, 16), np.float32))
     with pytest.raises(DataError, match="cannot tell"):
         open_raster(tmp_path / "a.npy")

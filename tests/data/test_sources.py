@@ -17,7 +17,7 @@ def bands_first(image):
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def test_a_batch_is_the_patches_cut_and_degraded_one_by_one(stores):
+def test_batch_equals_patches_degraded_one_by_one(stores):
     source = open_labelled(stores / "labelled.h5", 16, 8, 4)
     assert len(source) == 2 * 5 * 5
     numbers, modes = [0, 7, 49, 26], [0, 3, 6, 1]
@@ -37,7 +37,7 @@ def test_a_batch_is_the_patches_cut_and_degraded_one_by_one(stores):
             torch.testing.assert_close(together[k], single[0], rtol=0, atol=0)
 
 
-def test_unlabelled_lr_images_are_taken_as_they_are(stores):
+def test_unlabelled_lr_images_are_not_degraded(stores):
     source = open_unlabelled(stores / "unlabelled.h5", 16, 16, 4)
     assert len(source) == 2 * 3 * 3
     batch = source.batch([4], [0])
@@ -54,8 +54,8 @@ def test_unlabelled_hr_scenes_are_degraded(stores):
     assert unlabelled.gt is None
 
 
-def test_hr_scenes_and_lr_images_may_share_a_batch():
-    hr, lr = fixtures.smooth_cube(0, 16, 16, 9), fixtures.smooth_cube(1, 4, 4, 9)
+def test_hr_and_lr_images_share_a_batch():
+    hr, lr = fixtures.make_smooth_cube(0, 16, 16, 9), fixtures.make_smooth_cube(1, 4, 4, 9)
     source = ScenePatches([("hr", hr, 1, 1), ("lr", lr, 1, 4)], 16, 16, 4, "both", labelled=False)
     batch = source.batch([1, 0, 1], [0, 0, 0])
     np.testing.assert_allclose(batch.ms[1].numpy(), bands_first(imresize(hr, 1 / 4)), atol=1e-6)
@@ -71,18 +71,18 @@ def test_pictures_are_lifted_red_first(raw):
 
 
 @pytest.mark.parametrize("version", ["5", "7.3"])
-def test_released_style_folders_are_taken_as_they_are(tmp_path, version):
+def test_released_patches_are_read_unchanged(tmp_path, version):
     folder = fixtures.write_patches(tmp_path / "patches", version=version)
     source = open_labelled(folder, 64, 32, 4)
     assert len(source) == 3
     batch = source.batch([2, 0], [5, 0])
     for k, (number, mode) in enumerate(((2, 5), (0, 0))):
-        arrays = fixtures.patch_arrays(50 + number)
+        arrays = fixtures.make_patch_arrays(50 + number)
         for tensor, key in ((batch.gt, "gt"), (batch.ms, "ms"), (batch.lms, "ms_bicubic")):
             np.testing.assert_array_equal(tensor[k].numpy(), bands_first(augment(arrays[key], mode)))
 
 
-def test_files_read_at_need_give_the_same_batches(tmp_path, monkeypatch):
+def test_files_read_on_demand_give_equal_batches(tmp_path, monkeypatch):
     folder = fixtures.write_patches(tmp_path / "patches")
     held = PatchStream(open_labelled(folder, 64, 32, 4), 4, 0, "labelled")
     monkeypatch.setattr(sources, "get_free_memory", lambda: 0)
@@ -95,7 +95,7 @@ def test_files_read_at_need_give_the_same_batches(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["labelled", "unlabelled", "test"])
-def test_scenes_left_on_disk_give_the_same_batches(stores, monkeypatch, split):
+def test_scenes_read_from_disk_give_equal_batches(stores, monkeypatch, split):
     def stream():
         make = open_unlabelled if split == "unlabelled" else open_labelled
         return PatchStream(make(stores / f"{split}.h5", 16, 16, 4), 8, 0, split)
@@ -118,7 +118,7 @@ def test_unlabelled_folders_need_no_gt(tmp_path):
         open_labelled(folder, 64, 32, 4)
 
 
-def test_limits_take_exactly_the_first_n_and_say_so(tmp_path, stores, capsys):
+def test_limits_use_the_first_patches_only(tmp_path, stores, capsys):
     folder = fixtures.write_patches(tmp_path / "patches", count=4)
     source = open_labelled(folder, 64, 32, 4, limit=3)
     assert [p.name for p in source.files] == ["block_1.mat", "block_2.mat", "block_3.mat"]
@@ -129,7 +129,7 @@ def test_limits_take_exactly_the_first_n_and_say_so(tmp_path, stores, capsys):
     assert "".join(capsys.readouterr()).count("are used") == 0
 
 
-def test_what_cannot_be_cut_is_refused(stores, raw):
+def test_scenes_that_cannot_be_cut_are_refused(stores, raw):
     with pytest.raises(UserError, match="patch_size"):
         open_labelled(stores / "labelled.h5", 64, 32, 4)
     with pytest.raises(UserError, match="LR image for x4"):
@@ -138,7 +138,7 @@ def test_what_cannot_be_cut_is_refused(stores, raw):
         open_labelled(stores / "unlabelled.h5", 16, 16, 4)
 
 
-def test_a_source_knows_the_wavelengths_of_its_store(stores, tmp_path):
+def test_sources_have_the_wavelengths_of_stores(stores, tmp_path):
     source = open_labelled(stores / "labelled.h5", 16, 16, 4)
     np.testing.assert_array_equal(source.wavelengths, range(400, 701, 10))
     assert open_labelled(fixtures.write_patches(tmp_path / "patches"), 64, 32, 4).wavelengths is None
@@ -150,7 +150,7 @@ def test_band_means_are_those_of_all_patches(stores):
     torch.testing.assert_close(compute_band_means(source), everything.double().mean((0, 2, 3)), rtol=1e-6, atol=0)
 
 
-def test_messages_name_parameters_bare_and_on_the_command_line_as_flags(stores):
+def test_parameters_become_flags_on_the_command_line(stores):
     with pytest.raises(DataError) as caught:
         open_labelled(stores / "labelled.h5", 64, 32, 4)
     assert caught.value.path == stores / "labelled.h5"

@@ -24,7 +24,7 @@ def test_mixup_worked_by_hand():
     assert spectral.spectral_mixup(x, matrix).flatten().tolist() == [(2 + 2) / 2, (4 + 1 + 4) / 2]
 
 
-def test_mixup_matrices_have_columns_that_sum_to_one_in_the_mean():
+def test_mixup_columns_sum_to_one_on_average():
     matrix = spectral.draw_mixup_matrix(31, np.random.default_rng(0))
     assert matrix.shape == (31, 31)
     assert matrix.sum(dim=0).mean().item() == pytest.approx(1, rel=1e-6)
@@ -33,7 +33,7 @@ def test_mixup_matrices_have_columns_that_sum_to_one_in_the_mean():
     assert matrix.min() >= 0
 
 
-def test_released_conversion_is_colour_matching_functions_times_the_lift():
+def test_released_conversion_is_matching_functions_times_lift():
     product = spectral.load_matching_functions() @ spectral.make_lift_matrix(8)
     np.testing.assert_allclose(product, spectral.load_conversion(8), atol=1e-8)
 

@@ -21,7 +21,7 @@ def write_store(folder, *scenes):
     return folder / "store.h5"
 
 
-def test_a_store_says_what_was_noted_on_preparing(stores):
+def test_stores_contain_the_metadata_of_prepare(stores):
     with Store(stores / "test.h5") as store:
         assert (store.dataset, store.protocol, store.names) == ("Cave", "corrected", list(fixtures.TEST))
         np.testing.assert_array_equal(store.wavelengths, range(400, 701, 10))
@@ -38,7 +38,7 @@ SHAPES = st.tuples(st.integers(1, 70), st.integers(1, 70), st.integers(1, 5))
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), TYPES, SHAPES, st.text("aä日 ./#-", min_size=1, max_size=8), st.booleans())
-def test_scenes_of_any_shape_type_and_name_come_back(tmp_path, data, dtype, shape, name, is_known):
+def test_any_shape_type_and_name_round_trips(tmp_path, data, dtype, shape, name, is_known):
     seed = data.draw(st.integers(0, 2**32))
     cube = (np.random.default_rng(seed).random(shape) * 100).astype(dtype)
     wavelengths = data.draw(arrays.arrays("f8", shape[2], elements=st.floats(100, 3000))) if is_known else None
@@ -63,13 +63,13 @@ def test_parts_are_known_by_their_source(tmp_path):
     assert read_part_sha256(tmp_path / "none") is None
 
 
-def test_a_cube_left_on_disk_keeps_its_store_open(stores):
+def test_open_cube_keeps_its_store_open(stores):
     cube = Store(stores / "labelled.h5").open_cube("hairs")
-    expected = (fixtures.smooth_cube(1) * 65535).round().astype(np.uint16)
+    expected = (fixtures.make_smooth_cube(1) * 65535).round().astype(np.uint16)
     np.testing.assert_array_equal(cube[3:9, 40:], expected[3:9, 40:])
 
 
-def test_what_is_damaged_is_named_when_it_is_read(stores, tmp_path):
+def test_damaged_scene_is_named_on_reading(stores, tmp_path):
     content = bytearray((stores / "test.h5").read_bytes())
     content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
     (tmp_path / "damaged.h5").write_bytes(content)
@@ -78,7 +78,7 @@ def test_what_is_damaged_is_named_when_it_is_read(stores, tmp_path):
             assert store.read(name).name == name
 
 
-def test_what_is_no_store_is_refused(stores, tmp_path):
+def test_folders_and_absent_files_are_not_stores(stores, tmp_path):
     assert is_store(stores / "test.h5")
     assert not is_store(stores)
     for path in (stores, tmp_path / "none.h5"):
@@ -114,7 +114,7 @@ def test_info_shows_and_verifies_a_store(run, refused, stores, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5", None])
-def test_files_that_are_no_store_are_refused(refused, tmp_path, content):
+def test_files_that_are_not_stores_are_refused(refused, tmp_path, content):
     path = tmp_path / "labelled.h5"
     if content is None:
         h5py.File(path, "w").close()

@@ -1,4 +1,4 @@
-"""Stores in which one thing is not as `prepare` makes it are refused by name, by every command that reads them."""
+"""Stores with one wrong entry: every command that reads them refuses them by name."""
 
 import h5py
 import numpy as np
@@ -92,27 +92,27 @@ CASES = [
     *((with_attribute("wavelengths", value), "wavelengths") for value in ([400.0, 500.0, 600.0], "blue", [-1.0] * 31)),
     *((with_attribute("wavelengths", value), "wavelengths") for value in ([np.nan] * 31, np.ones((31, 1)), 500.0)),
     (with_attribute("wavelengths", h5py.Empty("f8")), "wavelengths"),
-    *((with_attribute(name, 3), f"no {name}") for name in ("name", "source", "source_sha256")),
-    (with_attribute("source", NO_TEXT), "no source"),
+    *((with_attribute(name, 3), f"no readable {name}") for name in ("name", "source", "source_sha256")),
+    (with_attribute("source", NO_TEXT), "no readable source"),
     *((without_attribute(name), name) for name in ("name", "source", "lr_scale", "value_scale_published")),
-    (replaced_by(lambda group, key: group.create_group(key)), "no array"),
-    (a_link(h5py.SoftLink("/nowhere")), "no array of the store's own"),
-    (a_link(h5py.ExternalLink("elsewhere.h5", "/cube")), "no array of the store's own"),
+    (replaced_by(lambda group, key: group.create_group(key)), "is not an array of this file"),
+    (a_link(h5py.SoftLink("/nowhere")), "is not an array of this file"),
+    (a_link(h5py.ExternalLink("elsewhere.h5", "/cube")), "is not an array of this file"),
     (replaced_by(virtual), "in another file"),
     (an_array(shape=(4, 4, 31), dtype="u2", external="elsewhere.bin"), "in another file"),
     *((an_array(data=np.ones(shape)), "shape") for shape in ((48,), (48, 48), (1, 48, 48, 31), (0, 48, 31), ())),
     (an_array(data=h5py.Empty("f4")), "shape"),
-    *((an_array(data=np.ones((48, 48, 31), kind)), "not numbers") for kind in ("c8", "?", "S4")),
-    (an_array(shape=(10**6, 10**6, 31), dtype="u2", chunks=(64, 64, 31)), "not all its values"),
+    *((an_array(data=np.ones((48, 48, 31), kind)), "not a numeric array") for kind in ("c8", "?", "S4")),
+    (an_array(shape=(10**6, 10**6, 31), dtype="u2", chunks=(64, 64, 31)), "is incomplete"),
     (on_root("protocol", "abc"), "protocol"),
     (on_root("protocol", 3), "protocol"),
     (on_root("protocol", ["corrected", "published"]), "store"),
     (on_root("dataset", 3), "data set"),
     (on_root("program", NO_TEXT), "UTF-8"),
     (on_root("format", ["a", "b"]), "store"),
-    (scenes_elsewhere, "no group of its own"),
-    (scenes_as_an_array, "no group of its own"),
-    (twice, "as another"),
+    (scenes_elsewhere, "does not contain the group of scenes"),
+    (scenes_as_an_array, "does not contain the group of scenes"),
+    (twice, "has the name of another scene"),
 ]
 
 
@@ -131,7 +131,7 @@ def harmed(stores, tmp_path):
 
 
 @pytest.mark.parametrize(("harm", "word"), CASES, ids=range(len(CASES)))
-def test_a_store_in_which_one_thing_is_wrong_is_refused_by_its_name(refused, harmed, harm, word):
+def test_info_refuses_stores_with_one_wrong_entry(refused, harmed, harm, word):
     path = harmed(harm)
     for sentence in (refused("info", path), refused("info", path, verify=1)):
         assert str(path) in sentence
@@ -141,7 +141,7 @@ def test_a_store_in_which_one_thing_is_wrong_is_refused_by_its_name(refused, har
 @pytest.mark.parametrize(
     "harm", [with_attribute("value_scale_corrected", -1.0), with_attribute("wavelengths", ["a"] * 31)]
 )
-def test_train_and_test_refuse_it_before_they_begin(refused, harmed, tmp_path, harm):
+def test_train_and_test_refuse_wrong_stores_early(refused, harmed, tmp_path, harm):
     path = harmed(harm)
     assert "scene" in refused("test", model_title="Bicubic", test_dir=path, result_path=tmp_path / "out")
     assert "scene" in refused("train", train_dir_mslabel=path, save_dir=tmp_path / "runs")
@@ -149,22 +149,22 @@ def test_train_and_test_refuse_it_before_they_begin(refused, harmed, tmp_path, h
     assert not (tmp_path / "runs").exists()
 
 
-def test_scenes_in_another_order_of_bytes_are_read(harmed):
+def test_big_endian_scenes_are_read_as_native(harmed):
     cube = np.arange(48 * 48 * 31).reshape(48, 48, 31).astype(">u2")
     with Store(harmed(an_array(data=cube))) as store:
         name = store.names[-1]
         assert store.read(name).cube.dtype.isnative
         np.testing.assert_array_equal(store.read(name).cube, cube)
-        left = store.cube(name)
+        left = store.open_cube(name)
         assert left.dtype.isnative
         assert left[:2].dtype.isnative
 
 
-def test_a_sound_store_may_have_attributes_of_its_owner(run, harmed):
+def test_additional_attributes_of_a_store_are_accepted(run, harmed):
     assert run("info", harmed(on_root("mine", [1, 2, 3])), verify=1)[0] == 0
 
 
-def test_a_part_without_a_hash_is_none(tmp_path):
+def test_part_without_a_hash_is_not_resumed(tmp_path):
     write_part(tmp_path / "part", Scene("a", np.ones((2, 3, 4)), 1.0, source_sha256="abc"))
     with h5py.File(tmp_path / "part", "r+") as f:
         f["scene"].attrs["source_sha256"] = 3

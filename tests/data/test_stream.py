@@ -9,7 +9,7 @@ from data.stream import Batch, PatchStream, augment
 from system.errors import UserError
 
 
-def test_augmentations_equal_the_released_ones_in_their_order():
+def test_augmentations_equal_the_released_code():
     arrays = np.load(GOLDEN / "augmentation.npz")
     for mode in range(8):
         np.testing.assert_array_equal(augment(arrays["image"], mode), arrays[f"mode{mode}"])
@@ -17,7 +17,7 @@ def test_augmentations_equal_the_released_ones_in_their_order():
         np.testing.assert_array_equal(torch_result.numpy(), arrays[f"mode{mode}"])
 
 
-def test_the_8_modes_are_distinct_and_a_group_with_inverses():
+def test_augmentations_form_a_group_of_eight():
     image = np.arange(9).reshape(3, 3)
     forms = [augment(image, mode).tolist() for mode in range(8)]
     assert all(forms.count(form) == 1 for form in forms)
@@ -62,7 +62,7 @@ def items_of(stream, ks):
     return [stream.batch(k).ms.flatten().int().tolist() for k in ks]
 
 
-def test_an_epoch_has_every_patch_in_its_8_positions_once():
+def test_epoch_contains_each_patch_position_once():
     stream = PatchStream(Numbers(3), 10, 0, "labelled", keep_last=True)
     assert stream.batches_per_pass == 3
     for first in (0, 3):
@@ -71,14 +71,14 @@ def test_an_epoch_has_every_patch_in_its_8_positions_once():
         assert sorted(sum(batches, [])) == list(range(24))
 
 
-def test_auxiliary_streams_start_over_in_another_order_with_whole_batches():
+def test_auxiliary_streams_repeat_in_a_new_order():
     stream = PatchStream(Numbers(3), 10, 0, "rgb")
     batches = items_of(stream, range(6))
     assert [len(b) for b in batches] == [10] * 6
     assert batches[:2] != batches[2:4] != batches[4:]
 
 
-def test_batches_depend_on_seed_purpose_and_number_alone():
+def test_batches_depend_on_seed_purpose_and_number():
     a, b = (PatchStream(Numbers(5), 8, 7, "rgb") for _ in range(2))
     forwards = items_of(a, range(8))
     backwards = items_of(b, reversed(range(8)))
@@ -87,13 +87,13 @@ def test_batches_depend_on_seed_purpose_and_number_alone():
     assert forwards != items_of(PatchStream(Numbers(5), 8, 7, "unlabelled"), range(8))
 
 
-def test_more_patches_than_there_are_make_no_batch():
+def test_batch_size_above_patch_count_is_refused():
     with pytest.raises(UserError, match="batch_size"):
         PatchStream(Numbers(2), 17, 0, "labelled")
 
 
 @pytest.mark.parametrize("reads_files", [False, True])
-def test_a_batch_that_is_asked_for_again_is_made_once(reads_files):
+def test_repeated_request_returns_the_same_batch(reads_files):
     stream = PatchStream(Numbers(5, reads_files), 8, 7, "rgb")
     first = stream.batch(3)
     assert stream.batch(3) is first
@@ -105,7 +105,7 @@ def test_a_batch_that_is_asked_for_again_is_made_once(reads_files):
         assert stream.source.made == 4
 
 
-def test_the_shares_of_several_processes_are_the_batch_of_one():
+def test_shares_of_processes_form_one_batch():
     alone = PatchStream(Numbers(5), 8, 7, "rgb")
     shares = [PatchStream(Numbers(5), 4, 7, "rgb", rank=rank, world_size=2) for rank in range(2)]
     for k in range(alone.batches_per_pass):

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import skimage.color
-from helpers import scene_names
+from helpers import read_scene_names
 
 from config import DemoConfig
 from data.spectral import load_matching_functions
@@ -14,7 +14,7 @@ from demo.synthetic import MIRRORED, compute_spectrum_matrix, lift_photograph
 from system.errors import Interrupted
 
 
-def test_lifted_spectra_have_the_colour_of_the_photograph_and_are_the_smoothest_such():
+def test_lifted_spectra_are_smoothest_of_their_colour():
     matrix, sensitivity = compute_spectrum_matrix(), load_matching_functions()
     np.testing.assert_allclose(sensitivity.T @ matrix, np.eye(3), atol=1e-9)
     # Any other spectrum of the same colour is rougher.
@@ -25,7 +25,7 @@ def test_lifted_spectra_have_the_colour_of_the_photograph_and_are_the_smoothest_
         assert np.sum(np.diff(spectrum + 0.01 * direction, 2) ** 2) > roughness
 
 
-def test_lifted_photographs_are_16_bit_cubes_that_mirror_some_light():
+def test_lifted_photographs_are_16_bit_with_reflection():
     pixels = np.array([[[0, 0, 0], [120, 130, 125]]], dtype=np.uint8)
     cube = lift_photograph(pixels)
     assert (cube.shape, cube.dtype) == ((1, 2, 31), np.uint16)
@@ -34,7 +34,7 @@ def test_lifted_photographs_are_16_bit_cubes_that_mirror_some_light():
     np.testing.assert_allclose(plain @ load_matching_functions(), skimage.color.rgb2xyz(pixels)[0, 1], atol=1e-4)
 
 
-def test_the_demo_runs_and_writes_what_it_says(run, tmp_path, monkeypatch):
+def test_demo_writes_comparison_and_results(run, tmp_path, monkeypatch):
     short = {"n_feats": 4, "epochs": 1, "patch_size": 16, "patch_stride": 120}
     monkeypatch.setattr(demo_run, "RECIPE", {**demo_run.RECIPE, **short})
     code, out, _ = run("demo", out_dir=tmp_path / "demo")
@@ -43,10 +43,10 @@ def test_the_demo_runs_and_writes_what_it_says(run, tmp_path, monkeypatch):
         assert (tmp_path / "demo" / name).is_file()
         assert str(tmp_path / "demo" / name) in out
     results = json.loads((tmp_path / "demo" / "DeepShare_results.json").read_text())
-    assert list(results["scenes"]) == scene_names(tmp_path / "demo" / "data" / "test.h5")
+    assert list(results["scenes"]) == read_scene_names(tmp_path / "demo" / "data" / "test.h5")
     assert f"{results['mean']['MPSNR']:.4f}" in out
     assert "dB MPSNR" in out
-    trained = set(scene_names(tmp_path / "demo" / "data" / "labelled.h5"))
+    trained = set(read_scene_names(tmp_path / "demo" / "data" / "labelled.h5"))
     assert not trained & set(results["scenes"])
 
 
@@ -54,7 +54,7 @@ def flags_named(text):
     return set(re.findall(r"--(\w+)", text))
 
 
-def test_a_diverging_demo_names_only_its_own_flags(refused, tmp_path, monkeypatch):
+def test_diverging_demo_names_only_demo_flags(refused, tmp_path, monkeypatch):
     short = {"n_feats": 4, "epochs": 2, "patch_size": 16, "patch_stride": 120, "learning_rate": 1e30}
     monkeypatch.setattr(demo_run, "RECIPE", {**demo_run.RECIPE, **short})
     sentence = refused("demo", out_dir=tmp_path / "demo")
@@ -62,7 +62,7 @@ def test_a_diverging_demo_names_only_its_own_flags(refused, tmp_path, monkeypatc
     assert flags_named(sentence) <= {field.name for field in dataclasses.fields(DemoConfig)}
 
 
-def test_a_stopped_demo_names_no_flag_of_train(run, tmp_path, monkeypatch):
+def test_stopped_demo_names_no_train_flags(run, tmp_path, monkeypatch):
     def stopped(trainer):
         raise Interrupted(signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""README and docs: they lead where they say, and their commands and examples are run, on small data."""
+"""README and docs: links resolve; commands and examples run on small data."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import sys
 import fixtures
 import numpy as np
 import pytest
-from helpers import ROOT, blocks
+from helpers import ROOT, read_blocks
 
 import mains
 from models import build_model
@@ -42,7 +42,7 @@ def slugs(page):
 
 def write_scene(path, nanometres, cube=None):
     """An ENVI scene, uint16, 24 x 20 unless a cube in 0..1 is given, with these band centres; returns its pixels."""
-    cube = fixtures.smooth_cube(3, 24, 20, len(nanometres)) if cube is None else cube
+    cube = fixtures.make_smooth_cube(3, 24, 20, len(nanometres)) if cube is None else cube
     pixels = (cube * 9000).round().astype(np.uint16)
     header = fixtures.write_own(path.parent, "envi", pixels, path.stem)
     centres = ", ".join(f"{w / 1000:g}" for w in nanometres)
@@ -60,11 +60,11 @@ def place(raw, stores, tmp_path, monkeypatch):
     fixtures.write_ntire(tmp_path / "ARAD")
     fixtures.write_chikusei(tmp_path / "CHIKUSEI")
     for k in range(3):
-        fixtures.write_own(tmp_path / "CUBES", "npy", fixtures.smooth_cube(k, 32, 24, 9), f"cube{k}")
+        fixtures.write_own(tmp_path / "CUBES", "npy", fixtures.make_smooth_cube(k, 32, 24, 9), f"cube{k}")
     visible = np.arange(400, 701, 10)
     np.save(tmp_path / "scene.npy", write_scene(tmp_path / "SCENE.hdr", visible))
     np.save(tmp_path / "sensor.npy", write_scene(tmp_path / "SENSOR.hdr", np.linspace(420, 900, 25)))
-    write_scene(tmp_path / "MINE.hdr", np.linspace(420, 900, 25), fixtures.sharp_cube(64, 72, 25))
+    write_scene(tmp_path / "MINE.hdr", np.linspace(420, 900, 25), fixtures.make_sharp_cube(64, 72, 25))
     write_scene(tmp_path / "SCENES" / "one.hdr", visible)
     (tmp_path / "stores").mkdir()
     shutil.copytree(stores, tmp_path / "stores" / "cave")
@@ -74,9 +74,9 @@ def place(raw, stores, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "sh"))], ids=name_of)
-def test_the_commands_of_a_page_run_one_after_the_other(page, place):
-    for number, reason, code in blocks(page, "sh"):
+@pytest.mark.parametrize("page", [p for p in PAGES if any(read_blocks(p, "sh"))], ids=name_of)
+def test_commands_of_each_page_run_in_order(page, place):
+    for number, reason, code in read_blocks(page, "sh"):
         if reason:
             continue
         for line in code.replace("\\\n", " ").splitlines():
@@ -87,13 +87,13 @@ def test_the_commands_of_a_page_run_one_after_the_other(page, place):
 
 
 def test_few_blocks_are_not_run():
-    reasons = {(name_of(p), number): reason for p in PAGES for number, reason, _ in blocks(p, "sh") if reason}
+    reasons = {(name_of(p), number): reason for p in PAGES for number, reason, _ in read_blocks(p, "sh") if reason}
     run_elsewhere = {place for place, reason in reasons.items() if (ROOT / reason.split()[0]).is_file()}
     assert len(reasons.keys() - run_elsewhere) <= 3, reasons
 
 
 def test_the_readmes_example_runs(place):
-    ((_, reason, example),) = blocks(ROOT / "README.md", "python")
+    ((_, reason, example),) = read_blocks(ROOT / "README.md", "python")
     assert not reason
     assert example.count("\n") <= 10
     exec(compile(example, "README.md", "exec"), {})
@@ -102,13 +102,13 @@ def test_the_readmes_example_runs(place):
 
 
 def test_the_example_for_other_bands_runs(place):
-    ((_, reason, example),) = blocks(ROOT / "docs" / "own_scenes.md", "python")
+    ((_, reason, example),) = read_blocks(ROOT / "docs" / "own_scenes.md", "python")
     assert not reason
     exec(compile(example, "own_scenes.md", "exec"), {})
     assert np.load("scene_x4.npy").shape == (96, 80, 25)
 
 
-def test_the_readme_is_one_that_one_reads():
+def test_readme_has_at_most_200_lines():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
 

@@ -12,7 +12,7 @@ from evaluation import bicubic_check
 @pytest.fixture(scope="module")
 def row():
     """RMSE, MPSNR and ERGAS of bicubic on the two test scenes under protocol "published", worked out here."""
-    gts = [(fixtures.smooth_cube(k) * levels).round() / 65535 for k, levels in ((4, 65535), (5, 255))]
+    gts = [(fixtures.make_smooth_cube(k) * levels).round() / 65535 for k, levels in ((4, 65535), (5, 255))]
     scores = []
     for gt in (g.astype(np.float32) for g in gts):
         error = imresize(imresize(gt, 1 / 4).astype(np.float32), 4).astype(np.float32).astype(np.float64) - gt
@@ -36,7 +36,7 @@ def row():
         (1, (1, 1), False, "other scenes"),
     ],
 )
-def test_the_published_row_is_compared_and_advice_given(stores, row, monkeypatch, factor, shifts, agrees, words):
+def test_published_row_is_compared_with_advice(stores, row, monkeypatch, factor, shifts, agrees, words):
     monkeypatch.setattr(bicubic_check, "load_published_split", lambda _: {"test": fixtures.TEST})
     published = {"RMSE": row[0] / factor, "MPSNR": row[1] + shifts[0], "ERGAS": row[2] + shifts[1]}
     found, text = bicubic_check.self_check(stores / "test.h5", "Cave", 4, torch.device("cpu"), published)
@@ -44,7 +44,7 @@ def test_the_published_row_is_compared_and_advice_given(stores, row, monkeypatch
     assert words in text
 
 
-def test_without_all_scenes_or_a_published_row_nothing_is_compared(stores):
+def test_comparison_needs_all_scenes_and_published_row(stores):
     row = {"RMSE": 0.0185, "MPSNR": 38.738, "ERGAS": 5.2719}
     found, text = bicubic_check.self_check(stores / "test.h5", "Cave", 4, torch.device("cpu"), row)
     assert found is None

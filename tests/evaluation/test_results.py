@@ -13,7 +13,7 @@ ROWS = {"a": SOME_MEAN, "b": {**SOME_MEAN, "MPSNR": 41.0, "ERGAS": float("inf")}
 CONFIG = {"model_title": "Bicubic", "seconds": 1.5}
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_results_are_read_back(tmp_path):
     keep = SimpleNamespace(wavelengths=[400.0, 410.0], bands={"a": [39.0, 41.0], "b": [40.0, float("inf")]})
     path = results.write(tmp_path / "out" / "results.json", "Bicubic", SCENES, ROWS, CONFIG, keep)
     found = results.read(path)
@@ -32,7 +32,7 @@ def test_files_keep_their_keys(tmp_path):
     assert list(content["mean"]) == list(METRICS)
 
 
-def test_older_files_tell_neither_data_set_nor_bands(tmp_path):
+def test_older_results_lack_data_set_and_bands(tmp_path):
     path = results.write(tmp_path / "results.json", "Bicubic", SCENES, ROWS, CONFIG)
     content = json.loads(path.read_text(encoding="utf-8"))
     del content["dataset"]
@@ -64,7 +64,7 @@ def test_the_first_impossible_entry_is_named(tmp_path, changes, words):
 
 
 @pytest.mark.parametrize(("text", "words"), [("{", "Expecting"), ("[1]", "the record is"), ("{}", "model is missing")])
-def test_other_files_are_refused(tmp_path, text, words):
+def test_invalid_results_are_refused(tmp_path, text, words):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match=words):
         results.read(tmp_path / "results.json")

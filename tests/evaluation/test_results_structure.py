@@ -1,4 +1,4 @@
-"""Results and crops in which one thing is wrong: told by their readers, passed over by `tables` by name."""
+"""Results and crops with one wrong entry: their readers refuse them, `tables` skips them by name."""
 
 import csv
 import io
@@ -68,7 +68,7 @@ def changed(path, changes):
 
 
 @pytest.mark.parametrize("changes", WRONG_RESULTS, ids=range(len(WRONG_RESULTS)))
-def test_results_in_which_one_thing_is_wrong_are_passed_over_by_name(tabulate, tmp_path, changes):
+def test_tables_skip_and_name_wrong_results(tabulate, tmp_path, changes):
     write_finished_run(tmp_path / "runs" / "good")
     write_results_file(tmp_path / "runs" / "bad_results.json", {"model_title": "Bicubic"}, model="Bicubic")
     changed(tmp_path / "runs" / "bad_results.json", changes)
@@ -81,7 +81,7 @@ def test_results_in_which_one_thing_is_wrong_are_passed_over_by_name(tabulate, t
 
 @pytest.mark.parametrize("changes", WRONG_RUNS, ids=range(len(WRONG_RUNS)))
 @pytest.mark.parametrize("beside", [True, False])
-def test_runs_in_which_one_thing_is_wrong_are_passed_over_by_name(tabulate, tmp_path, changes, beside):
+def test_tables_skip_and_name_wrong_runs(tabulate, tmp_path, changes, beside):
     """In the results of the run's own test, and in the config.json beside weights that were tested later."""
     write_finished_run(tmp_path / "runs" / "good")
     bad = tmp_path / "runs" / "bad"
@@ -96,7 +96,7 @@ def test_runs_in_which_one_thing_is_wrong_are_passed_over_by_name(tabulate, tmp_
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe{}", b"[" * 100_000, b"\x00", b'{"config": NaN}', b"9" * 5000])
-def test_files_that_are_no_results_are_passed_over(tabulate, tmp_path, content):
+def test_tables_skip_unreadable_json(tabulate, tmp_path, content):
     write_finished_run(tmp_path / "runs" / "good")
     (tmp_path / "runs" / "bad_results.json").write_bytes(content)
     write_finished_run(tmp_path / "runs" / "other")
@@ -129,7 +129,7 @@ WRONG_CROPS = [
 
 
 @pytest.mark.parametrize("changes", WRONG_CROPS, ids=range(len(WRONG_CROPS)))
-def test_crops_in_which_one_thing_is_wrong_are_named(tabulate, tmp_path, changes):
+def test_wrong_crops_are_refused_by_name(tabulate, tmp_path, changes):
     write_finished_run(tmp_path / "runs" / "good")
     path = tmp_path / "runs" / "good" / "samples.npz"
     np.savez(path, **crops())
@@ -142,7 +142,7 @@ def test_crops_in_which_one_thing_is_wrong_are_named(tabulate, tmp_path, changes
     assert len(rows) == 1
 
 
-def test_crops_that_are_one_plain_array_are_named(tmp_path):
+def test_plain_array_is_refused_as_crops(tmp_path):
     with open(tmp_path / "samples.npz", "wb") as f:
         np.save(f, HALF)
     with pytest.raises(UserError, match="cannot be read as crops"):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import read_scene, scene_names
+from helpers import read_scene, read_scene_names
 
 from data.imresize import imresize
 from evaluation import samples
@@ -11,7 +11,7 @@ from evaluation.scene_sets import TestScene
 from system.errors import UserError
 
 
-def test_the_busiest_window_lies_on_multiples_of_the_step_and_the_first_of_equals_is_taken():
+def test_busiest_window_lies_on_multiples_of_step():
     image = np.zeros((2, 40, 60), np.float32)
     assert samples.busiest_window(image, 8, 4) == (0, 0)
     image[1, 21, 33] = 1
@@ -20,7 +20,7 @@ def test_the_busiest_window_lies_on_multiples_of_the_step_and_the_first_of_equal
     assert samples.busiest_window(image, 8, 8) == (16, 32)
 
 
-def test_many_faint_edges_are_busier_than_a_strong_one():
+def test_many_faint_edges_outweigh_one_strong_edge():
     image = np.zeros((1, 16, 64), np.float32)
     image[0, :, 8:12] = 1
     image[0, :, 40:56:2] = 0.2
@@ -46,7 +46,7 @@ def test_six_scenes_are_kept_fewer_of_many_bands():
     assert few.wavelengths is None
 
 
-def test_test_leaves_crops_and_the_psnr_of_every_band(run, stores, tmp_path):
+def test_test_writes_crops_and_psnr_per_band(run, stores, tmp_path):
     flags = {"test_dir": stores / "test.h5", "result_path": tmp_path, "protocol": "published"}
     code, out, _ = run("test", model_title="Bicubic", **flags)
     assert code == 0
@@ -58,7 +58,7 @@ def test_test_leaves_crops_and_the_psnr_of_every_band(run, stores, tmp_path):
     for name, values in results["bands"].items():
         assert np.mean(values) == pytest.approx(results["scenes"][name]["MPSNR"])
     found = samples.read(path)
-    assert [s.scene for s in found] == scene_names(stores / "test.h5")
+    assert [s.scene for s in found] == read_scene_names(stores / "test.h5")
     for sample in found:
         gt = read_scene(stores / "test.h5", sample.scene).values("published")
         ms = imresize(gt, 1 / 4).astype(np.float32)
@@ -70,7 +70,7 @@ def test_test_leaves_crops_and_the_psnr_of_every_band(run, stores, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", None])
-def test_damaged_crops_are_told(tmp_path, content):
+def test_damaged_crops_are_refused(tmp_path, content):
     path = tmp_path / "samples.npz"
     if content is None:
         np.savez(path, other=1)

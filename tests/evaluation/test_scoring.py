@@ -34,7 +34,7 @@ def test_bicubic_is_scored_as_by_hand(run, stores, tmp_path, n_scale, protocol):
         eight_bit = name == "watercolors"
         levels = 255 if eight_bit else 65535
         scale = 65535 if protocol == "published" else levels
-        gt = ((fixtures.smooth_cube(seed) * levels).round() / scale).astype(np.float32)
+        gt = ((fixtures.make_smooth_cube(seed) * levels).round() / scale).astype(np.float32)
         lms = imresize(imresize(gt, 1 / n_scale).astype(np.float32), n_scale).astype(np.float32)
         expected = quality_assessment(gt, lms, ratio=4 if protocol == "published" else n_scale)
         assert results["scenes"][name] == pytest.approx(expected, rel=1e-4)
@@ -51,7 +51,7 @@ def weights(tmp_path):
     return path
 
 
-def test_weights_alone_are_enough_and_pictures_are_drawn(run, stores, weights, tmp_path):
+def test_weights_alone_are_scored_and_images_saved(run, stores, weights, tmp_path):
     flags = {"test_dir": stores / "test.h5", "model_dir": weights, "result_path": tmp_path / "out"}
     code, out, _ = run("test", **flags, save_images=1)
     assert code == 0
@@ -83,12 +83,12 @@ def test_flags_that_contradict_the_weights_are_refused(refused, stores, weights,
 
 
 @pytest.mark.parametrize("name", ["SSPSR", "MCNet"])
-def test_weights_of_another_network_than_named_are_refused(refused, stores, weights, name):
+def test_weights_of_another_network_are_refused(refused, stores, weights, name):
     sentence = refused("test", test_dir=stores / "test.h5", model_dir=weights, model_title=name)
     assert f"--model_title {name}: {weights} is a DeepShare" in sentence
 
 
-def test_released_weights_that_tell_no_scale_are_tested_with_the_flag(run, refused, stores, tmp_path):
+def test_weights_without_scale_need_n_scale(run, refused, stores, tmp_path):
     flags = {"test_dir": stores / "test.h5", "model_dir": GOLDEN / "peers" / "gdrrn_31bands.pth"}
     assert "set --n_scale" in refused("test", **flags)
     assert run("test", **flags, n_scale=8, n_subs=8, data_test_num=1, result_path=tmp_path)[0] == 0
@@ -114,7 +114,7 @@ def test_flags_that_agree_with_the_weights_pass(run, stores, weights, tmp_path):
 def test_folders_may_hold_ms_or_not(run, tmp_path, keys):
     folder = fixtures.write_patches(tmp_path / "scenes", count=1, keys=keys)
     assert run("test", model_title="Bicubic", test_dir=folder, result_path=tmp_path / "out")[0] == 0
-    arrays = fixtures.patch_arrays(50)
+    arrays = fixtures.make_patch_arrays(50)
     if "ms_bicubic" not in keys:
         ms = arrays["ms"] if "ms" in keys else imresize(arrays["gt"], 1 / 4).astype(np.float32)
         arrays["ms_bicubic"] = imresize(ms, 4).astype(np.float32)
@@ -123,7 +123,7 @@ def test_folders_may_hold_ms_or_not(run, tmp_path, keys):
     assert row == pytest.approx(expected, rel=1e-4)
 
 
-def test_only_the_first_scenes_are_scored_when_asked(run, stores, tmp_path):
+def test_data_test_num_limits_the_scored_scenes(run, stores, tmp_path):
     code, out, err = run(
         "test", model_title="Bicubic", test_dir=stores / "test.h5", data_test_num=1, result_path=tmp_path
     )
@@ -132,8 +132,8 @@ def test_only_the_first_scenes_are_scored_when_asked(run, stores, tmp_path):
     assert list(read(tmp_path / "Bicubic_x4_results.json")["scenes"]) == ["jelly_beans"]
 
 
-def test_a_band_without_light_is_named_and_its_ergas_kept_infinite(run, tmp_path):
-    cube = fixtures.smooth_cube(0).astype(np.float32)
+def test_dark_band_with_infinite_ergas_is_named(run, tmp_path):
+    cube = fixtures.make_smooth_cube(0).astype(np.float32)
     cube[:, :, 3] = 0
     ms = imresize(cube, 1 / 4)
     ms[:, :, 3] = 0.01
@@ -161,7 +161,7 @@ def test_scenes_that_cannot_be_scored_are_refused(refused, stores, weights, tmp_
 
 
 @pytest.mark.parametrize(("count", "words"), [(40, "in 2 overlapping windows of 31 bands"), (9, "together")])
-def test_scenes_of_other_bands_are_scored_by_windows(run, weights, tmp_path, count, words):
+def test_scenes_of_different_bands_use_windows(run, weights, tmp_path, count, words):
     folder = fixtures.write_patches(tmp_path / "other", bands=count, keys=("gt",))
     code, out, _ = run("test", model_dir=weights, test_dir=folder, result_path=tmp_path / "results", cuda=0)
     assert code == 0 and f"{count} bands of unknown wavelengths, super-resolved {words}" in out
@@ -174,14 +174,14 @@ def test_scenes_of_other_bands_are_scored_by_windows(run, weights, tmp_path, cou
     assert results["scenes"]["block_1"]["MPSNR"] == pytest.approx(np.mean(-10 * np.log10(error)), abs=1e-3)
 
 
-def test_an_unusable_result_path_is_refused_before_the_work(refused, stores, tmp_path, monkeypatch):
+def test_unusable_result_path_is_refused_before_scoring(refused, stores, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setattr("evaluation.scoring.evaluate", lambda *_, **__: pytest.fail("scored first"))
     flags = {"model_title": "Bicubic", "test_dir": stores / "test.h5"}
     assert "a file has the name of a folder" in refused("test", **flags, result_path=tmp_path / "file" / "sub")
 
 
-def test_results_of_a_run_are_named_after_its_folder(run, stores, tmp_path):
+def test_run_results_are_named_after_its_folder(run, stores, tmp_path):
     content = dict.fromkeys(runs.RUN.fields, 0)
     model = build_model("DeepShare", 31, 4, n_feats=4)
     (tmp_path / "my_run").mkdir()
@@ -191,19 +191,19 @@ def test_results_of_a_run_are_named_after_its_folder(run, stores, tmp_path):
     assert (tmp_path / "my_run_results.json").is_file()
 
 
-def test_scenes_of_mixed_bands_are_refused_before_the_work(refused, weights, tmp_path):
-    fixtures.write_mat(tmp_path / "p" / "a.mat", {"gt": fixtures.smooth_cube(0)})
-    fixtures.write_mat(tmp_path / "p" / "b.mat", {"gt": fixtures.smooth_cube(0, bands=8)})
+def test_scenes_of_mixed_bands_are_refused(refused, weights, tmp_path):
+    fixtures.write_mat(tmp_path / "p" / "a.mat", {"gt": fixtures.make_smooth_cube(0)})
+    fixtures.write_mat(tmp_path / "p" / "b.mat", {"gt": fixtures.make_smooth_cube(0, bands=8)})
     assert "b has 8 bands, the network 31" in refused("test", model_dir=weights, test_dir=tmp_path / "p")
 
 
-def test_released_weights_are_tested_from_their_file_alone(run, stores, golden_x4, tmp_path):
+def test_released_weights_are_scored_without_flags(run, stores, golden_x4, tmp_path):
     flags = {"test_dir": stores / "test.h5", "model_dir": golden_x4.weights_path, "result_path": tmp_path}
     assert run("test", **flags, data_test_num=1)[0] == 0
     assert read(tmp_path / "deepshare_x4_31bands_results.json")["model"] == "DeepShare"
 
 
-def test_a_band_reproduced_exactly_is_left_out_of_the_mean_psnr_by_name(capsys):
+def test_exactly_reproduced_band_is_excluded_from_mpsnr(capsys):
     gt = torch.rand(1, 3, 16, 16)
     scene = TestScene("dim", gt, gt, gt, ["400 nm", "500 nm", "600 nm"])
     output = gt[0].permute(1, 2, 0).numpy() + np.array([0.1, 0, 0.01], dtype=np.float32)
@@ -213,12 +213,12 @@ def test_a_band_reproduced_exactly_is_left_out_of_the_mean_psnr_by_name(capsys):
     assert scoring.score(scene, output * 0 + gt[0].permute(1, 2, 0).numpy(), 4)["MPSNR"] == np.inf
 
 
-def test_back_projection_adds_what_a_result_lacks_of_its_input(run, stores, tmp_path):
+def test_back_projection_equals_the_written_out_iteration(run, stores, tmp_path):
     flags = {"test_dir": stores / "test.h5", "model_title": "Bicubic", "n_scale": 4, "result_path": tmp_path}
     code, out, _ = run("test", **flags, back_projection=2)
     path = tmp_path / "Bicubic_x4_projected2_results.json"
     assert code == 0 and str(path) in out
-    gt = ((fixtures.smooth_cube(4) * 65535).round() / 65535).astype(np.float32)
+    gt = ((fixtures.make_smooth_cube(4) * 65535).round() / 65535).astype(np.float32)
     lr = imresize(gt, 1 / 4)
     result = imresize(lr, 4)
     for _ in range(2):

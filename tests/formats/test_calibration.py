@@ -15,7 +15,7 @@ INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
 EXACT = 2**22
 
 
-def test_integers_are_rounded_and_clipped_to_their_type_and_the_clipped_counted():
+def test_integers_are_rounded_clipped_and_counted():
     calibration = Calibration("u1", 255, None)
     raw, clipped = calibration.to_raw(np.array([[[-0.1, 0.1, 1.5 / 255, 1.01]]], np.float32), None)
     assert (raw.tolist(), clipped) == ([[[0, 26, 2, 255]]], 2)
@@ -28,7 +28,7 @@ def test_integers_are_rounded_and_clipped_to_their_type_and_the_clipped_counted(
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from(INTEGERS), st.floats(1, 1e6))
-def test_integers_come_back_from_0_to_1_as_they_were(data, dtype, scale):
+def test_integers_round_trip_exactly_through_unit_range(data, dtype, scale):
     info = np.iinfo(dtype)
     elements = st.integers(max(info.min, -EXACT), min(info.max, EXACT))
     raw = data.draw(arrays.arrays(dtype, (2, 3, 4), elements=elements))
@@ -42,7 +42,7 @@ def test_integers_come_back_from_0_to_1_as_they_were(data, dtype, scale):
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from(("i4", "u4", "i8", "u8")))
-def test_the_widest_integers_come_back_as_far_as_float32_goes(data, dtype):
+def test_wide_integers_round_trip_to_float32_precision(data, dtype):
     info = np.iinfo(dtype)
     raw = data.draw(arrays.arrays(dtype, (2, 3, 4), elements=st.integers(info.min, info.max)))
     calibration = Calibration(dtype, float(info.max))
@@ -52,7 +52,7 @@ def test_the_widest_integers_come_back_as_far_as_float32_goes(data, dtype):
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from(INTEGERS))
-def test_gaps_come_back_as_gaps_and_nothing_else_does(data, dtype):
+def test_only_missing_values_become_nodata_values(data, dtype):
     raw = data.draw(arrays.arrays(dtype, (3, 3, 2), elements=st.integers(0, 5)))
     mark = data.draw(st.integers(0, 5))
     calibration = Calibration(dtype, 100.0, mark)
@@ -80,7 +80,7 @@ def cube_of(dtype, *calibration):
         (cube_of("u2", 3, 900), 1000.0, 4095.0, 1000.0, "caller"),
     ],
 )
-def test_what_stands_for_1_is_said_by_the_caller_or_the_file_or_the_type(cube, value_scale, of_file, scale, told_by):
+def test_full_scale_value_prefers_caller_then_file(cube, value_scale, of_file, scale, told_by):
     raster = formats.from_array(cube)
     raster.value_scale = of_file
     understood = understand(raster, value_scale)
@@ -88,7 +88,7 @@ def test_what_stands_for_1_is_said_by_the_caller_or_the_file_or_the_type(cube, v
     assert (understood.low, understood.high) == (cube.min(), cube.max())
 
 
-def test_a_mark_is_the_callers_or_the_files_and_no_value():
+def test_nodata_values_are_excluded_from_the_range():
     cube = cube_of("i2", -9999, 3, 900, -1)
     for raster, given_mark in ((formats.from_array(cube), -9999), (formats.from_array(cube, nodata=-9999), None)):
         understood = understand(raster, 1000, given_mark)
@@ -98,7 +98,7 @@ def test_a_mark_is_the_callers_or_the_files_and_no_value():
     assert (nothing.low, nothing.high, nothing.calibration.scale) == (None, None, 1.0)
 
 
-def test_values_that_cannot_be_understood_are_refused_with_the_parameter_that_helps():
+def test_ambiguous_values_are_refused_with_the_parameter():
     with pytest.raises(DataError) as caught:
         understand(formats.from_array(cube_of("f4", 0, 2.5)))
     assert str(caught.value) == (
@@ -167,7 +167,7 @@ def test_an_isolated_value_is_found_across_blocks(monkeypatch):
 @pytest.mark.parametrize(
     ("high", "is_told"), [(4095, True), (16383, True), (32767, True), (32768, False), (65535, False)]
 )
-def test_an_assumed_full_scale_value_is_told(high, is_told):
+def test_assumed_full_scale_value_is_reported(high, is_told):
     remarks = understand(formats.from_array(cube_of("u2", 3, high))).remarks("x.npz")
     told = [f"x.npz: brightest value is {high:g}; assuming a full-scale value of 65535 (the maximum of uint16); "
             "set {value_scale}, e.g. 10000 for most reflectance products"]  # fmt: skip
@@ -193,7 +193,7 @@ def test_scales_of_narrow_types_are_their_maximum():
     assert scale_of("image", np.dtype(">u2"), 900) == 65535
 
 
-def test_the_range_of_a_large_scene_is_that_of_rows_over_its_whole_height(monkeypatch):
+def test_sampled_range_covers_the_whole_height(monkeypatch):
     monkeypatch.setattr(calibration, "SAMPLE_VALUES", 4 * 5 * 3)
     seen = []
     raster = formats.from_array(np.arange(70.0)[:, None, None] * np.ones((1, 5, 3)))

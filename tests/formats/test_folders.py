@@ -1,4 +1,4 @@
-"""Folders of scenes as people have them: links, hidden files, labels, names of every kind, this program's results."""
+"""Folders of scenes: links, hidden files, label images, unusual names, this program's results."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import fixtures
 import numpy as np
 import pytest
 import scipy.io
-from helpers import scene_names
+from helpers import read_scene_names
 
 from data import raw
 from formats import scenes_below
@@ -23,7 +23,7 @@ OLD, OLD_TEXT = b"Pr\xfcfung", "Prüfung"
 
 def own_scene(path, seed=0, bands=12, size=(24, 28)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, image=fixtures.smooth_cube(seed, *size, bands).astype(np.float32))
+    np.savez(path, image=fixtures.make_smooth_cube(seed, *size, bands).astype(np.float32))
     return path
 
 
@@ -51,7 +51,7 @@ def test_links_to_nothing_are_refused(tmp_path, find, name):
         find(tmp_path)
 
 
-def test_hidden_links_and_links_to_files_are_no_error(tmp_path):
+def test_file_links_are_scenes_unless_hidden(tmp_path):
     own_scene(tmp_path / "elsewhere" / "a.npz")
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "b.npz").symlink_to(tmp_path / "elsewhere" / "a.npz")
@@ -60,7 +60,7 @@ def test_hidden_links_and_links_to_files_are_no_error(tmp_path):
 
 
 @pytest.mark.parametrize("dataset", ["Harvard", "NTIRE2020"])
-def test_downloads_are_found_behind_links_without_hidden_files(tmp_path, dataset):
+def test_downloads_behind_links_exclude_hidden_files(tmp_path, dataset):
     write = {"Harvard": fixtures.write_harvard, "NTIRE2020": fixtures.write_ntire}[dataset]
     write(tmp_path / "disk", names=("one", "two"))
     (tmp_path / "raw" / "__MACOSX").mkdir(parents=True)
@@ -72,14 +72,14 @@ def test_downloads_are_found_behind_links_without_hidden_files(tmp_path, dataset
 
 def test_scenes_lie_up_to_five_folders_down(tmp_path):
     # A CAVE scene brings two folders of its own.
-    fixtures.write_cave_scene(tmp_path / "1" / "2" / "3", "hairs", fixtures.smooth_cube(0, 8, 8))
+    fixtures.write_cave_scene(tmp_path / "1" / "2" / "3", "hairs", fixtures.make_smooth_cube(0, 8, 8))
     assert list(raw.find_scenes("Cave", tmp_path)) == ["hairs"]
     shutil.move(tmp_path / "1", tmp_path / "0" / "1")
     with pytest.raises(DataError, match="no CAVE scenes in it, up to 5 folders down"):
         raw.find_scenes("Cave", tmp_path)
 
 
-def test_label_images_beside_scenes_are_passed_over(run, tmp_path):
+def test_label_images_beside_scenes_are_skipped(run, tmp_path):
     labels = np.arange(24 * 28).reshape(24, 28).astype(np.uint8) % 9
     for seed, name in enumerate(("PaviaU", "Salinas")):
         own_scene(tmp_path / "raw" / f"{name}.npz", seed)
@@ -90,7 +90,7 @@ def test_label_images_beside_scenes_are_passed_over(run, tmp_path):
     own_scene(tmp_path / "raw" / "Houston_gt.npz", 5)
     code, out, err = run("prepare", **flags_of(tmp_path, fractions="1,0,0"))
     assert code == 0
-    assert scene_names(tmp_path / "out" / "labelled.h5") == ["Houston_gt", "PaviaU", "Salinas"]
+    assert read_scene_names(tmp_path / "out" / "labelled.h5") == ["Houston_gt", "PaviaU", "Salinas"]
     said = next(line for line in (out + err).splitlines() if "label images" in line)
     assert all(name in said for name in ("PaviaU_gt.mat", "Salinas_gt.mat", "PaviaU_GT.tif", "labels.npy"))
 
@@ -100,7 +100,7 @@ def test_results_of_this_program_are_not_scenes(run, tmp_path):
         own_scene(tmp_path / "raw" / f"{name}.npz", k, size=(32, 32))
     flags = flags_of(tmp_path, out_dir=tmp_path / "raw", format="mat", patch_size=16, patch_stride=16)
     assert run("prepare", **flags)[0] == 0
-    stores = {split: scene_names(tmp_path / "raw" / f"{split}.h5") for split in ("labelled", "unlabelled", "test")}
+    stores = {split: read_scene_names(tmp_path / "raw" / f"{split}.h5") for split in ("labelled", "unlabelled", "test")}
     model = build_model("DeepShare", 12, 2, n_feats=4, n_blocks=1)
     save_weights(model, tmp_path / "raw" / "w.pth", 2)
     about = {"test_dir": tmp_path / "raw" / "test.h5", "result_path": tmp_path / "raw" / "results"}
@@ -117,7 +117,7 @@ def test_results_of_this_program_are_not_scenes(run, tmp_path):
     assert code == 0
     assert (out + err).count("up to date") == 3
     assert "nothing to write" in out
-    assert {split: scene_names(tmp_path / "raw" / f"{split}.h5") for split in stores} == stores
+    assert {split: read_scene_names(tmp_path / "raw" / f"{split}.h5") for split in stores} == stores
     # Folders of scenes for predict are listed in the same way.
     assert [path.name for path in scenes_below(tmp_path / "raw")] == [f"{name}.npz" for name in "abcde"]
 
@@ -144,17 +144,17 @@ def test_names_are_composed_and_valid_text():
         (b"a,b", '"a,b"'),
     ],
 )
-def test_scenes_of_any_name_are_prepared_and_scored(run, tmp_path, on_disk, given):
+def test_any_scene_name_is_prepared_and_scored(run, tmp_path, on_disk, given):
     path = own_scene(tmp_path / "raw" / "x.npz")
     os.rename(path, os.fsencode(path.parent) + b"/" + on_disk + b".npz")
     assert run("prepare", **flags_of(tmp_path, test=given))[0] == 0
-    (name,) = scene_names(tmp_path / "out" / "test.h5")
+    (name,) = read_scene_names(tmp_path / "out" / "test.h5")
     assert name == (OLD_TEXT if "b" not in name else "a,b")
     scoring = {"model_title": "Bicubic", "n_scale": 2, "test_dir": tmp_path / "out" / "test.h5"}
     assert run("test", **scoring, result_path=tmp_path / "results")[0] == 0
 
 
-def test_missing_names_with_commas_come_with_the_remedy(refused, tmp_path):
+def test_missing_names_with_commas_suggest_quotes(refused, tmp_path):
     own_scene(tmp_path / "raw" / "a,b.npz")
     assert "put names that contain a comma in double quotes" in refused("prepare", **flags_of(tmp_path, test="a,b"))
 
@@ -166,10 +166,10 @@ def test_names_that_become_the_same_are_refused(tmp_path):
         raw.find_scenes("Mine", tmp_path)
 
 
-def test_folders_of_any_name_work_in_every_command(run, tmp_path):
+def test_every_command_accepts_any_folder_name(run, tmp_path):
     folder = tmp_path / os.fsdecode(OLD)
     folder.mkdir()
-    scipy.io.savemat(folder / "x.mat", {"gt": fixtures.smooth_cube(0, 24, 28, 12).astype(np.float32)})
+    scipy.io.savemat(folder / "x.mat", {"gt": fixtures.make_smooth_cube(0, 24, 28, 12).astype(np.float32)})
     os.rename(folder / "x.mat", os.fsencode(folder) + b"/" + OLD + b".mat")
     save_weights(build_model("DeepShare", 12, 2, n_feats=4, n_blocks=1), folder / "w.pth", 2)
     results = folder / "results"
@@ -192,15 +192,15 @@ def test_folders_of_any_name_work_in_every_command(run, tmp_path):
 def test_test_scenes_of_one_name_are_refused(refused, tmp_path):
     for name in ("a.mat", "a.MAT"):
         with open(tmp_path / name, "wb") as f:
-            scipy.io.savemat(f, {"gt": fixtures.smooth_cube(0, 24, 28, 12)})
+            scipy.io.savemat(f, {"gt": fixtures.make_smooth_cube(0, 24, 28, 12)})
     flags = {"model_title": "Bicubic", "n_scale": 2, "test_dir": tmp_path, "result_path": tmp_path / "results"}
     assert "scene a is there twice, in a.MAT and a.mat" in refused("test", **flags)
     assert not list((tmp_path / "results").glob("*"))
 
 
-def test_pictures_that_would_have_one_name_are_refused(refused, tmp_path):
+def test_colliding_picture_names_are_refused(refused, tmp_path):
     for name in ("a:b.mat", "a?b.mat"):
-        scipy.io.savemat(tmp_path / name, {"gt": fixtures.smooth_cube(0, 24, 28, 12)})
+        scipy.io.savemat(tmp_path / name, {"gt": fixtures.make_smooth_cube(0, 24, 28, 12)})
     flags = {"model_title": "Bicubic", "n_scale": 2, "test_dir": tmp_path, "result_path": tmp_path / "results"}
     assert "a:b and a?b" in refused("test", **flags, save_images=1)
 
@@ -220,7 +220,7 @@ def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch, capsys):
     assert "closed: passed over, the folder cannot be read (Permission denied)" in capsys.readouterr().out
 
 
-def test_folders_of_scenes_of_any_name_are_predicted(run, tmp_path):
+def test_any_scene_name_in_folders_is_predicted(run, tmp_path):
     for name in (OLD, b"good", b"bad"):
         path = own_scene(tmp_path / "raw" / "x.npz", size=(24, 28))
         os.rename(path, os.fsencode(path.parent) + b"/" + name + b".npz")
@@ -230,23 +230,14 @@ def test_folders_of_scenes_of_any_name_are_predicted(run, tmp_path):
     # One is damaged; the message names it.
     assert run("predict", **flags)[0] == 2
     results = sorted(os.listdir(os.fsencode(tmp_path / "out")))
-    assert results == sorted(
-        [
-            b"bad.npz",
-            b"bad_report.html",
-            b"bad_report.png",
-            b"good.npz",
-            b"good_report.html",
-            b"good_report.png",
-            *(OLD + end for end in (b".npz", b"_report.html", b"_report.png")),
-        ]
-    )
+    ends = (b".npz", b"_report.html", b"_report.png")
+    assert results == sorted(name + end for name in (b"bad", b"good", OLD) for end in ends)
     assert run("predict", **flags)[0] == 2
     assert run("tables", runs_dir=tmp_path / "out")[0] == 0
 
 
-def test_names_that_gdal_cannot_open_are_refused_before_work(refused, tmp_path):
-    cube = fixtures.smooth_cube(0, 24, 28, 12).astype(np.float32)
+def test_names_unusable_by_gdal_are_refused_early(refused, tmp_path):
+    cube = fixtures.make_smooth_cube(0, 24, 28, 12).astype(np.float32)
     path = fixtures.write_own(tmp_path / "raw", "tiff", cube, "x")
     name = os.fsdecode(OLD + b".tif")
     os.rename(path, path.with_name(name))

@@ -1,4 +1,4 @@
-"""Every format there and back, read again by the libraries that own the formats."""
+"""Round trips of every format, read again by the libraries that own the formats."""
 
 import shutil
 import subprocess
@@ -128,7 +128,7 @@ PIXELS = st.floats(0.01, 1000)
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(1, 500), st.floats(1, 500), COORDINATES, COORDINATES, PIXELS, PIXELS, st.integers(1, 16))
-def test_finer_map_info_keeps_every_corner_where_it_lay(x0, y0, x, y, width, height, scale):
+def test_finer_map_info_keeps_corner_coordinates(x0, y0, x, y, width, height, scale):
     fields = ["UTM", *map(repr, (x0, y0, x, y, width, height)), "11", "North"]
     finer = finer_map_info(fields, scale)
     assert (finer[0], finer[7:]) == (fields[0], fields[7:])
@@ -140,7 +140,7 @@ def test_finer_map_info_keeps_every_corner_where_it_lay(x0, y0, x, y, width, hei
 
 @settings(max_examples=20, deadline=None)
 @given(st.tuples(*[st.floats(-1e4, 1e4)] * 6), st.integers(1, 16))
-def test_finer_georeferences_keep_every_corner_where_it_lay(transform, scale):
+def test_finer_georeferences_keep_corner_coordinates(transform, scale):
     a, b, c, d, e, f = Georeference("", transform).finer(scale).transform
     for row, column in ((0, 0), (3, 7)):
         fine = a * column * scale + b * row * scale + c, d * column * scale + e * row * scale + f
@@ -156,7 +156,7 @@ def test_blocks_of_rows_cover_the_cube_once(height, width, bands, multiple):
     assert all(block.start % multiple == 0 for block in blocks)
 
 
-def test_envi_lies_where_it_lay(tmp_path):
+def test_envi_georeferencing_is_kept(tmp_path):
     with rasterio.open(
         tmp_path / "in.img", "w", driver="ENVI", width=6, height=7, count=5, dtype="uint16", crs="EPSG:32611",
         transform=rasterio.Affine(20, 0, 500000, 0, -20, 4100000),
@@ -210,7 +210,7 @@ def test_geotiff(tmp_path, dtype, profile):
         assert {k: f.profile[k] for k in profile} == profile
 
 
-def test_ground_control_points_and_rpcs_move_with_the_pixels(tmp_path):
+def test_control_points_and_rpcs_are_scaled(tmp_path):
     ones = [1.0] + [0.0] * 19
     with rasterio.open(tmp_path / "in.tif", "w", driver="GTiff", width=6, height=7, count=5, dtype="uint16") as f:
         f.write(numbers("u2").transpose(2, 0, 1))
@@ -304,7 +304,7 @@ def test_hdf5(tmp_path, capsys, axis, compression):
     assert "out.h5: without site/latitude" in capsys.readouterr().out
 
 
-def test_hdf5_with_links_types_axes_and_a_poor_map_info(tmp_path, capsys):
+def test_hdf5_keeps_links_types_and_valid_axes(tmp_path, capsys):
     cube = numbers("u2")
     with h5py.File(tmp_path / "in.h5", "w") as f:
         f["image"] = cube
@@ -376,7 +376,7 @@ def test_npy(tmp_path, axis):
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.moveaxis(larger(cube), 2, axis))
 
 
-def test_arrays_beside_the_cube_that_are_no_numbers_or_have_long_names(tmp_path):
+def test_dates_and_long_names_beside_cubes_remain(tmp_path):
     days, long = np.array(["2026-01-02", "2026-01-03"], "datetime64[D]"), "n" * 40
     np.savez(tmp_path / "in.npz", cube=numbers("u2"), days=days)
     there_and_back(tmp_path / "in.npz", tmp_path / "out.npz", False, CubeOptions(band_axis=2))
@@ -400,7 +400,7 @@ def test_npz(tmp_path, save):
 
 @pytest.mark.parametrize(("dtype", "peak"), [(np.uint16, 65535), (np.uint8, 255)])
 def test_band_pictures(tmp_path, dtype, peak):
-    cube = fixtures.smooth_cube(0, 7, 6)
+    cube = fixtures.make_smooth_cube(0, 7, 6)
     folder = fixtures.write_cave_scene(tmp_path, "scene", cube, dtype)
     raster, written = there_and_back(folder, tmp_path / "out_ms")
     assert written == [tmp_path / "out_ms"]
@@ -412,7 +412,7 @@ def test_band_pictures(tmp_path, dtype, peak):
     assert len(list((tmp_path / "out_ms").iterdir())) == 31
 
 
-def test_what_a_file_says_goes_along_into_another_format(tmp_path):
+def test_metadata_is_kept_across_formats(tmp_path):
     cube = numbers("i2")
     there_and_back(geotiff(tmp_path / "in.tif", cube), tmp_path / "a.hdr")
     header = envi.open(str(tmp_path / "a.hdr")).metadata
@@ -451,7 +451,7 @@ def test_raw_windows_come_to_their_places(tmp_path, interleave):
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("f4", "out_ms"), ("f2", "out.hdr"), ("f2", "out.tif"), ("f2", "out.mat")])
-def test_number_types_that_a_format_has_not_are_refused(tmp_path, dtype, name):
+def test_unsupported_number_types_are_refused(tmp_path, dtype, name):
     raster = open_raster(fixtures.write_own(tmp_path, "npy", numbers(dtype, 20, 20)))
     if name == "out_ms":
         raster.kind = "png"
@@ -459,7 +459,7 @@ def test_number_types_that_a_format_has_not_are_refused(tmp_path, dtype, name):
         Output(tmp_path / name, raster, SCALE)
 
 
-def test_indexed_units_are_no_wavelengths(tmp_path):
+def test_indexed_units_are_not_wavelengths(tmp_path):
     path = write_envi(tmp_path / "a.hdr", numbers("u2"))
     path.write_text(path.read_text().replace("Micrometers", "Wavenumber"))
     assert open_raster(path).wavelengths is None
@@ -468,7 +468,7 @@ def test_indexed_units_are_no_wavelengths(tmp_path):
 @pytest.mark.parametrize("name", ["wavelength", "wl", "Lambda", "bands"])
 @pytest.mark.parametrize("order", ["descending", "overlapping", "unsorted"])
 @pytest.mark.parametrize("kind", ["npz", "mat", "h5"])
-def test_wavelengths_are_known_in_whatever_order(tmp_path, kind, order, name):
+def test_wavelengths_in_any_order_are_read(tmp_path, kind, order, name):
     cube = np.random.default_rng(0).random((9, 8, 5)).astype(np.float32)
     values = {
         "descending": [700.0, 650, 600, 550, 500],
@@ -486,14 +486,14 @@ def test_wavelengths_are_known_in_whatever_order(tmp_path, kind, order, name):
     assert open_raster(path).wavelengths.tolist() == values
 
 
-def test_numbers_of_bands_are_no_wavelengths(tmp_path):
+def test_numbers_of_bands_are_not_wavelengths(tmp_path):
     cube = np.zeros((12, 20, 5), np.float32)
     for first in (0, 1):
         np.savez(tmp_path / "scene.npz", image=cube, bands=np.arange(first, first + 5))
         assert open_raster(tmp_path / "scene.npz").wavelengths is None
 
 
-def test_wavelengths_are_given_as_a_span_a_list_or_a_file(tmp_path):
+def test_wavelengths_accept_span_list_or_file(tmp_path):
     assert given_wavelengths("400,700", 4).tolist() == [400, 500, 600, 700]
     assert given_wavelengths("700, 420.5, 450", 3).tolist() == [700, 420.5, 450]
     (tmp_path / "centres.txt").write_text("400\n450, 500;\t610\n")

@@ -1,4 +1,4 @@
-"""The full-scale value of a set's scenes: named once if it is assumed, refused if it differs."""
+"""Full-scale value of a set of scenes: reported once if it is assumed, refused if it differs."""
 
 import fixtures
 import numpy as np
@@ -12,7 +12,7 @@ from system.errors import DataError
 def write_scenes(folder, **scenes):
     folder.mkdir()
     for name, (dtype, highest) in scenes.items():
-        cube = fixtures.sharp_cube(24, 20, 9) * highest
+        cube = fixtures.make_sharp_cube(24, 20, 9) * highest
         np.save(folder / f"{name}.npy", cube.astype(dtype))
     return folder
 
@@ -29,7 +29,7 @@ def test_prepare_names_an_assumed_scale_once(run, tmp_path):
 
 
 @pytest.mark.parametrize("highest", [4095, 32767])
-def test_scenes_of_different_integer_types_need_a_scale(run, refused, tmp_path, highest):
+def test_mixed_integer_types_need_value_scale(run, refused, tmp_path, highest):
     raw = write_scenes(tmp_path / "raw", a=("u2", highest), b=("i2", highest))
     flags = {"dataset_name": "Mine", "raw_dir": raw, "out_dir": tmp_path / "st", "n_scale": 2}
     told = refused("prepare", **flags, labelled="a", test="b")
@@ -47,7 +47,7 @@ def test_declared_scales_may_differ():
         scales.add("c", FullScale(65535.0, np.dtype("u2"), 900.0))
 
 
-def test_data_that_fill_the_type_confirm_its_maximum():
+def test_bright_scene_confirms_the_assumed_scale():
     scales = SameScale()
     scales.add("dark", FullScale(65535.0, np.dtype("u2"), 900.0))
     assert scales.remark.startswith("dark: brightest value 900; assuming a full-scale value of 65535")

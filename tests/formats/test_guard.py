@@ -124,7 +124,7 @@ def test_a_stopped_child_only_takes_longer(path, monkeypatch, capsys):
     waker.join()
 
 
-def test_ctrl_c_ends_the_wait_and_the_child(path):
+def test_ctrl_c_ends_wait_and_child(path):
     read, write = os.pipe()
     children = []
 
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_the_wait_and_the_child(path):
         os.kill(children[0], 0)
 
 
-def test_readers_run_here_where_no_process_can_be_forked(path, monkeypatch):
+def test_readers_run_in_process_without_fork(path, monkeypatch):
     def fork():
         raise OSError(errno.EAGAIN, "no more processes")
 
@@ -165,7 +165,7 @@ def held(tmp_path, stores):
     process.communicate()
 
 
-def test_a_file_open_elsewhere_is_locked_not_damaged(held):
+def test_file_open_elsewhere_is_called_locked(held):
     for read in (lambda: Store(held / "test.h5"), lambda: open_raster(held / "scene.h5")):
         with pytest.raises(DataError, match="locked: another program .*; close it there, or set HDF5_USE") as caught:
             read()

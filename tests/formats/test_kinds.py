@@ -1,4 +1,4 @@
-"""Files of other kinds than their names or their places claim are called what they are, with a remedy."""
+"""Files of another kind than their name or place suggests: messages name the kind and a remedy."""
 
 import bz2
 import gzip
@@ -107,7 +107,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_files_that_libraries_write_are_known(tmp_path, name):
+def test_files_of_libraries_are_recognised(tmp_path, name):
     make, words = KINDS[name]
     make(tmp_path / name)
     kind = describe_kind(tmp_path / name)
@@ -118,7 +118,7 @@ def test_files_that_libraries_write_are_known(tmp_path, name):
     ("driver", "words"),
     [("HFA", "ERDAS Imagine"), ("NITF", "NITF"), ("FITS", "FITS"), ("PCIDSK", "PCIDSK"), ("LAN", "ERDAS 7.x")],
 )
-def test_images_that_gdal_writes_are_known(tmp_path, driver, words):
+def test_images_of_gdal_are_recognised(tmp_path, driver, words):
     rasterio = pytest.importorskip("rasterio")
     from rasterio.errors import RasterioError
 
@@ -132,7 +132,7 @@ def test_images_that_gdal_writes_are_known(tmp_path, driver, words):
 
 
 @pytest.mark.parametrize("value", [0, 7, 65, 128, 255])
-def test_bare_values_are_no_known_kind(tmp_path, value):
+def test_bare_values_have_no_known_kind(tmp_path, value):
     for dtype in (np.uint16, np.float32):
         (tmp_path / "a.dat").write_bytes(np.full(1000, value, dtype).tobytes())
         assert describe_kind(tmp_path / "a.dat") is None
@@ -154,14 +154,14 @@ def test_a_pointer_beside_envi_data_is_named(tmp_path):
         open_raster(tmp_path / "cube.dat")
 
 
-def test_a_tensor_given_as_a_scene_is_named(tmp_path):
+def test_tensor_given_as_scene_is_named(tmp_path):
     torch.save(torch.rand(20, 22, 16), tmp_path / "cube.pt")
     with pytest.raises(DataError, match="a file of torch.save.*numpy.save"):
         open_raster(tmp_path / "cube.pt")
 
 
 def test_mat_files_of_version_4_are_read(tmp_path):
-    cube = fixtures.smooth_cube(0, 6, 5, 8)
+    cube = fixtures.make_smooth_cube(0, 6, 5, 8)
     pixels = cube.transpose(2, 1, 0).reshape(8, 30)
     scipy.io.savemat(tmp_path / "a.mat", {"Y": pixels, "nRow": 6, "nCol": 5}, format="4")
     np.testing.assert_array_equal(open_raster(tmp_path / "a.mat").read(), cube)
@@ -193,7 +193,7 @@ def test_float_tiff_pictures_become_16_bits(tmp_path, dtype, planes):
 
 
 @pytest.mark.parametrize(("value", "words"), [(255, "to 255"), (-0.5, "from -0.5"), (np.nan, "nan")])
-def test_float_pictures_beyond_0_to_1_are_refused(tmp_path, value, words):
+def test_float_pictures_beyond_unit_range_are_refused(tmp_path, value, words):
     pixels = np.full((4, 5, 3), 0.5, np.float32)
     pixels[2, 3, 1] = value
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
@@ -202,7 +202,7 @@ def test_float_pictures_beyond_0_to_1_are_refused(tmp_path, value, words):
 
 
 @pytest.mark.parametrize("mode", ["P", "CMYK", "L", "I;16"])
-def test_palette_cmyk_grey_and_16_bit_pictures_are_read(tmp_path, mode):
+def test_palette_cmyk_and_grey_pictures_are_read(tmp_path, mode):
     grey = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
     image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
     image.save(tmp_path / "a.tif")

@@ -4,7 +4,7 @@ import pytest
 from formats.nodata import filled, missing_values
 
 
-def test_gaps_are_filled_from_the_nearest_pixel_and_band():
+def test_missing_values_are_filled_from_nearest_pixels():
     cube = np.arange(24.0).reshape(2, 3, 4)
     missing = np.zeros(cube.shape, bool)
     missing[:, :2] = missing[1, 2, 0] = missing[1, 2, 3] = True
@@ -27,7 +27,7 @@ def test_gaps_are_filled_from_the_nearest_pixel_and_band():
         ("i2", None, 0),
     ],
 )
-def test_marks_are_found_where_the_type_can_hold_them(dtype, nodata, count):
+def test_nodata_values_outside_the_type_are_ignored(dtype, nodata, count):
     cube = np.array([[[1, 3, 4]]], dtype)
     if dtype == "f4":
         cube[0, 0, 0] = np.nan

@@ -1,10 +1,10 @@
-"""What files say of their values, written and read again: marks that no value is, factors on both sides of 1."""
+"""Nodata values, full-scale values and georeferencing, written and read again."""
 
 import h5py
 import numpy as np
 import pytest
 import rasterio
-from helpers import larger, write_larger
+from helpers import repeat_pixels, write_upsampled
 from PIL import Image
 
 from data import raw
@@ -21,7 +21,7 @@ EXTENSIONS = (".hdr", ".h5", ".nc", ".npz", ".mat", ".tif")
 
 def made_larger(path, out, value_scale=0.0, nodata=None):
     """Write a file twice as large, opened again."""
-    return open_raster(write_larger(path, out, value_scale=value_scale, nodata=nodata)[1])
+    return open_raster(write_upsampled(path, out, value_scale=value_scale, nodata=nodata)[1])
 
 
 def envi(path, cube, **fields):
@@ -36,7 +36,7 @@ def envi(path, cube, **fields):
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
 @pytest.mark.parametrize("scale", [0.05, 10000.0])
-def test_what_stands_for_one_is_kept_on_both_sides_of_it(tmp_path, scale, extension):
+def test_every_format_keeps_the_full_scale_value(tmp_path, scale, extension):
     np.save(tmp_path / "a.npy", RADIANCE * np.float32(scale / 0.05))
     again = made_larger(tmp_path / "a.npy", tmp_path / f"b{extension}", scale)
     assert again.value_scale == pytest.approx(scale, rel=1e-12)
@@ -48,7 +48,7 @@ def test_what_stands_for_one_is_kept_on_both_sides_of_it(tmp_path, scale, extens
 
 @pytest.mark.parametrize("name", ["scale_factor", "reflectance_scale_factor"])
 @pytest.mark.parametrize(("factor", "scale"), [(1e4, 1e4), (1e-4, 1e4)])
-def test_a_factor_without_an_offset_is_what_stands_for_one_or_its_inverse(tmp_path, name, factor, scale):
+def test_lone_scale_factor_gives_full_scale_value(tmp_path, name, factor, scale):
     np.savez(tmp_path / "a.npz", image=COUNTS, **{name: factor})
     with h5py.File(tmp_path / "a.h5", "w") as f:
         f["image"] = COUNTS
@@ -57,7 +57,7 @@ def test_a_factor_without_an_offset_is_what_stands_for_one_or_its_inverse(tmp_pa
         assert open_raster(tmp_path / file).value_scale == pytest.approx(scale)
 
 
-def test_factors_that_say_nothing_and_those_said_for_each_band(tmp_path):
+def test_only_plausible_scale_factors_are_used(tmp_path):
     for k, (factor, scale) in enumerate([(0.0, None), (-1.0, None), ([1e4] * BANDS, 1e4), ([1e-4] * BANDS, 1e4)]):
         with h5py.File(tmp_path / f"{k}.h5", "w") as f:
             f["image"] = COUNTS
@@ -77,18 +77,18 @@ def test_a_gain_above_one_gives_physical_values(tmp_path):
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
 @pytest.mark.parametrize("mark", [-9999, float("nan")])
-def test_a_mark_that_no_value_is_makes_no_holes(tmp_path, mark, extension):
+def test_nodata_value_absent_from_data_masks_nothing(tmp_path, mark, extension):
     path = envi(tmp_path / "a.hdr", COUNTS)
     again = made_larger(path, tmp_path / f"b{extension}", 10000, mark)
     assert again.there() is None
-    np.testing.assert_array_equal(again.read(), larger(COUNTS))
+    np.testing.assert_array_equal(again.read(), repeat_pixels(COUNTS))
     if extension == ".tif":
         with rasterio.open(tmp_path / "b.tif") as f:
             assert f.dataset_mask().all()
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
-def test_finer_coordinates_are_no_whole_numbers(tmp_path, dtype):
+def test_finer_coordinates_become_floating_point(tmp_path, dtype):
     with h5py.File(tmp_path / "a.h5", "w") as f:
         f["image"] = COUNTS
         f["x"], f["y"] = (
@@ -135,14 +135,14 @@ def test_axes_of_one_entry_come_back(tmp_path, layout):
             f["time"].make_scale("time")
             f["image"].dims[0].attach_scale(f["time"])
     again = made_larger(tmp_path / "a.h5", tmp_path / "b.h5")
-    np.testing.assert_array_equal(again.read(), larger(COUNTS))
+    np.testing.assert_array_equal(again.read(), repeat_pixels(COUNTS))
     with h5py.File(tmp_path / "b.h5") as f:
         sides = (SCALE * WIDTH, SCALE * HEIGHT) if layout == "matlab" else (SCALE * HEIGHT, SCALE * WIDTH)
         assert f["image"].shape == (1, BANDS, *sides) and f["image"].chunks == (1, BANDS, 8, 8)
 
 
 @pytest.mark.parametrize("extension", [".tif", ".hdr", ".nc", ".h5"])
-def test_a_coordinate_system_that_nobody_knows_is_left_out_by_name(tmp_path, capsys, extension):
+def test_unknown_coordinate_system_is_omitted_by_name(tmp_path, capsys, extension):
     np.savez(tmp_path / "a.npz", image=COUNTS, crs_wkt="UTM zone 33N", transform=np.array(PLACE))
     again = made_larger(tmp_path / "a.npz", tmp_path / f"b{extension}")
     said = "".join(capsys.readouterr())
@@ -155,7 +155,7 @@ def test_a_coordinate_system_that_nobody_knows_is_left_out_by_name(tmp_path, cap
     assert made_larger(tmp_path / "a.npz", tmp_path / "b.npz").georeference().crs == "UTM zone 33N"
 
 
-def test_masks_beside_a_tiff_that_gives_way_go_with_it(tmp_path):
+def test_replacing_a_tiff_removes_its_mask_file(tmp_path):
     np.savez(tmp_path / "a.npz", image=COUNTS)
     output = Output(tmp_path / "b.tif", open_raster(tmp_path / "a.npz"), SCALE)
     profile = {"driver": "GTiff", "width": 4, "height": 4, "count": BANDS, "dtype": "uint16"}
@@ -176,7 +176,7 @@ def found(folder, options=None):
 
 
 @pytest.mark.parametrize("mark", [0, 65535])
-def test_marked_values_of_own_cubes_are_filled_in(tmp_path, mark, capsys):
+def test_nodata_values_of_scenes_are_filled(tmp_path, mark, capsys):
     cube = COUNTS.copy()
     cube[:6] = mark
     envi(tmp_path / "a.hdr", cube, data_ignore_value=mark)
@@ -186,7 +186,7 @@ def test_marked_values_of_own_cubes_are_filled_in(tmp_path, mark, capsys):
     assert f"25.0% of the values are the nodata value {mark}" in capsys.readouterr().out
 
 
-def test_a_cube_that_is_masked_everywhere_is_refused(tmp_path):
+def test_fully_masked_cube_is_refused(tmp_path):
     with rasterio.open(
         tmp_path / "a.tif", "w", driver="GTiff", width=WIDTH, height=HEIGHT, count=BANDS, dtype="uint16"
     ) as f:  # fmt: skip
@@ -196,13 +196,13 @@ def test_a_cube_that_is_masked_everywhere_is_refused(tmp_path):
         found(tmp_path)["a"].read()
 
 
-def test_radiance_by_gains_wants_to_know_what_stands_for_one(tmp_path):
+def test_radiance_with_gains_needs_value_scale(tmp_path):
     envi(tmp_path / "a.hdr", COUNTS, data_gain_values="{1.5, 1.5, 1.5, 1.5, 1.5}")
     with pytest.raises(DataError, match=r"physical values up to 13\d+.*value_scale"):
         found(tmp_path)["a"].read()
 
 
-def test_a_scene_is_another_when_anything_that_it_depends_on_is(tmp_path):
+def test_hash_of_a_scene_covers_its_dependencies(tmp_path):
     envi(tmp_path / "scene[1].hdr", COUNTS)
     (tmp_path / "w.txt").write_text("400 450 500 550 600")
     options = CubeOptions(wavelengths=str(tmp_path / "w.txt"))
@@ -216,7 +216,7 @@ def test_a_scene_is_another_when_anything_that_it_depends_on_is(tmp_path):
     assert len(set(hashes)) == 4
 
 
-def test_wavelengths_may_be_as_many_as_a_name_cannot_have_letters(tmp_path):
+def test_wavelength_list_may_exceed_name_length(tmp_path):
     cube = np.random.default_rng(1).random((40, 40, 90)).astype(np.float32)
     np.save(tmp_path / "a.npy", cube)
     options = CubeOptions(wavelengths=",".join(f"{w:.3f}" for w in np.linspace(400, 1000, 90)))
@@ -224,11 +224,11 @@ def test_wavelengths_may_be_as_many_as_a_name_cannot_have_letters(tmp_path):
 
 
 @pytest.mark.parametrize("words", ["EPSG:32633 (UTM)", "EPSG:4326:", "[1]"])
-def test_what_is_no_coordinate_system_is_none(words):
+def test_invalid_coordinate_systems_are_not_recognised(words):
     assert not gdal.is_known_crs(words)
 
 
-def test_a_published_name_in_other_letters_is_meant_so(tmp_path):
+def test_miscased_data_set_gets_a_suggestion(tmp_path):
     envi(tmp_path / "a.hdr", COUNTS)
     with pytest.raises(DataError, match="harvard is not a published data set; set dataset_name Harvard"):
         raw.find_scenes("harvard", tmp_path)

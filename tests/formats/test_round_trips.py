@@ -1,6 +1,6 @@
-"""From every format to every other: what is kept, read by the libraries that own the formats.
+"""Conversions between all formats, read by the libraries that own the formats.
 
-The table of docs/own_scenes.md says what is to be kept; each of its cells is tested here.
+The table of docs/own_scenes.md lists the metadata that is kept; each of its cells is tested here.
 """
 
 import re
@@ -283,7 +283,7 @@ PAIRS = [(s, t) for s in WRITE for t in WRITE if t != "cog" or s == "cog"]
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
-def test_what_the_table_says_is_kept(tmp_path, source, target):
+def test_documented_metadata_are_kept(tmp_path, source, target):
     said = Said(STRAIGHT, GAIN, OFFSET)
     found = converted(tmp_path, source, target, said)
     scale, offset = is_scaled(found, GAIN, OFFSET)
@@ -310,7 +310,7 @@ def test_rotation_and_each_bands_scale(tmp_path, source, target):
 
 
 @pytest.mark.parametrize("target", WRITE)
-def test_masked_pixels_are_no_data_in_every_format(tmp_path, target):
+def test_masked_pixels_stay_masked_in_every_format(tmp_path, target):
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
     mask[:4] = 0
     values = np.abs(VALUES)

@@ -34,7 +34,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_wavelength_files_are_understood(tmp_path, name):
+def test_wavelength_files_are_read(tmp_path, name):
     (tmp_path / "w.txt").write_bytes(FILES[name])
     np.testing.assert_array_equal(given_wavelengths(str(tmp_path / "w.txt"), 4), CENTRES)
 
@@ -43,7 +43,7 @@ def test_wavelength_files_are_understood(tmp_path, name):
     "content",
     [b"", b"\xff\xfe", b"no numbers\n", b"400,5\n412,5\n450,0\n", b"400\n412.5\nn/a\n700\n", bytes(range(256))],
 )
-def test_other_files_are_refused(tmp_path, content):
+def test_invalid_wavelength_files_are_refused(tmp_path, content):
     (tmp_path / "w.txt").write_bytes(content)
     with pytest.raises(DataError, match="no two wavelengths"):
         given_wavelengths(str(tmp_path / "w.txt"), 4)

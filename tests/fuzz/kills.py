@@ -1,9 +1,9 @@
-"""Kills `predict` at random moments, lets the same command go on, and compares with what nobody disturbed.
+"""Random kills of `predict`, resumed by the same command and compared with an undisturbed run.
 
     python tests/fuzz/kills.py [--seed 1] [--kills 30] [--formats npy,tif]
 
 No part of the test suite. Each case is killed (SIGKILL) up to three times; then the command is run to its end. Counted
-by format: equal (every file has the bytes of the undisturbed one, and nothing else stands beside it) and wrong.
+by format: equal (every file has the bytes of the undisturbed one, and no other file exists beside it) and wrong.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fixtures  # noqa: E402
-from helpers import OWN_CUBE, VISIBLE, tiny_network, words_of  # noqa: E402
+from helpers import OWN_CUBE, VISIBLE, format_words, make_tiny_network  # noqa: E402
 
 from formats import open_raster  # noqa: E402
 from models.weights import save_weights  # noqa: E402
@@ -34,7 +34,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 def run(flags, seconds=None):
     """Predict in another process, which is killed after so many seconds; returns its exit code."""
-    words = [sys.executable, str(ROOT / "mains.py"), "predict", *words_of(flags)]
+    words = [sys.executable, str(ROOT / "mains.py"), "predict", *format_words(flags)]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
         try:
             return process.wait(seconds)
@@ -77,7 +77,7 @@ def main():
     all_equal = True
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        save_weights(tiny_network(), folder / "w.pth", 2, VISIBLE)
+        save_weights(make_tiny_network(), folder / "w.pth", 2, VISIBLE)
         for name in asked.formats.split(","):
             source, result = input_of(folder, name)
             out = folder / name / result

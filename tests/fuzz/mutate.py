@@ -1,4 +1,4 @@
-"""Harms files of every kind that the program reads, and sees what it makes of them.
+"""Random damage to files of every kind that the program reads.
 
     python tests/fuzz/mutate.py [--seed 1] [--cases 2000] [--kinds npy,store] [--show traceback]
 
@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fixtures  # noqa: E402
 import torch  # noqa: E402
-from helpers import OWN_CUBE, VISIBLE, everything_on, tiny_network, words_of  # noqa: E402
+from helpers import OWN_CUBE, VISIBLE, format_words, make_tiny_network, make_training_flags  # noqa: E402
 
 import mains  # noqa: E402
 from formats import Output, open_raster  # noqa: E402
@@ -63,7 +63,7 @@ ABSURD = (
 def make_inputs(folder):
     """{kind: (files that a case needs, the one to harm, command, whether a checksum guards its values)}."""
     weights = folder / "w.pth"
-    save_weights(tiny_network(), weights, 2, VISIBLE)
+    save_weights(make_tiny_network(), weights, 2, VISIBLE)
     kinds = {}
     predict = {"model_dir": weights, "wavelengths": "400,700", "value_scale": 65535, "resample_bands": 1}
     for kind in ("npy", "npz", "mat5", "mat73", "hdf5", "tiff", "envi"):
@@ -82,16 +82,18 @@ def make_inputs(folder):
         raw = folder / "raw"
         fixtures.write_cave(raw / "cave")
         fixtures.write_pictures(raw / "rgb")
-        mains.main(["prepare", *words_of({"raw_dir": raw / "cave", "out_dir": folder / "stores", "allow_missing": 1})])
-        flags = {**everything_on(folder / "stores", raw), "save_dir": folder / "runs", "max_iterations": 2}
+        mains.main(
+            ["prepare", *format_words({"raw_dir": raw / "cave", "out_dir": folder / "stores", "allow_missing": 1})]
+        )
+        flags = {**make_training_flags(folder / "stores", raw), "save_dir": folder / "runs", "max_iterations": 2}
         flags["test_dir"] = folder / "stores" / "test.h5"
-        mains.main(["train", *words_of(flags)])
+        mains.main(["train", *format_words(flags)])
         bicubic = {
             "model_title": "Bicubic",
             "test_dir": folder / "stores" / "test.h5",
             "result_path": folder / "results",
         }
-        mains.main(["test", *words_of(bicubic)])
+        mains.main(["test", *format_words(bicubic)])
     (folder / "store").mkdir()
     shutil.copy(folder / "stores" / "test.h5", folder / "store")
     kinds["store"] = (folder / "store", "test.h5", ("test", "test_dir", {"model_title": "Bicubic"}), True)
@@ -170,7 +172,7 @@ def in_child(name, flags, outcome):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            code = mains.main([name, *words_of(flags)])
+            code = mains.main([name, *format_words(flags)])
         except BaseException:
             traceback.print_exc(file=said)
     outcome.write_text(json.dumps([code, said.getvalue()[-3000:]]))

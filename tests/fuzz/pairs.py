@@ -1,4 +1,4 @@
-"""Starts the same command twice at once, again and again, and looks at what comes out.
+"""Pairs of the same command started at once, repeatedly, with a check of their outputs.
 
     python tests/fuzz/pairs.py [--pairs 20] [--commands predict,prepare,tables]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fixtures  # noqa: E402
-from helpers import OWN_CUBE, VISIBLE, everything_on, tiny_network, words_of  # noqa: E402
+from helpers import OWN_CUBE, VISIBLE, format_words, make_tiny_network, make_training_flags  # noqa: E402
 
 import mains  # noqa: E402
 from models.weights import save_weights  # noqa: E402
@@ -31,15 +31,19 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 def commands_in(folder):
     """{command: (its flags, the one that says where it writes, what of that is compared)}."""
-    save_weights(tiny_network(), folder / "w.pth", 2, VISIBLE)
+    save_weights(make_tiny_network(), folder / "w.pth", 2, VISIBLE)
     scene = fixtures.write_own(folder, "npy", OWN_CUBE.repeat(2, axis=0).repeat(2, axis=1))
     fixtures.write_cave(folder / "raw" / "cave")
     fixtures.write_pictures(folder / "raw" / "rgb")
     prepare = {"raw_dir": folder / "raw" / "cave", "allow_missing": 1}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        mains.main(["prepare", *words_of({**prepare, "out_dir": folder / "stores"})])
-        flags = {**everything_on(folder / "stores", folder / "raw"), "save_dir": folder / "runs", "max_iterations": 2}
-        mains.main(["train", *words_of({**flags, "test_dir": folder / "stores" / "test.h5"})])
+        mains.main(["prepare", *format_words({**prepare, "out_dir": folder / "stores"})])
+        flags = {
+            **make_training_flags(folder / "stores", folder / "raw"),
+            "save_dir": folder / "runs",
+            "max_iterations": 2,
+        }
+        mains.main(["train", *format_words({**flags, "test_dir": folder / "stores" / "test.h5"})])
     predict = {"input": scene, "model_dir": folder / "w.pth", "tile_size": 24, "tile_overlap": 8}
     return {
         "predict": (predict, "output", "r.npy"),
@@ -73,7 +77,12 @@ def main():
         for name in asked.commands.split(","):
             flags, place, file = known[name]
             out = folder / "out"
-            words = [sys.executable, ROOT / "mains.py", name, *words_of({**flags, place: out / file if file else out})]
+            words = [
+                sys.executable,
+                ROOT / "mains.py",
+                name,
+                *format_words({**flags, place: out / file if file else out}),
+            ]
 
             def start(words=words):
                 return subprocess.Popen(

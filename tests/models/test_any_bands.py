@@ -59,7 +59,7 @@ def test_overlapping_windows_are_averaged_with_triangular_weights():
     torch.testing.assert_close(result - lms, expected[:, None, None].expand(1, 4, 6, 8))
 
 
-def test_bands_are_taken_in_the_order_of_wavelengths():
+def test_windows_follow_the_order_of_wavelengths():
     ms, lms = images(7)
     shuffled = np.array([4, 0, 6, 2, 1, 5, 3])
     sorted_result = BandWindows(AddsItsPosition(), 3, [np.arange(7)])(ms, lms)
@@ -81,7 +81,7 @@ def test_windows_do_not_cross_overlapping_detectors():
     assert "in 5 overlapping windows" in plan_bands("a", BandList(100, np.r_[vnir, swir]), BandList(31, VISIBLE)).remark
 
 
-def test_fewer_bands_are_repeated_and_their_detail_averaged():
+def test_fewer_bands_are_repeated_and_averaged():
     ms, lms = images(2)
     result = BandWindows(AddsItsPosition(), 5, [np.arange(2)])(ms, lms)
     # linspace(0, 1, 5) rounds to 0, 0, 0, 1, 1; weights 1/3, 2/3, 1, 2/3, 1/3.
@@ -89,7 +89,7 @@ def test_fewer_bands_are_repeated_and_their_detail_averaged():
     torch.testing.assert_close(result - lms, expected[:, None, None].expand(1, 2, 6, 8))
 
 
-def test_dark_bands_are_left_out_and_stay_bicubic():
+def test_dark_bands_stay_bicubic():
     ms, lms = images(6)
     ms[:, 2] = 0
     kept = [0, 1, 3, 4, 5]
@@ -105,7 +105,7 @@ def test_dark_bands_are_left_out_and_stay_bicubic():
     torch.testing.assert_close(BandWindows(AddsItsPosition(), 3, [np.arange(6)])(black, lms), lms)
 
 
-def test_normalised_by_bands_each_brightest_value_becomes_a_third():
+def test_band_normalisation_scales_maxima_to_a_third():
     seen = []
 
     class Recording(nn.Module):
@@ -122,7 +122,7 @@ def test_normalised_by_bands_each_brightest_value_becomes_a_third():
     torch.testing.assert_close(seen[1], ms.amax((2, 3)) / torch.tensor([2.0, 4.0, 1.0]))
 
 
-def test_the_same_bands_in_another_order_are_exact():
+def test_reordered_bands_are_an_exact_match():
     order = np.random.default_rng(0).permutation(31)
     ms, lms = images(31)
     plan = plan_bands("a.hdr", BandList(31, VISIBLE[order]), BandList(31, VISIBLE))
@@ -153,7 +153,7 @@ def test_the_same_bands_need_no_wrapper():
         (BandList(31, np.r_[400:450:10, 447:457:10, 460:701:10]), "(band 6: 447 and 450 nm)"),
     ],
 )
-def test_other_bands_are_processed_by_windows_with_one_remark(scene, words):
+def test_different_bands_use_windows_with_a_remark(scene, words):
     plan = plan_bands("a.hdr", scene, BandList(31, VISIBLE))
     assert plan.mode == "windows"
     assert plan.remark.startswith("a.hdr: ")

@@ -123,7 +123,7 @@ def test_folded_convolutions_are_torchs_3d_ones(kernel, has_bias):
         torch.testing.assert_close(volumes.unfold(y, expected.shape[2]), expected, rtol=0, atol=1e-4)
 
 
-def test_folded_enlargement_is_torchs_transposed_3d_convolution():
+def test_folded_upsampling_is_torchs_transposed_3d_convolution():
     torch.manual_seed(0)
     layer = nn.ConvTranspose3d(4, 3, (3, 6, 6), stride=(1, 4, 4), padding=1)
     x = torch.rand(2, 4, 7, 6, 5)
@@ -148,7 +148,7 @@ def test_strips_and_chunks_change_nothing_at_inference(name, settings, height, m
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_start_as_the_bicubic_image_and_on_from_there(name):
+def test_identity_start_is_bicubic_and_trainable(name):
     model = small(name, global_residual=RESIDUAL[name])
     model.init_identity()
     ms, lms = images()
@@ -159,13 +159,13 @@ def test_a_start_as_the_bicubic_image_and_on_from_there(name):
 
 
 @pytest.mark.parametrize("name", ["SSPSR", "3DFCNN", "MCNet"])
-def test_a_start_as_the_bicubic_image_needs_it_to_be_added(name):
+def test_identity_start_needs_a_global_residual(name):
     with pytest.raises(ValueError, match="--global_residual 1"):
         small(name).init_identity()
 
 
 @pytest.mark.parametrize("name", ["SSPSR", "3DFCNN", "MCNet"])
-def test_global_residual_adds_the_bicubic_image_and_marks_the_weights(name):
+def test_global_residual_adds_bicubic_and_marks_weights(name):
     plain, residual = small(name), small(name, global_residual=True)
     residual.load_state_dict(plain.state_dict(), strict=False)
     ms, lms = images()
@@ -173,7 +173,7 @@ def test_global_residual_adds_the_bicubic_image_and_marks_the_weights(name):
     assert residual.state_dict().keys() - plain.state_dict().keys() == {"global_residual"}
 
 
-def test_mcnet_takes_the_band_means_off_and_puts_them_back():
+def test_mcnet_subtracts_and_restores_band_means():
     model = small("MCNet")
     means = torch.linspace(0.1, 0.9, 9)
     ms, lms = images()

@@ -26,7 +26,7 @@ def groupings(draw):
 
 
 @given(groupings())
-def test_groups_lie_in_order_from_the_first_band_to_the_last(grouping):
+def test_groups_cover_all_bands_in_order(grouping):
     n_colors, n_subs, n_ovls = grouping
     starts = blocks.compute_group_starts(n_colors, n_subs, n_ovls)
     assert (starts[0], starts[-1]) == (0, n_colors - n_subs)
@@ -34,7 +34,7 @@ def test_groups_lie_in_order_from_the_first_band_to_the_last(grouping):
 
 
 @given(groupings(), st.integers(1, 3), st.integers(0, 2**16))
-def test_merging_what_was_gathered_gives_the_image_back(grouping, batch, seed):
+def test_merging_gathered_groups_restores_the_image(grouping, batch, seed):
     n_colors, n_subs, n_ovls = grouping
     x = cube(seed, batch, n_colors, 2, 3)
     starts = blocks.compute_group_starts(n_colors, n_subs, n_ovls)
@@ -44,7 +44,7 @@ def test_merging_what_was_gathered_gives_the_image_back(grouping, batch, seed):
 
 
 @given(st.integers(1, 70), st.integers(1, 9), st.integers(0, 2**16))
-def test_a_block_in_strips_is_the_whole_at_any_height(height, width, seed):
+def test_block_in_strips_equals_the_whole_block(height, width, seed):
     torch.manual_seed(seed)
     block, x = blocks.SSB(4).double(), cube(seed, 1, 4, height, width)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_strips_cover_each_row_once(height, width):
 
 
 @given(st.integers(1, 40), st.sampled_from([1, 2, 3, 4, 8]), st.booleans(), st.integers(0, 2**16))
-def test_a_branch_in_strips_is_the_whole_at_any_height_and_scale(height, scale, has_tail, seed):
+def test_branch_in_strips_equals_the_whole_branch(height, scale, has_tail, seed):
     torch.manual_seed(seed)
     branch = blocks.Branch(3, 4, 1, up_scale=scale, out_channels=3 if has_tail else None).double()
     x = cube(seed, 1, 3, height, 4)

@@ -8,7 +8,7 @@ def test_a_network_without_directions_is_not_changed():
     torch.testing.assert_close(SelfEnsemble(lambda ms, lms, _: 2 * lms)(x, x), 2 * x)
 
 
-def test_what_a_network_adds_to_one_corner_comes_to_all_of_them():
+def test_ensemble_spreads_a_corner_to_all_corners():
     # One corner of a turned image is each corner of the image two times out of eight.
     def mark_first_pixel(ms, lms, modality):
         out = torch.zeros_like(lms)

@@ -24,7 +24,7 @@ def test_published_parameter_counts(n_colors, n_scale, parameters):
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-def test_band_groups_of_31_bands_start_where_published():
+def test_group_starts_equal_the_published_ones():
     assert blocks.compute_group_starts(31, 8, 2) == [0, 6, 12, 18, 23]
     assert len(blocks.compute_group_starts(128, 8, 2)) == 21
     assert blocks.compute_group_starts(8, 8, 2) == [0]
@@ -45,7 +45,7 @@ def test_merging_takes_the_mean_where_groups_overlap():
 
 
 @pytest.mark.parametrize("n_scale", [2, 3, 4, 6, 8, 16])
-def test_every_scale_and_both_modalities_have_the_right_size(n_scale):
+def test_every_scale_and_modality_has_correct_size(n_scale):
     model = build_model("DeepShare", 10, n_scale, n_feats=4, n_subs=4, n_ovls=1, n_blocks=1)
     side = 3 * n_scale
     assert model(torch.rand(2, 10, 3, 3), torch.rand(2, 10, side, side)).shape == (2, 10, side, side)
@@ -99,19 +99,19 @@ def test_identity_start_is_near_the_bicubic_image():
         assert (near(ms, lms) - lms).abs().mean() < 0.1 * (plain(ms, lms) - lms).abs().mean()
 
 
-def test_identity_start_with_a_global_residual_is_the_bicubic_image():
+def test_identity_start_with_residual_equals_bicubic():
     model = build_model("DeepShare", 10, 4, n_feats=4, global_residual=True)
     model.init_identity()
     lms = torch.rand(1, 10, 8, 8)
     assert torch.equal(model(torch.rand(1, 10, 2, 2), lms), lms)
 
 
-def test_identity_start_needs_as_many_features_as_bands():
+def test_identity_start_needs_enough_features():
     with pytest.raises(ValueError, match="n_feats"):
         build_model("DeepShare", 31, 4, n_feats=16).init_identity()
 
 
-def test_global_residual_adds_the_bicubic_image_and_marks_the_weights():
+def test_global_residual_adds_bicubic_and_marks_weights():
     torch.manual_seed(0)
     plain = build_model("DeepShare", 8, 4, n_feats=4)
     residual = build_model("DeepShare", 8, 4, n_feats=4, global_residual=True)
@@ -123,7 +123,7 @@ def test_global_residual_adds_the_bicubic_image_and_marks_the_weights():
     assert residual.state_dict().keys() - plain.state_dict().keys() == {"global_residual"}
 
 
-def test_unshared_branches_are_one_for_each_group_and_one_for_rgb():
+def test_unshared_branches_exist_per_group_and_rgb():
     model = build_model("DeepShare", 14, 4, n_feats=4, use_share=False)
     assert len(model.branch1) == len(model.branch2) == 3
     ms, lms = torch.rand(1, 14, 4, 4), torch.rand(1, 14, 16, 16)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import same
+from helpers import are_equal
 
 from models import build_model
 from models import weights as checkpoint
@@ -20,7 +20,7 @@ ARCHITECTURE = {
 
 
 @pytest.mark.parametrize("extra", [{}, {"use_share": False}, {"global_residual": True}, {"n_scale": 3}, {"n_scale": 2}])
-def test_the_architecture_is_read_off_the_weights(tmp_path, extra):
+def test_architecture_is_read_from_the_weights(tmp_path, extra):
     wanted = {"use_share": True, "global_residual": False, **ARCHITECTURE, **extra}
     model = build_model(**wanted)
     checkpoint.save_weights(model, tmp_path / "weights.pth", wanted["n_ovls"])
@@ -31,7 +31,7 @@ def test_the_architecture_is_read_off_the_weights(tmp_path, extra):
         assert torch.equal(state[name], tensor)
 
 
-def test_overlap_is_told_by_the_name_or_config_where_the_file_cannot(tmp_path):
+def test_overlap_is_read_from_name_or_config(tmp_path):
     state = dict(build_model(**ARCHITECTURE).state_dict())
     torch.save(state, tmp_path / "Cave_DeepShare_Blocks=3_Subs8_Ovls3_Feats=256_epoch_10_x.pth")
     assert checkpoint.load(next(tmp_path.glob("*.pth"))).architecture["n_ovls"] == 3
@@ -47,14 +47,14 @@ def test_overlap_is_told_by_the_name_or_config_where_the_file_cannot(tmp_path):
 
 
 @pytest.mark.parametrize("wrap", [lambda s: {f"module.{k}": v for k, v in s.items()}, lambda s: {"state_dict": s}])
-def test_prefixes_and_wrappers_of_others_are_taken_off(golden_x4, tmp_path, wrap):
+def test_foreign_prefixes_and_wrappers_are_removed(golden_x4, tmp_path, wrap):
     released = torch.load(golden_x4.weights_path, weights_only=True)
     torch.save(wrap(released), tmp_path / "wrapped.pth")
     state = checkpoint.load_state(tmp_path / "wrapped.pth")
     assert state.keys() == released.keys()
 
 
-def test_our_weights_are_a_plain_state_dict_under_the_released_names(golden_x4, tmp_path):
+def test_saved_weights_have_the_released_names(golden_x4, tmp_path):
     architecture = checkpoint.load(golden_x4.weights_path).architecture
     model = build_model(**architecture).to(memory_format=torch.channels_last)
     checkpoint.save_weights(model, tmp_path / "w.pth", 2)
@@ -64,7 +64,7 @@ def test_our_weights_are_a_plain_state_dict_under_the_released_names(golden_x4, 
     assert all(v.is_contiguous() for v in ours.values())
 
 
-def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
+def test_unsuitable_weights_are_refused_by_name(tmp_path):
     state = build_model(**ARCHITECTURE).state_dict()
     del state["final.bias"]
     state["stray"] = torch.zeros(1)
@@ -105,19 +105,19 @@ def number(path):
 
 
 @pytest.mark.parametrize("write", [whole_module, truncated, other_network, empty, text, number])
-def test_files_that_are_no_weights_are_refused(tmp_path, write):
+def test_files_that_are_not_weights_are_refused(tmp_path, write):
     write(tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"w\.pth"):
         checkpoint.load(tmp_path / "w.pth")
 
 
-def test_a_text_is_not_accused_of_holding_objects(tmp_path):
+def test_text_files_are_refused_as_text(tmp_path):
     text(tmp_path / "README.md")
     with pytest.raises(UserError, match="a text that begins with: weights, not a checkpoint"):
         checkpoint.load(tmp_path / "README.md")
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+def test_failed_atomic_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "deep" / "file"
     with atomic_write(path) as temporary:
         temporary.write_text("first")
@@ -128,7 +128,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["file"]
 
 
-def test_a_full_disk_is_one_sentence(tmp_path):
+def test_full_disk_is_reported_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match="disk is full"), atomic_write(tmp_path / "file"), open("/dev/full", "w") as f:
         f.write("x")
         f.flush()
@@ -144,7 +144,7 @@ PEERS = {
 
 @pytest.mark.parametrize("n_scale", [3, 8])
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peers_architecture_is_read_off_its_weights(tmp_path, name, n_scale):
+def test_baseline_architecture_is_read_from_weights(tmp_path, name, n_scale):
     wanted = {"name": name, "n_colors": 10, "n_scale": n_scale, **PEERS[name]}
     model = build_model(**wanted)
     checkpoint.save_weights(model, tmp_path / "weights.pth", 3)
@@ -155,7 +155,7 @@ def test_a_peers_architecture_is_read_off_its_weights(tmp_path, name, n_scale):
     assert all(torch.equal(t, model.state_dict()[k]) for k, t in loaded.state_dict().items())
 
 
-def test_released_peers_are_recognised(golden_peer):
+def test_released_baselines_are_recognised(golden_peer):
     values = golden_peer.values
     architecture = checkpoint.load(golden_peer.weights_path, n_scale=4).architecture
     names = {"fcnn3d": "3DFCNN", "gdrrn": "GDRRN", "mcnet": "MCNet", "sspsr": "SSPSR"}
@@ -167,7 +167,7 @@ def test_released_peers_are_recognised(golden_peer):
 
 
 @pytest.mark.parametrize("name", ["GDRRN", "3DFCNN"])
-def test_a_scale_that_nothing_tells_is_asked_for(tmp_path, name):
+def test_unknown_scale_is_asked_for(tmp_path, name):
     torch.save(dict(build_model(name, 10, 4, n_feats=4).state_dict()), tmp_path / "w.pth")
     with pytest.raises(UserError, match="set --n_scale"):
         checkpoint.load(tmp_path / "w.pth")
@@ -179,7 +179,7 @@ def test_a_scale_that_nothing_tells_is_asked_for(tmp_path, name):
         checkpoint.load(tmp_path / "w.pth", n_scale=8)
 
 
-def test_an_mcnet_without_band_means_has_those_of_the_released_one(tmp_path):
+def test_mcnet_without_means_gets_released_means(tmp_path):
     model = build_model("MCNet", 31, 4, n_feats=4)
     state = dict(model.state_dict())
     del state["band_means"]
@@ -188,7 +188,7 @@ def test_an_mcnet_without_band_means_has_those_of_the_released_one(tmp_path):
     assert loaded.band_means[[0, 15, 30]].tolist() == pytest.approx([0.0939, 0.1187, 0.1541])
 
 
-def test_part_of_a_peers_weights_is_refused(tmp_path):
+def test_incomplete_weights_of_baselines_are_refused(tmp_path):
     for name, lost in (("SSPSR", "branch.head.weight"), ("MCNet", "tail.0.weight_v"), ("GDRRN", "input.weight")):
         state = dict(build_model(name, 31, 4, n_feats=4).state_dict())
         del state[lost]
@@ -226,29 +226,29 @@ def prefixed(tensors, prefix):
         lambda t: {**t, "epoch": 4},
     ],
 )
-def test_weights_are_read_as_people_keep_them(tensors, tmp_path, kept):
+def test_common_containers_of_weights_are_read(tensors, tmp_path, kept):
     torch.save(kept(tensors), tmp_path / "w.pth")
-    assert same(checkpoint.load(tmp_path / "w.pth", n_ovls=2).model.state_dict(), tensors)
+    assert are_equal(checkpoint.load(tmp_path / "w.pth", n_ovls=2).model.state_dict(), tensors)
 
 
-def test_the_running_mean_comes_first_and_that_is_said(tensors, tmp_path, capsys):
+def test_running_mean_is_preferred_and_reported(tensors, tmp_path, capsys):
     other = {name: tensor + 1 for name, tensor in tensors.items()}
     torch.save({"params": other, "params_ema": tensors}, tmp_path / "w.pth")
-    assert same(checkpoint.load(tmp_path / "w.pth", n_ovls=2).model.state_dict(), tensors)
+    assert are_equal(checkpoint.load(tmp_path / "w.pth", n_ovls=2).model.state_dict(), tensors)
     assert "running mean of the weights (params_ema), not params" in capsys.readouterr().out
 
 
 def test_safetensors_are_read(tensors, tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     safetensors.save_file(prefixed(tensors, "module."), tmp_path / "w.safetensors")
-    assert same(checkpoint.load(tmp_path / "w.safetensors", n_ovls=2).model.state_dict(), tensors)
+    assert are_equal(checkpoint.load(tmp_path / "w.safetensors", n_ovls=2).model.state_dict(), tensors)
     content = (tmp_path / "w.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(content[:-100])
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         checkpoint.load(tmp_path / "cut.safetensors", n_ovls=2)
 
 
-def test_what_holds_no_weights_shows_what_it_holds(tmp_path):
+def test_files_without_weights_list_their_contents(tmp_path):
     torch.save({"optimizer": {"lr": 1}, "epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"contains no state_dict \(found optimizer, epoch\)"):
         checkpoint.load(tmp_path / "w.pth")
@@ -278,7 +278,7 @@ def test_tensors_of_other_kinds(tmp_path):
             checkpoint.load(tmp_path / "a.pth")
 
 
-def test_a_folder_does_not_hide_the_weights_that_come_with_the_program(tmp_path, monkeypatch):
+def test_folders_do_not_hide_bundled_weights(tmp_path, monkeypatch):
     (tmp_path / "cave_x4_small").mkdir()
     monkeypatch.chdir(tmp_path)
     assert checkpoint.load("cave_x4_small").architecture["n_feats"] == 32

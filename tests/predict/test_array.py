@@ -7,7 +7,7 @@ import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import StubNetwork, bicubic_network, tiny_network
+from helpers import StubNetwork, make_bicubic_network, make_tiny_network
 from torch import nn
 
 from config import PredictConfig
@@ -17,8 +17,8 @@ from predict import super_resolve, tiles
 from system.errors import UserError
 
 
-def test_the_result_is_that_of_the_test_command():
-    model, image = tiny_network(), fixtures.smooth_cube(1, 12, 16).astype(np.float32)
+def test_super_resolve_equals_the_test_command():
+    model, image = make_tiny_network(), fixtures.make_smooth_cube(1, 12, 16).astype(np.float32)
     ms = torch.from_numpy(image).permute(2, 0, 1)[None]
     scene = evaluator.TestScene("x", ms, degrade(ms.repeat_interleave(4, 2).repeat_interleave(4, 3), 4)[1], None, [])
     scene.lms = torch.from_numpy(imresize(image, 4).astype(np.float32)).permute(2, 0, 1)[None]
@@ -28,7 +28,7 @@ def test_the_result_is_that_of_the_test_command():
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-def test_results_are_in_full_float32_and_the_callers_setting_stays(monkeypatch):
+def test_tf32_is_disabled_only_during_inference(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     seen = []
 
@@ -37,7 +37,7 @@ def test_results_are_in_full_float32_and_the_callers_setting_stays(monkeypatch):
         return 0 * lms
 
     model = StubNetwork(5, note)
-    image = fixtures.smooth_cube(6, 16, 16, 5)
+    image = fixtures.make_smooth_cube(6, 16, 16, 5)
     super_resolve(image, model)
     ms, lms, gt = (torch.zeros(1, 5, n, n) for n in (4, 8, 8))
     evaluator.super_resolve(model, SimpleNamespace(ms=ms, lms=lms, gt=gt), torch.device("cpu"))
@@ -46,10 +46,10 @@ def test_results_are_in_full_float32_and_the_callers_setting_stays(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", ">u2"])
-def test_values_come_back_in_the_type_and_range_they_had(dtype):
+def test_results_keep_type_and_value_range(dtype):
     scale = 1.0 if np.dtype(dtype).kind == "f" else float(np.iinfo(dtype).max)
-    image = (fixtures.smooth_cube(2, 9, 8, 5) * 0.9 * scale).astype(dtype)
-    result = super_resolve(image, bicubic_network(5), value_scale=scale)
+    image = (fixtures.make_smooth_cube(2, 9, 8, 5) * 0.9 * scale).astype(dtype)
+    result = super_resolve(image, make_bicubic_network(5), value_scale=scale)
     assert result.dtype == np.dtype(dtype)
     half_a_step = 0.5 if np.dtype(dtype).kind != "f" else 0
     np.testing.assert_allclose(result, imresize(image, 2), atol=half_a_step + 1e-6 * scale)
@@ -65,8 +65,8 @@ class Local(StubNetwork):
 
 
 @pytest.mark.parametrize("tile_overlap", [12, 16])
-def test_tiles_of_a_local_network_are_the_whole_scene(tile_overlap):
-    image = fixtures.smooth_cube(4, 61, 47, 5).astype(np.float32)
+def test_tiles_of_local_networks_equal_whole_scenes(tile_overlap):
+    image = fixtures.make_smooth_cube(4, 61, 47, 5).astype(np.float32)
     whole = super_resolve(image, Local(5, None))
     model = Local(5, None)
     tiled = super_resolve(image, model, tile_size=32, tile_overlap=tile_overlap)
@@ -75,10 +75,10 @@ def test_tiles_of_a_local_network_are_the_whole_scene(tile_overlap):
     assert np.abs(super_resolve(image, Local(5, None), tile_size=32, tile_overlap=4) - whole).max() > 1e-3
 
 
-def test_little_memory_makes_tiles_and_says_so(capsys, monkeypatch):
+def test_little_memory_makes_tiles_and_reports_them(capsys, monkeypatch):
     monkeypatch.setattr(tiles, "STRIP_BYTES", 0)
     image = np.full((160, 150, 5), 0.5, np.float32)
-    model = bicubic_network(5)
+    model = make_bicubic_network(5)
     result = super_resolve(image, model, memory_limit=0.006, verbose=True)
     assert model.calls > 1
     np.testing.assert_allclose(result, 0.5, atol=1e-6)
@@ -87,7 +87,7 @@ def test_little_memory_makes_tiles_and_says_so(capsys, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["f4", "i2"])
 @pytest.mark.parametrize("tile_size", [0, 16])
-def test_missing_data_stays_missing_and_does_not_bleed(dtype, tile_size):
+def test_missing_data_stays_missing_without_bleeding(dtype, tile_size):
     image = np.full((40, 36, 5), 5000, dtype)
     image[10:14, 7:30] = -9999
     image[20, 5, 2] = -9999
@@ -113,7 +113,7 @@ def masked(image, rows, cols, bands=slice(None)):
 
 @pytest.mark.parametrize("dtype", ["u2", "i2", "f4", "f8"])
 @pytest.mark.parametrize("bands", [slice(None), slice(1, 2)])
-def test_masked_values_stay_masked_and_do_not_bleed(dtype, bands):
+def test_masked_values_stay_masked_without_bleeding(dtype, bands):
     clean = np.full((24, 20, 5), 5000, dtype)
     image = masked(clean.copy(), slice(8, 12), slice(3, 9), bands)
     image.data[image.mask] = 0 if dtype == "u2" else -30000
@@ -121,12 +121,12 @@ def test_masked_values_stay_masked_and_do_not_bleed(dtype, bands):
     assert isinstance(result, np.ma.MaskedArray) and result.dtype == image.dtype
     np.testing.assert_array_equal(result.mask, image.mask.repeat(2, 0).repeat(2, 1))
     np.testing.assert_allclose(result.compressed(), 5500, atol=1)
-    assert np.ma.isMaskedArray(super_resolve(np.ma.masked_array(clean), bicubic_network(5), value_scale=10000))
+    assert np.ma.isMaskedArray(super_resolve(np.ma.masked_array(clean), make_bicubic_network(5), value_scale=10000))
 
 
 def variants():
     """One scene of reflectance, in every number type and memory layout, with its full-scale value."""
-    cube = np.rint(fixtures.smooth_cube(3, 12, 10, 9) * 120)
+    cube = np.rint(fixtures.make_smooth_cube(3, 12, 10, 9) * 120)
     for dtype in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">i2", ">u2", ">f4", ">f8"):
         yield dtype, cube.astype(dtype)
     yield "masked", np.ma.masked_array(cube.astype("u2"), np.zeros(cube.shape, bool))
@@ -139,9 +139,9 @@ def variants():
 
 
 @pytest.mark.parametrize(("name", "image"), list(variants()), ids=[name for name, _ in variants()])
-def test_every_array_of_a_scene_gives_one_result(name, image):
-    exact = super_resolve(np.rint(fixtures.smooth_cube(3, 12, 10, 9) * 120), tiny_network(9), value_scale=120)
-    result = super_resolve(image, tiny_network(9), value_scale=120)
+def test_array_type_and_layout_change_no_result(name, image):
+    exact = super_resolve(np.rint(fixtures.make_smooth_cube(3, 12, 10, 9) * 120), make_tiny_network(9), value_scale=120)
+    result = super_resolve(image, make_tiny_network(9), value_scale=120)
     step = 0.51 if image.dtype.kind in "iu" else 0.05 if image.dtype == np.float16 else 1e-4
     limits = np.iinfo(image.dtype) if image.dtype.kind in "iu" else np.finfo(image.dtype)
     assert result.dtype == image.dtype
@@ -152,7 +152,7 @@ def test_remarks_are_warnings_with_parameter_names():
     image = np.full((12, 10, 5), 4095, np.uint16)
     image[0, 0] = 3
     with pytest.warns(UserWarning) as caught:
-        super_resolve(image, bicubic_network(5), np.linspace(400, 700, 5))
+        super_resolve(image, make_bicubic_network(5), np.linspace(400, 700, 5))
     told = [str(warning.message) for warning in caught]
     assert any("assuming a full-scale value of 65535" in text and "set value_scale" in text for text in told)
     assert all(warning.filename == __file__ for warning in caught)
@@ -169,13 +169,13 @@ def test_the_defaults_are_those_of_the_command():
 def test_pieces_without_any_data_are_not_computed():
     image = np.full((16, 80, 5), np.nan, np.float32)
     image[:, :20] = 0.5
-    model = bicubic_network(5)
+    model = make_bicubic_network(5)
     result = super_resolve(image, model, tile_size=16, tile_overlap=0)
     assert model.calls == 2
     assert np.isnan(result[:, 40:]).all() and np.isfinite(result[:, :40]).all()
 
 
-def test_values_that_come_out_as_the_mark_are_moved_off_it():
+def test_predicted_nodata_values_are_moved_away():
     image = np.full((8, 8, 5), 100, np.uint8)
     image[0, 0] = 7
     model = StubNetwork(5, lambda lms: 7 / 255 - lms)
@@ -184,8 +184,8 @@ def test_values_that_come_out_as_the_mark_are_moved_off_it():
     assert (result[2:, 2:] == 8).all()
 
 
-def test_back_projection_adds_what_the_result_lacks_of_the_input():
-    image = fixtures.smooth_cube(6, 16, 16, 5)
+def test_back_projection_equals_the_written_out_iteration():
+    image = fixtures.make_smooth_cube(6, 16, 16, 5)
     model = StubNetwork(5, lambda lms: 0.3 * lms)
     expected = imresize(image, 2) * 1.3
     for _ in range(2):
@@ -194,7 +194,7 @@ def test_back_projection_adds_what_the_result_lacks_of_the_input():
 
 
 def test_the_ensemble_asks_eight_times():
-    image = fixtures.smooth_cube(6, 16, 12, 5)
+    image = fixtures.make_smooth_cube(6, 16, 12, 5)
 
     # What is added at the top comes to all four sides in equal parts: of 8 turns, 2 at each.
     def at_the_top(lms):
@@ -210,7 +210,7 @@ def test_the_ensemble_asks_eight_times():
     np.testing.assert_allclose(result[9, 9], 0, atol=1e-5)
 
 
-def test_a_dark_scene_is_brought_to_the_brightness_that_networks_know():
+def test_normalisation_divides_by_the_scene_maximum():
     # x + x ** 2 of what is divided by the scene's largest value.
     image = np.random.default_rng(0).random((12, 12, 3)).astype(np.float32) * 0.2
     image[0, 0] = 0.2
@@ -242,8 +242,8 @@ def test_a_dark_scene_is_brought_to_the_brightness_that_networks_know():
         super_resolve(image, model, normalise="bright")
 
 
-def test_bf16_leaves_the_callers_network_as_it_is():
-    model = tiny_network()
+def test_bf16_does_not_change_the_given_network():
+    model = make_tiny_network()
     image = np.random.default_rng(0).random((12, 12, 31), dtype=np.float32)
     before = super_resolve(image, model)
     result = super_resolve(image, model, precision="bf16")
@@ -264,6 +264,6 @@ def test_bf16_leaves_the_callers_network_as_it_is():
         ({"precision": "fp8"}, "precision takes"),
     ],
 )
-def test_what_the_command_line_refuses_is_refused_in_python_too(settings, words):
+def test_python_calls_refuse_wrong_settings_too(settings, words):
     with pytest.raises(UserError, match=words):
-        super_resolve(fixtures.smooth_cube(1, 12, 16), tiny_network(), cuda="0", **settings)
+        super_resolve(fixtures.make_smooth_cube(1, 12, 16), make_tiny_network(), cuda="0", **settings)

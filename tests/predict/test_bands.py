@@ -2,7 +2,7 @@ import fixtures
 import numpy as np
 import pytest
 import torch
-from helpers import VISIBLE, StubNetwork, bicubic_network
+from helpers import VISIBLE, StubNetwork, make_bicubic_network
 
 from data.imresize import imresize
 from predict import super_resolve
@@ -11,7 +11,7 @@ from system.errors import UserError
 
 @pytest.mark.parametrize("count", [2, 4, 8, 12, 31, 64, 900])
 def test_any_number_of_bands_is_super_resolved(count):
-    image = fixtures.smooth_cube(0, 8, 8, count).astype(np.float32)
+    image = fixtures.make_smooth_cube(0, 8, 8, count).astype(np.float32)
     model = StubNetwork(31, torch.square)
     model.wavelengths = VISIBLE
     with pytest.warns(UserWarning, match=f"{count} bands, 500..2000 nm, super-resolved"):
@@ -22,7 +22,7 @@ def test_any_number_of_bands_is_super_resolved(count):
 
 
 def test_windows_in_tiles_equal_the_whole_scene():
-    image = fixtures.smooth_cube(0, 40, 24, 20).astype(np.float32)
+    image = fixtures.make_smooth_cube(0, 40, 24, 20).astype(np.float32)
     # Dark where it begins: each tile has another largest value, and one band has none there.
     image *= np.linspace(0, 1, 40)[:, None, None] ** 2
     image[:20, :, 3] = 0
@@ -32,7 +32,7 @@ def test_windows_in_tiles_equal_the_whole_scene():
 
 
 def test_bands_without_data_come_out_bicubic():
-    image = fixtures.smooth_cube(0, 8, 9, 20).astype(np.float32)
+    image = fixtures.make_smooth_cube(0, 8, 9, 20).astype(np.float32)
     image[:, :, 7] = np.nan
     image[:, :, 12] = 0
     kept = np.delete(np.arange(20), (7, 12))
@@ -44,7 +44,7 @@ def test_bands_without_data_come_out_bicubic():
 
 
 def test_exact_refuses_other_bands_in_one_line():
-    model = bicubic_network(31)
+    model = make_bicubic_network(31)
     model.wavelengths = VISIBLE
     with pytest.raises(UserError) as caught:
         super_resolve(np.zeros((8, 8, 30), np.float32), model, VISIBLE[:30], bands="exact")
@@ -56,12 +56,12 @@ def test_exact_refuses_other_bands_in_one_line():
 
 def test_contradicting_flags_of_bands_are_refused():
     with pytest.raises(UserError, match="--bands exact contradicts --resample_bands 1"):
-        super_resolve(np.zeros((8, 8, 3), np.float32), bicubic_network(3), bands="exact", resample_bands=True)
+        super_resolve(np.zeros((8, 8, 3), np.float32), make_bicubic_network(3), bands="exact", resample_bands=True)
 
 
-def test_bands_within_the_tolerance_are_the_same_and_unknown_ones_are_taken_so(capsys):
-    image = fixtures.smooth_cube(0, 8, 8).astype(np.float32)
-    model = bicubic_network(31)
+def test_near_and_unknown_wavelengths_match_the_network(capsys):
+    image = fixtures.make_smooth_cube(0, 8, 8).astype(np.float32)
+    model = make_bicubic_network(31)
     model.wavelengths = VISIBLE
     expected = imresize(image, 2)
     np.testing.assert_allclose(super_resolve(image, model, VISIBLE + 1.9, verbose=True), expected, atol=1e-6)
@@ -70,9 +70,9 @@ def test_bands_within_the_tolerance_are_the_same_and_unknown_ones_are_taken_so(c
     assert "the scene's wavelengths are unknown" in capsys.readouterr().out
 
 
-def test_resampled_bands_get_the_networks_detail_within_its_range_and_stay_bicubic_outside(capsys):
+def test_resampled_bands_outside_the_range_stay_bicubic(capsys):
     scene = np.array([300.0, 410, 500, 680, 900])
-    image = fixtures.smooth_cube(0, 8, 9, 5).astype(np.float32)
+    image = fixtures.make_smooth_cube(0, 8, 9, 5).astype(np.float32)
     # Detail of 0.1 at 400 nm, rising to 0.4 at 700.
     ramp = torch.linspace(0.1, 0.4, 31).view(1, 31, 1, 1)
     model = StubNetwork(31, lambda lms: ramp.expand_as(lms))
@@ -89,7 +89,7 @@ def test_resampled_bands_get_the_networks_detail_within_its_range_and_stay_bicub
 
 def test_detail_fades_out_beyond_the_networks_range():
     scene = np.array([390.0, 500, 698, 701.5, 712.5, 725, 737.5, 751])
-    image = fixtures.smooth_cube(0, 8, 9, 8).astype(np.float32)
+    image = fixtures.make_smooth_cube(0, 8, 9, 8).astype(np.float32)
     model = StubNetwork(31, lambda lms: torch.full_like(lms, 0.2))
     model.wavelengths = VISIBLE
     bicubic = imresize(image, 2)
@@ -101,8 +101,8 @@ def test_detail_fades_out_beyond_the_networks_range():
     np.testing.assert_allclose(step, bicubic + 0.2 * np.array([0, 1, 1, 1, 0, 0, 0, 0]), atol=2e-6)
 
 
-def test_what_fades_out_is_said(capsys):
-    model = bicubic_network(31)
+def test_number_of_tapered_bands_is_reported(capsys):
+    model = make_bicubic_network(31)
     model.wavelengths = VISIBLE
     image = np.full((8, 8, 4), 0.5, np.float32)
     super_resolve(image, model, np.array([500.0, 600, 720, 900]), resample_bands=True, verbose=True)

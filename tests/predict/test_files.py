@@ -8,7 +8,7 @@ import pytest
 import rasterio
 import scipy.io
 import torch
-from helpers import OWN_CUBE, reflectance_envi, tiny_network
+from helpers import OWN_CUBE, make_tiny_network, write_reflectance_envi
 from PIL import Image
 from spectral.io import envi
 
@@ -22,7 +22,7 @@ def expected_of(cube, value_scale=65535.0):
     ms = (cube / value_scale).astype(np.float32)
     lms = imresize(ms, 4).astype(np.float32)
     with torch.inference_mode():
-        y = tiny_network()(*(torch.from_numpy(x).permute(2, 0, 1)[None] for x in (ms, lms)))
+        y = make_tiny_network()(*(torch.from_numpy(x).permute(2, 0, 1)[None] for x in (ms, lms)))
     info = np.iinfo(cube.dtype)
     return np.clip(np.rint(y[0].permute(1, 2, 0).numpy().astype(np.float64) * value_scale), info.min, info.max)
 
@@ -47,7 +47,7 @@ def test_a_cave_scene_goes_through_the_command(run, raw, weights, tmp_path):
     )
     assert code == 0
     assert "not known" not in out
-    lr = (fixtures.smooth_cube(11, 12, 12) * 65535).round().astype(np.uint16)
+    lr = (fixtures.make_smooth_cube(11, 12, 12) * 65535).round().astype(np.uint16)
     expected = expected_of(lr)
     for k in (0, 30):
         with Image.open(tmp_path / "cd_ms" / f"cd_ms_{k + 1:02d}.png") as band:
@@ -55,9 +55,9 @@ def test_a_cave_scene_goes_through_the_command(run, raw, weights, tmp_path):
     assert str(tmp_path / "cd_ms") in out
 
 
-def test_reflectance_is_recognised_from_the_header_or_asked_for(run, weights, tmp_path):
-    recognised, cube = reflectance_envi(tmp_path / "a", **{"reflectance scale factor": 10000})
-    asked, _ = reflectance_envi(tmp_path / "b")
+def test_reflectance_scale_comes_from_header_or_flag(run, weights, tmp_path):
+    recognised, cube = write_reflectance_envi(tmp_path / "a", **{"reflectance scale factor": 10000})
+    asked, _ = write_reflectance_envi(tmp_path / "b")
     results = []
     for source, flags in ((recognised, {}), (asked, {"value_scale": 10000}), (asked, {})):
         target = tmp_path / f"{len(results)}.hdr"
@@ -84,7 +84,7 @@ def test_a_result_in_another_format(run, weights, tmp_path):
     assert np.load(tmp_path / "folder" / "scene.npy").shape == (112, 112, 31)
 
 
-def test_a_disk_without_room_is_refused_before_any_work(refused, weights, tmp_path, monkeypatch):
+def test_too_small_disk_is_refused_before_inference(refused, weights, tmp_path, monkeypatch):
     source = fixtures.write_own(tmp_path / "in", "npy", OWN_CUBE)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100000))
@@ -93,7 +93,7 @@ def test_a_disk_without_room_is_refused_before_any_work(refused, weights, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_scenes_with_one_that_is_bad(run, weights, tmp_path):
+def test_damaged_scene_in_folder_is_reported(run, weights, tmp_path):
     fixtures.write_own(tmp_path / "in" / "sub", "npy", OWN_CUBE, "a")
     fixtures.write_own(tmp_path / "in", "mat5", OWN_CUBE, "b")
     fixtures.write_cave_scene(tmp_path / "in", "c", OWN_CUBE / 65535)
@@ -111,7 +111,7 @@ def test_a_folder_of_scenes_with_one_that_is_bad(run, weights, tmp_path):
     assert out.count("already exists") == 3
 
 
-def test_results_below_a_folder_of_scenes_are_no_scenes(run, refused, weights, tmp_path):
+def test_results_below_the_input_are_not_scenes(run, refused, weights, tmp_path):
     fixtures.write_own(tmp_path / "in", "npy", OWN_CUBE, "a")
     flags = {"input": tmp_path / "in", "output": tmp_path / "in" / "out", "model_dir": weights}
     for _ in range(2):
@@ -120,7 +120,7 @@ def test_results_below_a_folder_of_scenes_are_no_scenes(run, refused, weights, t
     assert "the folder of the input itself" in refused("predict", **{**flags, "output": tmp_path / "in"})
 
 
-def test_what_is_there_already_is_not_written_over(run, refused, weights, tmp_path):
+def test_existing_files_are_not_overwritten(run, refused, weights, tmp_path):
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
     target = tmp_path / "out.hdr"
     (tmp_path / "out.img").write_text("mine")
@@ -137,7 +137,7 @@ def test_what_is_there_already_is_not_written_over(run, refused, weights, tmp_pa
     assert "a folder that contains other files" in sentence
 
 
-def test_an_envi_header_goes_with_its_data_and_no_other(run, refused, unlabelled_weights, tmp_path):
+def test_envi_overwrite_replaces_only_its_own_data(run, refused, unlabelled_weights, tmp_path):
     source = fixtures.write_own(tmp_path / "in", "envi", OWN_CUBE)
     out = tmp_path / "out"
     flags = {"input": source, "output": out / "scene.hdr", "model_dir": unlabelled_weights, "overwrite": 1}
@@ -154,7 +154,7 @@ def test_an_envi_header_goes_with_its_data_and_no_other(run, refused, unlabelled
     assert envi.open(str(out / "scene.hdr")).shape == (112, 112, 31)
 
 
-def test_an_output_that_may_not_be_written_is_named(refused, weights, tmp_path, monkeypatch):
+def test_unwritable_output_is_named(refused, weights, tmp_path, monkeypatch):
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
     # Permissions do not keep a superuser out.
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "denied")))
@@ -164,7 +164,7 @@ def test_an_output_that_may_not_be_written_is_named(refused, weights, tmp_path, 
 
 
 def test_diverged_weights_are_named(refused, tmp_path):
-    model = tiny_network()
+    model = make_tiny_network()
     model.final.weight.data[:] = 1e38
     checkpoint.save_weights(model, tmp_path / "w.pth", 2)
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
@@ -172,8 +172,8 @@ def test_diverged_weights_are_named(refused, tmp_path):
     assert not list(tmp_path.glob("*out*"))
 
 
-def test_a_masked_scene_with_gains_and_offsets_through_the_command(run, weights, tmp_path):
-    cube = fixtures.smooth_cube(0, 28, 28)
+def test_masked_scene_with_gains_is_predicted(run, weights, tmp_path):
+    cube = fixtures.make_smooth_cube(0, 28, 28)
     counts = np.rint((cube + 0.1) * 10000).astype(np.uint16)
     mask = np.full((28, 28), 255, np.uint8)
     mask[:9, 3:] = 0

@@ -9,7 +9,7 @@ import time
 import fixtures
 import numpy as np
 import pytest
-from helpers import ROOT, words_of
+from helpers import ROOT, format_words
 
 from predict import tiles
 
@@ -17,7 +17,7 @@ from predict import tiles
 def predict(**flags):
     """Two processes on a scene, with their output as text."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, str(ROOT / "mains.py"), "predict", *words_of(flags)]
+    command = [*launch, str(ROOT / "mains.py"), "predict", *format_words(flags)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -26,12 +26,12 @@ def predict(**flags):
 
 @pytest.fixture
 def scene(tmp_path):
-    np.save(tmp_path / "scene.npy", (fixtures.smooth_cube(3, 96, 72) * 60000).round().astype(np.uint16))
+    np.save(tmp_path / "scene.npy", (fixtures.make_smooth_cube(3, 96, 72) * 60000).round().astype(np.uint16))
     return tmp_path / "scene.npy"
 
 
 @pytest.mark.parametrize("waves", ["400,700", "900,1700"])
-def test_two_processes_share_the_strips_of_a_scene(run, scene, weights, tmp_path, waves):
+def test_two_processes_share_a_scenes_strips(run, scene, weights, tmp_path, waves):
     flags = {"input": scene, "model_dir": weights, "cuda": 0, "wavelengths": waves}
     code, _, err = run("predict", **flags, output=tmp_path / "one.npy")
     assert code == 0, err
@@ -45,7 +45,7 @@ def test_two_processes_share_the_strips_of_a_scene(run, scene, weights, tmp_path
     assert np.sqrt(np.mean((one - two) ** 2)) < 7e-7 + 0.5 / 65535
 
 
-def test_one_sentence_for_all_where_the_first_process_refuses(scene, weights, tmp_path):
+def test_refusal_by_rank_0_is_printed_once(scene, weights, tmp_path):
     flags = {"input": scene, "output": tmp_path / "x.npy", "model_dir": weights, "cuda": 0, "nodata": "x"}
     output = predict(**flags).communicate(timeout=120)[0]
     assert "--nodata takes a number" in output
@@ -58,7 +58,7 @@ def test_one_sentence_for_all_where_the_first_process_refuses(scene, weights, tm
     assert "already exists" in output
 
 
-def test_a_killed_process_ends_the_other_and_the_tiles_are_gone_on_with(run, scene, weights, tmp_path):
+def test_tiles_resume_after_a_killed_process(run, scene, weights, tmp_path):
     flags = {"input": scene, "model_dir": weights, "cuda": 0, "tile_size": 8, "tile_overlap": 4}
     process = predict(**flags, output=tmp_path / "larger.npy")
     kept = tmp_path / ".larger.npy.partial" / "progress.json"
@@ -91,6 +91,6 @@ def test_every_process_has_a_strip(height, processes):
     assert all(tile.cols.start == 0 and tile.cols.stop == 50 for tile in plan.tiles)
 
 
-def test_a_scene_too_low_for_strips_stays_whole():
+def test_low_scene_is_not_cut_into_strips():
     plan = tiles.make_plan({"n_colors": 31, "n_scale": 4, "n_feats": 4}, 60, 50, 2**34, processes=2)
     assert len(plan.tiles) == 1

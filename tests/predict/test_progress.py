@@ -7,7 +7,7 @@ from pathlib import Path
 import fixtures
 import numpy as np
 import pytest
-from helpers import OWN_CUBE, tiny_network
+from helpers import OWN_CUBE, make_tiny_network
 
 import formats
 from config import PredictConfig
@@ -34,7 +34,7 @@ def stop_after(monkeypatch, tiles, error):
 
 
 @pytest.mark.parametrize("kind", ["npy", "envi", "tiff", "hdf5", "mat5"])
-def test_a_stopped_run_goes_on_with_the_tiles_that_are_done(run, unlabelled_weights, tmp_path, monkeypatch, kind):
+def test_stopped_prediction_resumes_after_finished_tiles(run, unlabelled_weights, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(progress, "SAVING_SHARE", 0)
     source = fixtures.write_own(tmp_path / "in", kind, OWN_CUBE)
     flags = {
@@ -61,9 +61,9 @@ def test_a_stopped_run_goes_on_with_the_tiles_that_are_done(run, unlabelled_weig
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_windows_of_bands_resume_with_the_same_normalisation(run, weights, tmp_path, monkeypatch):
+def test_band_windows_resume_with_equal_normalisation(run, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "SAVING_SHARE", 0)
-    cube = fixtures.smooth_cube(0, 40, 40, 50) * np.linspace(0.1, 1, 40)[:, None, None]
+    cube = fixtures.make_smooth_cube(0, 40, 40, 50) * np.linspace(0.1, 1, 40)[:, None, None]
     np.save(tmp_path / "in.npy", (cube * 60000).astype(np.uint16))
     flags = {"input": tmp_path / "in.npy", "model_dir": weights, "wavelengths": "900,1700", **TILES}
     assert run("predict", **flags, output=tmp_path / "undisturbed.npy")[0] == 0
@@ -78,7 +78,7 @@ def test_windows_of_bands_resume_with_the_same_normalisation(run, weights, tmp_p
 
 
 @pytest.mark.parametrize("harm", ["values", "seams", "state"])
-def test_kept_tiles_that_are_damaged_are_made_again(run, unlabelled_weights, tmp_path, monkeypatch, harm):
+def test_damaged_progress_starts_from_the_beginning(run, unlabelled_weights, tmp_path, monkeypatch, harm):
     monkeypatch.setattr(progress, "SAVING_SHARE", 0)
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
     flags = {"input": source, "output": tmp_path / "out.npy", "model_dir": unlabelled_weights, **TILES}
@@ -100,7 +100,7 @@ def test_kept_tiles_that_are_damaged_are_made_again(run, unlabelled_weights, tmp
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(tmp_path / "undisturbed.npy"))
 
 
-def test_tiles_of_other_settings_are_not_gone_on_with(run, weights, tmp_path, monkeypatch):
+def test_changed_settings_start_from_the_beginning(run, weights, tmp_path, monkeypatch):
     source = fixtures.write_own(tmp_path / "in", "npy", OWN_CUBE)
     flags = {"input": source, "output": tmp_path / "out.npy", "model_dir": weights, **TILES}
     with monkeypatch.context() as patch:
@@ -112,7 +112,7 @@ def test_tiles_of_other_settings_are_not_gone_on_with(run, weights, tmp_path, mo
 
 
 @pytest.mark.parametrize("kind", ["npy", "envi"])
-def test_a_disk_that_fills_half_way_keeps_the_tiles(run, refused, unlabelled_weights, tmp_path, monkeypatch, kind):
+def test_full_disk_keeps_the_finished_tiles(run, refused, unlabelled_weights, tmp_path, monkeypatch, kind):
     source = fixtures.write_own(tmp_path / "in", kind, OWN_CUBE)
     flags = {
         "input": source,
@@ -129,7 +129,7 @@ def test_a_disk_that_fills_half_way_keeps_the_tiles(run, refused, unlabelled_wei
     assert "resuming after" in out
 
 
-def test_ctrl_c_in_a_scene_without_tiles_leaves_nothing(run, weights, tmp_path, monkeypatch):
+def test_ctrl_c_without_tiles_leaves_nothing(run, weights, tmp_path, monkeypatch):
     source = fixtures.write_own(tmp_path / "in", "npy", OWN_CUBE)
     stop_after(monkeypatch, 0, KeyboardInterrupt())
     code, _, err = run("predict", input=source, output=tmp_path / "out" / "a.npy", model_dir=weights)
@@ -152,7 +152,7 @@ def put_half_done(folder):
     return {**given, **TILES, "back_projection": 1, "cuda": 0}
 
 
-def test_what_an_earlier_version_left_is_gone_on_with(run, tmp_path):
+def test_progress_of_earlier_versions_is_resumed(run, tmp_path):
     flags = put_half_done(tmp_path)
     code, out, _ = run("predict", output=tmp_path / "larger.hdr", **flags)
     assert code == 0
@@ -166,7 +166,7 @@ def test_what_an_earlier_version_left_is_gone_on_with(run, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["weights", "input", "time"])
-def test_tiles_of_another_input_or_of_other_weights_are_not_gone_on_with(run, tmp_path, change):
+def test_changed_input_or_weights_restart_the_prediction(run, tmp_path, change):
     flags = put_half_done(tmp_path)
     if change == "weights":
         save_weights(load(tmp_path / "weights.pth").model, tmp_path / "weights.pth", 2)
@@ -180,9 +180,9 @@ def test_tiles_of_another_input_or_of_other_weights_are_not_gone_on_with(run, tm
     assert "starting from the beginning" in out
 
 
-def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
+def test_restored_state_continues_with_equal_results():
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
-    raster, network = formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config)
+    raster, network = formats.from_array(OWN_CUBE), DeviceNetwork(make_tiny_network(), config)
     scene, windows, states = SceneUpsampler(raster, network, config, lambda text: None), [], []
     scene.run(lambda *window: windows.append(window), False, lambda: states.append(copy.deepcopy(scene.get_state())))
     again, rest = SceneUpsampler(raster, network, config, lambda text: None, states[3]), []
@@ -196,11 +196,11 @@ def test_a_scene_put_back_to_a_state_goes_on_as_if_it_had_never_been_left():
     assert scene.done == 9 and scene.clipped > 0
 
 
-def test_a_state_that_was_saved_is_read_again_as_it_was(tmp_path):
+def test_saved_state_round_trips(tmp_path):
     output = formats.Output(tmp_path / "a.npy", formats.from_array(OWN_CUBE), 4)
     config = PredictConfig(tile_size=16, tile_overlap=8, cuda="0")
     scene = SceneUpsampler(
-        formats.from_array(OWN_CUBE), DeviceNetwork(tiny_network(), config), config, lambda text: None
+        formats.from_array(OWN_CUBE), DeviceNetwork(make_tiny_network(), config), config, lambda text: None
     )
     first = progress.Progress(output, "mine")
     assert first.state is None

@@ -7,7 +7,7 @@ import fixtures
 import h5py
 import numpy as np
 import pytest
-from helpers import OWN_CUBE, reflectance_envi
+from helpers import OWN_CUBE, write_reflectance_envi
 from PIL import Image
 
 import formats
@@ -22,7 +22,7 @@ def draw(comparison):
     return report.draw(comparison, findings.collect_findings(comparison))
 
 
-def test_a_report_that_cannot_be_written_keeps_the_result_back(refused, weights, tmp_path, monkeypatch):
+def test_failed_report_writes_no_result(refused, weights, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     source = fixtures.write_own(tmp_path, "npy", OWN_CUBE)
 
@@ -35,9 +35,9 @@ def test_a_report_that_cannot_be_written_keeps_the_result_back(refused, weights,
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_the_report_shows_what_the_input_says_to_the_result(run, weights, tmp_path):
+def test_report_writes_a_picture_and_page(run, weights, tmp_path):
     pytest.importorskip("matplotlib")
-    source, _ = reflectance_envi(tmp_path / "a")
+    source, _ = write_reflectance_envi(tmp_path / "a")
     code, out, _ = run(
         "predict", input=source, output=tmp_path / "out.hdr", model_dir=weights, value_scale=10000, report=1
     )
@@ -66,8 +66,8 @@ def test_a_page_is_not_replaced_without_overwrite(refused, weights, tmp_path):
     assert "b_report.html: already exists" in refused("predict", **flags)
 
 
-def test_the_findings_of_a_report_are_those_of_a_direct_computation(monkeypatch):
-    image = fixtures.smooth_cube(8, 40, 30, 5)
+def test_findings_equal_a_direct_computation(monkeypatch):
+    image = fixtures.make_smooth_cube(8, 40, 30, 5)
     result = imresize(image, 2)
     result[21, 33] += 0.3
     monkeypatch.setattr(findings, "STRIP_VALUES", 30 * 5 * 4 * 7)
@@ -80,9 +80,9 @@ def test_the_findings_of_a_report_are_those_of_a_direct_computation(monkeypatch)
     assert [x.shape for x in found.overview] == [(40, 30, 3), (80, 60, 3), (80, 60, 3)]
 
 
-def test_the_report_shades_the_bands_that_got_detail(run, weights, tmp_path, monkeypatch):
+def test_report_shades_bands_with_network_detail(run, weights, tmp_path, monkeypatch):
     centres = np.array([300.0, 380, 450, 500, 690, 720, 900, 1000])
-    cube = fixtures.smooth_cube(0, 20, 24, 8).astype(np.float32)
+    cube = fixtures.make_smooth_cube(0, 20, 24, 8).astype(np.float32)
     with h5py.File(tmp_path / "a.h5", "w") as f:
         f["image"], f["wavelength"] = cube, centres
     axes = pytest.importorskip("matplotlib.axes").Axes
@@ -97,7 +97,7 @@ def test_the_report_shades_the_bands_that_got_detail(run, weights, tmp_path, mon
 
 
 def test_the_report_marks_the_spectral_windows(run, weights, tmp_path, monkeypatch):
-    cube = fixtures.smooth_cube(0, 20, 24, 40).astype(np.float32)
+    cube = fixtures.make_smooth_cube(0, 20, 24, 40).astype(np.float32)
     cube[:, :, 35:] = 0
     np.save(tmp_path / "a.npy", cube)
     axes = pytest.importorskip("matplotlib.axes").Axes
@@ -115,21 +115,21 @@ def test_the_report_marks_the_spectral_windows(run, weights, tmp_path, monkeypat
     np.testing.assert_allclose(drawn, [(401, 431), (405, 435)])
 
 
-def test_places_are_looked_for_where_data_are(tmp_path):
-    image = fixtures.smooth_cube(8, 40, 30, 5).astype(np.float32)
+def test_spots_are_found_where_data_exist(tmp_path):
+    image = fixtures.make_smooth_cube(8, 40, 30, 5).astype(np.float32)
     result = imresize(image, 2).astype(np.float32)
     result[21, 33] += 0.3
     # One band is missing everywhere, and all of them but in a corner.
-    for empty in ((..., 2), (slice(20, None),)):
+    for empty, empty_in_result, rows in (((..., 2), (..., 2), 40), (slice(20, None), slice(40, None), 20)):
         holed, larger = image.copy(), result.copy()
         holed[empty] = np.nan
-        larger[empty if empty[0] is ... else (slice(40, None),)] = np.nan
+        larger[empty_in_result] = np.nan
         found = findings.collect_findings(Comparison(formats.from_array(holed), larger, Calibration("f4", 1.0), 2))
         assert found.spots[0] == (10, 16)
-        assert all(row < 20 for row, _ in found.spots) or empty[0] is ...
+        assert all(row < rows for row, _ in found.spots)
 
 
-def test_a_report_of_a_scene_with_little_in_it(run, weights, tmp_path):
+def test_report_of_nearly_empty_scene_is_written(run, weights, tmp_path):
     pytest.importorskip("matplotlib")
     cube = np.full((40, 40, OWN_CUBE.shape[2]), np.nan, np.float32)
     cube[:3, :3] = 0.5
@@ -138,7 +138,7 @@ def test_a_report_of_a_scene_with_little_in_it(run, weights, tmp_path):
     assert code == 0 and (tmp_path / "b_report.png").is_file()
 
 
-def test_scenes_of_one_name_have_reports_of_their_own(run, weights, tmp_path):
+def test_scenes_of_equal_name_have_separate_reports(run, weights, tmp_path):
     pytest.importorskip("matplotlib")
     for kind in ("npy", "mat5"):
         fixtures.write_own(tmp_path / "in", kind, OWN_CUBE)
@@ -152,7 +152,7 @@ def test_scenes_of_one_name_have_reports_of_their_own(run, weights, tmp_path):
 
 def holed_comparison(wavelengths=None):
     """A scene of 9 bands and its result: bands 2 and 7 without data, and a corner in all bands."""
-    image = fixtures.smooth_cube(8, 40, 30, 9).astype(np.float32)
+    image = fixtures.make_smooth_cube(8, 40, 30, 9).astype(np.float32)
     result = imresize(image, 2).astype(np.float32)
     result[21, 33] += 0.3
     for cube, edge in ((image, 12), (result, 24)):
@@ -203,7 +203,7 @@ def test_overlapping_detectors_are_drawn_as_separate_lines(monkeypatch):
     assert all("over the 7 bands with data" in drawn[k][2] for k in (-4, -2))
 
 
-def test_a_scene_without_any_data_has_a_report():
+def test_scene_without_data_has_a_report():
     pytest.importorskip("matplotlib")
     empty = np.full((6, 5, 4), np.nan, np.float32)
     result = empty.repeat(2, axis=0).repeat(2, axis=1)

@@ -20,7 +20,7 @@ def cuts(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(cuts())
-def test_what_tiles_finish_is_every_pixel_once(cut):
+def test_tiles_finish_every_pixel_once(cut):
     height, width, tile_size, overlap = cut
     times = np.zeros((height, width), int)
     for tile in make_tiles(height, width, tile_size, overlap):
@@ -32,14 +32,14 @@ def test_what_tiles_finish_is_every_pixel_once(cut):
 
 @settings(max_examples=40, deadline=None)
 @given(cuts(), st.integers(1, 3))
-def test_the_weights_of_all_tiles_sum_to_one_everywhere(cut, scale):
+def test_tile_weights_sum_to_one_everywhere(cut, scale):
     height, width, tile_size, overlap = cut
     image = np.random.default_rng(0).random((height, width, 1))
     out = stitched(image, lambda x: x.repeat(scale, 0).repeat(scale, 1), tile_size, overlap, scale)
     np.testing.assert_allclose(out, image.repeat(scale, 0).repeat(scale, 1), atol=1e-6)
 
 
-def test_a_scene_that_fits_the_memory_is_one_tile_and_others_are_cut_to_it():
+def test_only_scenes_exceeding_memory_are_tiled():
     architecture = {"n_colors": 31, "n_scale": 4, "n_feats": 32}
     whole = make_plan(architecture, 100, 80, 2**40)
     assert (len(whole.tiles), whole.tile_size, whole.overlap) == (1, 0, 0)
@@ -53,7 +53,7 @@ def test_a_scene_that_fits_the_memory_is_one_tile_and_others_are_cut_to_it():
     ("size", "tile_size", "overlap"),
     [(320, 128, 32), (129, 128, 32), (1000, 64, 32), (77, 16, 0), (50, 24, 8), (12, 64, 8)],
 )
-def test_tiles_cover_an_axis_once_and_share_the_overlap(size, tile_size, overlap):
+def test_tiles_cover_an_axis_with_equal_overlap(size, tile_size, overlap):
     cut = split_axis(size, tile_size, overlap)
     assert (cut[0].start, cut[0].done_start, cut[-1].stop, cut[-1].done_stop) == (0, 0, size, size)
     assert max(s.stop - s.start for s in cut) <= tile_size
@@ -65,7 +65,7 @@ def test_tiles_cover_an_axis_once_and_share_the_overlap(size, tile_size, overlap
         assert b.blend_start - b.start == a.stop - a.blend_stop == overlap // 4
 
 
-def test_a_scene_of_320_in_tiles_of_128_that_share_32():
+def test_tiles_of_320_pixels_worked_by_hand():
     assert [(s.start, s.stop) for s in split_axis(320, 128, 32)] == [(0, 128), (96, 224), (192, 320)]
 
 
@@ -81,7 +81,7 @@ def stitched(image, network, tile_size, overlap, scale):
     return out
 
 
-def test_a_network_that_sees_a_quarter_of_the_overlap_gives_the_whole_scene_without_a_seam():
+def test_sufficient_overlap_gives_no_seams():
     def network(x):
         # Sees 4 pixels far, and differs at the borders of what it is given.
         return scipy.ndimage.uniform_filter(x, (9, 9, 1), mode="constant").repeat(2, axis=0).repeat(2, axis=1)
@@ -92,7 +92,7 @@ def test_a_network_that_sees_a_quarter_of_the_overlap_gives_the_whole_scene_with
     assert np.abs(stitched(image, network, 40, 8, 2) - network(image)).max() > 1e-3
 
 
-def test_between_tiles_that_disagree_the_passage_is_smooth():
+def test_disagreeing_tiles_are_blended_smoothly():
     levels = iter([0.0, 1.0])
     out = stitched(np.zeros((8, 48, 1)), lambda x: np.full(x.shape, next(levels)), 32, 16, 1)[:, :, 0]
     # The tiles 0..32 and 16..48: their first and last 4 shared pixels count for one alone.

@@ -1,4 +1,4 @@
-"""Stands for .venv/bin/python in tests of the scripts: records its arguments and makes what the scripts look for.
+"""Substitute of .venv/bin/python in tests of the scripts: records arguments, makes the files that scripts expect.
 
 A line of JSON for each call goes to the file $STUB_CALLS. $STUB_FAILS names a command that fails.
 """

@@ -3,7 +3,7 @@ import sys
 from helpers import ROOT
 
 
-def test_a_profile_is_written_for_every_how(tmp_path, monkeypatch, capsys):
+def test_profile_is_written_for_every_variant(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.delitem(sys.modules, "training", raising=False)
     import importlib.util

@@ -1,4 +1,4 @@
-"""scripts/gpu.sh rehearsed on the CPU, with every limit lowered: time, pieces, going on, the weights put together."""
+"""scripts/gpu.sh on the CPU with lowered limits: time, pieces, resuming, joined weights."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def folder(stores, raw, tmp_path, run):
     return tmp_path
 
 
-def test_best_trains_to_the_end_of_its_cosine(folder):
+def test_best_trains_the_whole_cosine_schedule(folder):
     done = gpu("best", folder, "--max_iterations", 2)
     assert done.returncode == 0 and "done: " in done.stdout, done.stderr
     config = json.loads((folder / "out" / "config.json").read_text())
@@ -59,7 +59,7 @@ def test_best_trains_to_the_end_of_its_cosine(folder):
     )
 
 
-def test_a_run_is_ended_gone_on_with_and_comes_back_in_pieces(folder, run):
+def test_stopped_run_resumes_and_returns_in_pieces(folder, run):
     process = begin("train", folder, CHECKPOINT_MINUTES=0.01)
     while process.poll() is None and not list((folder / "keep").glob("run/*/last.pth")):
         time.sleep(0.05)

@@ -84,7 +84,7 @@ def commands(calls):
     return [call[1] for call in calls]
 
 
-def test_an_ablation_has_its_rows_with_their_losses(program):
+def test_ablation_rows_use_their_losses(program):
     calls = program.calls("ablation.sh", REDUCED="1")
     rows = rows_of_calls(calls)
     losses = {name: (c.UseRGB, c.UseUnlabelConsistency, c.UseLabeledSpectralMixUp) for name, c in rows.items()}
@@ -111,7 +111,7 @@ def test_an_ablation_has_its_rows_with_their_losses(program):
     assert calls[-1] == ["mains.py", "tables", str(program.root / "runs")]
 
 
-def test_started_again_it_does_only_what_is_missing(program):
+def test_repeated_ablation_runs_only_missing_steps(program):
     settings = {"REDUCED": "1", "SEEDS": "1 2", "ROWS": "Bicubic DeepShare"}
     calls = program.calls("ablation.sh", **settings)
     assert [c.seed for c in rows_of_calls(calls).values()] == [1, 2]
@@ -134,7 +134,7 @@ def test_a_failed_row_stops_it(program, command):
     assert len(rows_of_calls(made)) == 1
 
 
-def test_the_published_recipe_is_that_of_the_flags(program):
+def test_ablation_defaults_to_the_published_recipe(program):
     rows = rows_of_calls(program.calls("ablation.sh"))
     assert "DeepShare,longer/seed3000" not in rows
     for config in rows.values():
@@ -146,7 +146,7 @@ def test_the_published_recipe_is_that_of_the_flags(program):
     assert config.train_dir_rgb == "pictures"
 
 
-def test_sweeps_have_the_settings_that_their_rows_are_called_after(program):
+def test_sweep_rows_have_the_named_settings(program):
     rows = rows_of_calls(program.calls("rgb_minibatches.sh", REDUCED="1"))
     assert [c.theta_rgb for c in rows.values() if c.UseRGB] == [1, 2, 3, 4, 5, 6, 8, 10]
     assert all(name == f"DeepShare+RGB{c.theta_rgb}/seed3000" for name, c in rows.items() if c.UseRGB)
@@ -163,7 +163,7 @@ def test_sweeps_have_the_settings_that_their_rows_are_called_after(program):
         }
 
 
-def test_rows_of_few_labelled_scenes_have_equal_steps_and_labelled_batches(program):
+def test_few_labelled_rows_have_equal_steps(program):
     rows = rows_of_calls(program.calls("few_labelled.sh", COUNTS="1 3 5", FLAGS="--precision bf16"))
     methods = ["DeepShare", "DeepShare+RGB", "DeepShare+Mixup", "DeepShare+RGB+SSL", "DeepShare+RGB+SSL+Mixup"]
     assert list(rows) == [f"{method},{count}-labelled/seed3000" for count in (1, 3, 5) for method in methods]
@@ -175,7 +175,7 @@ def test_rows_of_few_labelled_scenes_have_equal_steps_and_labelled_batches(progr
 
 
 @pytest.mark.parametrize(("name", "scale"), [("best_x4.sh", 4), ("best_x8.sh", 8)])
-def test_the_best_recipe_is_trained_and_scored_under_both_protocols(program, name, scale):
+def test_best_recipe_is_scored_under_both_protocols(program, name, scale):
     calls = program.calls(name, WEIGHTS="cave_x4", FLAGS="--precision bf16")
     ((row, c),) = rows_of_calls(calls, f"cave_x{scale}").items()
     assert row == "best/seed3000"
@@ -190,7 +190,7 @@ def test_the_best_recipe_is_trained_and_scored_under_both_protocols(program, nam
     assert (c.weights, c.learning_rate) == ("", 1e-3)
 
 
-def test_a_table_has_every_method_and_the_peers_their_own_recipe(program):
+def test_tables_train_baselines_with_their_recipes(program):
     (program.root / "stores/harvard_x4/unlabelled.h5").touch()
     calls = program.calls("table_x4.sh", REDUCED="1")
     methods = ["GDRRN", "3DFCNN", "SSPSR", "MCNet", "DeepShare", "DeepShare+RGB", "DeepShare+RGB+SSL"]
@@ -219,7 +219,7 @@ def test_tables_of_the_two_scales(program):
     assert not (program.root / "runs/harvard_x8").exists()
 
 
-def test_the_demo_and_the_tests_pass_their_words_on(program):
+def test_demo_and_test_scripts_pass_arguments(program):
     assert program.calls("demo.sh", "--out_dir", "a b", "--seed", "7")[-1] == [
         "mains.py", "demo", "--out_dir", "a b", "--seed", "7",
     ]  # fmt: skip
@@ -227,7 +227,7 @@ def test_the_demo_and_the_tests_pass_their_words_on(program):
     assert program.calls("test.sh", "-k", "x") == [["-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-k", "x"]]
 
 
-def test_the_set_up_makes_the_environment_with_all_requirements_once(program):
+def test_setup_installs_all_requirements_once(program):
     wanted = ["-r", "requirements.txt", "-r", "requirements-extra.txt"]
     pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     (program.root / ".venv/installed").write_text((ROOT / "requirements.txt").read_text())
@@ -246,7 +246,7 @@ def test_the_set_up_makes_the_environment_with_all_requirements_once(program):
     assert program.calls_path.read_text().splitlines() == ["-m venv .venv", " ".join([*pip, *wanted])]
 
 
-def test_a_true_ablation_runs_to_its_page_and_does_nothing_twice(stores, raw, tmp_path):
+def test_real_ablation_writes_its_page_once(stores, raw, tmp_path):
     program = Program(tmp_path, sys.executable)
     (tmp_path / "stores").mkdir()
     (tmp_path / "stores" / "cave").symlink_to(stores)
@@ -267,7 +267,7 @@ def test_a_true_ablation_runs_to_its_page_and_does_nothing_twice(stores, raw, tm
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in registry.PRETRAINED.glob("*.pth")))
-def test_weights_that_come_with_the_program_load_and_have_a_card(name):
+def test_bundled_weights_load_and_are_documented(name):
     loaded = checkpoint.load(name)
     model, architecture = loaded.model, loaded.architecture
     scale = architecture["n_scale"]

@@ -1,4 +1,4 @@
-"""Cores and memory that the program counts on: those of its job and its container, not those of the host."""
+"""Usable cores and memory: limits of the job and the container take precedence over the host's."""
 
 import json
 import os
@@ -36,7 +36,7 @@ V2 = "25 30 0:22 / ROOT/cg rw,nosuid shared:9 - cgroup2 cgroup rw\n"
 V1 = "33 30 0:28 {root} ROOT/cg/{name} rw - cgroup cgroup rw,{name}\n"
 
 
-def test_memory_of_a_container_counts_without_its_page_cache(proc):
+def test_container_memory_excludes_page_cache(proc):
     files = {
         "cg/a/b/memory.max": f"{4 * GB}\n",
         "cg/a/b/memory.current": f"{3 * GB}\n",
@@ -78,13 +78,13 @@ def test_groups_of_version_1_count_too(proc):
     assert machine.count_usable_cores() == 1
 
 
-def test_a_container_that_sees_its_own_group_as_root(proc):
+def test_container_with_group_as_root_is_limited(proc):
     files = {"cg/memory/memory.limit_in_bytes": f"{3 * GB}\n", "cg/memory/memory.usage_in_bytes": f"{GB}\n"}
     proc(files, "4:memory:/docker/abc\n", V1.format(root="/docker/abc", name="memory"))
     assert machine.get_free_memory() == 2 * GB
 
 
-def test_an_exhausted_limit_is_not_taken_for_an_unknown_one(proc):
+def test_exhausted_memory_limit_is_not_unknown(proc):
     proc({"cg/a/memory.max": "1000\n", "cg/a/memory.current": "5000\n"}, "0::/a\n", V2)
     assert machine.get_free_memory() == 1
 
@@ -95,7 +95,7 @@ def test_memory_of_the_host_counts_without_groups(proc):
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1)])
-def test_cores_of_a_container_are_those_of_its_limit(proc, monkeypatch, quota, cores):
+def test_container_cores_follow_its_limit(proc, monkeypatch, quota, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     proc({"cg/a/cpu.max": quota}, "0::/a\n", V2)
     assert machine.count_usable_cores() == cores
@@ -110,17 +110,17 @@ def test_memory_under_a_resource_limit(option):
 
 
 def environment_of_torch(**given):
-    """OpenMP's variables as they are when torch is imported after mains.py."""
+    """OpenMP's variables when mains.py imports the first of numpy and torch, which is not carried out."""
     code = (
         "import json, os, sys\n"
         "class Stop:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'torch':\n"
+        "        if name in ('numpy', 'torch'):\n"
         "            found = {k: v for k, v in os.environ.items() if k.startswith(('OMP_', 'GOMP_'))}\n"
         "            print(json.dumps(found), flush=True)\n"
         "            os._exit(0)\n"
         "sys.meta_path.insert(0, Stop())\n"
-        "import mains, torch\n"
+        "import mains\n"
     )
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     process = subprocess.run(

@@ -8,8 +8,8 @@ from helpers import (
     CAVE_TEST,
     PLAIN_RUN,
     SOME_MEAN,
-    line_of,
-    own_rows,
+    find_line,
+    select_own_rows,
     write_finished_run,
     write_results_file,
     write_unfinished_run,
@@ -27,14 +27,14 @@ def test_seeds_give_mean_and_half_range(tabulate, tmp_path):
     changes = {"seed": 3001, "training_seconds": 3735.4, "save_dir": "b", "log_interval": 7}
     write_finished_run(tmp_path / "runs" / "b", RMSE=0.03, MPSNR=41.0, ERGAS=4.0, changes=changes)
     markdown, rows, _ = tabulate()
-    line = line_of(markdown, "DeepShare")
+    line = find_line(markdown, "DeepShare")
     assert line["RMSE"] == "0.02500 ± 0.00500"
     assert line["MPSNR (dB)"] == "40.5000 ± 0.5000"
     assert line["ERGAS"] == "4.0000 ± 0.0000"
     assert line["seeds"] == "2 (3000, 3001)"
     assert (line["scenes"], line["iterations"], line["training time"]) == ("12", "11,250", "1:02:10")
     assert (line["parameters"], line["device"]) == ("21,460,975", "GPU A")
-    row = own_rows(rows)["DeepShare"]
+    row = select_own_rows(rows)["DeepShare"]
     assert float(row["MPSNR"]) == 40.5
     assert float(row["spread_RMSE"]) == pytest.approx(0.005)
     assert row["results"] == "a/results.json b/results.json"
@@ -50,7 +50,7 @@ def test_rows_name_the_settings_that_differ(tabulate, tmp_path):
     # theta_rgb means nothing where the branch is off.
     write_finished_run(tmp_path / "runs" / "plain", changes={"theta_rgb": 7})
     markdown, rows, _ = tabulate()
-    assert list(own_rows(rows)) == [
+    assert list(select_own_rows(rows)) == [
         "DeepShare",
         "DeepShare + RGB (theta_rgb 1, 11,250 iterations, 1,125 labelled patches)",
         "DeepShare + RGB (theta_rgb 3, 11,250 iterations, 1,125 labelled patches)",
@@ -87,7 +87,7 @@ def test_components_are_named_in_the_tables_order(tabulate, tmp_path):
         "DeepShare + RGB + SSL",
         "DeepShare + RGB + SSL + Mixup",
     ]
-    assert list(own_rows(rows)) == names
+    assert list(select_own_rows(rows)) == names
 
 
 def test_later_tests_belong_to_their_run(tabulate, tmp_path):
@@ -113,7 +113,7 @@ def test_later_tests_belong_to_their_run(tabulate, tmp_path):
     ]
     reasons = [r["reasons"] for r in rows if r["kind"] == "ours"]
     assert reasons == ["", "how it was trained is not recorded", "", "weights of epoch 2 of 10"]
-    assert float(own_rows(rows)["DeepShare + RGB"]["MPSNR"]) == SOME_MEAN["MPSNR"]
+    assert float(select_own_rows(rows)["DeepShare + RGB"]["MPSNR"]) == SOME_MEAN["MPSNR"]
     assert page.count("Labelled loss</text>") == 1
 
 
@@ -129,7 +129,7 @@ def test_unfinished_damaged_and_repeated_results_are_named(tabulate, tmp_path):
     (runs / "a" / "samples.npz").write_bytes(b"nonsense")
     (runs / "a" / "log.csv").write_text("iteration,labelled\n1,abc\n")
     markdown, rows, page = tabulate()
-    assert float(own_rows(rows)["DeepShare"]["MPSNR"]) == SOME_MEAN["MPSNR"]
+    assert float(select_own_rows(rows)["DeepShare"]["MPSNR"]) == SOME_MEAN["MPSNR"]
     for text in (markdown, page):
         listed = text[text.index("Unfinished runs") :]
         assert listed.index("stopped") < listed.index("Finished runs without test results") < listed.index("untested")
@@ -187,7 +187,7 @@ def test_bundled_weights_have_their_training_settings(tabulate, tmp_path, name, 
     write_results_file(path, {"model_title": "", "model_dir": name, "test_dir": "test.h5"}, "corrected")
     path.write_text(json.dumps({**json.loads(path.read_text()), "n_scale": scale}))
     _, rows, _ = tabulate()
-    (row,) = own_rows(rows).values()
+    (row,) = select_own_rows(rows).values()
     label = f"DeepShare + RGB + SSL + Mixup ({Path(name).stem})"
     epochs, iterations, parameters = {4: (3, 3840, 370983), 8: (4, 1280, 407975)}[scale]
     assert (row["method"], row["seeds"]) == (label, "3000")
@@ -207,14 +207,14 @@ def test_foreign_weights_of_bundled_names_stay_unknown(tabulate, tmp_path):
     config = {"model_title": "", "model_dir": "/mine/cave_x4_small.pth", "test_dir": "test.h5"}
     write_results_file(tmp_path / "runs" / "a_results.json", config)
     _, rows, _ = tabulate()
-    assert own_rows(rows)["DeepShare (weights cave_x4_small)"]["reasons"] == "how it was trained is not recorded"
+    assert select_own_rows(rows)["DeepShare (weights cave_x4_small)"]["reasons"] == "how it was trained is not recorded"
 
 
 def test_unknown_networks_follow_the_known_ones(tabulate, tmp_path):
     write_finished_run(tmp_path / "runs" / "a", changes={"model_title": "Another"})
     write_finished_run(tmp_path / "runs" / "b")
     _, rows, _ = tabulate()
-    assert list(own_rows(rows)) == ["DeepShare", "Another"]
+    assert list(select_own_rows(rows)) == ["DeepShare", "Another"]
 
 
 def test_best_weights_have_a_separate_row(tabulate, tmp_path):
@@ -224,9 +224,9 @@ def test_best_weights_have_a_separate_row(tabulate, tmp_path):
     (run / "best.pth").touch()
     write_results_file(run / "a_best_results.json", config, MPSNR=43.0)
     _, rows, _ = tabulate()
-    found = {name: float(row["MPSNR"]) for name, row in own_rows(rows).items()}
+    found = {name: float(row["MPSNR"]) for name, row in select_own_rows(rows).items()}
     assert found == {"DeepShare": 42.0, "DeepShare (weights of the best validation)": 43.0}
-    assert own_rows(rows)["DeepShare (weights of the best validation)"]["reasons"]
+    assert select_own_rows(rows)["DeepShare (weights of the best validation)"]["reasons"]
 
 
 def test_unknown_weights_are_not_merged_as_seeds(tabulate, tmp_path):
@@ -234,7 +234,7 @@ def test_unknown_weights_are_not_merged_as_seeds(tabulate, tmp_path):
         config = {"model_dir": f"/{folder}/model.pth", "test_dir": "x"}
         write_results_file(tmp_path / "runs" / folder / "model_results.json", config, MPSNR=mpsnr)
     _, rows, _ = tabulate()
-    found = {name: float(row["MPSNR"]) for name, row in own_rows(rows).items()}
+    found = {name: float(row["MPSNR"]) for name, row in select_own_rows(rows).items()}
     assert found == {"DeepShare (weights model, in /one)": 40.0, "DeepShare (weights model, in /two)": 30.0}
 
 
@@ -243,7 +243,7 @@ def test_labels_name_scenes_regardless_of_order(tabulate, tmp_path):
     for name, scenes in (("a", "xyz"), ("b", "zyx"), ("c", "xyw")):
         write_results_file(tmp_path / "runs" / name / "r_results.json", config, scenes=scenes, model="Bicubic")
     _, rows, _ = tabulate()
-    assert list(own_rows(rows)) == ["Bicubic (3 test scenes with w)", "Bicubic (3 test scenes with z)"]
+    assert list(select_own_rows(rows)) == ["Bicubic (3 test scenes with w)", "Bicubic (3 test scenes with z)"]
 
 
 def test_scenes_are_named_until_labels_differ(tabulate, tmp_path):
@@ -252,7 +252,7 @@ def test_scenes_are_named_until_labels_differ(tabulate, tmp_path):
         write_results_file(tmp_path / "runs" / name / "r_results.json", config, scenes=scenes, model="Bicubic")
     markdown, rows, _ = tabulate()
     expected = [f"Bicubic (4 test scenes with {', '.join(scenes)})" for scenes in ("abcd", "abce", "fghi")]
-    assert list(own_rows(rows)) == expected
+    assert list(select_own_rows(rows)) == expected
     assert "left out" not in markdown
 
 
@@ -272,7 +272,7 @@ def test_recorded_bicubic_scores_have_a_row(tabulate, tmp_path):
         bands = {"bands": {scene: [40.0, 42.0] for scene in CAVE_TEST}}
         add_to_results(runs / name / "results.json", **bands, **bicubic_of(CAVE_TEST, 38.5))
     markdown, rows, page = tabulate()
-    found = own_rows(rows)
+    found = select_own_rows(rows)
     assert list(found) == ["Bicubic", "DeepShare", "DeepShare + RGB"]
     assert (found["Bicubic"]["MPSNR"], found["Bicubic"]["reduced"], found["Bicubic"]["seeds"]) == ("38.5", "0", "")
     assert "Gain on bicubic by band" in page and page.count("<td>+2.50</td>") == 2
@@ -289,7 +289,7 @@ def test_bicubic_results_precede_recorded_scores(tabulate, tmp_path):
     write_finished_run(runs / "few", scenes=["x"])
     add_to_results(runs / "few" / "results.json", **bicubic_of(["x"], 30.0))
     _, rows, _ = tabulate()
-    found = {name: row["MPSNR"] for name, row in own_rows(rows).items() if row["method"].startswith("Bicubic")}
+    found = {name: row["MPSNR"] for name, row in select_own_rows(rows).items() if row["method"].startswith("Bicubic")}
     assert found == {"Bicubic (1 test scenes)": "30.0", "Bicubic (12 test scenes)": "38.0"}
 
 
@@ -300,7 +300,7 @@ def test_settings_not_recorded_are_not_differences(tabulate, tmp_path):
     write_results_file(runs / "w_results.json", config)
     write_results_file(runs / "e_results.json", {**config, "self_ensemble": True})
     _, rows, _ = tabulate()
-    assert list(own_rows(rows)) == [
+    assert list(select_own_rows(rows)) == [
         "DeepShare",
         "DeepShare (weights w)",
         "DeepShare (weights w, self_ensemble 1)",
@@ -324,7 +324,7 @@ def test_bundled_weights_differ_by_name_and_flags(tabulate, tmp_path):
     write_results_file(runs / "cave_x4_results.json", config)
     write_results_file(runs / "cave_x4_ensemble_results.json", {**config, "self_ensemble": True})
     _, rows, _ = tabulate()
-    assert list(own_rows(rows)) == [
+    assert list(select_own_rows(rows)) == [
         "DeepShare + RGB + Mixup",
         "DeepShare + RGB + Mixup (cave_x4)",
         "DeepShare + RGB + Mixup (cave_x4, self_ensemble 1)",
@@ -365,7 +365,7 @@ def test_contradicting_results_are_named(tabulate, tmp_path):
     for name, mpsnr in (("a", 40.0), ("b", 40.0), ("c", 30.0)):
         write_results_file(tmp_path / "runs" / name / "r_results.json", config, model="Bicubic", MPSNR=mpsnr)
     markdown, rows, _ = tabulate()
-    assert float(own_rows(rows)["Bicubic"]["MPSNR"]) == 40.0
+    assert float(select_own_rows(rows)["Bicubic"]["MPSNR"]) == 40.0
     assert "c/r_results.json: left out" in markdown and "b/r_results.json: left out" not in markdown
 
 

@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from helpers import PageReader, own_rows, write_finished_run, write_unfinished_run
+from helpers import PageReader, select_own_rows, write_finished_run, write_unfinished_run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -69,7 +69,7 @@ def test_own_scenes_are_shown(run, tabulate, tmp_path):
     assert len(parser.images) == 2
     write_finished_run(tmp_path / "runs" / "a")
     markdown, rows, page = tabulate()
-    assert own_rows(rows)
+    assert select_own_rows(rows)
     assert "lake_report.png" in markdown
 
 

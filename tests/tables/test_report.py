@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from helpers import CAVE_TEST, own_rows, write_finished_run, write_results_file
+from helpers import CAVE_TEST, select_own_rows, write_finished_run, write_results_file
 
 from tables.report import format_duration, headings
 
@@ -13,7 +13,7 @@ def test_full_runs_are_compared_with_published_rows(tabulate, tmp_path):
     config = {"model_dir": "", "model_title": "Bicubic"}
     write_results_file(tmp_path / "runs" / "bicubic_results.json", config, model="Bicubic", MPSNR=38.7380)
     markdown, rows, page = tabulate()
-    found = own_rows(rows)
+    found = select_own_rows(rows)
     assert list(found) == ["Bicubic", "DeepShare", "DeepShare + RGB"]
     assert float(found["DeepShare"]["difference_RMSE"]) == pytest.approx(0.0006)
     assert float(found["DeepShare"]["difference_MPSNR"]) == pytest.approx(0.1615)
@@ -48,7 +48,7 @@ def test_reduced_runs_are_marked_and_not_compared(tabulate, tmp_path, changes, s
     write_finished_run(tmp_path / "runs" / "a", scenes=scenes, changes=changes, MPSNR=41.0)
     markdown, rows, page = tabulate()
     tex = (tmp_path / "runs" / "tables" / "tables.tex").read_text()
-    row = own_rows(rows)["DeepShare"]
+    row = select_own_rows(rows)["DeepShare"]
     assert (row["reduced"], row["reasons"], row["difference_MPSNR"], row["published_MPSNR"]) == ("1", reason, "", "")
     assert "DeepShare (reduced)" in markdown
     assert "DeepShare (reduced)" in tex
@@ -74,7 +74,7 @@ def test_protocols_have_separate_tables(tabulate, tmp_path):
         ("published", "DeepShare", 40.0),
     ]
     # SSPSR's own table has MSSIM with a Gaussian window, and networks that had 20 labelled scenes.
-    bicubic = own_rows(rows)["Bicubic"]
+    bicubic = select_own_rows(rows)["Bicubic"]
     assert float(bicubic["difference_MSSIM_gaussian"]) == pytest.approx(0.93 - 0.9277)
     assert bicubic["difference_MSSIM"] == ""
     assert "SSPSR" in [

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import PLAIN_RUN, ROOT, own_rows, write_finished_run, write_unfinished_run
+from helpers import PLAIN_RUN, ROOT, select_own_rows, write_finished_run, write_unfinished_run
 
 from models import weights
 from models.registry import PRETRAINED
@@ -105,4 +105,4 @@ def test_damaged_logs_are_passed_over_by_name(tabulate, tmp_path, text):
         read_columns(log)
     markdown, rows, _ = tabulate()
     assert "good/log.csv: passed over" in markdown
-    assert len(own_rows(rows)) == 1
+    assert len(select_own_rows(rows)) == 1

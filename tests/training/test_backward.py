@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from helpers import released_losses_of
+from helpers import compute_released_losses
 from torch import nn
 
 from config import TrainConfig
@@ -16,15 +16,15 @@ from training.backward import GraphedSteps, WorkingCopy
 from training.signals import StopSignals, resumable
 
 
-def test_two_iterations_in_bf16_come_near_the_released_losses(golden_x4, tiny_flags, monkeypatch):
+def test_bf16_losses_are_near_the_released_losses(golden_x4, tiny_flags, monkeypatch):
     flags = {**{k: str(v) for k, v in tiny_flags.items()}, "n_feats": "32", "precision": "bf16", "cuda": "0"}
     trainer = Trainer(TrainConfig.from_flags(flags))
-    losses = released_losses_of(trainer, golden_x4, monkeypatch)
+    losses = compute_released_losses(trainer, golden_x4, monkeypatch)
     assert losses == pytest.approx(golden_x4.values["losses_two_iterations"], rel=5e-3)
     assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
 
 
-def test_gradients_of_the_working_copy_are_added_to_the_master_weights():
+def test_working_copy_gradients_accumulate_in_master_weights():
     model = nn.ModuleDict({"used": nn.Linear(2, 1, bias=False), "unused": nn.Linear(2, 1, bias=False)})
     working = WorkingCopy(model)
     for expected in ([1.0, 2.0], [2.0, 4.0]):
@@ -41,7 +41,7 @@ def test_gradients_of_the_working_copy_are_added_to_the_master_weights():
     assert working.network["used"].weight.flatten().tolist() == [0.5, 0.5]
 
 
-def test_steps_that_cannot_be_recorded_go_on_as_they_are(capsys):
+def test_unrecordable_steps_run_without_cuda_graphs(capsys):
     weight = nn.Parameter(torch.tensor(3.0))
     steps = GraphedSteps([weight])
 
@@ -57,7 +57,7 @@ def test_steps_that_cannot_be_recorded_go_on_as_they_are(capsys):
     assert capsys.readouterr().out.count("not recorded as CUDA graphs") == 1
 
 
-def test_a_recording_that_fails_half_way_leaves_no_gradients(monkeypatch):
+def test_failed_graph_recording_leaves_no_gradients(monkeypatch):
     weight, passing = nn.Parameter(torch.tensor(3.0)), nn.Parameter(torch.tensor(1.0))
     steps = GraphedSteps([weight], [passing])
     recording = []
@@ -85,7 +85,7 @@ def test_a_recording_that_fails_half_way_leaves_no_gradients(monkeypatch):
         assert steps.run("key", step, batch) == 1
 
 
-def test_the_second_signal_acts_at_once_as_what_it_is():
+def test_second_signal_stops_at_once():
     for number, kind in ((signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)):
         with pytest.raises(KeyboardInterrupt) as stopped, StopSignals() as stop:
             signal.raise_signal(signal.SIGINT)
@@ -94,7 +94,7 @@ def test_the_second_signal_acts_at_once_as_what_it_is():
         assert stopped.type is kind
 
 
-def test_what_is_stopped_after_the_iterations_can_be_gone_on_with():
+def test_signals_after_training_raise_interrupted():
     for stop, number in ((Terminated, signal.SIGTERM), (KeyboardInterrupt, signal.SIGINT)):
         with pytest.raises(Interrupted) as stopped, resumable():
             raise stop

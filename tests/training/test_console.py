@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from helpers import TITLE, everything_on, final_weights, same
+from helpers import TITLE, are_equal, load_final_weights, make_training_flags
 
 from config import TrainConfig
 from system.errors import Interrupted
@@ -43,7 +43,7 @@ def test_a_run_starts_with_its_summary(run, tiny_flags, stores):
     assert "next: python mains.py test --model_dir" in out
 
 
-def test_bicubic_is_scored_once_for_runs_beside_each_other(run, tiny_flags, stores, monkeypatch):
+def test_bicubic_is_scored_once_for_adjacent_runs(run, tiny_flags, stores, monkeypatch):
     flags = {**tiny_flags, "max_iterations": 1, "test_dir": stores / "test.h5", "cuda": 0}
     assert run("train", **flags)[0] == 0
     monkeypatch.setattr("evaluation.baseline.build_model", lambda *_: pytest.fail("scored again"))
@@ -61,8 +61,8 @@ def test_expected_time_is_printed_once(monkeypatch, capsys):
     assert out.count("expected time: about") == 1 and "three minutes see" in out
 
 
-def test_a_run_stopped_within_an_iteration_resumes_to_the_bit(stores, raw, tmp_path, monkeypatch):
-    flags = {**everything_on(stores, raw), "max_iterations": 3, "cuda": "0"}
+def test_run_stopped_within_an_iteration_resumes_exactly(stores, raw, tmp_path, monkeypatch):
+    flags = {**make_training_flags(stores, raw), "max_iterations": 3, "cuda": "0"}
     flags = {name: str(value) for name, value in flags.items()}
     Trainer(TrainConfig.from_flags({**flags, "save_dir": str(tmp_path / "whole")})).train()
     stopped = {**flags, "save_dir": str(tmp_path / "stopped")}
@@ -80,7 +80,7 @@ def test_a_run_stopped_within_an_iteration_resumes_to_the_bit(stores, raw, tmp_p
     saved = checkpoint.load_run(tmp_path / "stopped" / TITLE / "last.pth")
     assert (saved["iteration"], saved["batches_done"]) == (1, 2)
     Trainer(TrainConfig.from_flags({**stopped, "resume": "last"})).train()
-    assert same(*(final_weights(tmp_path / name / TITLE) for name in ("whole", "stopped")))
+    assert are_equal(*(load_final_weights(tmp_path / name / TITLE) for name in ("whole", "stopped")))
     assert (tmp_path / "stopped" / TITLE / "log.csv").read_text() == (
         tmp_path / "whole" / TITLE / "log.csv"
     ).read_text()
@@ -94,6 +94,6 @@ def test_a_run_resumes_with_more_epochs(run, refused, tiny_flags):
     assert "--epochs 1 (was 2)" in refused("train", **flags, epochs=1, resume="last")
 
 
-def test_tensorboard_that_is_missing_is_refused(refused, tiny_flags, monkeypatch):
+def test_missing_tensorboard_is_refused(refused, tiny_flags, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install tensorboard" in refused("train", **tiny_flags, logger="tensorboard")

@@ -1,9 +1,9 @@
-"""Runs that commit fd353b2 has begun are gone on with; golden/fd353b2 holds one as that program left it."""
+"""Runs begun by commit fd353b2 are resumed; golden/fd353b2 contains one as that version left it."""
 
 import shutil
 
 import pytest
-from helpers import GOLDEN, final_weights, rows_of
+from helpers import GOLDEN, load_final_weights, read_rows
 
 OLD = GOLDEN / "fd353b2"
 # As the run was begun; that program stopped after iteration 3, and its previous.pth is of iteration 2.
@@ -17,7 +17,7 @@ TITLE = "Cave_DeepShare_Blocks=1_Subs8_Ovls2_Feats=2_x4"
 
 
 @pytest.mark.parametrize(("damaged", "iteration"), [("", 3), ("last.pth", 2)])
-def test_a_run_of_commit_fd353b2_is_gone_on_with(run, tmp_path, damaged, iteration):
+def test_run_of_commit_fd353b2_is_resumed(run, tmp_path, damaged, iteration):
     shutil.unpack_archive(OLD / "run.zip", tmp_path)
     run_dir = tmp_path / "runs" / TITLE
     for weights in run_dir.glob("*_epoch_*.pth"):
@@ -28,10 +28,10 @@ def test_a_run_of_commit_fd353b2_is_gone_on_with(run, tmp_path, damaged, iterati
     assert code == 0, err
     assert f"resuming after iteration {iteration}" in out + err
     # That program's weights after iteration 5, on a machine that rounds otherwise; two steps moved them by up to 8e-4.
-    weights, expected = final_weights(run_dir), final_weights(tmp_path / "expected")
+    weights, expected = load_final_weights(run_dir), load_final_weights(tmp_path / "expected")
     assert weights.keys() == expected.keys()
     assert max((weights[k] - expected[k]).abs().max() for k in expected) < 1e-6
-    rows, expected = rows_of(run_dir / "log.csv"), rows_of(tmp_path / "expected" / "log.csv")
+    rows, expected = read_rows(run_dir / "log.csv"), read_rows(tmp_path / "expected" / "log.csv")
     assert [row["iteration"] for row in rows] == ["1", "2", "3", "4", "5"]
     for row, other in zip(rows, expected, strict=True):
         assert row.keys() == other.keys()

@@ -1,4 +1,4 @@
-"""The trainer's engine: several processes, arithmetic, schedules, running means, damaged checkpoints."""
+"""Training in several processes and precisions, schedules, running means, damaged checkpoints."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TITLE, everything_on, final_weights, rows_of, same, words_of
+from helpers import ROOT, TITLE, are_equal, format_words, load_final_weights, make_training_flags, read_rows
 
 import mains
 import trainer as trainer_module
@@ -24,7 +24,7 @@ from training import checkpoint as runs
 
 
 def losses_of(save_dir):
-    rows = rows_of(save_dir / TITLE / "log.csv")
+    rows = read_rows(save_dir / TITLE / "log.csv")
     return [[float(row[b] or "nan") for b in ("labelled", "mixup", "rgb", "consistency")] for row in rows]
 
 
@@ -32,7 +32,7 @@ def torchrun(*words, **flags):
     # Two processes with two threads each would wait for each other on a small machine.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, str(ROOT / "mains.py"), *words, *words_of(flags)]
+    command = [*launch, str(ROOT / "mains.py"), *words, *format_words(flags)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -43,7 +43,7 @@ def logged(tiny_flags):
     return {**tiny_flags, "log_interval": 1, "cuda": 0}
 
 
-def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(run, logged, stores, tmp_path):
+def test_two_processes_equal_one_with_doubled_batch(run, logged, stores, tmp_path):
     # 64 patches in their positions; batches of 10 leave one of 4 to the two processes at the end.
     one = {**logged, "patch_stride": 32, "batch_size": 10, "epochs": 1, "test_dir": stores / "test.h5"}
     one["save_dir"] = tmp_path / "one"
@@ -56,13 +56,13 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(run, logged
     assert len(expected) == 7
     for row, other in zip(losses_of(tmp_path / "two"), expected, strict=True):
         assert row == pytest.approx(other, rel=1e-4)
-    a, b = (final_weights(tmp_path / name / TITLE) for name in ("one", "two"))
+    a, b = (load_final_weights(tmp_path / name / TITLE) for name in ("one", "two"))
     assert max((a[k] - b[k]).abs().max() for k in a) < 2e-5
     assert output.count("wrote:") == 1
     assert (tmp_path / "two" / TITLE / "results.json").is_file()
 
 
-def test_a_killed_process_ends_the_other_and_one_process_goes_on(run, logged):
+def test_one_process_resumes_after_another_is_killed(run, logged):
     flags = {**logged, "batch_size": 4, "epochs": 100, "checkpoint_minutes": 0.001}
     process = torchrun("train", **flags)
     run_dir = flags["save_dir"] / TITLE
@@ -78,10 +78,10 @@ def test_a_killed_process_ends_the_other_and_one_process_goes_on(run, logged):
     # The same data in an epoch: one process with the doubled batch.
     code, _, err = run("train", **{**flags, "batch_size": 8}, resume="last", max_iterations=before + 2)
     assert code == 0, err
-    assert int(rows_of(run_dir / "log.csv")[-1]["iteration"]) == before + 2
+    assert int(read_rows(run_dir / "log.csv")[-1]["iteration"]) == before + 2
 
 
-def test_another_number_of_processes_goes_on_at_the_same_place_of_the_epoch(run, logged):
+def test_changed_process_count_resumes_within_the_epoch(run, logged):
     assert run("train", **logged, max_iterations=9)[0] == 0
     # What two processes with this batch would have left: half the iterations to an epoch.
     last = logged["save_dir"] / TITLE / "last.pth"
@@ -91,10 +91,10 @@ def test_another_number_of_processes_goes_on_at_the_same_place_of_the_epoch(run,
     code, out, err = run("train", **logged, resume="last", max_iterations=20)
     assert code == 0, err
     assert "counted on from 18" in out + err
-    assert rows_of(last.with_name("log.csv"))[-1]["epoch"] == "2"
+    assert read_rows(last.with_name("log.csv"))[-1]["epoch"] == "2"
 
 
-def test_two_processes_share_the_scenes_of_a_folder(tmp_path):
+def test_two_processes_share_a_folders_scenes(tmp_path):
     checkpoint.save_weights(build_model("DeepShare", 9, 2, n_feats=4, n_blocks=1), tmp_path / "w.pth", 2)
     (tmp_path / "in").mkdir()
     for k in range(3):
@@ -114,7 +114,7 @@ def test_two_processes_share_the_scenes_of_a_folder(tmp_path):
     assert np.load(tmp_path / "out" / "1.npy").shape == (24, 20, 9)
 
 
-def test_the_parts_of_a_batch_weigh_what_they_hold():
+def test_batch_parts_are_weighted_by_size():
     x = torch.arange(7.0).reshape(7, 1, 1, 1)
     parts = Batch(x, x, x).split(3)
     assert [len(p.ms) for p in parts] == [3, 2, 2]
@@ -124,14 +124,14 @@ def test_the_parts_of_a_batch_weigh_what_they_hold():
 
 
 @pytest.mark.parametrize("option", [{"accumulate": 3}, {"activation_checkpointing": 1}, {"precision": "fp32"}])
-def test_options_that_save_memory_or_name_the_usual_change_no_loss(run, logged, tmp_path, option):
+def test_memory_saving_options_change_no_loss(run, logged, tmp_path, option):
     for name, flags in (("plain", {}), ("option", option)):
         assert run("train", **{**logged, "save_dir": tmp_path / name}, **flags, max_iterations=4)[0] == 0
     for row, other in zip(losses_of(tmp_path / "option"), losses_of(tmp_path / "plain"), strict=True):
         assert row == pytest.approx(other, rel=1e-4)
 
 
-def test_bf16_is_near_and_its_weights_stay_float32(run, logged, tmp_path):
+def test_bf16_training_is_near_with_float32_weights(run, logged, tmp_path):
     for precision in ("fp32", "bf16"):
         flags = {**logged, "save_dir": tmp_path / precision, "precision": precision}
         assert run("train", **flags, max_iterations=4)[0] == 0
@@ -139,13 +139,13 @@ def test_bf16_is_near_and_its_weights_stay_float32(run, logged, tmp_path):
     assert a != b
     for row, other in zip(a, b, strict=True):
         assert row == pytest.approx(other, rel=2e-2)
-    assert all(t.dtype == torch.float32 for t in final_weights(tmp_path / "bf16" / TITLE).values())
+    assert all(t.dtype == torch.float32 for t in load_final_weights(tmp_path / "bf16" / TITLE).values())
 
 
 @pytest.mark.parametrize(
     ("is_fast", "precision", "warned"), [(True, "bf16", 0), (False, "bf16", 1), (False, "fp32", 0)]
 )
-def test_bf16_on_a_cpu_without_it_is_warned_of(run, logged, monkeypatch, is_fast, precision, warned):
+def test_slow_bf16_on_cpu_gives_a_warning(run, logged, monkeypatch, is_fast, precision, warned):
     monkeypatch.setattr("system.devices.has_fast_bf16", lambda: is_fast)
     code, out, _ = run("train", **logged, precision=precision, max_iterations=1)
     assert code == 0
@@ -179,7 +179,7 @@ def test_the_running_mean_worked_by_hand(tiny_flags):
         torch.testing.assert_close(mean, expected)
 
 
-def test_a_run_with_a_running_mean_saves_it_and_resumes_to_the_bit(run, logged, tmp_path):
+def test_running_mean_is_saved_and_resumed_exactly(run, logged, tmp_path):
     flags = {**logged, "ema_decay": 0.9, "schedule": "cosine", "warmup_iterations": 3, "clip_gradient": 0.1}
     states = []
     for name in ("whole", "parts"):
@@ -187,11 +187,11 @@ def test_a_run_with_a_running_mean_saves_it_and_resumes_to_the_bit(run, logged, 
         if name == "parts":
             assert run("train", **there, max_iterations=5)[0] == 0
         assert run("train", **there, max_iterations=9, resume="last")[0] == 0
-        states.append(final_weights(tmp_path / name / TITLE))
-    assert same(*states)
+        states.append(load_final_weights(tmp_path / name / TITLE))
+    assert are_equal(*states)
     saved = runs.load_run(tmp_path / "whole" / TITLE / "last.pth")
-    assert same(states[0], saved["averaged"])
-    assert not same(states[0], saved["model"])
+    assert are_equal(states[0], saved["averaged"])
+    assert not are_equal(states[0], saved["model"])
 
 
 def test_gradients_are_clipped(tiny_flags):
@@ -206,7 +206,7 @@ def test_gradients_are_clipped(tiny_flags):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, nine_iterations, damage):
+def test_damaged_checkpoint_falls_back_to_previous(run, logged, nine_iterations, damage):
     assert run("train", **logged, max_iterations=3)[0] == 0
     assert run("train", **logged, max_iterations=6, resume="last")[0] == 0
     run_dir = logged["save_dir"] / TITLE
@@ -219,16 +219,22 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, logged, nine_ite
     assert code == 0
     assert "previous.pth: resuming after iteration 3" in out + err
     assert ("the checkpoint before it" in out + err) == (damage != "missing")
-    assert same(final_weights(run_dir), nine_iterations)
+    assert are_equal(load_final_weights(run_dir), nine_iterations)
 
 
 @pytest.fixture(scope="module")
 def nine_iterations(stores, raw, tmp_path_factory):
     """The weights of a run of nine iterations that nothing happened to."""
     save_dir = tmp_path_factory.mktemp("nine")
-    flags = {**everything_on(stores, raw), "save_dir": save_dir, "log_interval": 1, "cuda": 0, "max_iterations": 9}
-    assert mains.main(["train", *words_of(flags)]) == 0
-    return final_weights(save_dir / TITLE)
+    flags = {
+        **make_training_flags(stores, raw),
+        "save_dir": save_dir,
+        "log_interval": 1,
+        "cuda": 0,
+        "max_iterations": 9,
+    }
+    assert mains.main(["train", *format_words(flags)]) == 0
+    return load_final_weights(save_dir / TITLE)
 
 
 def test_two_damaged_checkpoints_are_refused(run, refused, logged):
@@ -249,7 +255,7 @@ def test_a_loss_that_diverges_stops_the_run(run, refused, logged):
 
 
 @pytest.mark.parametrize(("branch", "stops"), [("labelled", True), ("rgb", True), ("consistency", False)])
-def test_only_losses_against_something_that_stays_can_diverge(tiny_flags, branch, stops):
+def test_only_losses_with_fixed_targets_can_diverge(tiny_flags, branch, stops):
     trainer = Trainer(TrainConfig.from_flags({k: str(v) for k, v in tiny_flags.items()}))
     # An interval of 20 mini-batches with a mean of 0.01, then one of 0.11: eleven times that.
     for loss in (0.01, 0.11):
@@ -265,7 +271,7 @@ def test_only_losses_against_something_that_stays_can_diverge(tiny_flags, branch
 
 
 @pytest.mark.parametrize(("loss", "count", "says"), [(0.016, 20, True), (0.014, 20, False), (0.016, 19, False)])
-def test_a_spike_is_said(tiny_flags, loss, count, says):
+def test_spikes_of_the_loss_are_reported(tiny_flags, loss, count, says):
     trainer = Trainer(TrainConfig.from_flags({k: str(v) for k, v in tiny_flags.items()}))
     for value, times in ((0.01, 20), (loss, count)):
         for k in range(times):
@@ -281,23 +287,23 @@ def test_the_best_validation_is_kept(run, logged, stores):
     flags = {**logged, "patch_stride": 32, "eval_dir_ms": stores / "test.h5", "epochs": 3}
     assert run("train", **flags)[0] == 0
     run_dir = logged["save_dir"] / TITLE
-    scores = [float(row["MPSNR"]) for row in rows_of(run_dir / "validation.csv")]
+    scores = [float(row["MPSNR"]) for row in read_rows(run_dir / "validation.csv")]
     code, out, _ = run("test", test_dir=stores / "test.h5", model_dir=run_dir / "best.pth", result_path=run_dir)
     assert code == 0
     assert f"{max(scores):.4f}" in out
 
 
-def test_weights_from_within_an_epoch_are_not_validated_as_the_one_before(run, logged, stores):
+def test_unfinished_epoch_is_not_validated(run, logged, stores):
     # An epoch has eight iterations.
     flags = {**logged, "patch_stride": 32, "epochs": 2}
     assert run("train", **flags, max_iterations=12)[0] == 0
     assert run("train", **flags, eval_dir_ms=stores / "test.h5", resume="last")[0] == 0
-    rows = rows_of(logged["save_dir"] / TITLE / "validation.csv")
+    rows = read_rows(logged["save_dir"] / TITLE / "validation.csv")
     assert [row["epoch"] for row in rows] == ["2"]
 
 
 @pytest.mark.parametrize(("stop", "code"), [(Terminated, 143), (KeyboardInterrupt, 130)])
-def test_stopped_in_its_test_a_run_can_be_gone_on_with(run, logged, stores, monkeypatch, stop, code):
+def test_run_stopped_while_scoring_is_resumed(run, logged, stores, monkeypatch, stop, code):
     flags = {**logged, "max_iterations": 2, "test_dir": stores / "test.h5"}
 
     def stopped(*_):
@@ -312,7 +318,7 @@ def test_stopped_in_its_test_a_run_can_be_gone_on_with(run, logged, stores, monk
     assert found == 0 and "resuming after iteration 2" in out
 
 
-def test_another_conversion_of_bands_is_another_run(run, refused, logged, tmp_path):
+def test_resuming_with_another_conversion_is_refused(run, refused, logged, tmp_path):
     matrix = np.random.default_rng(0).random((31, 8))
     np.savetxt(tmp_path / "m.csv", matrix, delimiter=",")
     flags = {**logged, "conversionMat_path": tmp_path / "m.csv"}
@@ -349,7 +355,7 @@ def test_compiled_steps_have_the_same_losses(tiny_flags, monkeypatch):
 
 
 @pytest.mark.parametrize("values", [2**23, 1])
-def test_strips_of_a_scene_give_what_the_whole_gives(monkeypatch, values):
+def test_strips_at_inference_equal_the_whole(monkeypatch, values):
     monkeypatch.setattr("models.blocks.VALUES_PER_STRIP", values)
     model = build_model("DeepShare", 31, 4, n_feats=16)
     ms, lms = torch.rand(1, 31, 20, 6), torch.rand(1, 31, 80, 24)

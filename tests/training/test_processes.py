@@ -1,4 +1,4 @@
-"""The launcher's environment: complete, or left over by a job script."""
+"""Launcher's environment: complete, or left over by a job script."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The viewer page in a headless Chromium; skipped where none is installed."""
+"""Page in a headless Chromium; skipped if none is installed."""
 
 import numpy as np
 import pytest

@@ -15,8 +15,10 @@ BUDGET = 10**6
 def make_scene(shape=(8, 6, 5), scale=2, **details):
     """A scene of smooth cubes: LR, bicubic, truth; the bicubic layer lacks a pixel and a band."""
     height, width, bands = shape
-    lr = fixtures.smooth_cube(1, *shape).astype(np.float32)
-    bicubic, truth = (fixtures.smooth_cube(k, scale * height, scale * width, bands).astype(np.float32) for k in (2, 3))
+    lr = fixtures.make_smooth_cube(1, *shape).astype(np.float32)
+    bicubic, truth = (
+        fixtures.make_smooth_cube(k, scale * height, scale * width, bands).astype(np.float32) for k in (2, 3)
+    )
     bicubic[3, 4] = np.nan
     bicubic[..., 1] = np.nan
     layers = {"LR": lr, "bicubic": bicubic, "truth": truth}

@@ -1,11 +1,19 @@
-"""Runs that start from weights: what is taken, what starts anew, what stays frozen, what is refused."""
+"""Runs that start from weights: transferred and reinitialised layers, frozen branches, refusals."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-from helpers import VISIBLE, everything_on, final_weights, own_rows, rows_of, same, tiny_network
+from helpers import (
+    VISIBLE,
+    are_equal,
+    load_final_weights,
+    make_tiny_network,
+    make_training_flags,
+    read_rows,
+    select_own_rows,
+)
 
 from config import TrainConfig
 from models import build_model, weights
@@ -24,25 +32,25 @@ def flags(tiny_flags):
 @pytest.fixture
 def start(tmp_path):
     """Weights of the bands of the tests' stores."""
-    save_weights(tiny_network(), tmp_path / "start.pth", 2, VISIBLE)
+    save_weights(make_tiny_network(), tmp_path / "start.pth", 2, VISIBLE)
     return tmp_path / "start.pth"
 
 
 @pytest.fixture
 def other(tmp_path):
     """Weights of 40 other bands."""
-    save_weights(tiny_network(40), tmp_path / "other.pth", 2, np.linspace(400, 1000, 40))
+    save_weights(make_tiny_network(40), tmp_path / "other.pth", 2, np.linspace(400, 1000, 40))
     return tmp_path / "other.pth"
 
 
-def test_of_the_same_bands_all_is_taken(flags, start, capsys):
+def test_equal_bands_take_all_weights(flags, start, capsys):
     trainer = Trainer(TrainConfig.from_flags({**flags, "weights": start}))
     state, given = trainer.model.state_dict(), load_state(start)
-    assert same(state, given)
+    assert are_equal(state, given)
     assert "was trained on these 31 bands: all of it is taken" in capsys.readouterr().out
 
 
-def test_of_other_bands_what_does_not_depend_on_them_is_taken(flags, other, capsys):
+def test_different_bands_take_band_independent_layers(flags, other, capsys):
     flags = {**flags, "init": "identity"}
     trainer = Trainer(TrainConfig.from_flags({**flags, "weights": other}))
     state, given = trainer.model.state_dict(), load_state(other)
@@ -59,7 +67,7 @@ def test_of_other_bands_what_does_not_depend_on_them_is_taken(flags, other, caps
     ("title", "anew"),
     [("SSPSR", {"trunk", "skip_conv", "final"}), ("GDRRN", {"input", "output"}), ("MCNet", {"band_means"})],
 )
-def test_baselines_keep_what_is_of_no_sensor(flags, tmp_path, title, anew):
+def test_baselines_take_band_independent_layers(flags, tmp_path, title, anew):
     settings = {"n_feats": 4, "n_subs": 8, "n_ovls": 2, "n_blocks": 1, "global_residual": True}
     model = build_model(title, 40, 4, **settings)
     save_weights(model, tmp_path / "a.pth", 2, np.linspace(400, 1000, 40))
@@ -88,40 +96,40 @@ def test_frozen_branches_stay_as_they_are(run, flags, other, tmp_path):
         assert config["started_from"]["taken"] == "branch1, branch2, trunk_RGB, skip_conv_RGB, final_RGB"
 
 
-def test_a_run_from_weights_goes_on_to_the_bit(run, flags, other, tmp_path):
+def test_fine_tuning_resumes_exactly(run, flags, other, tmp_path):
     flags = {**flags, "weights": other, "freeze": "branches", "max_iterations": 4}
     whole = {**flags, "save_dir": tmp_path / "whole"}
     stopped = {**flags, "save_dir": tmp_path / "stopped"}
     assert run("train", **whole)[0] == 0
     assert run("train", **{**stopped, "max_iterations": 2})[0] == 0
     assert run("train", **stopped, resume="last")[0] == 0
-    ends = [final_weights(next((tmp_path / name).glob("*"))) for name in ("whole", "stopped")]
-    assert same(*ends)
+    ends = [load_final_weights(next((tmp_path / name).glob("*"))) for name in ("whole", "stopped")]
+    assert are_equal(*ends)
 
 
-def test_tables_show_the_weights_that_a_run_started_from(run, flags, start, stores, tmp_path):
+def test_tables_name_the_initial_weights(run, flags, start, stores, tmp_path):
     assert run("train", **flags, weights=start, test_dir=stores / "test.h5")[0] == 0
     assert run("tables", runs_dir=tmp_path / "runs")[0] == 0
     assert "weights start.pth" in (tmp_path / "runs" / "tables" / "tables.md").read_text()
 
 
-def test_runs_from_other_weights_are_rows_of_their_own(run, flags, start, stores, tmp_path):
-    save_weights(tiny_network(gain=0.2), tmp_path / "second.pth", 2, VISIBLE)
+def test_runs_from_different_weights_are_separate_rows(run, flags, start, stores, tmp_path):
+    save_weights(make_tiny_network(gain=0.2), tmp_path / "second.pth", 2, VISIBLE)
     for seed, begin in ((3000, {}), (3001, {"weights": start}), (3002, {"weights": tmp_path / "second.pth"})):
         given = {**flags, "seed": seed, "max_iterations": 1, "test_dir": stores / "test.h5", **begin}
         assert run("train", **given)[0] == 0
     assert run("tables", runs_dir=tmp_path / "runs")[0] == 0
-    rows = list(own_rows(rows_of(tmp_path / "runs" / "tables" / "tables.csv")))
+    rows = list(select_own_rows(read_rows(tmp_path / "runs" / "tables" / "tables.csv")))
     assert len(rows) == 3, rows
     assert sum("start.pth" in row for row in rows) == sum("second.pth" in row for row in rows) == 1
 
 
-def test_weights_of_a_network_that_tells_no_scale_take_the_runs(flags, tmp_path):
+def test_weights_without_scale_use_the_configured_scale(flags, tmp_path):
     torch.save(dict(build_model("GDRRN", 31, 4, n_feats=4).state_dict()), tmp_path / "G.pth")
     off = {"UseRGB": 0, "UseUnlabelConsistency": 0, "global_residual": 0}
     asked = {**flags, **off, "model_title": "GDRRN", "weights": tmp_path / "G.pth"}
     state = Trainer(TrainConfig.from_flags(asked)).model.state_dict()
-    assert same(state, dict(load_state(tmp_path / "G.pth")))
+    assert are_equal(state, dict(load_state(tmp_path / "G.pth")))
 
 
 @pytest.mark.parametrize(
@@ -143,29 +151,29 @@ def test_weights_of_a_network_that_tells_no_scale_take_the_runs(flags, tmp_path)
         ),
     ],
 )
-def test_other_weights_are_refused_with_both(refused, flags, start, changes, words):
+def test_conflicting_weights_and_flags_are_refused(refused, flags, start, changes, words):
     assert words in refused("train", **{**flags, "weights": start, **changes})
 
 
-def test_weights_of_another_scale_start_the_upsampler_anew(flags, tmp_path, capsys):
+def test_another_scale_reinitialises_the_upsampler(flags, tmp_path, capsys):
     # Branch 1 upsamples by 1 at x2, without a layer, and by 2 at x4.
-    given = tiny_network(n_scale=2)
+    given = make_tiny_network(n_scale=2)
     save_weights(given, tmp_path / "x2.pth", 2, VISIBLE)
     state = Trainer(TrainConfig.from_flags({**flags, "weights": tmp_path / "x2.pth"})).model.state_dict()
     assert "was trained for x2" in (words := capsys.readouterr().out)
     assert "are taken; branch1.upsample start anew" in words
-    assert same(dict(given.state_dict()), {name: state[name] for name in given.state_dict()})
+    assert are_equal(dict(given.state_dict()), {name: state[name] for name in given.state_dict()})
     assert {name.split(".")[1] for name in state.keys() - given.state_dict().keys()} == {"upsample"}
 
 
-def test_freezing_an_upsampler_that_starts_anew_is_refused(refused, flags, tmp_path):
-    save_weights(tiny_network(n_scale=2), tmp_path / "x2.pth", 2, VISIBLE)
+def test_freezing_a_reinitialised_upsampler_is_refused(refused, flags, tmp_path):
+    save_weights(make_tiny_network(n_scale=2), tmp_path / "x2.pth", 2, VISIBLE)
     assert "another scale" in refused("train", **flags, weights=tmp_path / "x2.pth", freeze="branches")
 
 
-def test_fresh_runs_are_as_before(stores, raw, tmp_path):
+def test_runs_without_weights_start_from_seed(stores, raw, tmp_path):
     """Without weights the very network that the seed makes."""
-    flags = {**everything_on(stores, raw), "save_dir": tmp_path, "cuda": 0}
+    flags = {**make_training_flags(stores, raw), "save_dir": tmp_path, "cuda": 0}
     config = TrainConfig.from_flags(flags)
     trainer = Trainer(config)
     torch.manual_seed(config.seed)
@@ -174,7 +182,7 @@ def test_fresh_runs_are_as_before(stores, raw, tmp_path):
     assert all(torch.equal(state[name], fresh[name]) for name in fresh)
 
 
-def test_branches_of_each_group_are_of_the_sensor(flags, tmp_path, refused):
+def test_unshared_branches_are_not_transferred_between_sensors(flags, tmp_path, refused):
     shape = {"n_feats": 4, "n_subs": 8, "global_residual": True, "use_share": False}
     model = build_model("DeepShare", 37, 4, n_ovls=2, **shape)
     save_weights(model, tmp_path / "a.pth", 2, np.linspace(400, 1000, 37))

@@ -124,7 +124,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_inputs_are_refused_in_a_sentence_and_leave_nothing(refused, weights, tmp_path, monkeypatch, case):
+def test_wrong_inputs_are_refused_and_leave_nothing(refused, weights, tmp_path, monkeypatch, case):
     make, flags, words = WRONG[case]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()

@@ -1,10 +1,10 @@
-"""Networks as they are used: in another arithmetic, and about scenes brought to one brightness."""
+"""Wrappers of networks: reduced precision, and normalisation of brightness."""
 
 import copy
 
 import pytest
 import torch
-from helpers import tiny_network
+from helpers import make_tiny_network
 from torch import nn
 
 from models.brightness import NormalisedNetwork
@@ -18,7 +18,7 @@ class Squaring(nn.Module):
         return lms + lms.square()
 
 
-def test_a_normalised_network_sees_the_largest_lr_value_as_one():
+def test_normalised_network_sees_maximum_one():
     ms, lms = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1), torch.tensor([0.05, 0.3]).view(2, 1, 1, 1)
     # By hand: 0.05 / 0.1 = 0.5 -> 0.75 -> 0.075; 0.3 / 0.2 = 1.5 -> 3.75 -> 0.75.
     torch.testing.assert_close(NormalisedNetwork(Squaring())(ms, lms).flatten(), torch.tensor([0.075, 0.75]))
@@ -26,10 +26,10 @@ def test_a_normalised_network_sees_the_largest_lr_value_as_one():
     assert NormalisedNetwork(Squaring())(dark, dark).abs().max() == 0
 
 
-def test_bf16_is_near_fp32_and_leaves_buffers_and_float32_results():
+def test_bf16_output_is_near_fp32_in_float32():
     torch.manual_seed(0)
     ms, lms = torch.rand(1, 31, 8, 8), torch.rand(1, 31, 32, 32)
-    network = tiny_network()
+    network = make_tiny_network()
     with torch.inference_mode():
         plain = network(ms, lms)
         same = PrecisionWrapper(network, "fp32")(ms, lms)

@@ -1,4 +1,4 @@
-"""Files as people have them: what their libraries and portals write, and what their owners typed."""
+"""Files as written by libraries, data portals and by hand."""
 
 import gzip
 import warnings
@@ -12,7 +12,7 @@ import scipy.io
 import scipy.sparse
 import spectral.io.envi as envi
 import tifffile
-from helpers import larger, write_larger
+from helpers import repeat_pixels, write_upsampled
 from PIL import Image
 
 from formats import CubeOptions, open_raster
@@ -58,15 +58,15 @@ def is_finer(path):
         return f.overviews(1), f.tags(ns="IMAGE_STRUCTURE").get("LAYOUT"), f.block_shapes[0]
 
 
-def test_overviews_are_no_pages(tmp_path):
-    raster, out = write_larger(geotiff(tmp_path / "a.tif", overviews=True), tmp_path / "b.tif")
+def test_overviews_are_not_pages(tmp_path):
+    raster, out = write_upsampled(geotiff(tmp_path / "a.tif", overviews=True), tmp_path / "b.tif")
     assert (raster.shape, raster.value_scale) == (CUBE.shape, pytest.approx(10000))
     assert is_finer(out)[0] == [2, 4]
 
 
 @pytest.mark.parametrize("axis", [0, 2])
-def test_bands_of_a_geotiff_may_be_named_as_gdal_or_numpy_count(tmp_path, axis):
-    _, out = write_larger(geotiff(tmp_path / "a.tif"), tmp_path / "b.tif", CubeOptions(band_axis=axis))
+def test_geotiff_accepts_band_axis_0_and_2(tmp_path, axis):
+    _, out = write_upsampled(geotiff(tmp_path / "a.tif"), tmp_path / "b.tif", CubeOptions(band_axis=axis))
     is_finer(out)
     with pytest.raises(DataError, match="defines itself which its 6 bands are"):
         open_raster(tmp_path / "a.tif", CubeOptions(band_axis=1))
@@ -76,7 +76,7 @@ def test_bands_of_a_geotiff_may_be_named_as_gdal_or_numpy_count(tmp_path, axis):
 def test_a_cog_becomes_a_cog(tmp_path, compress):
     geotiff(tmp_path / "a.tif", tiled=True, blockxsize=16, blockysize=16)
     rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "cog.tif", driver="COG", BLOCKSIZE=16, COMPRESS=compress)
-    raster, out = write_larger(tmp_path / "cog.tif", tmp_path / "b.tif")
+    raster, out = write_upsampled(tmp_path / "cog.tif", tmp_path / "b.tif")
     assert raster.shape == CUBE.shape
     assert is_finer(out)[1:] == ("COG", (16, 16))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "b.tif", "cog.tif"]
@@ -91,13 +91,13 @@ def test_masks_inside_and_beside_are_known(tmp_path, place):
         with rasterio.open(tmp_path / "a.tif", "r+") as f:
             f.write_mask(mask)
     assert (tmp_path / "a.tif.msk").exists() == (place == "beside")
-    raster, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    raster, out = write_upsampled(tmp_path / "a.tif", tmp_path / "b.tif")
     np.testing.assert_array_equal(raster.there(slice(0, 12), slice(2, 9)), mask[:12, 2:9] != 0)
     with rasterio.open(out) as f:
-        np.testing.assert_array_equal(f.dataset_mask(), larger(mask[:, :, None])[:, :, 0])
+        np.testing.assert_array_equal(f.dataset_mask(), repeat_pixels(mask[:, :, None])[:, :, 0])
 
 
-def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
+def test_alpha_band_is_the_valid_mask(tmp_path):
     cube = np.concatenate([CUBE, np.full((HEIGHT, WIDTH, 1), 65535, np.uint16)], axis=2)
     cube[:7, :, -1] = 0
     profile = {"driver": "GTiff", "width": WIDTH, "height": HEIGHT, "count": BANDS + 1, "dtype": "uint16"}
@@ -105,13 +105,13 @@ def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
         interp = rasterio.enums.ColorInterp
         f.colorinterp = [interp.gray, *[interp.undefined] * (BANDS - 1), interp.alpha]
         f.write(cube.transpose(2, 0, 1))
-    raster, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    raster, out = write_upsampled(tmp_path / "a.tif", tmp_path / "b.tif")
     assert raster.shape == CUBE.shape
     assert not raster.there(slice(0, 7), slice(0, WIDTH)).any()
     with rasterio.open(out) as f:
         assert f.count == BANDS + 1
         assert f.colorinterp[-1] == rasterio.enums.ColorInterp.alpha
-        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(cube))
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), repeat_pixels(cube))
 
 
 def test_pages_with_coordinates_keep_them(tmp_path):
@@ -124,20 +124,20 @@ def test_pages_with_coordinates_keep_them(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", metadata=None, extratags=keys)
     with tifffile.TiffFile(tmp_path / "a.tif") as f:
         assert len(f.pages) == BANDS
-    _, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    _, out = write_upsampled(tmp_path / "a.tif", tmp_path / "b.tif")
     with rasterio.open(out) as f:
         assert (f.crs.to_epsg(), f.transform.a, f.transform.c) == (32633, 15, 500000)
-        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(CUBE))
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), repeat_pixels(CUBE))
 
 
 def test_pages_in_lzw_become_bands(tmp_path):
     first, *others = (Image.fromarray(np.ascontiguousarray(CUBE[:, :, k])) for k in range(BANDS))
     first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression="tiff_lzw")
-    raster, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
+    raster, out = write_upsampled(tmp_path / "a.tif", tmp_path / "b.tif")
     np.testing.assert_array_equal(raster.read(), CUBE)
     with rasterio.open(out) as f:
         assert (f.count, f.profile["compress"]) == (BANDS, "lzw")
-        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(CUBE))
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), repeat_pixels(CUBE))
 
 
 def test_stacks_that_lost_pages_are_refused(tmp_path):
@@ -157,7 +157,7 @@ def test_ome_descriptions_are_left_out_by_name(tmp_path, capsys):
         tmp_path / "a.ome.tif", CUBE.transpose(2, 0, 1), photometric="minisblack",
         metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}, resolution=(100, 100),
     )  # fmt: skip
-    _, out = write_larger(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif")
+    _, out = write_upsampled(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif")
     assert "without its image description" in capsys.readouterr().out
     with tifffile.TiffFile(out) as f:
         assert f.series[0].shape == (BANDS, HEIGHT * SCALE, WIDTH * SCALE)
@@ -165,10 +165,10 @@ def test_ome_descriptions_are_left_out_by_name(tmp_path, capsys):
         assert f.pages[0].tags["XResolution"].value[0] / f.pages[0].tags["XResolution"].value[1] == 200
 
 
-def test_what_a_user_says_of_a_plain_tiff_goes_into_its_result(tmp_path):
+def test_plain_tiff_results_contain_given_metadata(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", CUBE.transpose(2, 0, 1), photometric="minisblack", planarconfig="separate")
     options = CubeOptions(wavelengths="450,700", band_axis=0)
-    write_larger(tmp_path / "a.tif", tmp_path / "b.tif", options, 10000, 0)
+    write_upsampled(tmp_path / "a.tif", tmp_path / "b.tif", options, 10000, 0)
     again = open_raster(tmp_path / "b.tif")
     assert (again.value_scale, again.nodata, again.shape) == (pytest.approx(10000), 0, (72, 80, BANDS))
     np.testing.assert_array_equal(again.wavelengths, WAVELENGTHS)
@@ -207,16 +207,16 @@ WRITTEN_SO = {
 
 
 @pytest.mark.parametrize("case", WRITTEN_SO)
-def test_headers_as_people_write_them(tmp_path, case):
+def test_hand_written_headers_are_read(tmp_path, case):
     fields, expected = WRITTEN_SO[case]
     (tmp_path / "a.img").write_bytes(CUBE.tobytes())
-    raster, out = write_larger(header(tmp_path / "a.hdr", **fields), tmp_path / "b.hdr", value_scale=10000)
+    raster, out = write_upsampled(header(tmp_path / "a.hdr", **fields), tmp_path / "b.hdr", value_scale=10000)
     np.testing.assert_array_equal(raster.read(), CUBE)
     for name, value in expected.items():
         np.testing.assert_array_equal(getattr(raster, name), value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        np.testing.assert_array_equal(envi.open(str(out)).open_memmap(interleave="bip"), larger(CUBE))
+        np.testing.assert_array_equal(envi.open(str(out)).open_memmap(interleave="bip"), repeat_pixels(CUBE))
 
 
 @pytest.mark.parametrize(("encoding", "start"), [("utf-8", "\ufeff"), ("latin-1", ""), ("utf-8", "")])
@@ -224,7 +224,7 @@ def test_headers_in_any_encoding(tmp_path, encoding, start):
     (tmp_path / "a.img").write_bytes(CUBE.tobytes())
     text = header(tmp_path / "a.hdr").read_text() + "description = {Prüfstück, 5 µm}\n"
     (tmp_path / "a.hdr").write_bytes((start + text.replace("\n", "\r\n")).encode(encoding))
-    _, out = write_larger(tmp_path / "a.hdr", tmp_path / "b.hdr")
+    _, out = write_upsampled(tmp_path / "a.hdr", tmp_path / "b.hdr")
     assert "Prüfstück, 5 µm" in out.read_text(encoding="utf-8")
 
 
@@ -241,7 +241,7 @@ REFUSED_SO = {
 
 
 @pytest.mark.parametrize("case", REFUSED_SO)
-def test_headers_that_cannot_be_used_are_named_for_what_is_wrong(tmp_path, case):
+def test_unusable_headers_are_refused_with_the_reason(tmp_path, case):
     fields, words = REFUSED_SO[case]
     (tmp_path / "a.img").write_bytes(CUBE.tobytes())
     with pytest.raises(DataError, match=words):
@@ -258,7 +258,7 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize("name", STRANGERS)
-def test_other_files_are_called_what_they_are(tmp_path, name):
+def test_unsupported_files_are_named_by_kind(tmp_path, name):
     content, words = STRANGERS[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=words) as refusal:
@@ -266,7 +266,7 @@ def test_other_files_are_called_what_they_are(tmp_path, name):
     assert "damaged" not in str(refusal.value)
 
 
-def test_a_packing_of_hdf5_that_is_not_installed_is_no_damage(tmp_path):
+def test_missing_hdf5_filter_is_not_called_damage(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as f:
         space, kind = h5py.h5s.create_simple(CUBE.shape), h5py.h5t.NATIVE_UINT16
         how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -294,7 +294,7 @@ def test_a_packing_of_hdf5_that_is_not_installed_is_no_damage(tmp_path):
         ("scene", "results.img/", ["scene", "scene.hdr"]),
     ],
 )
-def test_results_have_names_under_which_readers_find_them(run, still_weights, tmp_path, name, out, wrote):
+def test_envi_results_are_found_by_other_readers(run, still_weights, tmp_path, name, out, wrote):
     (tmp_path / name).write_bytes(bytes(100) + CUBE.tobytes())
     header(tmp_path / f"{name}.hdr", offset=100)
     run("predict", input=tmp_path / name, output=f"{tmp_path}/there/{out}", model_dir=still_weights, value_scale=10000)
@@ -309,13 +309,13 @@ def test_results_have_names_under_which_readers_find_them(run, still_weights, tm
         assert (f.height, f.width, f.count) == image.shape
 
 
-def test_data_of_any_extension_is_found_beside_its_header(tmp_path):
+def test_envi_data_of_any_extension_are_found(tmp_path):
     (tmp_path / "a.rfl").write_bytes(CUBE.tobytes())
     np.testing.assert_array_equal(open_raster(header(tmp_path / "a.hdr")).read(), CUBE)
     np.testing.assert_array_equal(open_raster(tmp_path / "a.rfl").read(), CUBE)
 
 
-def test_hdf5_knows_its_grid_by_what_things_mean(tmp_path, capsys):
+def test_hdf5_grid_metadata_are_scaled_by_meaning(tmp_path, capsys):
     with h5py.File(tmp_path / "a.h5", "w") as f:
         f["cube"] = CUBE
         f["cube"].attrs.update({"GeoTransform": "500000 30 0 5400000 0 -30", "Dimensions": np.array(CUBE.shape)})
@@ -327,7 +327,7 @@ def test_hdf5_knows_its_grid_by_what_things_mean(tmp_path, capsys):
         f["y"], f["x"] = 5400000 - 30 * (np.arange(HEIGHT) + 0.5), 500000 + 30 * (np.arange(WIDTH) + 0.5)
         f["time"] = np.arange(float(HEIGHT))
         f["wavelength"], f["response"] = WAVELENGTHS, np.eye(BANDS)
-    write_larger(tmp_path / "a.h5", tmp_path / "b.h5")
+    write_upsampled(tmp_path / "a.h5", tmp_path / "b.h5")
     with h5py.File(tmp_path / "b.h5") as f:
         attributes = f["cube"].attrs
         assert attributes["GeoTransform"] == "500000 15 0 5400000 0 -15"
@@ -342,50 +342,50 @@ def test_hdf5_knows_its_grid_by_what_things_mean(tmp_path, capsys):
     assert all(name in said for name in ("location/glt_x", "location/glt_y", "location/lat", "elevation", "time"))
 
 
-def test_hdf5_of_airborne_sensors_gives_its_position_to_other_formats(tmp_path):
+def test_airborne_hdf5_georeferencing_is_kept_as_geotiff(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as f:
         f["site/data"] = CUBE
         f["site/Coordinate_System/Map_Info"] = (
             "UTM, 1, 1, 500000.0, 5400000.0, 30.0, 30.0, 33, North, WGS-84, units=Meters"
         )
         f["site/Coordinate_System/Coordinate_System_String"] = rasterio.CRS.from_epsg(32633).to_wkt()
-    _, out = write_larger(tmp_path / "a.h5", tmp_path / "b.tif")
+    _, out = write_upsampled(tmp_path / "a.h5", tmp_path / "b.tif")
     with rasterio.open(out) as f:
         assert (f.crs.to_epsg(), f.transform.a, f.transform.f) == (32633, 15, 5400000)
 
 
-def test_axes_in_degrees_are_a_position(tmp_path):
+def test_axes_in_degrees_are_georeferencing(tmp_path):
     with h5py.File(tmp_path / "a.nc", "w") as f:
         f["cube"], f["lat"], f["lon"] = CUBE, 48 - 0.01 * np.arange(HEIGHT), 11 + 0.01 * np.arange(WIDTH)
         for axis, name, unit in ((0, "lat", "degrees_north"), (1, "lon", "degrees_east")):
             f[name].make_scale(name)
             f[name].attrs["units"] = unit
             f["cube"].dims[axis].attach_scale(f[name])
-    _, out = write_larger(tmp_path / "a.nc", tmp_path / "b.tif")
+    _, out = write_upsampled(tmp_path / "a.nc", tmp_path / "b.tif")
     with rasterio.open(out) as f:
         assert f.crs.to_epsg() == 4326
         np.testing.assert_allclose(tuple(f.transform)[:6], (0.005, 0, 10.995, 0, -0.005, 48.005))
 
 
-def test_a_position_that_envi_cannot_hold_is_not_lost_in_silence(tmp_path, capsys):
+def test_unsupported_envi_georeferencing_is_reported(tmp_path, capsys):
     with rasterio.open(
         tmp_path / "a.tif", "w", driver="GTiff", width=WIDTH, height=HEIGHT, count=BANDS, dtype="uint16",
         crs="EPSG:32633", transform=rasterio.Affine(2, 0.5, 500000, 0, -2, 5400000),
     ) as f:  # fmt: skip
         f.write(CUBE.transpose(2, 0, 1))
-    _, out = write_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
+    _, out = write_upsampled(tmp_path / "a.tif", tmp_path / "b.hdr")
     assert "map info" not in out.read_text()
     assert "b.hdr: without its position" in capsys.readouterr().out
 
 
-def test_control_points_are_not_lost_in_silence(tmp_path, capsys):
+def test_dropped_control_points_are_reported(tmp_path, capsys):
     profile = {"driver": "GTiff", "width": WIDTH, "height": HEIGHT, "count": BANDS, "dtype": "uint16"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with rasterio.open(tmp_path / "a.tif", "w", **profile) as f:
             f.write(CUBE.transpose(2, 0, 1))
             f.gcps = [rasterio.control.GroundControlPoint(row=1, col=2, x=10, y=20)], rasterio.CRS.from_epsg(4326)
-    write_larger(tmp_path / "a.tif", tmp_path / "b.hdr")
+    write_upsampled(tmp_path / "a.tif", tmp_path / "b.hdr")
     assert "b.hdr: without its control points" in capsys.readouterr().out
 
 
@@ -393,10 +393,10 @@ def test_fwhm_of_envi_is_kept_or_named(tmp_path, capsys):
     (tmp_path / "a.img").write_bytes(CUBE.tobytes())
     listed = {"wavelength": "{0.45, 0.5, 0.55, 0.6, 0.65, 0.7}", "fwhm": "{0.01, 0.01, 0.01, 0.01, 0.02, 0.02}"}
     path = header(tmp_path / "a.hdr", wavelength_units="Micrometers", **listed, bbl="{1, 1, 0, 1, 1, 1}")
-    write_larger(path, tmp_path / "b.npz", value_scale=10000)
+    write_upsampled(path, tmp_path / "b.npz", value_scale=10000)
     assert "b.npz: without its fwhm, bbl, for which" in capsys.readouterr().out
-    _, out = write_larger(path, tmp_path / "b.tif", value_scale=10000)
-    _, again = write_larger(out, tmp_path / "c.hdr")
+    _, out = write_upsampled(path, tmp_path / "b.tif", value_scale=10000)
+    _, again = write_upsampled(out, tmp_path / "c.hdr")
     assert "fwhm" not in capsys.readouterr().out
     fields = envi.open(str(again)).metadata
     assert [float(v) for v in fields["fwhm"]] == [10, 10, 10, 10, 20, 20]
@@ -404,7 +404,7 @@ def test_fwhm_of_envi_is_kept_or_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["a.hdr", "a.h5", "a.npz", "a.mat", "a.tif"])
-def test_what_the_user_said_goes_into_the_result(tmp_path, name):
+def test_results_contain_given_metadata(tmp_path, name):
     cube = CUBE.astype(np.int16)
     cube[:4] = -9999
     if name == "a.hdr":
@@ -423,7 +423,7 @@ def test_what_the_user_said_goes_into_the_result(tmp_path, name):
             crs="EPSG:32633", transform=PLACE,
         ) as f:  # fmt: skip
             f.write(cube.transpose(2, 0, 1))
-    write_larger(tmp_path / name, tmp_path / f"b{name[1:]}", CubeOptions(wavelengths="450,700"), 10000, -9999)
+    write_upsampled(tmp_path / name, tmp_path / f"b{name[1:]}", CubeOptions(wavelengths="450,700"), 10000, -9999)
     again = open_raster(tmp_path / f"b{name[1:]}")
     assert (again.nodata, again.value_scale) == (-9999, pytest.approx(10000))
     np.testing.assert_array_equal(again.wavelengths, WAVELENGTHS)
@@ -433,39 +433,39 @@ def test_what_the_user_said_goes_into_the_result(tmp_path, name):
 def test_fields_of_structs_have_names(tmp_path, key):
     struct = {"Data": CUBE, "RGB": np.zeros((HEIGHT, WIDTH, 3), np.uint8), "info": {"wavelength": WAVELENGTHS}}
     scipy.io.savemat(tmp_path / "a.mat", {"hsi": struct, "note": "x"})
-    raster, out = write_larger(tmp_path / "a.mat", tmp_path / "b.mat", CubeOptions(key=key))
+    raster, out = write_upsampled(tmp_path / "a.mat", tmp_path / "b.mat", CubeOptions(key=key))
     np.testing.assert_array_equal(raster.wavelengths, WAVELENGTHS)
     back = scipy.io.loadmat(out, simplify_cells=True)
-    np.testing.assert_array_equal(back["hsi"]["Data"], larger(CUBE))
+    np.testing.assert_array_equal(back["hsi"]["Data"], repeat_pixels(CUBE))
     np.testing.assert_array_equal(back["hsi"]["info"]["wavelength"], WAVELENGTHS)
     assert (back["note"], back["hsi"]["RGB"].size) == ("x", 0)
     with pytest.raises(DataError, match="hsi is a struct; name one of its fields by key: hsi.Data"):
         open_raster(tmp_path / "a.mat", CubeOptions(key="hsi"))
 
 
-def test_hdf5_mat_files_without_matlabs_marks_stay_what_they_are(tmp_path):
+def test_plain_hdf5_named_mat_stays_plain_hdf5(tmp_path):
     with h5py.File(tmp_path / "a.mat", "w") as f:
         f["data"], f["wavelength"], f["fwhm"] = CUBE, WAVELENGTHS, np.ones(BANDS)
         f.attrs["sensor"] = "X"
-    _, out = write_larger(tmp_path / "a.mat", tmp_path / "b.mat")
+    _, out = write_upsampled(tmp_path / "a.mat", tmp_path / "b.mat")
     with h5py.File(out) as f:
-        np.testing.assert_array_equal(f["data"][()], larger(CUBE))
+        np.testing.assert_array_equal(f["data"][()], repeat_pixels(CUBE))
         assert (sorted(f), f.attrs["sensor"]) == (["data", "fwhm", "wavelength"], "X")
 
 
 @pytest.mark.parametrize("bands_first", [False, True])
 @pytest.mark.parametrize("by_columns", [False, True])
-def test_a_matrix_of_pixels_whose_rows_and_columns_are_given(tmp_path, bands_first, by_columns):
+def test_pixel_lists_with_given_size_are_read(tmp_path, bands_first, by_columns):
     y, x, k = np.mgrid[0:HEIGHT, 0:WIDTH, 0:BANDS]
     cube = 0.5 + 0.3 * np.sin(y / 9 + k) + 0.2 * np.cos(x / 5)
     listed = (cube.transpose(1, 0, 2) if by_columns else cube).reshape(-1, BANDS)
     held = {"X": listed.T if bands_first else listed, "h": HEIGHT, "w": WIDTH}
     scipy.io.savemat(tmp_path / "a.mat", held)
-    raster, out = write_larger(tmp_path / "a.mat", tmp_path / "b.mat")
+    raster, out = write_upsampled(tmp_path / "a.mat", tmp_path / "b.mat")
     np.testing.assert_array_equal(raster.read(), cube)
     back = scipy.io.loadmat(out)
     assert (back["h"].item(), back["w"].item()) == (72, 80)
-    np.testing.assert_array_equal(open_raster(out).read(), larger(cube))
+    np.testing.assert_array_equal(open_raster(out).read(), repeat_pixels(cube))
 
 
 @pytest.mark.parametrize(
@@ -476,18 +476,18 @@ def test_a_matrix_of_pixels_whose_rows_and_columns_are_given(tmp_path, bands_fir
         (scipy.sparse.csr_matrix(CUBE[:, :, 0]), "a sparse matrix"),
     ],
 )
-def test_arrays_asked_for_that_are_no_cube_are_refused_in_their_own_words(tmp_path, array, words):
+def test_keys_of_unusable_arrays_are_refused(tmp_path, array, words):
     scipy.io.savemat(tmp_path / "a.mat", {"X": array})
     with pytest.raises(DataError, match=words):
         open_raster(tmp_path / "a.mat", CubeOptions(key="X"))
 
 
-def test_a_stack_of_one_cube_is_a_cube(tmp_path):
+def test_stack_of_one_cube_is_read(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"X": CUBE[None]})
     np.testing.assert_array_equal(open_raster(tmp_path / "a.mat").read(), CUBE)
 
 
-def test_gains_and_offsets_give_the_network_physical_values(tmp_path):
+def test_gains_and_offsets_yield_physical_values(tmp_path):
     reflectance = np.linspace(0, 0.9, CUBE.size).reshape(CUBE.shape)
     counts = np.rint((reflectance + 0.1) * 10000).astype(np.uint16)
     np.savez(tmp_path / "a.npz", cube=counts, scale_factor=1e-4, add_offset=-0.1)
@@ -501,16 +501,16 @@ def test_gains_and_offsets_give_the_network_physical_values(tmp_path):
     np.testing.assert_allclose(half, reflectance / 2, atol=6e-5)
 
 
-def test_compressed_envi_is_read_as_gdal_reads_it(tmp_path):
+def test_compressed_envi_is_read_as_by_gdal(tmp_path):
     path = header(tmp_path / "a.hdr", file_compression=1, map_info="{UTM, 1, 1, 5e5, 5.4e6, 30, 30, 33, North, WGS-84}")
     (tmp_path / "a.img").write_bytes(gzip.compress(CUBE.tobytes()))
     with rasterio.open(tmp_path / "a.img") as f:
         np.testing.assert_array_equal(f.read().transpose(1, 2, 0), CUBE)
-    raster, out = write_larger(path, tmp_path / "b.hdr")
+    raster, out = write_upsampled(path, tmp_path / "b.hdr")
     np.testing.assert_array_equal(raster.read(slice(3, 20), slice(5, 9)), CUBE[3:20, 5:9])
     assert "compression" not in out.read_text()
     with rasterio.open(tmp_path / "b.img") as f:
-        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), larger(CUBE))
+        np.testing.assert_array_equal(f.read().transpose(1, 2, 0), repeat_pixels(CUBE))
         assert (f.transform.a, f.transform.c) == (15, 5e5)
 
 
@@ -532,20 +532,20 @@ def test_compressed_envi_with_other_data_is_refused(tmp_path, case):
         open_raster(header(tmp_path / "a.hdr", file_compression=1))
 
 
-def test_compressed_envi_too_small_for_its_header_is_refused(tmp_path):
+def test_too_small_compressed_envi_is_refused(tmp_path):
     (tmp_path / "a.img").write_bytes(gzip.compress(bytes(10**6)))
     with pytest.raises(DataError, match="packed bytes cannot contain the 17280000000 of its header"):
         open_raster(header(tmp_path / "a.hdr", file_compression=1, lines=36000000))
 
 
-def test_compressed_envi_needs_room_in_the_temporary_folder(tmp_path, monkeypatch):
+def test_compressed_envi_needs_temporary_disk_space(tmp_path, monkeypatch):
     (tmp_path / "a.img").write_bytes(gzip.compress(CUBE.tobytes()))
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(DataError, match="set TMPDIR to a larger folder"):
         open_raster(header(tmp_path / "a.hdr", file_compression=1))
 
 
-def test_packed_envi_data_without_the_field_are_named(tmp_path):
+def test_undeclared_compression_of_envi_is_refused(tmp_path):
     (tmp_path / "a.img").write_bytes(gzip.compress(CUBE.tobytes()))
     with pytest.raises(DataError, match="packed with gzip.*unpack it first"):
         open_raster(header(tmp_path / "a.hdr"))

@@ -1,4 +1,4 @@
-"""The sets of a training run against each other: scenes that are scored are not trained on."""
+"""Overlap between the sets of a run: scored scenes are not trained on."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_scored_scenes_among_the_labelled_are_refused(refused, tmp_path, flags, 
     assert not (tmp_path / "runs").exists()
 
 
-def test_scored_scenes_that_are_not_used_do_not_matter(run, tmp_path, flags):
+def test_unused_test_scenes_are_not_checked(run, tmp_path, flags):
     assert run("train", **flags, test_dir=tmp_path / "scored.h5", data_test_num=1)[0] == 0
 
 
@@ -42,7 +42,7 @@ def test_scored_scenes_among_the_unlabelled_are_named(run, tmp_path, flags):
     assert "f among the unlabelled images" in out + err
 
 
-def test_scenes_of_one_name_but_another_content_are_noted(run, tmp_path, flags):
+def test_equal_names_with_different_content_are_reported(run, tmp_path, flags):
     write_store(tmp_path / "again.h5", {"a": WAVES})
     code, out, err = run("train", **flags, test_dir=tmp_path / "again.h5")
     assert code == 0
