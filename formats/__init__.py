@@ -14,19 +14,19 @@ import h5py
 import numpy as np
 
 from formats import arrays, band_pictures, envi, gdal, hdf5, netcdf
-from formats.calibration import Understanding, described
-from formats.folders import few_of, folders_below, is_output
+from formats.calibration import Understanding, add_user_metadata
+from formats.folders import format_names, is_output, walk_folders
 from formats.kinds import NPZ, describe_kind
-from formats.nodata import mark_in
+from formats.nodata import convert_nodata
 from formats.raster import (
     DEFAULTS,
     NAMES_OF_KINDS,
     CubeOptions,
     Georeference,
     Raster,
+    convert_read_errors,
     from_array,
-    readable,
-    unreadable,
+    make_read_error,
 )
 from formats.raw import AXES, RawCube
 from system.errors import DataError
@@ -69,7 +69,7 @@ LABEL_NAME = re.compile(
 MOST_LABEL_BANDS = 4
 
 
-def format_of(path: str | Path) -> str | None:
+def detect_format(path: str | Path) -> str | None:
     """mat5, hdf5, npy, npz, tiff or envi, by the first bytes; None for anything else.
 
     Raises:
@@ -80,7 +80,7 @@ def format_of(path: str | Path) -> str | None:
         with open(path, "rb") as f:
             head = f.read(128)
     except PermissionError as error:
-        raise unreadable(path, "", error) from error
+        raise make_read_error(path, "", error) from error
     if head.startswith(b"\x89HDF") or head.startswith(b"MATLAB 7.3"):
         return "hdf5"
     if head.startswith(b"MATLAB 5.0") or head[126:128] in (b"IM", b"MI"):
@@ -113,12 +113,12 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
     refuse_irregular(path)
     if path.stat().st_size == 0:
         raise DataError(path, "the file is empty (0 bytes)", "copy it again or take it away")
-    kind, data = format_of(path), None
-    if kind is None and (header := envi.header_of(path)):
+    kind, data = detect_format(path), None
+    if kind is None and (header := envi.find_header(path)):
         path, kind, data = header, "envi", path
     if kind is None:
         raise _unknown_format(path)
-    with readable(path, kind):
+    with convert_read_errors(path, kind):
         raster = envi.open_raster(path, options, data) if data else _OPEN[kind](path, options)
         if 0 in raster.shape:
             raise DataError(path, f"{' x '.join(map(str, raster.shape))} values, none at all", "export it again")
@@ -133,7 +133,7 @@ def _unknown_format(path: Path) -> DataError:
     """Return the error for a file in another format: its kind, else the formats that are read."""
     if kind := describe_kind(path):
         return DataError(path, f"{kind.name}, not a scene", kind.remedy or f"give one that is read: {FORMATS_READ}")
-    headers = envi.header_candidates(path)
+    headers = envi.list_header_candidates(path)
     if header := next((h for h in headers if h.is_file() and h != path and h.suffix.lower() == ".hdr"), None):
         kind = describe_kind(header)
         remedy = kind.remedy if kind and kind.remedy else "give an ENVI header, whose first line is ENVI"
@@ -177,7 +177,7 @@ class Output:
     @property
     def is_copy(self) -> bool:
         """True if the result is a copy of its scene's file with finer pixels: HDF5 does not become netCDF so."""
-        becomes_netcdf = self.kind == "hdf5" and netcdf.is_named_so(self.path)
+        becomes_netcdf = self.kind == "hdf5" and netcdf.is_netcdf_name(self.path)
         is_netcdf = isinstance(self.like, hdf5.Hdf5Raster) and self.like.is_netcdf
         return self.kind == self.like.kind and (is_netcdf or not becomes_netcdf)
 
@@ -188,7 +188,7 @@ class Output:
 
     @property
     def _data_name(self) -> str:
-        return envi.data_name(self.path.stem, self.like, self._wish) if self.kind == "envi" else "values.raw"
+        return envi.choose_data_name(self.path.stem, self.like, self._wish) if self.kind == "envi" else "values.raw"
 
     @property
     def raw_path(self) -> Path:
@@ -228,7 +228,7 @@ class Output:
         """Files that readers take for an ENVI header's data, in their order, or those before one of that name."""
         if self.kind != "envi":
             return []
-        names = envi.readers_data_names(self.path.stem)
+        names = envi.list_data_names(self.path.stem)
         names = names[: names.index(before)] if before in names else names
         return [path for path in map(self.path.with_name, names) if path.is_file()]
 
@@ -256,9 +256,9 @@ class Output:
         """Take over the metadata of the scene and of its user for the result."""
         # Read now, so that damage is found before the work.
         place = self._writable_position()
-        self.like = dataclasses.replace(described(self.like, understood), locate=lambda: place)
+        self.like = dataclasses.replace(add_user_metadata(self.like, understood), locate=lambda: place)
         nodata = self.like.nodata
-        if nodata is not None and self.dtype.kind != "f" and mark_in(self.dtype, nodata) is None:
+        if nodata is not None and self.dtype.kind != "f" and convert_nodata(self.dtype, nodata) is None:
             # The type does not hold it, and its rounded number would mark data.
             self.like = dataclasses.replace(self.like, nodata=None)
         if self.like.mask and self.kind != "tiff" and self.like.nodata is None:
@@ -270,7 +270,7 @@ class Output:
     def _writable_position(self) -> Georeference | None:
         """Return the scene's georeferencing, without a coordinate system that GDAL cannot write."""
         place = self.like.georeference()
-        becomes_netcdf = netcdf.is_named_so(self.path) and not self.is_copy
+        becomes_netcdf = netcdf.is_netcdf_name(self.path) and not self.is_copy
         # All others hold any text.
         is_written_by_gdal = self.kind in ("tiff", "envi") or becomes_netcdf
         if place is None or not is_written_by_gdal or gdal.is_known_crs(place.crs):
@@ -295,7 +295,7 @@ class Output:
             self.work.mkdir(parents=True, exist_ok=True)
             made = self.work / self.path.name
             if self.is_copy:
-                self.like.write_like(made, cube, self.scale)
+                self.like.write_upsampled(made, cube, self.scale)
             else:
                 _WRITE[self.kind](made, cube, self.like, self.scale)
         self._report_losses()
@@ -334,7 +334,7 @@ class Output:
         place = self.like.georeference()
         if self.kind not in ("tiff", "envi", "hdf5") or place is None:
             return
-        expected, found = place.finer(self.scale), self._position_of_result()
+        expected, found = place.upsample(self.scale), self._position_of_result()
         if found is None and self.kind == "hdf5":
             print_line(f"{self.path.name}: without its position, for which its coordinates have no place")
         elif found and not gdal.are_same(expected, found, *self.shape[:2]):
@@ -367,7 +367,7 @@ class Output:
             raise DataError(self.path, f"this format has no values of type {number}", "write to .npy or .h5")
         name = str(self.path)
         by_gdal = self.kind == "tiff" or (
-            (self.kind == "envi" or netcdf.is_named_so(self.path)) and self.like.georeference() is not None
+            (self.kind == "envi" or netcdf.is_netcdf_name(self.path)) and self.like.georeference() is not None
         )
         if by_gdal and as_utf8(name) != name:
             raise DataError(self.path, "this path is not UTF-8, and GDAL writes no other", "give another {output}")
@@ -379,16 +379,16 @@ class Output:
             )
 
 
-def output_name(path: str | Path) -> str:
+def get_output_name(path: str | Path) -> str:
     """Return the name of a result of the same kind in a folder: its input's, or that of its header."""
     path = Path(path)
-    header = None if path.is_dir() or path.suffix.lower() in EXTENSIONS else envi.header_of(path)
+    header = None if path.is_dir() or path.suffix.lower() in EXTENSIONS else envi.find_header(path)
     return header.name if header else path.name
 
 
 def is_band_folder(path: str | Path) -> bool:
     """Return True if a path is a folder of one picture a band."""
-    return Path(path).is_dir() and bool(band_pictures.band_files(path))
+    return Path(path).is_dir() and bool(band_pictures.list_band_files(path))
 
 
 def holds_only_pictures(folder: str | Path) -> bool:
@@ -396,20 +396,20 @@ def holds_only_pictures(folder: str | Path) -> bool:
     return all(p.is_file() and p.suffix.lower() == ".png" for p in Path(folder).iterdir())
 
 
-def scene_files(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
-    """Files below a folder that are scenes by content or extension, sorted; see `folders_below`.
+def find_scene_files(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
+    """Files below a folder that are scenes by content or extension, sorted; see `walk_folders`.
 
     Passed over are this program's stores and crops and, with a remark, label images beside the scenes.
     """
     found: list[Path] = []
     labels: list[Path] = []
-    for folder, names in folders_below(root):
+    for folder, names in walk_folders(root):
         for path in (folder / name for name in names if (folder / name).is_file()):
-            is_known = path.suffix.lower() in EXTENSIONS or (os.access(path, os.R_OK) and format_of(path))
+            is_known = path.suffix.lower() in EXTENSIONS or (os.access(path, os.R_OK) and detect_format(path))
             if is_known and not is_output(path):
                 (labels if _is_label_image(path, options) else found).append(path)
     if labels:
-        print_line(f"{root}: passed over as label images, not cubes: {few_of([path.name for path in labels])}")
+        print_line(f"{root}: passed over as label images, not cubes: {format_names([path.name for path in labels])}")
     return found
 
 
@@ -423,11 +423,11 @@ def _is_label_image(path: Path, options: CubeOptions) -> bool:
         return True
 
 
-def scenes_below(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
-    """`scene_files`, and folders of band pictures; numbered pictures beside a scene's file are previews."""
-    files = scene_files(root, options)
+def find_scenes_below(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
+    """`find_scene_files`, and folders of band pictures; numbered pictures beside a scene's file are previews."""
+    files = find_scene_files(root, options)
     beside = {path.parent for path in files}
-    return sorted([*files, *(f for f, _ in folders_below(root) if f not in beside and is_band_folder(f))])
+    return sorted([*files, *(f for f, _ in walk_folders(root) if f not in beside and is_band_folder(f))])
 
 
 def _sync(path: Path) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import scipy.io
 import scipy.sparse
 
-from formats.grid import Grid, finer_axis, is_of_axis, is_per_pixel
+from formats.grid import Grid, is_of_axis, is_per_pixel, upsample_axis
 from formats.mat import check_mats
-from formats.pixel_list import PixelList, choose_scene, is_size_name, pixel_list
+from formats.pixel_list import PixelList, choose_scene, detect_pixel_order, is_size_name
 from formats.raster import (
     BLOCK_BYTES,
     CRS_NAMES,
@@ -25,19 +25,19 @@ from formats.raster import (
     Georeference,
     Raster,
     check_numbers,
+    decode_text,
+    find_axes,
     find_band_names,
     find_named,
     find_number,
-    interleave_of,
-    layout,
+    find_scaling,
+    format_scaling,
+    get_interleave,
+    make_window_reader,
     report_left_out,
-    scaling_entries,
-    scaling_in,
-    text_of,
-    windows_of,
 )
 from formats.raw import AXES, RawWindows
-from formats.wavelengths import wavelengths_among
+from formats.wavelengths import find_wavelengths
 from system.errors import DataError
 
 # A smaller scale_factor beside an array is rather an upsampling factor than a full-scale value.
@@ -71,7 +71,7 @@ class NpyRaster(ArrayRaster):
 
     kind = "npy"
 
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
         write_npy(path, cube, self, scale)
 
 
@@ -86,7 +86,7 @@ class NpzRaster(ArrayRaster):
     kind = "npz"
     is_compressed: bool = False
 
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
         write_npz(path, cube, self, scale)
 
 
@@ -96,7 +96,7 @@ class MatRaster(ArrayRaster):
 
     kind = "mat5"
 
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
         write_mat5(path, cube, self, scale)
 
 
@@ -158,7 +158,7 @@ def _choose(path: Path, fields: dict[str, Any], options: CubeOptions) -> dict[st
     key, size = choose_scene(path, {n: np.shape(v) for n, v in numbers.items()}, sizes, options)
     array = fields[key]
     others = {name.rsplit(".", 1)[-1]: value for name, value in fields.items() if name != key}
-    pixels = pixel_list(key, array, size) if size else None
+    pixels = detect_pixel_order(key, array, size) if size else None
     if pixels:
         return {**_describe(path, pixels.cube(array), options, others, 2), "key": key, "pixels": pixels}
     return {**_describe(path, array, options, others), "key": key}
@@ -185,16 +185,22 @@ def _describe(
         each = " x ".join(map(str, array.shape[1:]))
         what = f"a stack of cubes, of shape {shape}, where one is needed"
         raise DataError(path, what, f"save each of them ({array.shape[0]} of {each}?) in a file of its own")
-    known = wavelengths_among(others, array.shape)
-    axes, wavelengths = layout(path, array.shape, options, known, band_axis)
+    known = find_wavelengths(others, array.shape)
+    axes, wavelengths = find_axes(path, array.shape, options, known, band_axis)
     size = tuple(array.shape[k] for k in axes)
-    value_scale, scaling = scaling_in(path, others, size[2], LEAST_INVERSE)
+    value_scale, scaling = find_scaling(path, others, size[2], LEAST_INVERSE)
     return {
-        **{"path": path, "shape": size, "dtype": array.dtype, "source": windows_of(array, axes), "files": (path,)},
+        **{
+            "path": path,
+            "shape": size,
+            "dtype": array.dtype,
+            "source": make_window_reader(array, axes),
+            "files": (path,),
+        },
         **{"wavelengths": wavelengths, "wavelengths_given": known is None and wavelengths is not None},
         **{"band_names": find_band_names(others, size[2]), "nodata": find_number(others, NODATA_NAMES)},
         **{"value_scale": value_scale, "scaling": scaling, "locate": lambda: _georeference(others)},
-        **{"interleave": interleave_of(axes), "axes": axes},
+        **{"interleave": get_interleave(axes), "axes": axes},
     }
 
 
@@ -203,7 +209,7 @@ def _georeference(others: Mapping[str, Any]) -> Georeference | None:
     if transform is None or np.size(transform) not in (6, 9):
         return None
     crs = find_named(others, CRS_NAMES, "US")
-    return Georeference("" if crs is None else text_of(crs), tuple(map(float, np.ravel(transform)[:6])))
+    return Georeference("" if crs is None else decode_text(crs), tuple(map(float, np.ravel(transform)[:6])))
 
 
 def write_npy(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
@@ -275,16 +281,16 @@ def _new_arrays(like: Raster, scale: int, others: dict[str, Any], is_alike: bool
         found["wavelength"] = np.asarray(like.wavelengths)
     if like.nodata is not None and find_number(others, NODATA_NAMES) != like.nodata:
         found["nodata"] = float(like.nodata)
-    if (like.value_scale, like.scaling) != scaling_in(like.path, others, like.shape[2], LEAST_INVERSE):
+    if (like.value_scale, like.scaling) != find_scaling(like.path, others, like.shape[2], LEAST_INVERSE):
         for name in [n for n in others if n.lower() in NAMES_OF_SCALING]:
             del others[name]
-        found |= scaling_entries(like)
+        found |= format_scaling(like)
     if is_alike:
         return found
     if like.band_names:
         found["band_names"] = np.array([str(name) for name in like.band_names])
     if georeference := like.georeference():
-        found |= {"crs_wkt": georeference.crs, "transform": np.array(georeference.finer(scale).transform)}
+        found |= {"crs_wkt": georeference.crs, "transform": np.array(georeference.upsample(scale).transform)}
     return found
 
 
@@ -330,11 +336,11 @@ def _renewed(grid: Grid, name: str, value: Any, bands: int) -> tuple[bool, np.nd
     """(True if an array beside the cube belongs to its grid, the renewed array or None), see `Grid.renewed`."""
     shape = np.shape(value)
     size = int(np.prod(shape)) if shape else 1
-    belongs, renewed = grid.renewed(name, np.ravel(value)[0] if size == 1 else value)
+    belongs, renewed = grid.upsample_entry(name, np.ravel(value)[0] if size == 1 else value)
     if belongs:
         is_number = renewed is not None and np.asarray(renewed).dtype.kind in "fiu"
         return True, np.reshape(renewed, shape) if is_number else (None if renewed is None else np.asarray(renewed))
     if size == max(shape, default=1) != bands and is_of_axis(name, size, grid.height, grid.width):
-        finer = finer_axis(value, grid.scale)
+        finer = upsample_axis(value, grid.scale)
         return True, None if finer is None else finer.reshape([-1 if n == size else n for n in shape])
     return is_per_pixel(shape, grid.height, grid.width), None

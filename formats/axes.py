@@ -11,7 +11,7 @@ from system.errors import DataError
 MAT_HEADER_BYTES = 512
 
 
-def axes_with_bands_at(band_axis: int) -> tuple[int, ...]:
+def order_axes(band_axis: int) -> tuple[int, ...]:
     """(rows, columns, bands) of an array whose bands are at that axis."""
     return (*(k for k in range(3) if k != band_axis), band_axis)
 
@@ -44,7 +44,7 @@ def find_band_axis(path: Path, shape: tuple[int, ...], n_wavelengths: int = 0, n
     )
 
 
-def in_matlab_order(f: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> set[str]:
+def find_matlab_arrays(f: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> set[str]:
     """The names of the datasets whose axes come in reverse, since MATLAB wrote them.
 
     MATLAB marks each, and begins the file with a header; Python's h5py leaves the axes as they are and does neither.
@@ -61,20 +61,20 @@ def has_matlab_header(f: h5py.File) -> bool:
         return content.read(10) == b"MATLAB 7.3"
 
 
-def unmarked_axes(path: Path, band_axis: int) -> tuple[int, ...]:
+def find_unmarked_axes(path: Path, band_axis: int) -> tuple[int, ...]:
     """(rows, columns, bands) of an HDF5 array that MATLAB did not mark; in a .mat file, bands first is its order."""
     is_reversed = band_axis == 0 and path.suffix.lower() == ".mat"
-    return (2, 1, 0) if is_reversed else axes_with_bands_at(band_axis)
+    return (2, 1, 0) if is_reversed else order_axes(band_axis)
 
 
-def mat_axes(path: Path, f: h5py.File) -> dict[str, tuple[int, ...]]:
+def find_mat_axes(path: Path, f: h5py.File) -> dict[str, tuple[int, ...]]:
     """The order in which the axes of the arrays of a v7.3 .mat file are rows, columns and bands, {name: axes}.
 
     Arrays that MATLAB wrote are H x W x bands in MATLAB. Of others the bands are searched, at the same axis for all:
     where arrays of several sizes agree (LR and HR), else as `find_band_axis` finds them in the largest, else the last.
     """
     datasets = {n: d for n, d in f.items() if isinstance(d, h5py.Dataset) and d.shape is not None}
-    reverse = in_matlab_order(f, datasets)
+    reverse = find_matlab_arrays(f, datasets)
     axes = {n: tuple(range(d.ndim))[:: -1 if n in reverse else 1] for n, d in datasets.items()}
     unmarked = {n: d.shape for n, d in datasets.items() if d.ndim == 3 and n not in reverse}
     if not unmarked:
@@ -86,4 +86,4 @@ def mat_axes(path: Path, f: h5py.File) -> dict[str, tuple[int, ...]]:
         band_axis = alike[0] if len(alike) == 1 else find_band_axis(path, largest)
     except DataError:
         band_axis = 2
-    return axes | dict.fromkeys(unmarked, unmarked_axes(path, band_axis))
+    return axes | dict.fromkeys(unmarked, find_unmarked_axes(path, band_axis))

@@ -12,7 +12,7 @@ from facts import VISIBLE
 from formats.folders import refuse_dangling
 from formats.images import read_bands
 from formats.raster import CubeOptions, Raster
-from formats.wavelengths import LONGEST, SHORTEST, given_wavelengths
+from formats.wavelengths import LONGEST, SHORTEST, parse_wavelengths
 from system.errors import DataError
 
 # A point is part of a wavelength only: of three digits or more, or with its unit.
@@ -23,13 +23,13 @@ _BAND_FILE = re.compile(
 FEWEST_BANDS = 4
 
 
-def band_files(folder: str | Path) -> dict[float, Path]:
+def list_band_files(folder: str | Path) -> dict[float, Path]:
     """The band pictures of a folder by their number or wavelength; empty where it is no such folder."""
     return _band_files(folder)[0]
 
 
 def _band_files(folder: str | Path) -> tuple[dict[float, Path], bool]:
-    """(`band_files`, True if the numbers in their names are wavelengths).
+    """(`list_band_files`, True if the numbers in their names are wavelengths).
 
     They are if nm is behind them, or if no two are neighbours and all are at least SHORTEST: filter wheels' steps.
     """
@@ -55,7 +55,7 @@ class BandPictures(Raster):
 
     kind = "png"
 
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
         """Write a folder of grey pictures under the names of this one's."""
         path.mkdir(exist_ok=True)
         for k, file in enumerate(self.files):
@@ -78,7 +78,7 @@ def open_raster(path: Path, options: CubeOptions) -> BandPictures:
     wavelengths = np.array(numbers, dtype=np.float64) if are_wavelengths else None
     is_given = wavelengths is None and bool(options.wavelengths)
     if is_given:
-        wavelengths = given_wavelengths(options.wavelengths, len(numbers))
+        wavelengths = parse_wavelengths(options.wavelengths, len(numbers))
     is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()
     if wavelengths is None and is_cave:
         wavelengths = VISIBLE

@@ -12,7 +12,7 @@ import numpy as np
 
 from facts import HEADROOM
 from formats.full_scale import assumption
-from formats.nodata import filled, mark_in, missing_values
+from formats.nodata import convert_nodata, fill_missing, find_missing
 from formats.raster import Raster, Scaling
 from system.errors import DataError
 
@@ -49,7 +49,7 @@ class Calibration:
     ) -> None:
         self.dtype, self.scale, self.nodata = np.dtype(dtype).newbyteorder("="), scale, nodata
         self.scaling = scaling
-        mark = None if nodata is None or not np.isfinite(nodata) else mark_in(self.dtype, nodata)
+        mark = None if nodata is None or not np.isfinite(nodata) else convert_nodata(self.dtype, nodata)
         self.mark: Any = np.nan if mark is None and self.dtype.kind == "f" else mark
 
     def to_unit(self, raw: np.ndarray, there: np.ndarray | None = None) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -61,7 +61,7 @@ class Calibration:
             raw: values of the scene's type.
             there: h x w of bool, where a mask has data; None without a mask.
         """
-        missing = missing_values(raw, self.nodata, there)
+        missing = find_missing(raw, self.nodata, there)
         if missing is not None and missing.all():
             return None, missing
         # What float32 does not hold becomes infinite, and is found by `read_unit`.
@@ -72,7 +72,7 @@ class Calibration:
                 # float16 holds no full-scale value above 65504.
                 kind = np.float32 if self.dtype.kind == "f" and self.dtype.itemsize <= 4 else np.float64
                 unit = (raw / kind(self.scale)).astype(np.float32, copy=False)
-        return (unit if missing is None else filled(unit, missing)), missing
+        return (unit if missing is None else fill_missing(unit, missing)), missing
 
     def to_raw(self, unit: np.ndarray, missing: np.ndarray | None = None) -> tuple[np.ndarray, int]:
         """h x w x C in 0..1 -> (values as the scene has them, how many had to be clipped to its type).
@@ -117,20 +117,20 @@ class Understanding:
 
     Attributes:
         calibration: between them and 0..1.
-        told_by: source of the full-scale value: "caller", "file", "weights", or "type" where it is assumed.
+        source: source of the full-scale value: "caller", "file", "weights", or "type" where it is assumed.
         low, high: lowest and highest value (physical, where the scene has gains and offsets) of the rows that were
             sampled; None where all data are missing.
     """
 
     calibration: Calibration
-    told_by: str
+    source: str
     low: float | None
     high: float | None
 
     @property
     def is_assumed(self) -> bool:
         """True if the full-scale value is the maximum of an integer type, which nothing confirms."""
-        return self.told_by == "type" and self.calibration.dtype.kind in "iu"
+        return self.source == "type" and self.calibration.dtype.kind in "iu"
 
     def remarks(self, path: str | Path) -> list[str]:
         """Sentences on how the values are interpreted; parameters stand in braces, as in `DataError`."""
@@ -140,15 +140,15 @@ class Understanding:
         if scaling:
             said = [f"{v[0]:g}" if (v == v[0]).all() else "one per band" for v in (scaling.gains, scaling.offsets)]
             found.append(f"{path}: value = gain ({said[0]}) x number + offset ({said[1]}), as the file specifies")
-        elif self.told_by in ("file", "weights"):
-            source = "the file specifies" if self.told_by == "file" else "the weights record"
+        elif self.source in ("file", "weights"):
+            source = "the file specifies" if self.source == "file" else "the weights record"
             found.append(f"{path}: full-scale value {scale:g}, as {source}")
         # Data that fill half of the type's range confirm the assumption.
         if self.is_assumed and self.high <= scale / 2:
             found.append(f"{path}: brightest value is {self.high:g}; {assumption(self.calibration.dtype)}")
         if self.low < -scale:
             found.append(
-                f"{path}: values down to {exact_number(self.low)} are processed as data; set {{nodata}} if they mark "
+                f"{path}: values down to {format_number(self.low)} are processed as data; set {{nodata}} if they mark "
                 "missing data"
             )
         return found
@@ -174,20 +174,20 @@ def understand(
             negative values that look like an undeclared nodata value.
     """
     nodata = raster.nodata if nodata is None else nodata
-    scaling = scaling_under(raster, value_scale)
+    scaling = choose_scaling(raster, value_scale)
     found = sample_range(raster, nodata, scaling)
     low, high = (found.low, found.high) if found else (None, None)
-    told_by = "caller" if value_scale else "file" if raster.value_scale or scaling else "type"
+    source = "caller" if value_scale else "file" if raster.value_scale or scaling else "type"
     known = (value_scale or 1) if scaling else (value_scale or raster.value_scale)
     if not known and fallback and (raster.dtype.kind in "iu" or (high or 0.0) > LARGEST_FLOAT):
-        known, told_by = fallback, "weights"
-    scale = scale_of(raster.path, raster.dtype, high or 0.0, known)
+        known, source = fallback, "weights"
+    scale = choose_full_scale(raster.path, raster.dtype, high or 0.0, known)
     if found and nodata is None and not raster.mask:
         _refuse_undeclared_nodata(raster.path, found, scale)
-    return Understanding(Calibration(raster.dtype, scale, nodata, scaling), told_by, low, high)
+    return Understanding(Calibration(raster.dtype, scale, nodata, scaling), source, low, high)
 
 
-def scaling_under(raster: Raster, value_scale: float) -> Scaling | None:
+def choose_scaling(raster: Raster, value_scale: float) -> Scaling | None:
     """Gains and offsets that come before the division by what stands for 1, or None.
 
     The caller's number takes the place of a gain that all bands share; where the zero lies, the file says.
@@ -197,18 +197,18 @@ def scaling_under(raster: Raster, value_scale: float) -> Scaling | None:
     return raster.scaling
 
 
-def described(raster: Raster, understood: Understanding) -> Raster:
+def add_user_metadata(raster: Raster, understood: Understanding) -> Raster:
     """A scene with what its user said of its values, so that its result's file says that too."""
     calibration = understood.calibration
     changes: dict[str, Any] = {"nodata": calibration.nodata}
-    if understood.told_by == "caller":
+    if understood.source == "caller":
         scaling = calibration.scaling
         changes["scaling"] = scaling.divided(calibration.scale) if scaling else None
         changes["value_scale"] = None if scaling else calibration.scale
     return dataclasses.replace(raster, **changes)
 
 
-def scale_of(path: str | Path, dtype: np.dtype, high: float, known: float | None = None) -> float:
+def choose_full_scale(path: str | Path, dtype: np.dtype, high: float, known: float | None = None) -> float:
     """The full-scale value: the known one, else the maximum of a narrow integer type, 1 for floating point.
 
     Args:
@@ -224,7 +224,7 @@ def scale_of(path: str | Path, dtype: np.dtype, high: float, known: float | None
         return float(known)
     remedy = "set {value_scale}, e.g. 10000 for most reflectance products"
     if dtype.kind in "iu" and dtype.itemsize > WIDEST_INTEGER:
-        what = f"{dtype.name} values up to {exact_number(high)} of unknown full-scale value"
+        what = f"{dtype.name} values up to {format_number(high)} of unknown full-scale value"
         raise DataError(path, what, remedy)
     if dtype.kind in "iu":
         return float(np.iinfo(dtype).max)
@@ -233,7 +233,7 @@ def scale_of(path: str | Path, dtype: np.dtype, high: float, known: float | None
     return 1.0
 
 
-def exact_number(value: float) -> str:
+def format_number(value: float) -> str:
     """A number as text that reads back as the same number, short where that is possible."""
     short = f"{value:g}"
     return short if float(short) == value else repr(float(value)).removesuffix(".0")
@@ -273,7 +273,7 @@ def _refuse_undeclared_nodata(path: Path, found: SampledRange, scale: float) -> 
     """
     is_isolated = found.following >= found.low / 2 and (found.count > 1 or found.raw_low in USUAL_NODATA)
     if found.low < -scale or (found.low < -LARGEST_NOISE * scale and is_isolated):
-        low = exact_number(found.raw_low)
+        low = format_number(found.raw_low)
         remedy = f"set {{nodata}} {low} if it does, {{nodata}} nan if it is measured"
         raise DataError(path, f"the value {low} may mark missing data", remedy)
 
@@ -305,7 +305,7 @@ def _read_blocks(
     step = max(1, SAMPLE_VALUES // (width * bands))
     for rows in spans or [slice(top, min(height, top + step)) for top in range(0, height, step)]:
         values = raster.read(rows, slice(0, width))
-        yield rows, values, missing_values(values, nodata, raster.there(rows, slice(0, width)))
+        yield rows, values, find_missing(values, nodata, raster.read_mask(rows, slice(0, width)))
 
 
 def largest_values(raster: Raster, calibration: Calibration) -> np.ndarray:
@@ -318,7 +318,7 @@ def largest_values(raster: Raster, calibration: Calibration) -> np.ndarray:
     return largest / calibration.scale
 
 
-def peaks_of(raster: Raster, understood: Understanding, normalise: str) -> np.ndarray:
+def compute_peaks(raster: Raster, understood: Understanding, normalise: str) -> np.ndarray:
     """Return the divisors of a scene's values in 0..1 for a network, one number or one for each band.
 
     Args:
@@ -339,7 +339,7 @@ def peaks_of(raster: Raster, understood: Understanding, normalise: str) -> np.nd
     return ones if is_left else np.array([peak])
 
 
-def divisors_of(peaks: np.ndarray) -> np.ndarray:
+def compute_divisors(peaks: np.ndarray) -> np.ndarray:
     """Return peaks as float32, with 1 for bands without data."""
     # Values beyond float32 are reported where the pixels are read.
     with np.errstate(over="ignore"):
@@ -354,7 +354,7 @@ def read_unit(
     Raises:
         DataError: for values that float32 does not hold.
     """
-    unit, missing = calibration.to_unit(raster.read(rows, cols), raster.there(rows, cols))
+    unit, missing = calibration.to_unit(raster.read(rows, cols), raster.read_mask(rows, cols))
     if unit is not None and not np.isfinite(unit).all():
         raise DataError(raster.path, "values beyond what float32 holds", "give another {value_scale}")
     return unit, missing
@@ -366,7 +366,7 @@ class UnitCube:
     Args:
         raster: the scene.
         calibration: between its values and 0..1.
-        peaks: divisors of these, see `peaks_of`.
+        peaks: divisors of these, see `compute_peaks`.
 
     Attributes:
         shape, dtype, nbytes: of the whole array.
@@ -374,7 +374,7 @@ class UnitCube:
 
     def __init__(self, raster: Raster, calibration: Calibration, peaks: np.ndarray | float = 1.0) -> None:
         self._raster, self._calibration = raster, calibration
-        self._divisors = divisors_of(np.asarray(peaks))
+        self._divisors = compute_divisors(np.asarray(peaks))
         self.shape, self.dtype = raster.shape, np.dtype(np.float32)
         self.nbytes = math.prod(raster.shape) * self.dtype.itemsize
 
@@ -386,7 +386,7 @@ class UnitCube:
             return np.zeros(missing.shape, dtype=np.float32)
         return unit / self._divisors
 
-    def there(self) -> np.ndarray:
+    def find_valid_pixels(self) -> np.ndarray:
         """Where pixels have data, rows x columns of bool, read by strips.
 
         A band that is missing in all pixels, as those of water vapour are in many products, counts for none.

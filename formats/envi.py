@@ -16,11 +16,11 @@ import numpy as np
 
 from facts import LARGEST_SCALE
 from formats import gdal
-from formats.grid import finer_map_info
-from formats.kinds import describe_kind, unreadable_as
-from formats.raster import CubeOptions, Georeference, Raster, Scaling, check_numbers, scaling_of
+from formats.grid import upsample_map_info
+from formats.kinds import describe_kind, make_kind_error
+from formats.raster import CubeOptions, Georeference, Raster, Scaling, check_numbers, make_scaling
 from formats.raw import AXES, RawCube, RawWindows
-from formats.wavelengths import WAVELENGTH_NAMES, given_wavelengths, nanometres
+from formats.wavelengths import WAVELENGTH_NAMES, convert_to_nm, parse_wavelengths
 from system.errors import DataError
 from system.files import explain_write_errors
 from utils import as_utf8, print_line
@@ -172,10 +172,10 @@ def write_fields(path: Path, fields: Mapping[str, str | int | Sequence[str]]) ->
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
-def header_of(path: str | Path) -> Path | None:
+def find_header(path: str | Path) -> Path | None:
     """The header of an ENVI file that may be named by its header or by its data; None without one."""
     path = Path(path)
-    for candidate in [path, *header_candidates(path)]:
+    for candidate in [path, *list_header_candidates(path)]:
         if candidate.is_file() and candidate.suffix.lower() == ".hdr":
             with open(candidate, "rb") as f:
                 if is_header(f.read(64)):
@@ -183,7 +183,7 @@ def header_of(path: str | Path) -> Path | None:
     return None
 
 
-def header_candidates(path: Path) -> list[Path]:
+def list_header_candidates(path: Path) -> list[Path]:
     """Paths at which the header of an ENVI data file is searched."""
     stems = (path.name, path.stem)
     return [path.with_name(stem + extension) for stem in stems for extension in HEADER_EXTENSIONS]
@@ -229,13 +229,13 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
         dtype=dtype,
         source=pixels.read,
         files=(path, data),
-        wavelengths=given_wavelengths(options.wavelengths, shape[2]) if given else known,
+        wavelengths=parse_wavelengths(options.wavelengths, shape[2]) if given else known,
         wavelengths_given=given,
         band_names=names if len(names) == shape[2] else None,
         nodata=header.number(IGNORED) if IGNORED in header else None,
         value_scale=value_scale,
         scaling=scaling,
-        locate=lambda: georeference_of(header.fields) if "map info" in header else None,
+        locate=lambda: parse_georeference(header.fields) if "map info" in header else None,
         interleave=header.text("interleave").lower(),
         band_fields=_band_fields(header, shape[2]),
         header=header,
@@ -284,7 +284,7 @@ def _unpack(data: Path, held: int, needed: int) -> io.BufferedRandom:
     remedies = "copy the data again", "give its gzip data, or set file compression = 0"
     with open(data, "rb") as f:
         if (start := f.read(2)) != b"\x1f\x8b":
-            raise unreadable_as(data, wanted, "gzip", remedies, f"it begins with the bytes {start.hex(' ')}")
+            raise make_kind_error(data, wanted, "gzip", remedies, f"it begins with the bytes {start.hex(' ')}")
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if needed > MOST_PACKED * held:
         what = f"{held} packed bytes cannot contain the {needed} of its header"
@@ -300,7 +300,7 @@ def _unpack(data: Path, held: int, needed: int) -> io.BufferedRandom:
                     unpacked.write(block)
                     unpacked.flush()
     except (OSError, EOFError, zlib.error) as error:
-        raise unreadable_as(data, wanted, "gzip", remedies, error) from error
+        raise make_kind_error(data, wanted, "gzip", remedies, error) from error
     if unpacked.tell() != needed:
         size = "more" if unpacked.tell() > needed else unpacked.tell()
         raise DataError(data, f"{size} bytes when unpacked, its header speaks of {needed}", "correct the header")
@@ -309,7 +309,7 @@ def _unpack(data: Path, held: int, needed: int) -> io.BufferedRandom:
 
 def _find_data(path: Path, needed: int) -> Path:
     """The data file of a header: under a name that readers know, or the only one beside it of the right size."""
-    beside = [path.with_name(name) for name in readers_data_names(path.stem)]
+    beside = [path.with_name(name) for name in list_data_names(path.stem)]
     if found := next((p for p in beside if p.is_file()), None):
         return found
     others = [p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if p.is_file() and p != path]
@@ -345,7 +345,7 @@ def _wavelengths(header: Header, bands: int) -> np.ndarray | None:
     if not np.isfinite(values).all():
         raise header.error(name, "nan")
     unit = header.text("wavelength units")
-    return nanometres(values, "" if unit.lower() == "unknown" else unit)
+    return convert_to_nm(values, "" if unit.lower() == "unknown" else unit)
 
 
 def _band_fields(header: Header, bands: int) -> dict[str, list[str]]:
@@ -369,23 +369,23 @@ def _scaling(header: Header, bands: int) -> tuple[float | None, Scaling | None]:
     """
     gains, offsets = (header.numbers(name) if name in header else None for name in (GAINS, OFFSETS))
     if SCALE_FACTOR not in header:
-        return scaling_of(header.path, gains, offsets, bands)
+        return make_scaling(header.path, gains, offsets, bands)
     factors = np.array(header.numbers(SCALE_FACTOR))
     if not ((factors > 1 / LARGEST_SCALE) & (factors < LARGEST_SCALE)).all():
         raise header.error(SCALE_FACTOR)
     if gains is not None and np.size(gains) in (1, bands) and np.allclose(np.array(gains) * factors, 1, rtol=1e-6):
-        return scaling_of(header.path, gains, offsets, bands)
+        return make_scaling(header.path, gains, offsets, bands)
     if (factors == factors[0]).all():
         return float(factors[0]), None
-    return scaling_of(header.path, 1 / factors, None, bands)
+    return make_scaling(header.path, 1 / factors, None, bands)
 
 
-def readers_data_names(stem: str) -> list[str]:
+def list_data_names(stem: str) -> list[str]:
     """Names under which readers look for the data of a header of that stem, in their order."""
     return [stem, *(f"{stem}.{case(e)}" for case in (str.lower, str.upper) for e in (*DATA_EXTENSIONS, *AXES))]
 
 
-def data_name(stem: str, like: Raster, wish: str = "") -> str:
+def choose_data_name(stem: str, like: Raster, wish: str = "") -> str:
     """The data file's name for a header of that stem, one under which readers look for it.
 
     Args:
@@ -439,7 +439,7 @@ def _finer(header: Header, scale: int) -> Fields:
     """The fields of a header for pixels `scale` times as small."""
     fields = dict(header.fields)
     if "map info" in fields:
-        fields["map info"] = finer_map_info(header.entries("map info"), scale)
+        fields["map info"] = upsample_map_info(header.entries("map info"), scale)
     if "pixel size" in fields:
         sizes = header.entries("pixel size")
         fields["pixel size"] = [re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in sizes]
@@ -500,7 +500,7 @@ def _new_fields(path: Path, like: Raster, scale: int) -> Fields:
         fields[GAINS] = [f"{1 / like.value_scale:.15g}"] * like.shape[2]
     if georeference := like.georeference():
         height, width, _ = like.shape
-        found = georeference_fields(georeference.finer(scale), height * scale, width * scale)
+        found = format_georeference(georeference.upsample(scale), height * scale, width * scale)
         if not found:
             reason = "for which an ENVI header has no place (a sheared or uneven grid)"
             print_line(f"{path.name}: without its position, {reason}")
@@ -508,7 +508,7 @@ def _new_fields(path: Path, like: Raster, scale: int) -> Fields:
     return fields
 
 
-def georeference_of(fields: Mapping[str, str | list[str]]) -> Georeference | None:
+def parse_georeference(fields: Mapping[str, str | list[str]]) -> Georeference | None:
     """Return the georeferencing that GDAL reads in the fields of a header, or None."""
     small: dict[str, str | int | Sequence[str]] = {"samples": 4, "lines": 4, "bands": 1, "header offset": 0}
     small |= {"data type": 1, "interleave": "bsq", "byte order": 0}
@@ -519,19 +519,19 @@ def georeference_of(fields: Mapping[str, str | list[str]]) -> Georeference | Non
         return gdal.read_georeference(data, "ENVI")
 
 
-def georeference_of_map_info(map_info: str, crs: str = "") -> Georeference | None:
+def parse_map_info(map_info: str, crs: str = "") -> Georeference | None:
     """Return the georeferencing of ENVI's "map info" and "coordinate system string" as texts, or None."""
     fields: Fields = {"map info": [entry.strip() for entry in map_info.strip(" {}").split(",")]}
     if crs.strip():
         fields["coordinate system string"] = [crs.strip(" {}")]
     try:
-        return georeference_of(fields)
+        return parse_georeference(fields)
     # GDAL raises errors of several types.
     except Exception:
         return None
 
 
-def georeference_fields(georeference: Georeference, height: int, width: int) -> Fields:
+def format_georeference(georeference: Georeference, height: int, width: int) -> Fields:
     """Return the header fields that GDAL writes for the georeferencing of a raster; none if ENVI cannot hold it."""
     with tempfile.TemporaryDirectory() as folder:
         gdal.write_empty(Path(folder) / "a.img", "ENVI", georeference)

@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 SHOWN_NAMES = 8
 
 
-def files_below(folder: str | Path) -> list[Path]:
+def list_folder(folder: str | Path) -> list[Path]:
     """A folder's entries, sorted.
 
     Raises:
@@ -54,12 +54,12 @@ def find_mats(folder: str | Path) -> list[Path]:
 
 
 def _files_of_kind(folder: str | Path, extensions: Collection[str]) -> list[Path]:
-    found = [p for p in files_below(folder) if p.suffix.lower() in extensions and p.name[0] != "."]
+    found = [p for p in list_folder(folder) if p.suffix.lower() in extensions and p.name[0] != "."]
     refuse_dangling(found)
     return [p for p in found if p.is_file()]
 
 
-def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
+def walk_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """(folder, sorted names of its files) of a folder and those below it, at most LEVELS down, each once.
 
     Links are followed. Hidden files and folders are passed over, and folders that this program has written.
@@ -90,7 +90,7 @@ def refuse_dangling(paths: Iterable[Path]) -> None:
         DataError: naming the first of them.
     """
     if dangling := [path for path in paths if path.is_symlink() and not os.path.exists(path)]:
-        names = few_of([path.name for path in dangling])
+        names = format_names([path.name for path in dangling])
         links, lead = ("links", "lead") if len(dangling) > 1 else ("link", "leads")
         raise DataError(
             dangling[0].parent,
@@ -119,7 +119,7 @@ def _is_written_here(folder: Path) -> bool:
     return has_results or (folder / ORIGIN).is_file()
 
 
-def unique_by_name(root: Path, scenes: Iterable[tuple[str, Found]], place: Callable[[Found], str]) -> dict[str, Found]:
+def index_by_name(root: Path, scenes: Iterable[tuple[str, Found]], place: Callable[[Found], str]) -> dict[str, Found]:
     """{scene name: what was found} of (name of a file or folder, what was found).
 
     Args:
@@ -140,7 +140,7 @@ def unique_by_name(root: Path, scenes: Iterable[tuple[str, Found]], place: Calla
     return found
 
 
-def few_of(names: Collection[str]) -> str:
+def format_names(names: Collection[str]) -> str:
     """Names with commas between; of many, the first ones and the number of the rest."""
     listed = list(names)
     rest = len(listed) - SHOWN_NAMES

@@ -18,12 +18,12 @@ from formats.raster import (
     Georeference,
     Raster,
     check_numbers,
-    layout,
+    find_axes,
+    make_scaling,
     report_left_out,
-    row_blocks,
-    scaling_of,
+    split_rows,
 )
-from formats.wavelengths import nanometres, numbers_in, wavelengths_in_names
+from formats.wavelengths import convert_to_nm, parse_band_names, parse_numbers
 from system.errors import DataError
 
 # Drivers of GDAL that access other files and machines, and the suffixes that its network may open: none.
@@ -117,7 +117,7 @@ class TiffRaster(Raster):
     def is_stack(self) -> bool:
         return len(self.pages) > 1
 
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
         write_tiff(path, cube, self, scale)
 
 
@@ -192,9 +192,9 @@ def _describe_pages(
     names = [page.descriptions[index - 1] for page, index in bands]
     known = _wavelengths_of(bands, tags, names)
     shape = (*first.shape, len(bands))
-    _, wavelengths = layout(path, shape, dataclasses.replace(options, band_axis=-1), known, band_axis=2)
+    _, wavelengths = find_axes(path, shape, dataclasses.replace(options, band_axis=-1), known, band_axis=2)
     gains, offsets = ([getattr(page, name)[k - 1] for page, k in bands] for name in ("scales", "offsets"))
-    value_scale, scaling = scaling_of(path, gains, offsets, len(bands))
+    value_scale, scaling = make_scaling(path, gains, offsets, len(bands))
     fields = _band_fields(tags)
     return TiffRaster(
         path=path,
@@ -209,7 +209,7 @@ def _describe_pages(
         value_scale=value_scale,
         scaling=scaling,
         mask=mask if has_mask else None,
-        locate=lambda: georeference_of(first),
+        locate=lambda: get_georeference(first),
         interleave="bsq" if is_stack or first.profile.get("interleave") == "band" else "bip",
         band_fields=fields,
         other_fields=_other_fields(first, [first.tags(), *(page.tags(k) for page, k in bands)], fields),
@@ -229,11 +229,11 @@ def _wavelengths_of(
 ) -> np.ndarray | None:
     """Wavelengths as GDAL keeps them: a tag of each band, or words in their names."""
     if all("wavelength" in t for t in tags):
-        return nanometres([float(t["wavelength"]) for t in tags], _unit_of(tags[0]))
+        return convert_to_nm([float(t["wavelength"]) for t in tags], _unit_of(tags[0]))
     imagery = [page.tags(k, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM") for page, k in bands]
     if all(imagery):
-        return nanometres([float(w) for w in imagery], "um")
-    return wavelengths_in_names([n or t.get("tifftag_imagedescription") for n, t in zip(names, tags, strict=True)])
+        return convert_to_nm([float(w) for w in imagery], "um")
+    return parse_band_names([n or t.get("tifftag_imagedescription") for n, t in zip(names, tags, strict=True)])
 
 
 def _unit_of(tags: Mapping[str, str]) -> str:
@@ -244,7 +244,7 @@ def _band_fields(tags: list[dict[str, str]]) -> dict[str, list[str]]:
     """Return fwhm in nm and bbl, one value a band, as ENVI's headers have them."""
     unit, fields = _unit_of(tags[0]), {}
     for name in BAND_FIELDS:
-        values = numbers_in(" ".join(t.get(name, "nan") for t in tags))
+        values = parse_numbers(" ".join(t.get(name, "nan") for t in tags))
         factor = 1000 if name == "fwhm" and (unit.startswith("micro") or unit in ("um", "µm")) else 1
         if len(values) == len(tags):
             fields[name] = [f"{v * factor:.15g}" for v in values]
@@ -291,7 +291,7 @@ def _write_plain(path: Path, cube: np.ndarray, like: Raster, own: TiffRaster | N
         if own is not None:
             _copy_tags(path, own, f, scale)
         _describe(f, like, own, indexes)
-        for rows in row_blocks(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
+        for rows in split_rows(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
             window = ((rows.start, rows.stop), (0, cube.shape[1]))
             f.write(np.ascontiguousarray(cube[rows].transpose(2, 0, 1)), indexes, window=window)
             if own is not None and own.mask:
@@ -318,7 +318,7 @@ def _profile(cube: np.ndarray, like: Raster, own: TiffRaster | None, scale: int)
         # GDAL takes three or four bands of uint8 for red, green, blue and alpha.
         profile |= {"interleave": "band" if like.interleave == "bsq" else "pixel", "photometric": "minisblack"}
     if georeference := like.georeference():
-        finer = georeference.finer(scale)
+        finer = georeference.upsample(scale)
         profile |= {"crs": finer.crs or None, "transform": rasterio.Affine(*finer.transform)}
     return profile
 
@@ -326,7 +326,7 @@ def _profile(cube: np.ndarray, like: Raster, own: TiffRaster | None, scale: int)
 def _write_mask(f: Any, own: TiffRaster, rows: slice, window: Window, scale: int) -> None:
     """Write the mask, or the alpha band, of some rows of the result."""
     above, below = rows.start // scale, -(-rows.stop // scale)
-    there = own.there(slice(above, below))
+    there = own.read_mask(slice(above, below))
     assert there is not None, "a scene with a mask"
     if own.has_alpha:
         there = own.pages[0].read(own.pages[0].count, window=((above, below), (0, own.shape[1])))
@@ -406,7 +406,7 @@ def _copy_scaling(target: Any, like: Raster, own: TiffRaster) -> bool:
     """Copy gains and offsets of a TIFF if the user has not given others; return True if so."""
     source = own.pages[0]
     gains, offsets = ([values[k - 1] for k in own.indexes] for values in (source.scales, source.offsets))
-    if (like.value_scale, like.scaling) != scaling_of(like.path, gains, offsets, len(own.indexes)):
+    if (like.value_scale, like.scaling) != make_scaling(like.path, gains, offsets, len(own.indexes)):
         return False
     target.scales, target.offsets = source.scales, source.offsets
     return True
@@ -426,7 +426,7 @@ def is_geographic(crs: str) -> bool:
     return bool(rasterio.CRS.from_user_input(crs).is_geographic)
 
 
-def georeference_of(f: Any) -> Georeference | None:
+def get_georeference(f: Any) -> Georeference | None:
     """Return the georeferencing of an open rasterio dataset, or None."""
     if f.crs is None and f.transform.is_identity:
         return None
@@ -438,7 +438,7 @@ def georeference_of(f: Any) -> Georeference | None:
 def read_georeference(path: str | Path, driver: str) -> Georeference | None:
     """Return the georeferencing of a file as a driver of GDAL reads it, or None."""
     with open_dataset(path, driver) as f:
-        return georeference_of(f)
+        return get_georeference(f)
 
 
 def are_same(a: Georeference | None, b: Georeference | None, height: int, width: int) -> bool:

@@ -30,7 +30,7 @@ _SHAPES = ("dimensions", "shape", "size", "sz", "dim", "dims", "imsize", "im_siz
 EVEN = 1e-3
 
 
-def finer_transform(transform: Any, scale: int) -> tuple[float, ...]:
+def upsample_transform(transform: Any, scale: int) -> tuple[float, ...]:
     """(a, b, c, d, e, f) of pixels `scale` times as small; further numbers (0, 0, 1) stay.
 
     Raises:
@@ -42,7 +42,7 @@ def finer_transform(transform: Any, scale: int) -> tuple[float, ...]:
     return tuple(v / scale if k in (0, 1, 3, 4) else v for k, v in enumerate(values))
 
 
-def geotransform_numbers(value: Any) -> tuple[float, ...] | None:
+def parse_geotransform(value: Any) -> tuple[float, ...] | None:
     """GDAL's c, a, b, f, d, e, as text or numbers -> (a, b, c, d, e, f), or None for anything else."""
     text = value.decode() if isinstance(value, bytes) else value
     words = re.split(r"[\s,]+", text.strip(" ,()[]")) if isinstance(text, str) else np.ravel(value)
@@ -54,15 +54,15 @@ def geotransform_numbers(value: Any) -> tuple[float, ...] | None:
 
 
 def _finer_geotransform(value: Any, scale: int) -> str | np.ndarray:
-    numbers = geotransform_numbers(value)
+    numbers = parse_geotransform(value)
     if numbers is None:
         raise ValueError(value)
-    a, b, c, d, e, f = finer_transform(numbers, scale)
+    a, b, c, d, e, f = upsample_transform(numbers, scale)
     finer = (c, a, b, f, d, e)
     return " ".join(f"{v:.17g}" for v in finer) if isinstance(value, (str, bytes)) else np.array(finer)
 
 
-def finer_map_info(fields: Any, scale: int) -> list[str]:
+def upsample_map_info(fields: Any, scale: int) -> list[str]:
     """The entries of an ENVI "map info" for pixels `scale` times as small.
 
     Its reference pixel counts from 1 at the upper left corner of the first pixel.
@@ -77,7 +77,7 @@ def finer_map_info(fields: Any, scale: int) -> list[str]:
 
 def _finer_map_info_text(value: Any, scale: int) -> str:
     text = value.decode() if isinstance(value, bytes) else str(value)
-    return ",".join(finer_map_info(text.split(","), scale))
+    return ",".join(upsample_map_info(text.split(","), scale))
 
 
 def _finer_resolution(value: Any, scale: int) -> str | np.ndarray | np.float64:
@@ -89,7 +89,7 @@ def _finer_resolution(value: Any, scale: int) -> str | np.ndarray | np.float64:
     return np.asarray(value, dtype=np.float64) / scale
 
 
-def even_step(values: Any) -> float | None:
+def find_even_step(values: Any) -> float | None:
     """The step of an axis of evenly spaced coordinates, or None."""
     values = np.ravel(values)
     if values.size < 2 or values.dtype.kind not in "fiu":
@@ -100,9 +100,9 @@ def even_step(values: Any) -> float | None:
     return float(step) if even else None
 
 
-def finer_axis(values: Any, scale: int) -> np.ndarray | None:
+def upsample_axis(values: Any, scale: int) -> np.ndarray | None:
     """Coordinates of pixel centres along an axis -> those of pixels `scale` times as small; None for uneven ones."""
-    step = even_step(values)
+    step = find_even_step(values)
     if step is None:
         return None
     values = np.ravel(values)
@@ -136,7 +136,7 @@ def is_cols_name(name: str) -> bool:
     return bool(_COLS.fullmatch(name.lower()))
 
 
-def held_in(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def fit_number_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Numbers in a number type, or in the smallest larger one of its kind that holds them."""
     for size in (s for s in (1, 2, 4, 8) if s >= dtype.itemsize):
         with np.errstate(over="ignore"):
@@ -159,7 +159,7 @@ class Grid:
         self.height, self.width, self.bands, self.scale = height, width, bands, scale
         self._size_names = size_names
 
-    def renewed(self, name: str, value: Any) -> tuple[bool, Any]:
+    def upsample_entry(self, name: str, value: Any) -> tuple[bool, Any]:
         """What stands under a name beside a cube, for the finer grid.
 
         Returns:
@@ -167,8 +167,8 @@ class Grid:
         """
         key = name.lower().replace(" ", "_")
         make: dict[str, Callable[[], Any]] = {
-            "transform": lambda: np.array(finer_transform(value, self.scale)),
-            "affine": lambda: np.array(finer_transform(value, self.scale)),
+            "transform": lambda: np.array(upsample_transform(value, self.scale)),
+            "affine": lambda: np.array(upsample_transform(value, self.scale)),
             "geotransform": lambda: _finer_geotransform(value, self.scale),
             "map_info": lambda: _finer_map_info_text(value, self.scale),
             **dict.fromkeys(_RESOLUTIONS, lambda: _finer_resolution(value, self.scale)),
@@ -198,7 +198,7 @@ class Grid:
             return False, value
         if len(outcomes) > 1:
             return True, None
-        return True, held_in(np.reshape(outcomes.pop(), numbers.shape), numbers.dtype)
+        return True, fit_number_type(np.reshape(outcomes.pop(), numbers.shape), numbers.dtype)
 
     def _finer_sizes(self, key: str, numbers: tuple[int, ...]) -> set[tuple[int, ...]]:
         """The sizes that may take the place of these: none where they are no sizes of this grid."""

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 
 from formats import envi, netcdf
-from formats.axes import has_matlab_header, in_matlab_order, unmarked_axes
-from formats.grid import Grid, finer_axis, held_in, is_of_axis, is_per_pixel
+from formats.axes import find_matlab_arrays, find_unmarked_axes, has_matlab_header
+from formats.grid import Grid, fit_number_type, is_of_axis, is_per_pixel, upsample_axis
 from formats.guard import check_hdf5, open_hdf5
-from formats.pixel_list import ImageSize, PixelList, choose_scene, is_size_name, pixel_list
+from formats.pixel_list import ImageSize, PixelList, choose_scene, detect_pixel_order, is_size_name
 from formats.raster import (
     BLOCK_BYTES,
     CRS_NAMES,
@@ -27,18 +27,18 @@ from formats.raster import (
     Raster,
     Scaling,
     check_numbers,
+    decode_text,
+    find_axes,
     find_band_names,
     find_number,
-    interleave_of,
-    layout,
-    only_number,
+    find_scaling,
+    find_uniform_number,
+    format_scaling,
+    get_interleave,
+    make_window_reader,
     report_left_out,
-    scaling_entries,
-    scaling_in,
-    text_of,
-    windows_of,
 )
-from formats.wavelengths import WAVELENGTH_NAMES, wavelengths_among
+from formats.wavelengths import WAVELENGTH_NAMES, find_wavelengths
 from system.errors import DataError
 from utils import print_line
 
@@ -72,7 +72,7 @@ class Hdf5Raster(Raster):
         single = tuple(k for k in range(self.ndim) if k not in self.axes)
         return np.expand_dims(cube.transpose(np.argsort(self.axes)), single)
 
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
         """Copy the file with the new cube; metadata of the pixel grid are renewed or left out."""
         _write_alike(path, cube, self, scale)
         _read_back(path, self.key, self.stored(cube))
@@ -84,11 +84,11 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     f = open_hdf5(path, rdcc_nbytes=CACHE_BYTES)
     arrays: dict[str, h5py.Dataset] = {}
     f.visititems(lambda name, item: arrays.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
-    of_matlab = in_matlab_order(f, arrays)
+    of_matlab = find_matlab_arrays(f, arrays)
     key, size = _chosen(path, arrays, of_matlab, options)
     dataset, reverse = arrays[key], key in of_matlab
     shape = dataset.shape[:: -1 if reverse else 1]
-    if elsewhere := netcdf.points_elsewhere(dataset):
+    if elsewhere := netcdf.describe_external_storage(dataset):
         raise DataError(path, f"{key} is {elsewhere}", "give the file that holds the values themselves")
     check_numbers(path, dataset.dtype)
     others = {n.rsplit("/", 1)[-1]: a for n, a in arrays.items() if a.ndim <= 2 and 1 < (a.size or 0) < 10000}
@@ -97,19 +97,19 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     array: Any = dataset
     pixels: PixelList | None = None
     if size:
-        pixels = pixel_list(key, dataset[()].T if reverse else dataset[()], size)
+        pixels = detect_pixel_order(key, dataset[()].T if reverse else dataset[()], size)
         pixels = dataclasses.replace(pixels, bands_first=pixels.bands_first != reverse)
         array = pixels.cube(dataset[()])
         shape, reverse = array.shape, False
     # One cube may be among axes of one entry each.
     kept = [k for k, n in enumerate(shape) if n != 1] if len(shape) > 3 else list(range(len(shape)))
     sides = tuple(shape[k] for k in kept)
-    known = wavelengths_among(numbers, sides)
-    axes, wavelengths = layout(path, sides, options, known, 2 if pixels else None)
-    interleave = interleave_of(axes if len(shape) > 3 or not reverse else tuple(2 - k for k in axes))
+    known = find_wavelengths(numbers, sides)
+    axes, wavelengths = find_axes(path, sides, options, known, 2 if pixels else None)
+    interleave = get_interleave(axes if len(shape) > 3 or not reverse else tuple(2 - k for k in axes))
     if not reverse and not pixels and len(shape) == 3:
-        axes = unmarked_axes(path, axes[2])
-        interleave = interleave_of(axes)
+        axes = find_unmarked_axes(path, axes[2])
+        interleave = get_interleave(axes)
     rows, cols, bands = (sides[k] for k in axes)
     stored = tuple(len(shape) - 1 - kept[k] if reverse else kept[k] for k in axes)
     value_scale, scaling = _scaling(path, dataset, bands)
@@ -117,7 +117,7 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
         path=path,
         shape=(rows, cols, bands),
         dtype=dataset.dtype,
-        source=windows_of(array, stored),
+        source=make_window_reader(array, stored),
         files=(path,),
         wavelengths=wavelengths,
         wavelengths_given=known is None and wavelengths is not None,
@@ -132,7 +132,7 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
         ndim=len(shape),
         pixels=pixels,
         is_matlab=bool(of_matlab) or has_matlab_header(f),
-        is_netcdf=netcdf.is_named_so(path) or "_NCProperties" in f.attrs,
+        is_netcdf=netcdf.is_netcdf_name(path) or "_NCProperties" in f.attrs,
     )
 
 
@@ -153,9 +153,9 @@ def _scaling(path: Path, dataset: h5py.Dataset, bands: int) -> tuple[float | Non
     said = {name: dataset.attrs[name] for name in dataset.attrs if name.lower() in NAMES_OF_SCALING}
     for name in [n for n in said if n.lower() in SCALE_NAMES]:
         # A factor of 0 or less says nothing.
-        if (factor := only_number(said[name])) is not None and factor <= 0:
+        if (factor := find_uniform_number(said[name])) is not None and factor <= 0:
             del said[name]
-    return scaling_in(path, said, bands)
+    return find_scaling(path, said, bands)
 
 
 def _georeference(
@@ -163,21 +163,21 @@ def _georeference(
 ) -> Georeference | None:
     """The position as this program writes it, as netCDF's conventions have it, or as a map info line."""
     attributes = dataset.attrs
-    wkt = next((text_of(attributes[n]) for n in CRS_NAMES if n in attributes), "")
+    wkt = next((decode_text(attributes[n]) for n in CRS_NAMES if n in attributes), "")
     if TRANSFORM in attributes and np.size(attributes[TRANSFORM]) in (6, 9):
         return Georeference(wkt, tuple(float(v) for v in np.ravel(attributes[TRANSFORM])[:6]))
-    if found := netcdf.georeference(f, arrays, dataset, stored, size):
+    if found := netcdf.read_georeference(f, arrays, dataset, stored, size):
         return found
     texts = {n.rsplit("/", 1)[-1].lower(): a for n, a in arrays.items() if a.shape in ((), (1,))}
     if "map_info" not in texts:
         return None
     crs = texts.get("coordinate_system_string")
-    return envi.georeference_of_map_info(text_of(texts["map_info"][()]), "" if crs is None else text_of(crs[()]))
+    return envi.parse_map_info(decode_text(texts["map_info"][()]), "" if crs is None else decode_text(crs[()]))
 
 
 def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
     """Write a rows x columns x bands array as a new HDF5 file, which is netCDF if its name says so."""
-    if netcdf.is_named_so(path):
+    if netcdf.is_netcdf_name(path):
         netcdf.write(path, cube, like, scale)
         _read_back(path, "image", cube.transpose(2, 0, 1))
     else:
@@ -195,12 +195,12 @@ def _read_back(path: Path, key: str, array: np.ndarray) -> None:
         with open_hdf5(path) as f:
             dataset = f[key]
             is_whole = all(
-                dataset[w].tobytes() == np.ascontiguousarray(array[w]).tobytes() for w in windows_in(dataset)
+                dataset[w].tobytes() == np.ascontiguousarray(array[w]).tobytes() for w in iterate_windows(dataset)
             )
             others: list[h5py.Dataset] = []
             f.visititems(lambda _, item: others.append(item) if isinstance(item, h5py.Dataset) else None)
             for item in others:
-                for window in windows_in(item) if item.name != dataset.name else ():
+                for window in iterate_windows(item) if item.name != dataset.name else ():
                     item[window]
     # HDF5 meets what is not there with errors of several types.
     except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -209,7 +209,7 @@ def _read_back(path: Path, key: str, array: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, f"{path} was not written")
 
 
-def windows_in(dataset: h5py.Dataset) -> Iterator[Any]:
+def iterate_windows(dataset: h5py.Dataset) -> Iterator[Any]:
     """What to index a dataset by, one after the other, to go through all of it with little memory."""
     if dataset.chunks:
         yield from dataset.iter_chunks()
@@ -234,14 +234,14 @@ def _write_new(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         )
         fill(dataset, cube)
         netcdf.write_nodata(dataset, like.nodata)
-        dataset.attrs.update(scaling_entries(like))
+        dataset.attrs.update(format_scaling(like))
         if like.wavelengths is not None:
             _add_wavelengths(f, like)
         if like.band_names:
             f["band_names"] = [str(name) for name in like.band_names]
         if georeference := like.georeference():
             dataset.attrs["crs_wkt"] = georeference.crs
-            dataset.attrs["transform"] = georeference.finer(scale).transform
+            dataset.attrs["transform"] = georeference.upsample(scale).transform
 
 
 def _add_wavelengths(group: h5py.Group, like: Raster, name: str = "wavelength", is_matlab: bool = False) -> None:
@@ -289,7 +289,7 @@ class _Copy:
         rows, cols = like.axes[:2]
         # The scales of the cube's rows and columns say what belongs to them, whatever it is named.
         self._scales = (
-            {_address(s) for k in (rows, cols) for s in netcdf.scales_of(dataset)[k]} if dataset.ndim == 3 else set()
+            {_address(s) for k in (rows, cols) for s in netcdf.list_scales(dataset)[k]} if dataset.ndim == 3 else set()
         )
 
     def run(self) -> None:
@@ -330,7 +330,7 @@ class _Copy:
         if path == self._like.key:
             self._copy_attributes(item, _write_cube(target, name, item, self._cube, self._like))
             return
-        if netcdf.points_elsewhere(item):
+        if netcdf.describe_external_storage(item):
             self.left_elsewhere.append(path)
             return
         if h5py.check_ref_dtype(item.dtype) or item.shape is None:
@@ -340,7 +340,9 @@ class _Copy:
                 self.left_out.append(path)
             return
         is_small = (item.size or 0) <= 16
-        belongs, renewed = self._grid.renewed(name, item[()]) if is_small else self._grid.renewed(name, None)
+        belongs, renewed = (
+            self._grid.upsample_entry(name, item[()]) if is_small else self._grid.upsample_entry(name, None)
+        )
         if not belongs and self._is_of_pixels(item, name):
             belongs, renewed = True, self._renewed_axis(item, name)
         if belongs and renewed is None:
@@ -363,7 +365,7 @@ class _Copy:
         height, width, bands = self._like.shape
         if _address(item) in self._scales:
             return True
-        scales = [{_address(s) for s in axis} for axis in netcdf.scales_of(item)]
+        scales = [{_address(s) for s in axis} for axis in netcdf.list_scales(item)]
         if scales and all(scales) and self._scales:
             return any(own & self._scales for own in scales)
         if any(own & self._scales for own in scales):
@@ -380,7 +382,7 @@ class _Copy:
             return None
         if netcdf.is_bare_dimension(item):
             return np.zeros(item.shape[0] * self._grid.scale, item.dtype)
-        return finer_axis(item[()], self._grid.scale) if netcdf.is_coordinate(item, name) else None
+        return upsample_axis(item[()], self._grid.scale) if netcdf.is_coordinate(item, name) else None
 
     def _copy_attributes(self, source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> None:
         for name in source.attrs:
@@ -392,7 +394,7 @@ class _Copy:
         # References to other objects do not outlive their file.
         if h5py.check_ref_dtype(getattr(value, "dtype", np.dtype(int))):
             return
-        belongs, renewed = self._grid.renewed(name, value)
+        belongs, renewed = self._grid.upsample_entry(name, value)
         if belongs and renewed is None:
             self.left_out.append(f"{source.name.strip('/')} {name}".strip())
             if name in target.attrs:
@@ -410,9 +412,9 @@ class _Copy:
         copied = [item for item in items if isinstance(self._target.get(item.name), h5py.Dataset)]
         for item in copied:
             if item.is_scale:
-                self._target[item.name].make_scale(netcdf.scale_name(item, self._target[item.name]))
+                self._target[item.name].make_scale(netcdf.get_scale_name(item, self._target[item.name]))
         for item in copied:
-            for axis, scales in enumerate(netcdf.scales_of(item)):
+            for axis, scales in enumerate(netcdf.list_scales(item)):
                 for scale in scales:
                     own = self._target.get(scale.name)
                     if isinstance(own, h5py.Dataset) and own.shape[0] == self._target[item.name].shape[axis]:
@@ -427,7 +429,7 @@ def _as_type_of(item: h5py.Dataset, values: Any) -> Any:
     if item.dtype.kind == "f":
         # Sizes are already in the type that holds them.
         return values if values.dtype.itemsize < 8 else values.astype(item.dtype)
-    held = held_in(values, item.dtype)
+    held = fit_number_type(values, item.dtype)
     return held if held.dtype.kind in "iu" else values.astype(np.float64)
 
 
@@ -457,7 +459,7 @@ def _add_users_values(target: h5py.Dataset, source: h5py.Dataset, root: h5py.Fil
     if (like.value_scale, like.scaling) != _scaling(like.path, source, like.shape[2]):
         for name in [n for n in target.attrs if n.lower() in NAMES_OF_SCALING]:
             del target.attrs[name]
-        target.attrs.update(scaling_entries(like))
+        target.attrs.update(format_scaling(like))
     # A dataset of that name that holds no wavelengths stays, and readers look for the next name.
     name = next((n for n in WAVELENGTH_NAMES if n not in root), None)
     if like.wavelengths_given and name:
@@ -483,5 +485,5 @@ def _chunks(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def fill(dataset: h5py.Dataset, array: np.ndarray) -> None:
     """Write an array into a dataset of its shape piece by piece."""
-    for window in windows_in(dataset):
+    for window in iterate_windows(dataset):
         dataset[window] = array[window]

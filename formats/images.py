@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from formats import gdal
-from formats.kinds import unreadable_as
+from formats.kinds import make_kind_error
 from system.errors import DataError
 from system.files import refuse_irregular
 from system.machine import get_free_memory
@@ -85,7 +85,7 @@ def _read_image(path: Path, together: int = 1) -> np.ndarray:
     # Pillow raises these for damaged files, depending on where they break.
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         remedies = "copy it again, or save it as PNG, or take it away", "save it as PNG, or take it away"
-        raise unreadable_as(path, "a PNG, JPEG, TIFF or BMP picture", "picture", remedies, error) from error
+        raise make_kind_error(path, "a PNG, JPEG, TIFF or BMP picture", "picture", remedies, error) from error
     if pixels.dtype.kind == "f":
         pixels = _to_16_bits(path, pixels)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:

@@ -161,7 +161,7 @@ def _describe_text(path: Path, head: bytes) -> Kind | None:
     return Kind(f"a {'JSON ' if is_json else ''}text that begins with: {shown}")
 
 
-def unreadable_as(
+def make_kind_error(
     path: str | Path, wanted: str, purpose: str, remedies: tuple[str, str], reason: BaseException | str
 ) -> DataError:
     """Return the error for a file that cannot be read: its kind if that is another one, else the reason.

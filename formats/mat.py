@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import scipy.io
 
-from formats.axes import mat_axes
+from formats.axes import find_mat_axes
 from formats.guard import call_once, open_hdf5, read_hdf5
-from formats.kinds import unreadable_as
+from formats.kinds import make_kind_error
 from system.errors import DataError, is_out_of_memory, refuse_small_memory
 from system.files import refuse_irregular
 
@@ -20,7 +20,7 @@ NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", 
 REMEDIES = "copy or export it again", "give a MATLAB .mat file"
 
 
-def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+def read_mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes (H x W x bands) of a .mat file's arrays; see `check_mats`."""
     return check_mats([Path(path)])[0]
 
@@ -57,12 +57,12 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
                 remedy = "give the file that holds the values themselves"
                 raise DataError(path, f"the values of {elsewhere[0]} stand in another file", remedy)
-            return {k: tuple(held[k].shape[n] for n in axes) for k, axes in mat_axes(path, f).items()}
+            return {k: tuple(held[k].shape[n] for n in axes) for k, axes in find_mat_axes(path, f).items()}
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
         if isinstance(error, DataError) or is_out_of_memory(error):
             raise
-        raise unreadable_as(path, "a .mat file", "mat", REMEDIES, error) from error
+        raise make_kind_error(path, "a .mat file", "mat", REMEDIES, error) from error
 
 
 def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
     Raises:
         DataError: for a missing key (naming those that are there), a damaged file, values not finite.
     """
-    shapes = mat_shapes(path)
+    shapes = read_mat_shapes(path)
     if absent := [k for k in keys if k not in shapes]:
         raise DataError(
             path,
@@ -90,7 +90,7 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
     try:
         if h5py.is_hdf5(path):
             with open_hdf5(path) as f:
-                axes = mat_axes(Path(path), f)
+                axes = find_mat_axes(Path(path), f)
                 arrays = {k: f[k][()].transpose(axes[k]) for k in wanted}
         else:
             loaded = scipy.io.loadmat(path, variable_names=wanted)
@@ -98,7 +98,7 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:
         refuse_small_memory(path, error)
-        raise unreadable_as(path, "a .mat file", "mat", REMEDIES, error) from error
+        raise make_kind_error(path, "a .mat file", "mat", REMEDIES, error) from error
     for key, array in arrays.items():
         if array.ndim != 3 or array.dtype.kind not in "fiu":
             raise DataError(

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 
 from formats import gdal
-from formats.grid import X_NAMES, Y_NAMES, even_step, geotransform_numbers
+from formats.grid import X_NAMES, Y_NAMES, find_even_step, parse_geotransform
 from formats.guard import open_hdf5
-from formats.raster import CRS_NAMES, Georeference, Raster, only_number, row_blocks, scaling_entries, text_of
+from formats.raster import CRS_NAMES, Georeference, Raster, decode_text, find_uniform_number, format_scaling, split_rows
 
 EXTENSIONS = (".nc", ".nc4")
 # What netCDF calls a dimension without coordinates, with its length behind it.
@@ -22,19 +22,19 @@ GEOGRAPHIC = "EPSG:4326"
 POINTERS = ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME")
 
 
-def is_named_so(path: Path) -> bool:
+def is_netcdf_name(path: Path) -> bool:
     """Whether a file's name says that it is netCDF."""
     return path.suffix.lower() in EXTENSIONS
 
 
-def points_elsewhere(item: h5py.Dataset) -> str:
+def describe_external_storage(item: h5py.Dataset) -> str:
     """What a dataset is whose values stand in other files, which may be any of this machine; "" for any other."""
     if item.is_virtual:
         return "a virtual dataset, made of others"
     return "stored in another file" if item.external else ""
 
 
-def scales_of(dataset: h5py.Dataset) -> list[list[h5py.Dataset]]:
+def list_scales(dataset: h5py.Dataset) -> list[list[h5py.Dataset]]:
     """The scales of each axis of a dataset.
 
     By its own references: the library's way over the scales' names ends the process where these are damaged.
@@ -48,14 +48,14 @@ def scales_of(dataset: h5py.Dataset) -> list[list[h5py.Dataset]]:
 
 def is_bare_dimension(item: h5py.Dataset) -> bool:
     """Whether a dataset stands for a dimension without coordinates."""
-    return text_of(item.attrs.get("NAME", "")).startswith(_BARE)
+    return decode_text(item.attrs.get("NAME", "")).startswith(_BARE)
 
 
-def scale_name(item: h5py.Dataset, renewed: h5py.Dataset) -> str:
+def get_scale_name(item: h5py.Dataset, renewed: h5py.Dataset) -> str:
     """The name that a scale has as one, in a copy of another length."""
     if is_bare_dimension(item):
         return f"{_BARE}{renewed.shape[0]:10d}"
-    return text_of(item.attrs.get("NAME", ""))
+    return decode_text(item.attrs.get("NAME", ""))
 
 
 def is_coordinate(item: h5py.Dataset, name: str) -> bool:
@@ -65,13 +65,13 @@ def is_coordinate(item: h5py.Dataset, name: str) -> bool:
 
 def _direction(item: h5py.Dataset, name: str) -> str:
     """Return "x" or "y" for coordinates along an axis, "" for anything else."""
-    words = {name.rsplit("/", 1)[-1].lower(), text_of(item.attrs.get("standard_name", "")).lower()}
-    if words & set(X_NAMES) or text_of(item.attrs.get("axis", "")) == "X":
+    words = {name.rsplit("/", 1)[-1].lower(), decode_text(item.attrs.get("standard_name", "")).lower()}
+    if words & set(X_NAMES) or decode_text(item.attrs.get("axis", "")) == "X":
         return "x"
-    return "y" if words & set(Y_NAMES) or text_of(item.attrs.get("axis", "")) == "Y" else ""
+    return "y" if words & set(Y_NAMES) or decode_text(item.attrs.get("axis", "")) == "Y" else ""
 
 
-def georeference(
+def read_georeference(
     f: h5py.File, arrays: dict[str, h5py.Dataset], dataset: h5py.Dataset, stored: tuple[int, ...], size: tuple[int, ...]
 ) -> Georeference | None:
     """Where a cube lies by its grid mapping and the coordinates of its axes.
@@ -87,12 +87,12 @@ def georeference(
     attributes = {} if mapping is None else mapping.attrs
     along = [_coordinates(arrays, dataset, stored[k], size[k]) for k in (0, 1)]
     said = next((attributes[n] for n in attributes if n.lower() == "geotransform"), None)
-    transform = geotransform_numbers(said) if said is not None else _transform(along)
+    transform = parse_geotransform(said) if said is not None else _transform(along)
     if transform is None:
         return None
-    wkt = next((text_of(attributes[n]) for n in CRS_NAMES if n in attributes), "")
+    wkt = next((decode_text(attributes[n]) for n in CRS_NAMES if n in attributes), "")
     is_geographic = all(
-        coordinates and text_of(coordinates[1].attrs.get("units", "")).lower().startswith("degree")
+        coordinates and decode_text(coordinates[1].attrs.get("units", "")).lower().startswith("degree")
         for coordinates in along
     )
     if not wkt and mapping is not None:
@@ -101,7 +101,7 @@ def georeference(
 
 
 def _grid_mapping(f: h5py.File, dataset: h5py.Dataset) -> h5py.Dataset | None:
-    name = text_of(dataset.attrs.get("grid_mapping", "")).split(":")[0].strip()
+    name = decode_text(dataset.attrs.get("grid_mapping", "")).split(":")[0].strip()
     if not name:
         return None
     group = dataset.parent
@@ -114,7 +114,7 @@ def _coordinates(
     arrays: Mapping[str, h5py.Dataset], dataset: h5py.Dataset, axis: int, size: int
 ) -> tuple[str, h5py.Dataset] | None:
     """("x" or "y", dataset) of the coordinates along an axis of the cube, or None."""
-    own = [(scale.name, scale) for scale in scales_of(dataset)[axis]] if dataset.ndim == 3 else []
+    own = [(scale.name, scale) for scale in list_scales(dataset)[axis]] if dataset.ndim == 3 else []
     if not own:
         folder = dataset.name.rpartition("/")[0].lstrip("/")
         places = {folder, ""}
@@ -128,7 +128,7 @@ def _transform(along: Sequence[tuple[str, h5py.Dataset] | None]) -> tuple[float,
     if along[0] is None or along[1] is None or along[0][0] == along[1][0]:
         return None
     rows, cols = _unpacked(along[0][1]), _unpacked(along[1][1])
-    steps = even_step(rows), even_step(cols)
+    steps = find_even_step(rows), find_even_step(cols)
     if steps[0] is None or steps[1] is None:
         return None
     down, across = rows[0] - steps[0] / 2, cols[0] - steps[1] / 2
@@ -139,7 +139,7 @@ def _transform(along: Sequence[tuple[str, h5py.Dataset] | None]) -> tuple[float,
 
 def _unpacked(item: h5py.Dataset) -> np.ndarray:
     """The numbers of coordinates, which may be packed as those of a cube."""
-    factor, offset = (only_number(item.attrs.get(name)) for name in ("scale_factor", "add_offset"))
+    factor, offset = (find_uniform_number(item.attrs.get(name)) for name in ("scale_factor", "add_offset"))
     return np.ravel(item[()]).astype(np.float64) * (1.0 if factor is None else factor) + (offset or 0.0)
 
 
@@ -167,7 +167,7 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
         if like.wavelengths is not None:
             f[spectral].attrs.update({"units": "nm", "standard_name": "radiation_wavelength"})
         georeference = like.georeference()
-        finer = georeference.finer(scale) if georeference else None
+        finer = georeference.upsample(scale) if georeference else None
         _add_axes(f, height, width, finer)
         dataset = f.create_dataset(
             "image",
@@ -178,12 +178,12 @@ def write(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
             compression_opts=1,
             shuffle=True,
         )
-        for rows in row_blocks(cube.shape, cube.dtype.itemsize, 256):
+        for rows in split_rows(cube.shape, cube.dtype.itemsize, 256):
             dataset[:, rows] = cube[rows].transpose(2, 0, 1)
         write_nodata(dataset, like.nodata)
-        dataset.attrs.update(scaling_entries(like))
+        dataset.attrs.update(format_scaling(like))
         for name in (spectral, "y", "x"):
-            f[name].make_scale(scale_name(f[name], f[name]) or name)
+            f[name].make_scale(get_scale_name(f[name], f[name]) or name)
         for axis, name in enumerate((spectral, "y", "x")):
             dataset.dims[axis].attach_scale(f[name])
         if like.band_names:

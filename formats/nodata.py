@@ -4,7 +4,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 
-def missing_values(cube: np.ndarray, nodata: float | None = None, there: np.ndarray | None = None) -> np.ndarray | None:
+def find_missing(cube: np.ndarray, nodata: float | None = None, there: np.ndarray | None = None) -> np.ndarray | None:
     """Where an array has its mark for no data, is no finite number, or is masked; None where it is whole.
 
     Args:
@@ -17,7 +17,7 @@ def missing_values(cube: np.ndarray, nodata: float | None = None, there: np.ndar
     """
     missing = ~np.isfinite(cube) if cube.dtype.kind == "f" else None
     if nodata is not None and np.isfinite(nodata):
-        mark = mark_in(cube.dtype, nodata)
+        mark = convert_nodata(cube.dtype, nodata)
         marked = cube == mark if mark is not None else np.zeros(cube.shape, dtype=bool)
         missing = marked if missing is None else missing | marked
     if there is not None and not there.all():
@@ -26,7 +26,7 @@ def missing_values(cube: np.ndarray, nodata: float | None = None, there: np.ndar
     return missing if missing is not None and missing.any() else None
 
 
-def mark_in(dtype: np.dtype, nodata: float) -> np.generic | None:
+def convert_nodata(dtype: np.dtype, nodata: float) -> np.generic | None:
     """The mark for no data as a number type holds it, or None where it has no such number."""
     if np.dtype(dtype).kind == "f":
         return np.dtype(dtype).type(nodata)
@@ -35,7 +35,7 @@ def mark_in(dtype: np.dtype, nodata: float) -> np.generic | None:
     return np.dtype(dtype).type(int(nodata)) if is_held else None
 
 
-def filled(cube: np.ndarray, missing: np.ndarray) -> np.ndarray:
+def fill_missing(cube: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """The cube with every missing value filled in.
 
     A pixel that lacks all its bands gets the spectrum of the nearest pixel that does not; a band that is missing

@@ -166,7 +166,7 @@ def _words(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def pixel_list(key: str, matrix: np.ndarray, size: ImageSize) -> PixelList:
+def detect_pixel_order(key: str, matrix: np.ndarray, size: ImageSize) -> PixelList:
     """How a matrix of pixels is to be read.
 
     The order of the pixels is the one in which neighbours are alike; MATLAB's where that does not tell.

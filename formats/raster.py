@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from facts import LARGEST_SCALE
-from formats.axes import axes_with_bands_at, find_band_axis
-from formats.grid import finer_transform
-from formats.wavelengths import given_wavelengths, number_given
+from formats.axes import find_band_axis, order_axes
+from formats.grid import upsample_transform
+from formats.wavelengths import count_wavelengths, parse_wavelengths
 from system.errors import DataError, is_out_of_memory
 from utils import print_line
 
@@ -49,7 +49,7 @@ class CubeOptions:
         key: name of the array in .mat, .npz and HDF5 files; the only cube without.
         band_axis: 0, 1 or 2 as the file's owner counts (MATLAB's order for .mat); -1: find it.
         value_scale: full-scale value; 0: see `calibration.understand`.
-        wavelengths: see `given_wavelengths`; "" for the file's, or if they are unknown.
+        wavelengths: see `parse_wavelengths`; "" for the file's, or if they are unknown.
         nodata: nodata value as text; "" for the file's.
         n_colors: number of bands of the network that is to see the scene; 0: any.
     """
@@ -119,9 +119,9 @@ class Georeference:
     crs: str
     transform: tuple[float, ...]
 
-    def finer(self, scale: int) -> "Georeference":
+    def upsample(self, scale: int) -> "Georeference":
         """The same ground in pixels `scale` times as small."""
-        return Georeference(self.crs, finer_transform(self.transform, scale))
+        return Georeference(self.crs, upsample_transform(self.transform, scale))
 
 
 @dataclass(kw_only=True)
@@ -169,7 +169,7 @@ class Raster:
     band_fields: dict[str, list[str]] = field(default_factory=dict)
     other_fields: list[str] = field(default_factory=list)
 
-    def there(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray | None:
+    def read_mask(self, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray | None:
         """Return the mask of a window, True for data, h x w or h x w x C; None without a mask."""
         return self.mask(rows, cols) if self.mask else None
 
@@ -179,7 +179,7 @@ class Raster:
         Raises:
             DataError: if the file is damaged there.
         """
-        with readable(self.path, self.kind):
+        with convert_read_errors(self.path, self.kind):
             values = np.asarray(self.source(rows, cols))
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -189,10 +189,10 @@ class Raster:
         Raises:
             DataError: if the file is damaged there.
         """
-        with readable(self.path, self.kind):
+        with convert_read_errors(self.path, self.kind):
             return self.locate()
 
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
+    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
         """Write a result in this scene's format with the metadata of its file.
 
         Args:
@@ -207,7 +207,7 @@ class Raster:
 
 
 @contextlib.contextmanager
-def readable(path: Path, kind: str) -> Iterator[None]:
+def convert_read_errors(path: Path, kind: str) -> Iterator[None]:
     """Turn errors of a format's library below into a `DataError`."""
     try:
         yield
@@ -215,10 +215,10 @@ def readable(path: Path, kind: str) -> Iterator[None]:
         raise
     # The libraries raise errors of nearly any type for damaged files.
     except Exception as error:
-        raise unreadable(path, kind, error) from error
+        raise make_read_error(path, kind, error) from error
 
 
-def scaling_of(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
+def make_scaling(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float | None, Scaling | None]:
     """Return a file's gains and offsets as (value_scale, scaling) of a Raster.
 
     Args:
@@ -244,7 +244,7 @@ def scaling_of(path: Path, gains: Any, offsets: Any, bands: int) -> tuple[float 
     return None, Scaling(np.broadcast_to(gains, bands).copy(), np.broadcast_to(offsets, bands).copy())
 
 
-def scaling_in(
+def find_scaling(
     path: Path, named: Mapping[str, Any], bands: int, least: float = 1.0
 ) -> tuple[float | None, Scaling | None]:
     """Return a file's named gains and offsets as (value_scale, scaling) of a Raster.
@@ -259,20 +259,20 @@ def scaling_in(
         least: least full-scale value; a factor between 1 and it is ignored.
 
     Raises:
-        DataError: as `scaling_of`.
+        DataError: as `make_scaling`.
     """
     numbers = {name.lower(): value for name, value in named.items() if np.asarray(value).dtype.kind in "fiu"}
     gains, offsets = (
         next((numbers[name] for name in names if name in numbers), None) for names in (SCALE_NAMES, OFFSET_NAMES)
     )
-    value_scale = only_number(numbers.get(VALUE_SCALE_NAME))
+    value_scale = find_uniform_number(numbers.get(VALUE_SCALE_NAME))
     if value_scale is None and not np.any(offsets):
-        factor = only_number(gains)
+        factor = find_uniform_number(gains)
         if factor is not None and 1 < factor < least:
             return None, None
         value_scale = factor if factor is not None and factor > 1 else None
     if value_scale is None:
-        return scaling_of(path, gains, offsets, bands)
+        return make_scaling(path, gains, offsets, bands)
     if not 1 / LARGEST_SCALE <= value_scale <= LARGEST_SCALE:
         raise DataError(path, f"{value_scale:g} as its full-scale value", "correct or remove it")
     return value_scale, None
@@ -294,11 +294,11 @@ def find_number(entries: Mapping[str, Any], names: Sequence[str]) -> float | Non
 def find_band_names(entries: Mapping[str, Any], bands: int) -> list[str] | None:
     """Return the names of that many bands among a file's arrays, or None."""
     names = find_named(entries, BAND_NAMES, "UOS")
-    return [text_of(n).strip() for n in names.ravel()] if names is not None and names.size == bands else None
+    return [decode_text(n).strip() for n in names.ravel()] if names is not None and names.size == bands else None
 
 
-def scaling_entries(like: Raster) -> dict[str, Any]:
-    """Return the numbers by which `scaling_in` finds the scaling of a raster again."""
+def format_scaling(like: Raster) -> dict[str, Any]:
+    """Return the numbers by which `find_scaling` finds the scaling of a raster again."""
     if like.scaling:
         gains, offsets = like.scaling.gains, like.scaling.offsets
         is_same = (gains == gains[0]).all() and (offsets == offsets[0]).all()
@@ -311,7 +311,7 @@ def scaling_entries(like: Raster) -> dict[str, Any]:
     return {"scale_factor": 1 / like.value_scale, **doubtful}
 
 
-def only_number(values: Any) -> float | None:
+def find_uniform_number(values: Any) -> float | None:
     """The number that something holds once, or over and over; None where its numbers differ, or without any."""
     numbers = np.ravel(np.asarray(values))
     if numbers.size == 0 or numbers.dtype.kind not in "fiu":
@@ -319,7 +319,7 @@ def only_number(values: Any) -> float | None:
     return float(numbers[0]) if numbers.size == 1 or (numbers == numbers[0]).all() else None
 
 
-def unreadable(path: str | Path, kind: str, error: BaseException) -> DataError:
+def make_read_error(path: str | Path, kind: str, error: BaseException) -> DataError:
     """Return the error for a file that its format's library cannot read."""
     # rasterio's own words refer to its cause.
     cause = error.__cause__ if type(error).__name__ == "RasterioIOError" and error.__cause__ else error
@@ -344,14 +344,14 @@ def from_array(image: np.ndarray, wavelengths: np.ndarray | None = None, nodata:
         path=Path("image"),
         shape=image.shape,
         dtype=image.dtype,
-        source=windows_of(np.ma.getdata(image), axes),
+        source=make_window_reader(np.ma.getdata(image), axes),
         wavelengths=wavelengths,
         nodata=nodata,
-        mask=windows_of(~np.ma.getmaskarray(image), axes) if np.ma.is_masked(image) else None,
+        mask=make_window_reader(~np.ma.getmaskarray(image), axes) if np.ma.is_masked(image) else None,
     )
 
 
-def windows_of(array: Any, axes: tuple[int, ...]) -> Callable[[slice, slice], np.ndarray]:
+def make_window_reader(array: Any, axes: tuple[int, ...]) -> Callable[[slice, slice], np.ndarray]:
     """Return a Raster's `source` over an array, or anything that is indexed like one.
 
     Args:
@@ -368,7 +368,7 @@ def windows_of(array: Any, axes: tuple[int, ...]) -> Callable[[slice, slice], np
     return read
 
 
-def interleave_of(axes: tuple[int, ...]) -> str:
+def get_interleave(axes: tuple[int, ...]) -> str:
     """bip, bil or bsq for an array whose rows, columns and bands are at these axes."""
     return ("bsq", "bil", "bip")[axes[2]]
 
@@ -381,7 +381,7 @@ def check_numbers(path: Path, dtype: np.dtype) -> None:
         )
 
 
-def layout(
+def find_axes(
     path: Path,
     shape: tuple[int, ...],
     options: CubeOptions,
@@ -399,16 +399,16 @@ def layout(
         )
     axis = options.band_axis if options.band_axis >= 0 else band_axis
     if axis is None:
-        n_wavelengths = number_given(options.wavelengths) if wavelengths is None else len(wavelengths)
+        n_wavelengths = count_wavelengths(options.wavelengths) if wavelengths is None else len(wavelengths)
         axis = find_band_axis(path, shape, n_wavelengths, options.n_colors)
         _report_if_weights_decided(path, shape, n_wavelengths, axis)
     if wavelengths is None and options.wavelengths:
-        wavelengths = given_wavelengths(options.wavelengths, shape[axis])
+        wavelengths = parse_wavelengths(options.wavelengths, shape[axis])
     if wavelengths is not None and len(wavelengths) != shape[axis]:
         raise DataError(
             path, f"{len(wavelengths)} wavelengths for {shape[axis]} bands", "name the band axis by {band_axis}"
         )
-    return axes_with_bands_at(axis), wavelengths
+    return order_axes(axis), wavelengths
 
 
 def _report_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths: int, axis: int) -> None:
@@ -424,7 +424,7 @@ def _report_if_weights_decided(path: Path, shape: tuple[int, ...], n_wavelengths
         )
 
 
-def text_of(value: Any) -> str:
+def decode_text(value: Any) -> str:
     """A text as files hold it: bytes, an array of one, or text."""
     value = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size else value
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
@@ -436,7 +436,7 @@ def report_left_out(path: Path, names: Sequence[str]) -> None:
         print_line(f"{path.name}: without {', '.join(names)}, which belongs to the pixels of the input")
 
 
-def row_blocks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> list[slice]:
+def split_rows(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> list[slice]:
     """Slices of rows that hold about BLOCK_BYTES each, a multiple of some number of rows."""
     height, width, bands = shape
     rows = max(1, BLOCK_BYTES // (width * bands * itemsize) // multiple) * multiple

@@ -20,7 +20,7 @@ LONGEST = 1e5
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
+def convert_to_nm(values: Any, unit: str = "") -> np.ndarray | None:
     """Return wavelengths in nm, or None for other numbers; without a unit, values below 100 are micrometres."""
     values = np.asarray(values, dtype=np.float64)
     unit = unit.lower()
@@ -33,7 +33,7 @@ def nanometres(values: Any, unit: str = "") -> np.ndarray | None:
     return values if values.min() >= SHORTEST else None
 
 
-def wavelengths_among(arrays: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
+def find_wavelengths(arrays: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the wavelengths in nm, in any order, in a file's arrays under a usual name, or None."""
     by_name = {name.lower(): values for name, values in arrays.items()}
     for name in WAVELENGTH_NAMES:
@@ -43,13 +43,13 @@ def wavelengths_among(arrays: Mapping[str, Any], shape: tuple[int, ...]) -> np.n
         values = values.astype(float)
         # 1, 2, 3, ... count the bands.
         if np.isfinite(values).all() and not (values[0] in (0, 1) and (np.diff(values) == 1).all()):
-            found = nanometres(values)
+            found = convert_to_nm(values)
             if found is not None:
                 return found
     return None
 
 
-def wavelengths_in_names(names: Sequence[str | None]) -> np.ndarray | None:
+def parse_band_names(names: Sequence[str | None]) -> np.ndarray | None:
     """Return wavelengths in nm from band names such as "Band 3 (450.5 nm)", or None."""
     found = [re.search(r"([\d.]+)\s*(nm|nanomet|um|µm|micromet)", name or "", re.IGNORECASE) for name in names]
     if not all(found):
@@ -57,7 +57,7 @@ def wavelengths_in_names(names: Sequence[str | None]) -> np.ndarray | None:
     return np.array([float(m[1]) * (1 if m[2].lower().startswith("n") else 1000) for m in found if m])
 
 
-def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
+def parse_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
     """Band centres in nm as a user gives them.
 
     Args:
@@ -72,7 +72,7 @@ def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
         DataError: for a text that is none of these, and for another number of wavelengths.
     """
     values = _given_numbers(text)
-    is_span = len(numbers_in(text)) == 2
+    is_span = len(parse_numbers(text)) == 2
     found = np.array(values)
     if len(values) < 2 or found.min() < SHORTEST or (is_span and found[0] >= found[1]):
         raise DataError(
@@ -89,26 +89,26 @@ def given_wavelengths(text: str, bands: int | None = None) -> np.ndarray | None:
     return found
 
 
-def wavelengths_file(text: str) -> Path | None:
+def find_wavelengths_file(text: str) -> Path | None:
     """Return the file that contains a user's wavelengths; None if the text itself does."""
     # Path.is_file raises for a text that is too long for a name.
     return Path(path) if os.path.isfile(path := os.path.expanduser(text)) else None
 
 
-def number_given(text: str) -> int:
+def count_wavelengths(text: str) -> int:
     """Return the number of wavelengths that a user lists; 0 for none, or for the first and last only."""
     values = _given_numbers(text) if text else []
-    return 0 if len(numbers_in(text)) == 2 else len(values)
+    return 0 if len(parse_numbers(text)) == 2 else len(values)
 
 
 def _given_numbers(text: str) -> list[float]:
     """Return the numbers of a user's wavelengths, or of the file that contains them."""
-    values = numbers_in(text)
-    path = None if values else wavelengths_file(text)
+    values = parse_numbers(text)
+    path = None if values else find_wavelengths_file(text)
     return read_wavelengths(path) if path else values
 
 
-def numbers_in(text: str) -> list[float]:
+def parse_numbers(text: str) -> list[float]:
     """Return the finite numbers of a text, with commas, semicolons or blanks between; [] for anything else."""
     try:
         values = [float(word) for word in re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))]
@@ -134,7 +134,7 @@ def read_wavelengths(path: Path) -> list[float]:
     if is_spreadsheet:
         # There, a comma between digits is a decimal mark.
         lines = [re.sub(r"(?<=\d),(?=\d)", ".", line) for line in lines]
-    rows = [numbers_in(line) for line in lines]
+    rows = [parse_numbers(line) for line in lines]
     first = next((k for k, row in enumerate(rows) if row), len(rows))
     rows = rows[first:]
     if not all(rows):

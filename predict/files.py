@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import formats
 from config import PredictConfig, affecting
-from formats.wavelengths import given_wavelengths, wavelengths_file
+from formats.wavelengths import find_wavelengths_file, parse_wavelengths
 from predict import findings, report
 from predict.device_network import DeviceNetwork
 from predict.findings import Comparison
@@ -44,7 +44,7 @@ def predict(config: PredictConfig) -> list[Path]:
     if not source.exists():
         raise UserError(f"--input {source}: no such file or folder; check the path")
     if config.wavelengths:
-        given_wavelengths(config.wavelengths)
+        parse_wavelengths(config.wavelengths)
     if config.report:
         report.check_library()
     network = DeviceNetwork(config.model_dir, config, print_line)
@@ -52,7 +52,7 @@ def predict(config: PredictConfig) -> list[Path]:
     if source.is_file() or formats.is_band_folder(source):
         target = _resolve_target(config.output, source)
         return _predict_scene(source, target, _get_report_path(target, config), network, config, world)
-    scenes = formats.scenes_below(source, formats.CubeOptions.of(config))
+    scenes = formats.find_scenes_below(source, formats.CubeOptions.of(config))
     if not scenes:
         raise UserError(
             f"--input {source}: contains no scenes (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs); check the path"
@@ -86,7 +86,7 @@ def _predict_scenes(
         raise UserError(f"--output {folder}: the folder of the input itself; choose another folder")
     # Results of an earlier call in a subfolder of the input are not input.
     scenes = [path for path in scenes if folder.resolve() not in path.resolve().parents]
-    targets = {path: folder / path.relative_to(source).with_name(formats.output_name(path)) for path in scenes}
+    targets = {path: folder / path.relative_to(source).with_name(formats.get_output_name(path)) for path in scenes}
     alike = Counter(target.with_suffix("") for target in targets.values())
     written, failed = [], []
     for path in scenes[world.rank :: world.size]:
@@ -140,7 +140,7 @@ def _resolve_target(output: str, source: Path) -> Path:
             f"--output {path}: {path.suffix} is not a known extension; use one of "
             f"{', '.join(formats.KIND_OF_EXTENSION)}, or end the path with / for a folder"
         )
-    return path / formats.output_name(source)
+    return path / formats.get_output_name(source)
 
 
 @dataclass
@@ -284,7 +284,7 @@ def _compute_fingerprint(raster: formats.Raster, network: DeviceNetwork, config:
     """Return the hash of everything that the tiles of a scene depend on."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
     # The content of a wavelengths file may change between calls.
-    given = [np.asarray(raster.wavelengths).tolist()] if wavelengths_file(config.wavelengths) else []
+    given = [np.asarray(raster.wavelengths).tolist()] if find_wavelengths_file(config.wavelengths) else []
     content = json.dumps([files, network.fingerprint, get_result_settings(config), *given], default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 

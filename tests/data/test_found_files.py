@@ -92,7 +92,7 @@ def test_masks_inside_and_beside_are_known(tmp_path, place):
             f.write_mask(mask)
     assert (tmp_path / "a.tif.msk").exists() == (place == "beside")
     raster, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
-    np.testing.assert_array_equal(raster.there(slice(0, 12), slice(2, 9)), mask[:12, 2:9] != 0)
+    np.testing.assert_array_equal(raster.read_mask(slice(0, 12), slice(2, 9)), mask[:12, 2:9] != 0)
     with rasterio.open(out) as f:
         np.testing.assert_array_equal(f.dataset_mask(), larger(mask[:, :, None])[:, :, 0])
 
@@ -107,7 +107,7 @@ def test_an_alpha_band_is_a_mask_and_no_band(tmp_path):
         f.write(cube.transpose(2, 0, 1))
     raster, out = write_larger(tmp_path / "a.tif", tmp_path / "b.tif")
     assert raster.shape == CUBE.shape
-    assert not raster.there(slice(0, 7), slice(0, WIDTH)).any()
+    assert not raster.read_mask(slice(0, 7), slice(0, WIDTH)).any()
     with rasterio.open(out) as f:
         assert f.count == BANDS + 1
         assert f.colorinterp[-1] == rasterio.enums.ColorInterp.alpha

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as arrays
 
 import formats
 from formats import calibration
-from formats.calibration import Calibration, sample_range, scale_of, understand
+from formats.calibration import Calibration, choose_full_scale, sample_range, understand
 from formats.raster import Scaling
 from system.errors import DataError
 
@@ -70,7 +70,7 @@ def cube_of(dtype, *calibration):
 
 
 @pytest.mark.parametrize(
-    ("cube", "value_scale", "of_file", "scale", "told_by"),
+    ("cube", "value_scale", "of_file", "scale", "source"),
     [
         (cube_of("u2", 3, 900), 0.0, None, 65535.0, "type"),
         (cube_of("i2", -3, 900), 0.0, None, 32767.0, "type"),
@@ -80,11 +80,11 @@ def cube_of(dtype, *calibration):
         (cube_of("u2", 3, 900), 1000.0, 4095.0, 1000.0, "caller"),
     ],
 )
-def test_what_stands_for_1_is_said_by_the_caller_or_the_file_or_the_type(cube, value_scale, of_file, scale, told_by):
+def test_what_stands_for_1_is_said_by_the_caller_or_the_file_or_the_type(cube, value_scale, of_file, scale, source):
     raster = formats.from_array(cube)
     raster.value_scale = of_file
     understood = understand(raster, value_scale)
-    assert (understood.calibration.scale, understood.told_by) == (scale, told_by)
+    assert (understood.calibration.scale, understood.source) == (scale, source)
     assert (understood.low, understood.high) == (cube.min(), cube.max())
 
 
@@ -120,7 +120,7 @@ def test_wide_integers_need_a_full_scale_value(dtype):
     with pytest.raises(DataError, match=f"{np.dtype(dtype).name} values up to 7515 of unknown full-scale value"):
         understand(formats.from_array(cube))
     assert understand(formats.from_array(cube), 10000).calibration.scale == 10000
-    assert understand(formats.from_array(cube), fallback=8000.0).told_by == "weights"
+    assert understand(formats.from_array(cube), fallback=8000.0).source == "weights"
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_float16_values_are_divided_by_any_scale(scale):
 
 
 def test_scales_of_narrow_types_are_their_maximum():
-    assert scale_of("image", np.dtype("f8"), 2.0) == 1.0
-    assert scale_of("image", np.dtype(">u2"), 900) == 65535
+    assert choose_full_scale("image", np.dtype("f8"), 2.0) == 1.0
+    assert choose_full_scale("image", np.dtype(">u2"), 900) == 65535
 
 
 def test_the_range_of_a_large_scene_is_that_of_rows_over_its_whole_height(monkeypatch):

@@ -11,7 +11,7 @@ import scipy.io
 from helpers import scene_names
 
 from data import raw
-from formats import scenes_below
+from formats import find_scenes_below
 from formats.folders import find_mats, find_pictures
 from models import build_model
 from models.weights import save_weights
@@ -40,7 +40,7 @@ def flags_of(tmp_path, **flags):
         (lambda folder: raw.find_scenes("Mine", folder), "day_2"),
         (lambda folder: raw.find_scenes("Harvard", folder), "b.mat"),
         (lambda folder: raw.find_scenes("Cave", folder), "b_ms_01.png"),
-        (scenes_below, "b.tif"),
+        (find_scenes_below, "b.tif"),
     ],
 )
 def test_links_to_nothing_are_refused(tmp_path, find, name):
@@ -119,7 +119,7 @@ def test_results_of_this_program_are_not_scenes(run, tmp_path):
     assert "nothing to write" in out
     assert {split: scene_names(tmp_path / "raw" / f"{split}.h5") for split in stores} == stores
     # Folders of scenes for predict are listed in the same way.
-    assert [path.name for path in scenes_below(tmp_path / "raw")] == [f"{name}.npz" for name in "abcde"]
+    assert [path.name for path in find_scenes_below(tmp_path / "raw")] == [f"{name}.npz" for name in "abcde"]
 
 
 def test_lists_of_names_may_contain_quoted_commas():

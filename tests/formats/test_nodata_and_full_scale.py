@@ -80,7 +80,7 @@ def test_a_gain_above_one_gives_physical_values(tmp_path):
 def test_a_mark_that_no_value_is_makes_no_holes(tmp_path, mark, extension):
     path = envi(tmp_path / "a.hdr", COUNTS)
     again = made_larger(path, tmp_path / f"b{extension}", 10000, mark)
-    assert again.there() is None
+    assert again.read_mask() is None
     np.testing.assert_array_equal(again.read(), larger(COUNTS))
     if extension == ".tif":
         with rasterio.open(tmp_path / "b.tif") as f:
@@ -164,7 +164,7 @@ def test_masks_beside_a_tiff_that_gives_way_go_with_it(tmp_path):
     beside = tmp_path / "b.tif.msk"
     assert beside.is_file() and beside in output.replaced_paths() and not output.misleading_paths()
     again = made_larger(tmp_path / "a.npz", tmp_path / "b.tif")
-    assert not beside.exists() and again.there() is None
+    assert not beside.exists() and again.read_mask() is None
     # Without the TIFF nobody has said that it may go.
     beside.write_bytes(b"")
     (tmp_path / "b.tif").unlink()
