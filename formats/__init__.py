@@ -44,13 +44,14 @@ _OPEN = {
     "envi": envi.open_raster,
     "png": band_pictures.open_raster,
 }
-# Writers of new files, of scenes of other formats.
+# Writers of new files, and of copies of a template's file with its metadata.
 _WRITE = {
     "mat5": arrays.write_mat5,
     "hdf5": hdf5.write,
     "npy": arrays.write_npy,
     "npz": arrays.write_npz,
     "tiff": gdal.write_tiff,
+    "png": band_pictures.write,
 }
 KIND_OF_EXTENSION = {
     **{".mat": "mat5", ".npy": "npy", ".npz": "npz", ".tif": "tiff", ".tiff": "tiff"},
@@ -176,10 +177,8 @@ class Output:
 
     @property
     def is_copy(self) -> bool:
-        """True if the result is a copy of its scene's file with finer pixels: HDF5 does not become netCDF so."""
-        becomes_netcdf = self.kind == "hdf5" and netcdf.is_netcdf_name(self.path)
-        is_netcdf = isinstance(self.like, hdf5.Hdf5Raster) and self.like.is_netcdf
-        return self.kind == self.like.kind and (is_netcdf or not becomes_netcdf)
+        """True if the result is a copy of the template's file with upsampled pixels."""
+        return self.kind == self.like.kind and (self.kind != "hdf5" or hdf5.is_copy(self.path, self.like))
 
     @property
     def nbytes(self) -> int:
@@ -293,11 +292,7 @@ class Output:
             envi.write_header(self.work / self.path.name, raw, self.like, self.scale)
         else:
             self.work.mkdir(parents=True, exist_ok=True)
-            made = self.work / self.path.name
-            if self.is_copy:
-                self.like.write_upsampled(made, cube, self.scale)
-            else:
-                _WRITE[self.kind](made, cube, self.like, self.scale)
+            _WRITE[self.kind](self.work / self.path.name, cube, self.like, self.scale)
         self._report_losses()
         self._check_position()
         replaced = self.replaced_paths()

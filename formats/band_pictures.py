@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,20 +48,14 @@ def _band_files(folder: str | Path) -> tuple[dict[float, Path], bool]:
     return files, has_unit or (min(files) >= SHORTEST and max(files) <= LONGEST and bool(steps.min() > 1))
 
 
-@dataclass(kw_only=True)
-class BandPictures(Raster):
-    """A folder of one picture a band."""
-
-    kind = "png"
-
-    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
-        """Write a folder of grey pictures under the names of this one's."""
-        path.mkdir(exist_ok=True)
-        for k, file in enumerate(self.files):
-            Image.fromarray(np.ascontiguousarray(cube[:, :, k])).save(path / file.name, format="PNG")
+def write(path: Path, cube: np.ndarray, template: Raster, scale: int) -> None:
+    """Write a folder of one picture a band under the names of the template's."""
+    path.mkdir(exist_ok=True)
+    for k, file in enumerate(template.files):
+        Image.fromarray(np.ascontiguousarray(cube[:, :, k])).save(path / file.name, format="PNG")
 
 
-def open_raster(path: Path, options: CubeOptions) -> BandPictures:
+def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Read a folder of band pictures whole, 8 or 16 bits."""
     path = Path(path)
     files, are_wavelengths = _band_files(path)
@@ -82,7 +75,8 @@ def open_raster(path: Path, options: CubeOptions) -> BandPictures:
     is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()
     if wavelengths is None and is_cave:
         wavelengths = VISIBLE
-    return BandPictures(
+    return Raster(
+        kind="png",
         path=path,
         shape=cube.shape,
         dtype=cube.dtype,

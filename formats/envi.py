@@ -1,5 +1,7 @@
-"""ENVI: a text header beside a file of bare values; georeferencing in its fields through GDAL."""
+"""ENVI: a text header beside a file of bare values; GDAL converts the georeferencing in its fields."""
 
+import contextlib
+import functools
 import glob
 import gzip
 import io
@@ -18,7 +20,17 @@ from facts import LARGEST_SCALE
 from formats import gdal
 from formats.grid import upsample_map_info
 from formats.kinds import describe_kind, make_kind_error
-from formats.raster import CubeOptions, Georeference, Raster, Scaling, check_numbers, make_scaling
+from formats.raster import (
+    BAND_FIELDS,
+    CubeOptions,
+    Georeference,
+    Raster,
+    Scaling,
+    check_numbers,
+    convert_band_fields,
+    make_scaling,
+    report_left_out,
+)
 from formats.raw import AXES, RawCube, RawWindows
 from formats.wavelengths import WAVELENGTH_NAMES, convert_to_nm, parse_wavelengths
 from system.errors import DataError
@@ -30,14 +42,15 @@ HEADER_EXTENSIONS = (".hdr", ".HDR")
 # Bytes of the largest header.
 LARGEST = 2**26
 LINE_WIDTH = 120
-# ENVI's numbers of the types that its files contain.
+# Number types by ENVI's codes.
 DATA_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 6: "c8", 9: "c16", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
-# Words for a byte order: the least, or the most significant byte first.
+# Names of the byte orders: least, or most significant byte first.
 LEAST_FIRST = ("0", "little", "little endian", "little-endian", "intel", "lsf", "host (intel)", "ieee-le")
 MOST_FIRST = ("1", "big", "big endian", "big-endian", "network", "msf", "network (ieee)", "ieee-be")
 GAINS, OFFSETS = "data gain values", "data offset values"
 COMPRESSION = "file compression"
-# DEFLATE packs to a 1032nd at best.
+REMEDY = "copy the data again or correct the header"
+# Upper bound of the compression ratio of DEFLATE, which is 1032.
 MOST_PACKED = 1100
 SCALE_FACTOR, IGNORED = "reflectance scale factor", "data ignore value"
 # Fields of the pixel grid, and those that GDAL reads georeferencing from.
@@ -45,6 +58,7 @@ FIELDS_OF_PIXELS = ("map info", "pixel size", "x start", "y start", "geo points"
 FIELDS_OF_PLACE = ("map info", "coordinate system string", "projection info")
 # Extensions of data files, beside those that name their interleave.
 DATA_EXTENSIONS = ("img", "dat", "sli", "hyspex", "raw", "bin")
+# A line that begins with ; is a comment.
 _FIELD = re.compile(r"^(?![ \t]*;)([^={}\n]+)=[ \t]*(\{[^}]*\}[^\n]*|[^\n]*)", re.MULTILINE)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 _WORDS_FOR_NAN = ("nan", "inf", "-inf", "infinity", "-nan", "-1.#ind", "1.#qnan")
@@ -62,21 +76,21 @@ class Header:
         self.path, self.fields = path, fields
 
     def __contains__(self, name: str) -> bool:
-        """Return True if a field is there and not empty."""
+        """Return True if a field exists and is not empty."""
         return bool(self.fields.get(name))
 
     def text(self, name: str) -> str:
-        """A field's value as text, "" if it is not there."""
+        """Return a field as text, "" without the field."""
         value = self.fields.get(name, "")
         return value if isinstance(value, str) else ", ".join(value)
 
     def entries(self, name: str) -> list[str]:
-        """A field's entries, also without braces."""
+        """Return the entries of a field, with or without braces."""
         value = self.fields.get(name, [])
         return _split(value, ",") if isinstance(value, str) else list(value)
 
     def numbers(self, name: str) -> list[float]:
-        """The numbers of a field; a unit behind one is passed over.
+        """Return the numbers of a field; units behind them are ignored.
 
         Raises:
             DataError: naming the entry that is not a number.
@@ -93,27 +107,26 @@ class Header:
         return numbers
 
     def number(self, name: str) -> float:
-        """The number of a field, also if it is repeated for each band."""
+        """Return the number of a field, which may be repeated for each band."""
         numbers = self.numbers(name)
-        if not np.array_equal(numbers, [numbers[0]] * len(numbers), equal_nan=True):
-            differing = next(k for k, number in enumerate(numbers) if number != numbers[0])
-            what = f"its field {name} differs between bands ({numbers[0]:g} and, for band {differing + 1}, "
-            raise DataError(self.path, f"{what}{numbers[differing]:g})", "one number for all bands is needed")
+        differing = [k for k, number in enumerate(numbers) if not np.array_equal(number, numbers[0], equal_nan=True)]
+        if differing:
+            what = f"{numbers[0]:g} and, for band {differing[0] + 1}, {numbers[differing[0]]:g}"
+            remedy = "one number for all bands is needed"
+            raise DataError(self.path, f"its field {name} differs between bands ({what})", remedy)
         return numbers[0]
 
     def count(self, name: str, default: int | None = None) -> int:
-        """The whole number of a field that is not negative."""
-        if name not in self.fields:
-            if default is None:
-                raise DataError(self.path, f"its header has no field {name}", "correct it")
-            return default
-        number = self.number(name)
+        """Return the non-negative whole number of a field, or the default without the field."""
+        if name not in self.fields and default is None:
+            raise DataError(self.path, f"its header has no field {name}", "correct it")
+        number = self.number(name) if name in self.fields else float(default or 0)
         if not (np.isfinite(number) and number == abs(int(number))):
             raise self.error(name)
         return int(number)
 
     def error(self, name: str, value: str | None = None) -> DataError:
-        """The error for a field that cannot be understood."""
+        """Return the error for a field with an invalid value."""
         value = self.text(name) if value is None else value
         value = value if len(value) <= 100 else f"{value[:100]} ..."
         return DataError(self.path, f"its field {name} = {value} cannot be understood", "correct it or take it out")
@@ -151,29 +164,24 @@ def read_header(path: Path) -> Header:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The entries of a text; a separator after the last one adds none."""
+    """Return the entries of a text; a separator at its end is ignored."""
     entries = [" ".join(entry.split()) for entry in text.split(separator)]
     return entries[:-1] if entries[-1] == "" else entries
 
 
 def write_fields(path: Path, fields: Mapping[str, str | int | Sequence[str]]) -> None:
-    """Write a header; entries in braces are wrapped to lines of a readable length."""
+    """Write a header; entries in braces that exceed a line are written one a line, as GDAL does."""
     lines = ["ENVI"]
     for name, value in fields.items():
-        if isinstance(value, str | int):
-            lines.append(f"{name} = {value}")
-            continue
-        rows = [""]
-        for entry in map(str, value):
-            if rows[-1] and len(rows[-1]) + len(entry) > LINE_WIDTH:
-                rows.append("")
-            rows[-1] += (", " if rows[-1] else "") + entry
-        lines.append(f"{name} = {{{(',' + chr(10) + ' ').join(rows)}}}")
+        if not isinstance(value, str | int):
+            text = ", ".join(value)
+            value = f"{{{text if len(text) <= LINE_WIDTH else (',' + chr(10) + ' ').join(value)}}}"
+        lines.append(f"{name} = {value}")
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def find_header(path: str | Path) -> Path | None:
-    """The header of an ENVI file that may be named by its header or by its data; None without one."""
+    """Return the header of an ENVI file, given by its header or its data; None without one."""
     path = Path(path)
     for candidate in [path, *list_header_candidates(path)]:
         if candidate.is_file() and candidate.suffix.lower() == ".hdr":
@@ -184,20 +192,20 @@ def find_header(path: str | Path) -> Path | None:
 
 
 def list_header_candidates(path: Path) -> list[Path]:
-    """Paths at which the header of an ENVI data file is searched."""
+    """Return the paths at which the header of an ENVI data file is searched."""
     stems = (path.name, path.stem)
     return [path.with_name(stem + extension) for stem in stems for extension in HEADER_EXTENSIONS]
 
 
 @dataclass(kw_only=True)
 class EnviRaster(Raster):
-    """An ENVI scene; `write_header` writes its like beside the values of a RawCube.
+    """An ENVI scene.
 
     Attributes:
         header: its header.
     """
 
-    kind = "envi"
+    kind: str = "envi"
     header: Header
 
 
@@ -207,21 +215,21 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
     Args:
         path: the header.
         options: see `CubeOptions`.
-        data: the file of its values; None: the one beside it that readers take.
+        data: its data file; None: the file beside it that ENVI's readers find.
 
     Raises:
-        DataError: for a header that cannot be used or does not fit its data.
+        DataError: for a header that is invalid or does not match its data.
     """
     header = read_header(path)
     if "spectral library" in header.text("file type").lower():
         raise DataError(path, "a spectral library, where an image is needed", "give the header of an image")
     shape = tuple(header.count(name) for name in ("lines", "samples", "bands"))
-    dtype = _number_type(header)
+    dtype = _parse_dtype(header)
     _refuse_unusable_fields(header)
     data, pixels = _open_data(header, data, shape, dtype)
-    known = _wavelengths(header, shape[2])
-    given = known is None and bool(options.wavelengths)
-    value_scale, scaling = _scaling(header, shape[2])
+    known = _parse_wavelengths(header, shape[2])
+    is_given = known is None and bool(options.wavelengths)
+    value_scale, scaling = _parse_scaling(header, shape[2])
     names = header.entries("band names")
     return EnviRaster(
         path=path,
@@ -229,67 +237,69 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
         dtype=dtype,
         source=pixels.read,
         files=(path, data),
-        wavelengths=parse_wavelengths(options.wavelengths, shape[2]) if given else known,
-        wavelengths_given=given,
+        wavelengths=parse_wavelengths(options.wavelengths, shape[2]) if is_given else known,
+        wavelengths_given=is_given,
         band_names=names if len(names) == shape[2] else None,
         nodata=header.number(IGNORED) if IGNORED in header else None,
         value_scale=value_scale,
         scaling=scaling,
         locate=lambda: parse_georeference(header.fields) if "map info" in header else None,
         interleave=header.text("interleave").lower(),
-        band_fields=_band_fields(header, shape[2]),
+        band_fields=_parse_band_fields(header, shape[2]),
         header=header,
     )
 
 
 def _refuse_unusable_fields(header: Header) -> None:
-    """Refuse an unknown interleave, bytes between values, and fields of pixels that cannot be renewed."""
+    """Refuse an unknown interleave, bytes between values, and invalid fields of the pixel grid."""
     if header.text("interleave").lower() not in AXES:
         raise header.error("interleave")
     for name in ("major frame offsets", "minor frame offsets"):
         if name in header and any(header.numbers(name)):
-            what = f"its field {name} = {header.text(name)} puts other bytes between its values"
-            raise DataError(header.path, what, "export it without")
+            what = f"its field {name} = {header.text(name)} defines gaps between its values"
+            raise DataError(header.path, what, "export it without gaps")
     for name in (n for n in FIELDS_OF_PIXELS if n in header.fields):
         try:
-            _finer(Header(header.path, {name: header.fields[name]}), 2)
+            _upsample_fields(Header(header.path, {name: header.fields[name]}), 2)
         except (ValueError, IndexError, TypeError):
             raise header.error(name) from None
 
 
 def _open_data(header: Header, data: Path | None, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Path, RawWindows]:
-    """(data file, its values, which stay on the disk)."""
-    offset, path = header.count("header offset", 0), header.path
+    """Return (data file, its values, which stay on disk)."""
+    offset, interleave = header.count("header offset", 0), header.text("interleave").lower()
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + offset
-    data = data if data is not None and data != path else _find_data(path, needed)
-    held, interleave = data.stat().st_size, header.text("interleave").lower()
-    if header.text(COMPRESSION) == "1" and held != needed:
-        return data, RawWindows(_unpack(data, held, needed), shape, dtype, interleave, offset)
-    # A file too long has other lines or samples than its header defines: its image would be sheared.
-    if held != needed:
+    data = data if data is not None and data != header.path else _find_data(header.path, needed)
+    size = data.stat().st_size
+    if header.text(COMPRESSION) == "1" and size != needed:
+        return data, RawWindows(_unpack(data, size, needed), shape, dtype, interleave, offset)
+    # A longer file has other lines or samples than its header defines: its image would be sheared.
+    if size != needed:
         kind = describe_kind(data)
-        found = f" (it is {kind.name})" if kind and kind.remedy else ""
-        remedy = kind.remedy if kind and kind.remedy else "copy the data again or correct the header"
-        raise DataError(data, f"{held} bytes{found}, its header speaks of {needed}", remedy)
+        name, remedy = (f" (it is {kind.name})", kind.remedy) if kind and kind.remedy else ("", REMEDY)
+        raise DataError(data, f"{size} bytes{name}, its header specifies {needed}", remedy)
     return data, RawWindows(data, shape, dtype, interleave, offset)
 
 
-def _unpack(data: Path, held: int, needed: int) -> io.BufferedRandom:
-    """Return the values of gzip data as a nameless file in the temporary folder, which is removed when it is closed.
+def _unpack(data: Path, size: int, needed: int) -> io.BufferedRandom:
+    """Return gzip data as an unnamed temporary file, which is removed when it is closed.
 
     Raises:
-        DataError: for data that do not unpack to exactly the bytes needed, or a temporary folder without room.
+        DataError: for data that do not unpack to the bytes needed, or a temporary folder with too little space.
     """
-    wanted = "gzip data (file compression = 1)"
-    remedies = "copy the data again", "give its gzip data, or set file compression = 0"
+    error_for = functools.partial(
+        make_kind_error,
+        data,
+        "gzip data (file compression = 1)",
+        "gzip",
+        ("copy the data again", "give its gzip data, or set file compression = 0"),
+    )
     with open(data, "rb") as f:
         if (start := f.read(2)) != b"\x1f\x8b":
-            raise make_kind_error(data, wanted, "gzip", remedies, f"it begins with the bytes {start.hex(' ')}")
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if needed > MOST_PACKED * held:
-        what = f"{held} packed bytes cannot contain the {needed} of its header"
-        raise DataError(data, what, "copy the data again or correct the header")
-    if needed > free:
+            raise error_for(f"it begins with the bytes {start.hex(' ')}")
+    if needed > MOST_PACKED * size:
+        raise DataError(data, f"{size} packed bytes cannot contain the {needed} of its header", REMEDY)
+    if needed > (free := shutil.disk_usage(tempfile.gettempdir()).free):
         what = f"{needed / 1e9:.1f} GB when unpacked, the temporary folder has {free / 1e9:.1f} GB free"
         raise DataError(data, what, "set TMPDIR to a larger folder, or unpack the data and set file compression = 0")
     unpacked = tempfile.TemporaryFile()
@@ -300,15 +310,15 @@ def _unpack(data: Path, held: int, needed: int) -> io.BufferedRandom:
                     unpacked.write(block)
                     unpacked.flush()
     except (OSError, EOFError, zlib.error) as error:
-        raise make_kind_error(data, wanted, "gzip", remedies, error) from error
+        raise error_for(error) from error
     if unpacked.tell() != needed:
-        size = "more" if unpacked.tell() > needed else unpacked.tell()
-        raise DataError(data, f"{size} bytes when unpacked, its header speaks of {needed}", "correct the header")
+        found = "more" if unpacked.tell() > needed else unpacked.tell()
+        raise DataError(data, f"{found} bytes when unpacked, its header specifies {needed}", "correct the header")
     return unpacked
 
 
 def _find_data(path: Path, needed: int) -> Path:
-    """The data file of a header: under a name that readers know, or the only one beside it of the right size."""
+    """Find the data file of a header: by the names that readers try, or the only file beside it of the right size."""
     beside = [path.with_name(name) for name in list_data_names(path.stem)]
     if found := next((p for p in beside if p.is_file()), None):
         return found
@@ -319,7 +329,7 @@ def _find_data(path: Path, needed: int) -> Path:
     return fitting[0]
 
 
-def _number_type(header: Header) -> np.dtype:
+def _parse_dtype(header: Header) -> np.dtype:
     number = header.count("data type")
     if number not in DATA_TYPES:
         known = ", ".join(map(str, DATA_TYPES))
@@ -334,7 +344,7 @@ def _number_type(header: Header) -> np.dtype:
     return dtype.newbyteorder(">" if order in MOST_FIRST else "<")
 
 
-def _wavelengths(header: Header, bands: int) -> np.ndarray | None:
+def _parse_wavelengths(header: Header, bands: int) -> np.ndarray | None:
     name = next((n for n in WAVELENGTH_NAMES if n in header), None)
     if name is None or (name != "wavelength" and len(header.entries(name)) != bands):
         return None
@@ -348,24 +358,18 @@ def _wavelengths(header: Header, bands: int) -> np.ndarray | None:
     return convert_to_nm(values, "" if unit.lower() == "unknown" else unit)
 
 
-def _band_fields(header: Header, bands: int) -> dict[str, list[str]]:
-    """Return fwhm in nm and bbl, one number a band, as far as the header defines them."""
-    fields = {}
-    for name in gdal.BAND_FIELDS:
-        try:
-            values = header.numbers(name)
-        except DataError:
-            continue
-        is_micro = name == "fwhm" and header.text("wavelength units").lower().startswith(("micro", "um", "µm"))
-        if len(values) == bands:
-            fields[name] = [f"{v * (1000 if is_micro else 1):.15g}" for v in values]
-    return fields
+def _parse_band_fields(header: Header, bands: int) -> dict[str, list[str]]:
+    numbers = {}
+    for name in BAND_FIELDS:
+        with contextlib.suppress(DataError):
+            numbers[name] = header.numbers(name)
+    return convert_band_fields(numbers, header.text("wavelength units"), bands)
 
 
-def _scaling(header: Header, bands: int) -> tuple[float | None, Scaling | None]:
-    """(value_scale, scaling) by the scale factor, which divides to reflectance, else by gains and offsets.
+def _parse_scaling(header: Header, bands: int) -> tuple[float | None, Scaling | None]:
+    """Return (value_scale, scaling) by the scale factor, a divisor, else by gains and offsets.
 
-    If both define the same gain, the offsets count too.
+    If both define the same gain, the offsets apply too.
     """
     gains, offsets = (header.numbers(name) if name in header else None for name in (GAINS, OFFSETS))
     if SCALE_FACTOR not in header:
@@ -381,53 +385,46 @@ def _scaling(header: Header, bands: int) -> tuple[float | None, Scaling | None]:
 
 
 def list_data_names(stem: str) -> list[str]:
-    """Names under which readers look for the data of a header of that stem, in their order."""
+    """Return the names under which readers look for the data of a header of that stem, in their order."""
     return [stem, *(f"{stem}.{case(e)}" for case in (str.lower, str.upper) for e in (*DATA_EXTENSIONS, *AXES))]
 
 
-def choose_data_name(stem: str, like: Raster, wish: str = "") -> str:
-    """The data file's name for a header of that stem, one under which readers look for it.
+def choose_data_name(stem: str, template: Raster, extension: str = "") -> str:
+    """Choose a data file's name for a header of that stem, one under which readers look for it.
 
     Args:
         stem: of the header.
-        like: the scene that it is made from.
-        wish: the extension that the user gave, such as .bil; "" for none.
+        template: scene of which the result is made.
+        extension: extension that the user gave, such as .bil; "" for none.
     """
-    if wish:
-        return stem + wish
-    extensions = {f".{e}" for e in (*DATA_EXTENSIONS, *AXES)}
-    own = like.files[1].suffix if isinstance(like, EnviRaster) else ".img"
-    # The header's name may be the data's with .hdr behind it.
-    if Path(stem).suffix.lower() in extensions or (own and Path(stem).suffix == own):
+    if extension:
+        return stem + extension
+    known = {f".{e}" for e in (*DATA_EXTENSIONS, *AXES)}
+    own = template.files[1].suffix if isinstance(template, EnviRaster) else ".img"
+    # The header's name may be the data's followed by .hdr.
+    if Path(stem).suffix.lower() in known or (own and Path(stem).suffix == own):
         return stem
-    return stem + (own if not own or own.lower() in extensions else ".img")
+    return stem + (own if not own or own.lower() in known else ".img")
 
 
-def write_header(path: Path, raw: RawCube, like: Raster, scale: int) -> None:
-    """Write the header of a RawCube: the one that it is made from, with finer pixels, or a new one.
-
-    Args:
-        path: the .hdr file.
-        raw: RawCube that holds the values.
-        like: Raster that it was made from.
-        scale: upsampling factor.
-    """
-    if isinstance(like, EnviRaster):
-        fields = _with_users_values(_finer(like.header, scale), like)
-        if "rpc info" in like.header:
-            print_line(f"{path.name}: without rpc info, which belongs to the pixels of the input")
+def write_header(path: Path, raw: RawCube, template: Raster, scale: int) -> None:
+    """Write the header of a RawCube: a copy of the template's with upsampled pixels, or a new one."""
+    if isinstance(template, EnviRaster):
+        fields = _add_user_values(_upsample_fields(template.header, scale), template)
+        if "rpc info" in template.header:
+            report_left_out(path, ["rpc info"])
     else:
-        fields = _new_fields(path, like, scale)
+        fields = _make_fields(path, template, scale)
     height, width, bands = raw.shape
     types = {code: number for number, code in DATA_TYPES.items()}
-    layout: dict[str, Any] = {
+    structure: dict[str, Any] = {
         **{"samples": width, "lines": height, "bands": bands, "header offset": 0, "file type": "ENVI Standard"},
         "data type": types[raw.dtype.newbyteorder("=").str[1:]],
         "interleave": raw.interleave,
         # Bytes have no order.
         "byte order": int(raw.dtype.str.startswith(">")) if raw.dtype.itemsize > 1 else fields.get("byte order", 0),
     }
-    write_fields(path, {**fields, **layout})
+    write_fields(path, {**fields, **structure})
 
 
 def supports(dtype: np.dtype) -> bool:
@@ -435,87 +432,85 @@ def supports(dtype: np.dtype) -> bool:
     return np.dtype(dtype).str[1:] in DATA_TYPES.values() and np.dtype(dtype).kind in "fiu"
 
 
-def _finer(header: Header, scale: int) -> Fields:
-    """The fields of a header for pixels `scale` times as small."""
+def _upsample_fields(header: Header, scale: int) -> Fields:
+    """Return the fields of a header for pixels `scale` times as small."""
     fields = dict(header.fields)
+
+    def upsample(pixel: str) -> str:
+        """Convert a pixel number, counted from 1 at its upper left corner."""
+        return f"{(float(pixel) - 1) * scale + 1:.15g}"
+
     if "map info" in fields:
         fields["map info"] = upsample_map_info(header.entries("map info"), scale)
     if "pixel size" in fields:
         sizes = header.entries("pixel size")
         fields["pixel size"] = [re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in sizes]
-
-    def finer(pixel: str) -> str:
-        """The number of a pixel, counted from 1 at its upper left corner."""
-        return f"{(float(pixel) - 1) * scale + 1:.15g}"
-
-    fields |= {name: finer(header.text(name)) for name in ("x start", "y start") if name in fields}
+    fields |= {name: upsample(header.text(name)) for name in ("x start", "y start") if name in fields}
     if "geo points" in fields:
         # x, y, latitude, longitude of each point.
-        fields["geo points"] = [finer(v) if k % 4 < 2 else v for k, v in enumerate(header.entries("geo points"))]
-    # The sensor model's own pixel grid, and the input's compression.
-    fields.pop("rpc info", None)
-    fields.pop(COMPRESSION, None)
-    return fields
+        fields["geo points"] = [upsample(v) if k % 4 < 2 else v for k, v in enumerate(header.entries("geo points"))]
+    # The sensor model of the old pixel grid, and the input's compression.
+    return {name: value for name, value in fields.items() if name not in ("rpc info", COMPRESSION)}
 
 
-def _with_users_values(fields: Fields, like: EnviRaster) -> Fields:
-    """The fields with the metadata that the user gave and the header lacks."""
-    header = like.header
-    own = header.numbers(IGNORED) if IGNORED in header else []
-    if like.nodata is not None and not np.array_equal(own, [like.nodata], equal_nan=True):
-        fields[IGNORED] = f"{like.nodata:.17g}"
+def _add_user_values(fields: Fields, template: EnviRaster) -> Fields:
+    """Add the metadata that the user gave and the header lacks."""
+    header = template.header
+    nodata = header.numbers(IGNORED) if IGNORED in header else []
+    if template.nodata is not None and not np.array_equal(nodata, [template.nodata], equal_nan=True):
+        fields[IGNORED] = f"{template.nodata:.17g}"
     # Readers need one scale factor.
-    is_listed = isinstance(fields.get(SCALE_FACTOR), list)
-    if is_listed or (like.value_scale, like.scaling) != _scaling(header, like.shape[2]):
-        fields = {n: v for n, v in fields.items() if n not in (SCALE_FACTOR, GAINS, OFFSETS)} | _scaling_fields(like)
-    return fields | (_wavelength_fields(like) if like.wavelengths_given else {})
+    is_list = isinstance(fields.get(SCALE_FACTOR), list)
+    if is_list or (template.value_scale, template.scaling) != _parse_scaling(header, template.shape[2]):
+        kept = {n: v for n, v in fields.items() if n not in (SCALE_FACTOR, GAINS, OFFSETS)}
+        fields = kept | _format_scaling(template)
+    return fields | (_format_wavelengths(template) if template.wavelengths_given else {})
 
 
-def _wavelength_fields(like: Raster) -> Fields:
-    return {"wavelength": [f"{w:.15g}" for w in np.asarray(like.wavelengths)], "wavelength units": "Nanometers"}
+def _format_wavelengths(template: Raster) -> Fields:
+    return {"wavelength": [f"{w:.15g}" for w in np.asarray(template.wavelengths)], "wavelength units": "Nanometers"}
 
 
-def _scaling_fields(like: Raster) -> Fields:
-    if like.scaling:
-        values = ((GAINS, like.scaling.gains), (OFFSETS, like.scaling.offsets))
+def _format_scaling(template: Raster) -> Fields:
+    if template.scaling:
+        values = ((GAINS, template.scaling.gains), (OFFSETS, template.scaling.offsets))
         return {name: [f"{v:.15g}" for v in numbers] for name, numbers in values}
-    return {SCALE_FACTOR: f"{like.value_scale:.15g}"} if like.value_scale else {}
+    return {SCALE_FACTOR: f"{template.value_scale:.15g}"} if template.value_scale else {}
 
 
-def _new_fields(path: Path, like: Raster, scale: int) -> Fields:
-    """Header fields of a scene that came from another format."""
-    fields: Fields = {"description": [f"{as_utf8(like.path.name)}, {scale} times as large"]}
-    if like.wavelengths is not None:
-        fields |= _wavelength_fields(like)
-    elif "fwhm" in like.band_fields:
+def _make_fields(path: Path, template: Raster, scale: int) -> Fields:
+    """Return the header fields of a template in another format."""
+    fields: Fields = {"description": [f"{as_utf8(template.path.name)}, upsampled by x{scale}"]}
+    if template.wavelengths is not None:
+        fields |= _format_wavelengths(template)
+    elif "fwhm" in template.band_fields:
         fields["wavelength units"] = "Nanometers"
-    fields |= like.band_fields
-    if like.band_names:
-        fields["band names"] = [str(name).replace(",", ";") for name in like.band_names]
-    if like.nodata is not None:
-        fields[IGNORED] = f"{like.nodata:.17g}"
-    fields |= _scaling_fields(like)
-    if like.value_scale:
-        # The field that GDAL reads.
-        fields[GAINS] = [f"{1 / like.value_scale:.15g}"] * like.shape[2]
-    if georeference := like.georeference():
-        height, width, _ = like.shape
+    fields |= template.band_fields
+    if template.band_names:
+        fields["band names"] = [str(name).replace(",", ";") for name in template.band_names]
+    if template.nodata is not None:
+        fields[IGNORED] = f"{template.nodata:.17g}"
+    fields |= _format_scaling(template)
+    if template.value_scale:
+        # GDAL reads gains only.
+        fields[GAINS] = [f"{1 / template.value_scale:.15g}"] * template.shape[2]
+    if georeference := template.georeference():
+        height, width, _ = template.shape
         found = format_georeference(georeference.upsample(scale), height * scale, width * scale)
         if not found:
-            reason = "for which an ENVI header has no place (a sheared or uneven grid)"
-            print_line(f"{path.name}: without its position, {reason}")
+            print_line(f"{path.name}: without its position, since ENVI headers cannot define sheared or uneven grids")
         fields |= found
     return fields
 
 
 def parse_georeference(fields: Mapping[str, str | list[str]]) -> Georeference | None:
     """Return the georeferencing that GDAL reads in the fields of a header, or None."""
-    small: dict[str, str | int | Sequence[str]] = {"samples": 4, "lines": 4, "bands": 1, "header offset": 0}
-    small |= {"data type": 1, "interleave": "bsq", "byte order": 0}
+    minimal: dict[str, str | int | Sequence[str]] = {"samples": 4, "lines": 4, "bands": 1, "header offset": 0}
+    minimal |= {"data type": 1, "interleave": "bsq", "byte order": 0}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "a.img"
         data.write_bytes(bytes(16))
-        write_fields(data.with_suffix(".hdr"), {**small, **{n: fields[n] for n in FIELDS_OF_PLACE if n in fields}})
+        write_fields(data.with_suffix(".hdr"), {**minimal, **{n: fields[n] for n in FIELDS_OF_PLACE if n in fields}})
         return gdal.read_georeference(data, "ENVI")
 
 

@@ -1,6 +1,7 @@
 """What belongs to a raster's pixel grid, told by its name and meaning, and its like for finer pixels."""
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Collection
 from typing import Any
@@ -110,22 +111,6 @@ def upsample_axis(values: Any, scale: int) -> np.ndarray | None:
     return edge + (np.arange(values.size * scale) + 0.5) * (step / scale)
 
 
-def is_of_axis(name: str, size: int, height: int, width: int) -> bool:
-    """Whether an array of that name and length has a number for each row or column."""
-    name = name.lower()
-    if name in LINE_NAMES:
-        return size in (height, width)
-    return (name in Y_NAMES and size == height) or (name in X_NAMES and size == width)
-
-
-def is_per_pixel(shape: tuple[int, ...], height: int, width: int) -> bool:
-    """Whether an array of that shape has a value for each pixel, and so belongs to the old grid only."""
-    sides = (height, width)
-    return height * width in shape or (
-        shape.count(height) >= 2 if height == width else all(side in shape for side in sides)
-    )
-
-
 def is_rows_name(name: str) -> bool:
     """True if a variable of that name can hold the number of rows."""
     return bool(_ROWS.fullmatch(name.lower()))
@@ -158,6 +143,34 @@ class Grid:
     def __init__(self, height: int, width: int, bands: int, scale: int, size_names: Collection[str] = ()) -> None:
         self.height, self.width, self.bands, self.scale = height, width, bands, scale
         self._size_names = size_names
+
+    def is_axis(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Return True if an array of that name and shape has one number for each row, or for each column."""
+        name, size = name.lower(), max(shape, default=1)
+        if size == self.bands or size != math.prod(shape):
+            return False
+        is_rows, is_cols = size == self.height, size == self.width
+        return (name in LINE_NAMES and (is_rows or is_cols)) or (
+            (name in Y_NAMES and is_rows) or (name in X_NAMES and is_cols)
+        )
+
+    def is_per_pixel(self, shape: tuple[int, ...]) -> bool:
+        """Return True if an array of that shape has a value for each pixel."""
+        if self.height * self.width in shape:
+            return True
+        return shape.count(self.height) > (self.height == self.width) and self.width in shape
+
+    def upsample_array(self, name: str, value: Any) -> tuple[bool, np.ndarray | None]:
+        """Return (True if an array beside the cube belongs to the grid, recomputed array or None)."""
+        shape = np.shape(value)
+        is_of_grid, upsampled = self.upsample_entry(name, np.ravel(value)[0] if math.prod(shape) == 1 else value)
+        if is_of_grid and upsampled is not None:
+            upsampled = np.asarray(upsampled)
+            return True, upsampled.reshape(shape) if upsampled.dtype.kind in "fiu" else upsampled
+        if not is_of_grid and self.is_axis(name, shape):
+            axis = upsample_axis(value, self.scale)
+            return True, None if axis is None else axis.reshape([-1 if n == max(shape) else n for n in shape])
+        return is_of_grid or self.is_per_pixel(shape), None
 
     def upsample_entry(self, name: str, value: Any) -> tuple[bool, Any]:
         """What stands under a name beside a cube, for the finer grid.

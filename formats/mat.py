@@ -56,7 +56,7 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             held = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
             if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
                 remedy = "give the file that holds the values themselves"
-                raise DataError(path, f"the values of {elsewhere[0]} stand in another file", remedy)
+                raise DataError(path, f"the values of {elsewhere[0]} are in another file", remedy)
             return {k: tuple(held[k].shape[n] for n in axes) for k, axes in find_mat_axes(path, f).items()}
     # scipy meets damaged files with errors of nearly any type.
     except Exception as error:

@@ -26,6 +26,8 @@ VALUE_SCALE_NAME = "value_scale"
 OFFSET_NAMES = ("add_offset",)
 NAMES_OF_SCALING = (*SCALE_NAMES, VALUE_SCALE_NAME, *OFFSET_NAMES)
 BAND_NAMES = ("band_names",)
+# Numbers of the bands that GeoTIFF and ENVI contain: the full width at half maximum, and the bad-bands list.
+BAND_FIELDS = ("fwhm", "bbl")
 CRS_NAMES = ("crs_wkt", "spatial_ref")
 TRANSFORM = "transform"
 
@@ -150,7 +152,7 @@ class Raster:
         other_fields: names of further metadata that no other format can contain.
     """
 
-    kind = "array"
+    kind: str = "array"
     path: Path
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -191,19 +193,6 @@ class Raster:
         """
         with convert_read_errors(self.path, self.kind):
             return self.locate()
-
-    def write_upsampled(self, path: Path, cube: np.ndarray, scale: int) -> None:
-        """Write a result in this scene's format with the metadata of its file.
-
-        Args:
-            path: of the new file.
-            cube: rows x columns x bands, of the scene's number type.
-            scale: upsampling factor; metadata of the pixel grid are renewed by it, or left out with a message.
-
-        Raises:
-            OSError: if it cannot be written.
-        """
-        raise NotImplementedError(f"{self.kind} has no files")
 
 
 @contextlib.contextmanager
@@ -295,6 +284,13 @@ def find_band_names(entries: Mapping[str, Any], bands: int) -> list[str] | None:
     """Return the names of that many bands among a file's arrays, or None."""
     names = find_named(entries, BAND_NAMES, "UOS")
     return [decode_text(n).strip() for n in names.ravel()] if names is not None and names.size == bands else None
+
+
+def convert_band_fields(numbers: Mapping[str, Sequence[float]], unit: str, bands: int) -> dict[str, list[str]]:
+    """Return those of `BAND_FIELDS` that have one number a band, as text; `fwhm`, given in this unit, in nm."""
+    factors = {"fwhm": 1000 if unit.lower().startswith(("micro", "um", "µm")) else 1}
+    whole = {name: values for name, values in numbers.items() if len(values) == bands}
+    return {name: [f"{v * factors.get(name, 1):.15g}" for v in values] for name, values in whole.items()}
 
 
 def format_scaling(like: Raster) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def test_flipped_bits_in_pictures_and_arrays_are_found(tmp_path):
     np.save(tmp_path / "a.npy", OWN_CUBE)
     with open(tmp_path / "a.npy", "ab") as f:
         f.write(b"more")
-    with pytest.raises(DataError, match="its header speaks of"):
+    with pytest.raises(DataError, match="its header specifies"):
         open_raster(tmp_path / "a.npy")
 
 

@@ -235,7 +235,7 @@ REFUSED_SO = {
     "marks that differ": ({"data_ignore_value": "{0, 0, 0, -1, 0, 0}"}, "0 and, for band 4, -1"),
     "gains of another sensor": ({"data_gain_values": "{1, 2}"}, "2 gains for 6 bands"),
     "a gain of nothing": ({"data_gain_values": "{1, 1, 0, 1, 1, 1}"}, r"0 among its gains \(number 3\)"),
-    "bytes between the lines": ({"major_frame_offsets": "{0, 40}"}, "puts other bytes between its values"),
+    "bytes between the lines": ({"major_frame_offsets": "{0, 40}"}, "defines gaps between its values"),
     "a spectral library": ({"file_type": "ENVI Spectral Library"}, "a spectral library"),
 }
 
@@ -517,7 +517,7 @@ def test_compressed_envi_is_read_as_gdal_reads_it(tmp_path):
 PACKED_SO = {
     "short": (gzip.compress(CUBE.tobytes())[:-100], r"cannot be read as gzip data .*ended before"),
     "more": (gzip.compress(CUBE.tobytes() + b"1"), "more bytes when unpacked"),
-    "less": (gzip.compress(CUBE.tobytes()[:-1]), r"17279 bytes when unpacked, its header speaks of 17280"),
+    "less": (gzip.compress(CUBE.tobytes()[:-1]), r"17279 bytes when unpacked, its header specifies 17280"),
     "another sum": (gzip.compress(CUBE.tobytes())[:-8] + bytes(8), "CRC check failed"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.* git lfs pull"),
     "not packed": (b"words", "not gzip data"),

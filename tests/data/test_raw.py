@@ -197,7 +197,7 @@ OWN_DAMAGE = {
     "RGBA TIFF": (picture_tiff((8, 9, 4), photometric="rgb", extrasamples=["unassalpha"]), "RGB picture"),
     "grey TIFF": (picture_tiff((8, 9)), "several bands"),
     "no data file": (no_data_file, "data file is missing"),
-    "header that lies": (lying_header, "its header speaks of"),
+    "header that lies": (lying_header, "its header specifies"),
     "same name twice": (twice, "there twice"),
     "pickled": (pickled, "scene.npy"),
     "only a text": (raw_bytes("readme.txt", b"hello"), "no cubes in it"),

@@ -328,7 +328,7 @@ def test_hdf5_with_links_types_axes_and_a_poor_map_info(tmp_path, capsys):
         assert sorted(f) == ["gone", "group", "image", "same", "spectral", "type"]
     said = capsys.readouterr().out
     assert "without map_info, rows" in said
-    assert "without elsewhere, whose values stand in other files" in said
+    assert "without elsewhere, whose values are in other files" in said
 
 
 @pytest.mark.parametrize("version", ["5", "7.3"])

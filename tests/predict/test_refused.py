@@ -61,12 +61,12 @@ WRONG = {
     "header that lies about its lines": (
         broken("envi", replaced("lines = 28", "lines = 30")),
         {},
-        "its header speaks of",
+        "its header specifies",
     ),
     "header that lies about its samples": (
         broken("envi", replaced("samples = 28", "samples = 27")),
         {},
-        "its header speaks of",
+        "its header specifies",
     ),
     "header without a field": (broken("envi", replaced("samples =", "spamles =")), {}, "samples"),
     "header that is cut off": (broken("envi", lambda p: p.write_text(p.read_text()[:150])), {}, "scene.hdr"),
