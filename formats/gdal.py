@@ -135,7 +135,7 @@ def open_tiff(path: Path, options: CubeOptions) -> TiffRaster:
     indexes = list(first.indexes[:-1] if has_alpha else first.indexes)
     _refuse_pictures(path, first, len(indexes) if len(pages) == 1 else len(pages))
     if options.band_axis == 1:
-        raise DataError(path, f"a TIFF itself defines which its {len(indexes)} bands are", "leave {band_axis} out")
+        raise DataError(path, f"a TIFF defines itself which its {len(indexes)} bands are", "leave {band_axis} out")
     for page in pages:
         _read_last_row(page)
     return _describe_pages(path, options, pages, indexes, has_alpha)

@@ -394,7 +394,7 @@ def test_fwhm_of_envi_is_kept_or_named(tmp_path, capsys):
     listed = {"wavelength": "{0.45, 0.5, 0.55, 0.6, 0.65, 0.7}", "fwhm": "{0.01, 0.01, 0.01, 0.01, 0.02, 0.02}"}
     path = header(tmp_path / "a.hdr", wavelength_units="Micrometers", **listed, bbl="{1, 1, 0, 1, 1, 1}")
     write_larger(path, tmp_path / "b.npz", value_scale=10000)
-    assert "b.npz: without its fwhm, bbl, for which" in capsys.readouterr().out
+    assert "b.npz: without its fwhm, bbl, which this format cannot contain" in capsys.readouterr().out
     _, out = write_larger(path, tmp_path / "b.tif", value_scale=10000)
     _, again = write_larger(out, tmp_path / "c.hdr")
     assert "fwhm" not in capsys.readouterr().out
