@@ -456,7 +456,7 @@ def test_values_beyond_float32_are_not_the_weights_fault(refused, weights, tmp_p
     cube[3, 4, 5] = 1e300
     np.save(tmp_path / "a.npy", cube)
     flags = {"input": tmp_path / "a.npy", "output": tmp_path / "o.npy", "model_dir": weights, "value_scale": 65535}
-    assert "values beyond what float32 holds" in refused("predict", **flags, wavelengths="400,700", band_axis=2)
+    assert "values beyond the range of float32" in refused("predict", **flags, wavelengths="400,700", band_axis=2)
 
 
 def test_values_of_a_store_that_are_no_numbers_are_named(refused, stores, tiny_flags, tmp_path):
