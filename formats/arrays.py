@@ -15,7 +15,7 @@ import scipy.sparse
 from formats import raster
 from formats.grid import Grid
 from formats.mat import check_mats
-from formats.pixel_list import PixelList, choose_scene, detect_pixel_order, is_size_name
+from formats.pixel_list import PixelList, choose_scene, detect_pixel_order
 from formats.raster import CubeOptions, Georeference, Raster, find_named, find_number
 from formats.raw import AXES, RawWindows
 from formats.wavelengths import find_wavelengths
@@ -105,16 +105,12 @@ def _list_fields(variables: Mapping[str, Any], above: str = "") -> Iterator[tupl
 
 def _choose(path: Path, fields: dict[str, Any], options: CubeOptions) -> dict[str, Any]:
     """Choose the array of a file that is its scene; return the arguments of its ArrayRaster."""
-    numbers = {n: v for n, v in fields.items() if getattr(v, "dtype", np.dtype(object)).kind in "fiuc"}
-    numbers |= {n: v for n, v in fields.items() if n == options.key}
-    sizes = {n: np.ravel(v)[0] for n, v in numbers.items() if is_size_name(n) and np.size(v) == 1}
-    sizes = {n: v for n, v in sizes.items() if np.asarray(v).dtype.kind in "fiu"}
-    key, size = choose_scene(path, {n: np.shape(v) for n, v in numbers.items()}, sizes, options)
+    key, size = choose_scene(path, fields, options)
     array = fields[key]
     others = {name.rsplit(".", 1)[-1]: value for name, value in fields.items() if name != key}
     if size is None:
         return {**_describe(path, array, options, others), "key": key}
-    pixels = detect_pixel_order(key, array, size)
+    pixels = detect_pixel_order(array, size)
     return {**_describe(path, pixels.cube(array), options, others, 2), "key": key, "pixels": pixels}
 
 

@@ -1,7 +1,6 @@
 """ENVI: a text header beside a file of bare values; GDAL converts the georeferencing in its fields."""
 
 import contextlib
-import functools
 import glob
 import gzip
 import io
@@ -9,7 +8,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,10 @@ from typing import Any
 import numpy as np
 
 from facts import LARGEST_SCALE
-from formats import gdal
+from formats import gdal, raster
 from formats.grid import upsample_map_info
 from formats.kinds import describe_kind, make_kind_error
-from formats.raster import (
-    BAND_FIELDS,
-    CubeOptions,
-    Georeference,
-    Raster,
-    Scaling,
-    check_numbers,
-    convert_band_fields,
-    make_scaling,
-    report_left_out,
-)
+from formats.raster import CubeOptions, Georeference, Raster, Scaling, make_scaling
 from formats.raw import AXES, RawCube, RawWindows
 from formats.wavelengths import WAVELENGTH_NAMES, convert_to_nm, parse_wavelengths
 from system.errors import DataError
@@ -38,7 +27,6 @@ from system.files import explain_write_errors
 from utils import as_utf8, print_line
 
 Fields = dict[str, str | list[str]]
-HEADER_EXTENSIONS = (".hdr", ".HDR")
 # Bytes of the largest header.
 LARGEST = 2**26
 LINE_WIDTH = 120
@@ -47,33 +35,32 @@ DATA_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 6: "c8", 9: "c16", 12
 # Names of the byte orders: least, or most significant byte first.
 LEAST_FIRST = ("0", "little", "little endian", "little-endian", "intel", "lsf", "host (intel)", "ieee-le")
 MOST_FIRST = ("1", "big", "big endian", "big-endian", "network", "msf", "network (ieee)", "ieee-be")
-GAINS, OFFSETS = "data gain values", "data offset values"
-COMPRESSION = "file compression"
-REMEDY = "copy the data again or correct the header"
+GAINS, OFFSETS, SCALE_FACTOR = "data gain values", "data offset values", "reflectance scale factor"
+IGNORED, COMPRESSION = "data ignore value", "file compression"
 # Upper bound of the compression ratio of DEFLATE, which is 1032.
 MOST_PACKED = 1100
-SCALE_FACTOR, IGNORED = "reflectance scale factor", "data ignore value"
-# Fields of the pixel grid, and those that GDAL reads georeferencing from.
-FIELDS_OF_PIXELS = ("map info", "pixel size", "x start", "y start", "geo points")
+# Fields that GDAL reads georeferencing from.
 FIELDS_OF_PLACE = ("map info", "coordinate system string", "projection info")
 # Extensions of data files, beside those that name their interleave.
 DATA_EXTENSIONS = ("img", "dat", "sli", "hyspex", "raw", "bin")
+REMEDY = "copy the data again or correct the header"
 # A line that begins with ; is a comment.
 _FIELD = re.compile(r"^(?![ \t]*;)([^={}\n]+)=[ \t]*(\{[^}]*\}[^\n]*|[^\n]*)", re.MULTILINE)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 _WORDS_FOR_NAN = ("nan", "inf", "-inf", "infinity", "-nan", "-1.#ind", "1.#qnan")
 
 
+@dataclass(frozen=True)
 class Header:
-    """The fields of an ENVI header, read leniently.
+    """The fields of an ENVI header, parsed leniently.
 
-    Args:
+    Attributes:
         path: the header's file, for messages.
         fields: {name in small letters: text, or list of the entries in braces}.
     """
 
-    def __init__(self, path: Path, fields: Fields) -> None:
-        self.path, self.fields = path, fields
+    path: Path
+    fields: Fields
 
     def __contains__(self, name: str) -> bool:
         """Return True if a field exists and is not empty."""
@@ -193,8 +180,7 @@ def find_header(path: str | Path) -> Path | None:
 
 def list_header_candidates(path: Path) -> list[Path]:
     """Return the paths at which the header of an ENVI data file is searched."""
-    stems = (path.name, path.stem)
-    return [path.with_name(stem + extension) for stem in stems for extension in HEADER_EXTENSIONS]
+    return [path.with_name(stem + extension) for stem in (path.name, path.stem) for extension in (".hdr", ".HDR")]
 
 
 @dataclass(kw_only=True)
@@ -225,7 +211,14 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
         raise DataError(path, "a spectral library, where an image is needed", "give the header of an image")
     shape = tuple(header.count(name) for name in ("lines", "samples", "bands"))
     dtype = _parse_dtype(header)
-    _refuse_unusable_fields(header)
+    if header.text("interleave").lower() not in AXES:
+        raise header.error("interleave")
+    for name in ("major frame offsets", "minor frame offsets"):
+        if name in header and any(header.numbers(name)):
+            what = f"its field {name} = {header.text(name)} defines gaps between its values"
+            raise DataError(path, what, "export it without gaps")
+    # Invalid fields of the pixel grid are found before the work.
+    _upsample_fields(header, 2)
     data, pixels = _open_data(header, data, shape, dtype)
     known = _parse_wavelengths(header, shape[2])
     is_given = known is None and bool(options.wavelengths)
@@ -250,21 +243,6 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
     )
 
 
-def _refuse_unusable_fields(header: Header) -> None:
-    """Refuse an unknown interleave, bytes between values, and invalid fields of the pixel grid."""
-    if header.text("interleave").lower() not in AXES:
-        raise header.error("interleave")
-    for name in ("major frame offsets", "minor frame offsets"):
-        if name in header and any(header.numbers(name)):
-            what = f"its field {name} = {header.text(name)} defines gaps between its values"
-            raise DataError(header.path, what, "export it without gaps")
-    for name in (n for n in FIELDS_OF_PIXELS if n in header.fields):
-        try:
-            _upsample_fields(Header(header.path, {name: header.fields[name]}), 2)
-        except (ValueError, IndexError, TypeError):
-            raise header.error(name) from None
-
-
 def _open_data(header: Header, data: Path | None, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Path, RawWindows]:
     """Return (data file, its values, which stay on disk)."""
     offset, interleave = header.count("header offset", 0), header.text("interleave").lower()
@@ -272,7 +250,7 @@ def _open_data(header: Header, data: Path | None, shape: tuple[int, ...], dtype:
     data = data if data is not None and data != header.path else _find_data(header.path, needed)
     size = data.stat().st_size
     if header.text(COMPRESSION) == "1" and size != needed:
-        return data, RawWindows(_unpack(data, size, needed), shape, dtype, interleave, offset)
+        return data, RawWindows(_unpack(data, needed), shape, dtype, interleave, offset)
     # A longer file has other lines or samples than its header defines: its image would be sheared.
     if size != needed:
         kind = describe_kind(data)
@@ -281,36 +259,28 @@ def _open_data(header: Header, data: Path | None, shape: tuple[int, ...], dtype:
     return data, RawWindows(data, shape, dtype, interleave, offset)
 
 
-def _unpack(data: Path, size: int, needed: int) -> io.BufferedRandom:
+def _unpack(data: Path, needed: int) -> io.BufferedRandom:
     """Return gzip data as an unnamed temporary file, which is removed when it is closed.
 
     Raises:
         DataError: for data that do not unpack to the bytes needed, or a temporary folder with too little space.
     """
-    error_for = functools.partial(
-        make_kind_error,
-        data,
-        "gzip data (file compression = 1)",
-        "gzip",
-        ("copy the data again", "give its gzip data, or set file compression = 0"),
-    )
-    with open(data, "rb") as f:
-        if (start := f.read(2)) != b"\x1f\x8b":
-            raise error_for(f"it begins with the bytes {start.hex(' ')}")
-    if needed > MOST_PACKED * size:
-        raise DataError(data, f"{size} packed bytes cannot contain the {needed} of its header", REMEDY)
-    if needed > (free := shutil.disk_usage(tempfile.gettempdir()).free):
-        what = f"{needed / 1e9:.1f} GB when unpacked, the temporary folder has {free / 1e9:.1f} GB free"
-        raise DataError(data, what, "set TMPDIR to a larger folder, or unpack the data and set file compression = 0")
-    unpacked = tempfile.TemporaryFile()
+    size, folder, unpacked = data.stat().st_size, tempfile.gettempdir(), tempfile.TemporaryFile()
     try:
         with gzip.open(data) as packed:
+            packed.peek(1)
+            if needed > MOST_PACKED * size:
+                raise DataError(data, f"{size} packed bytes cannot contain the {needed} of its header", REMEDY)
+            if needed > (free := shutil.disk_usage(folder).free):
+                what = f"{needed / 1e9:.1f} GB when unpacked, the temporary folder has {free / 1e9:.1f} GB free"
+                raise DataError(data, what, "set TMPDIR to a larger folder, or unpack it and set file compression = 0")
             while block := packed.read(min(2**24, needed + 1 - unpacked.tell())):
-                with explain_write_errors(tempfile.gettempdir()):
+                with explain_write_errors(folder):
                     unpacked.write(block)
                     unpacked.flush()
     except (OSError, EOFError, zlib.error) as error:
-        raise error_for(error) from error
+        remedies = "copy the data again", "give its gzip data, or set file compression = 0"
+        raise make_kind_error(data, "gzip data (file compression = 1)", "gzip", remedies, error) from error
     if unpacked.tell() != needed:
         found = "more" if unpacked.tell() > needed else unpacked.tell()
         raise DataError(data, f"{found} bytes when unpacked, its header specifies {needed}", "correct the header")
@@ -335,7 +305,7 @@ def _parse_dtype(header: Header) -> np.dtype:
         known = ", ".join(map(str, DATA_TYPES))
         raise DataError(header.path, f"its field data type = {number} is none of ENVI's ({known})", "correct it")
     dtype = np.dtype(DATA_TYPES[number])
-    check_numbers(header.path, dtype)
+    raster.check_numbers(header.path, dtype)
     order = " ".join(header.text("byte order").lower().rstrip(",").split()).removesuffix(".0")
     if order and order not in (*LEAST_FIRST, *MOST_FIRST):
         raise header.error("byte order")
@@ -360,10 +330,10 @@ def _parse_wavelengths(header: Header, bands: int) -> np.ndarray | None:
 
 def _parse_band_fields(header: Header, bands: int) -> dict[str, list[str]]:
     numbers = {}
-    for name in BAND_FIELDS:
+    for name in raster.BAND_FIELDS:
         with contextlib.suppress(DataError):
             numbers[name] = header.numbers(name)
-    return convert_band_fields(numbers, header.text("wavelength units"), bands)
+    return raster.convert_band_fields(numbers, header.text("wavelength units"), bands)
 
 
 def _parse_scaling(header: Header, bands: int) -> tuple[float | None, Scaling | None]:
@@ -412,7 +382,7 @@ def write_header(path: Path, raw: RawCube, template: Raster, scale: int) -> None
     if isinstance(template, EnviRaster):
         fields = _add_user_values(_upsample_fields(template.header, scale), template)
         if "rpc info" in template.header:
-            report_left_out(path, ["rpc info"])
+            raster.report_left_out(path, ["rpc info"])
     else:
         fields = _make_fields(path, template, scale)
     height, width, bands = raw.shape
@@ -433,24 +403,34 @@ def supports(dtype: np.dtype) -> bool:
 
 
 def _upsample_fields(header: Header, scale: int) -> Fields:
-    """Return the fields of a header for pixels `scale` times as small."""
-    fields = dict(header.fields)
+    """Return the fields of a header for pixels `scale` times as small.
+
+    Raises:
+        DataError: for an invalid field of the pixel grid.
+    """
 
     def upsample(pixel: str) -> str:
         """Convert a pixel number, counted from 1 at its upper left corner."""
         return f"{(float(pixel) - 1) * scale + 1:.15g}"
 
-    if "map info" in fields:
-        fields["map info"] = upsample_map_info(header.entries("map info"), scale)
-    if "pixel size" in fields:
-        sizes = header.entries("pixel size")
-        fields["pixel size"] = [re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in sizes]
-    fields |= {name: upsample(header.text(name)) for name in ("x start", "y start") if name in fields}
-    if "geo points" in fields:
+    functions: dict[str, Callable[[list[str]], str | list[str]]] = {
+        "map info": lambda entries: upsample_map_info(entries, scale),
+        "pixel size": lambda entries: [
+            re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in entries
+        ],
+        "x start": lambda entries: upsample(entries[0]),
+        "y start": lambda entries: upsample(entries[0]),
         # x, y, latitude, longitude of each point.
-        fields["geo points"] = [upsample(v) if k % 4 < 2 else v for k, v in enumerate(header.entries("geo points"))]
-    # The sensor model of the old pixel grid, and the input's compression.
-    return {name: value for name, value in fields.items() if name not in ("rpc info", COMPRESSION)}
+        "geo points": lambda entries: [upsample(v) if k % 4 < 2 else v for k, v in enumerate(entries)],
+    }
+    # The sensor model of the old pixel grid, and the input's compression, are left out.
+    fields = {name: value for name, value in header.fields.items() if name not in ("rpc info", COMPRESSION)}
+    for name in functions.keys() & fields.keys():
+        try:
+            fields[name] = functions[name](header.entries(name))
+        except (ValueError, IndexError, TypeError):
+            raise header.error(name) from None
+    return fields
 
 
 def _add_user_values(fields: Fields, template: EnviRaster) -> Fields:

@@ -13,18 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from formats.raster import (
-    BAND_FIELDS,
-    CubeOptions,
-    Georeference,
-    Raster,
-    check_numbers,
-    convert_band_fields,
-    find_axes,
-    make_scaling,
-    report_left_out,
-    split_rows,
-)
+from formats import raster
+from formats.raster import CubeOptions, Georeference, Raster
 from formats.wavelengths import convert_to_nm, parse_band_names, parse_numbers
 from system.errors import DataError
 
@@ -163,7 +153,7 @@ def _describe_pages(
     first, is_stack = pages[0], len(pages) > 1
     bands = [(page, 1) for page in pages] if is_stack else [(first, k) for k in indexes]
     dtype = np.dtype(first.dtypes[0])
-    check_numbers(path, dtype)
+    raster.check_numbers(path, dtype)
 
     def read(rows: slice, cols: slice) -> np.ndarray:
         window = rows.indices(first.height)[:2], cols.indices(first.width)[:2]
@@ -181,11 +171,11 @@ def _describe_pages(
     names = [page.descriptions[index - 1] for page, index in bands]
     known = _find_wavelengths(bands, tags, names)
     shape = (*first.shape, len(bands))
-    _, wavelengths = find_axes(path, shape, dataclasses.replace(options, band_axis=-1), known, band_axis=2)
+    _, wavelengths = raster.find_axes(path, shape, dataclasses.replace(options, band_axis=-1), known, band_axis=2)
     gains, offsets = ([getattr(page, name)[k - 1] for page, k in bands] for name in ("scales", "offsets"))
-    value_scale, scaling = make_scaling(path, gains, offsets, len(bands))
-    numbers = {name: parse_numbers(" ".join(t.get(name, "nan") for t in tags)) for name in BAND_FIELDS}
-    fields = convert_band_fields(numbers, _get_unit(tags[0]), len(tags))
+    value_scale, scaling = raster.make_scaling(path, gains, offsets, len(bands))
+    numbers = {name: parse_numbers(" ".join(t.get(name, "nan") for t in tags)) for name in raster.BAND_FIELDS}
+    fields = raster.convert_band_fields(numbers, _get_unit(tags[0]), len(tags))
     return TiffRaster(
         path=path,
         shape=shape,
@@ -266,7 +256,7 @@ def _write_plain(path: Path, cube: np.ndarray, template: Raster, own: TiffRaster
         if own:
             _copy_tags(path, own, f, scale)
         _write_band_metadata(f, template, source, indexes)
-        for rows in split_rows(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
+        for rows in raster.split_rows(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
             window = ((rows.start, rows.stop), (0, cube.shape[1]))
             f.write(np.ascontiguousarray(cube[rows].transpose(2, 0, 1)), indexes, window=window)
             if own and own.mask:
@@ -337,7 +327,7 @@ def _copy_tags(path: Path, own: TiffRaster, target: Any, scale: int) -> None:
             tags = {k: v for k, v in tags.items() if not k.startswith("STATISTICS_")}
             if tags.get("TIFFTAG_IMAGEDESCRIPTION", "").startswith(OLD_DESCRIPTIONS):
                 if not tags.pop("TIFFTAG_IMAGEDESCRIPTION").startswith(OLD_DESCRIPTIONS[0]):
-                    report_left_out(path, ["its image description"])
+                    raster.report_left_out(path, ["its image description"])
             # Dots an inch or centimetre.
             for name in {"TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION"} & tags.keys():
                 tags[name] = f"{float(tags[name]) * scale:.15g}"
@@ -363,7 +353,7 @@ def _write_band_metadata(target: Any, template: Raster, source: TiffRaster | Non
     if source:
         pairs = np.array(source.pages[0].scales), np.array(source.pages[0].offsets)
     chosen = np.array(indexes) - 1
-    known = make_scaling(template.path, pairs[0][chosen], pairs[1][chosen], len(indexes))
+    known = raster.make_scaling(template.path, pairs[0][chosen], pairs[1][chosen], len(indexes))
     if (template.value_scale, template.scaling) != known:
         scaling = template.scaling
         pairs[0][chosen] = scaling.gains if scaling else 1 / (template.value_scale or 1)

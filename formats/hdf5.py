@@ -2,7 +2,7 @@
 
 import dataclasses
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from formats import envi, netcdf, raster
 from formats.axes import find_matlab_arrays, find_unmarked_axes, has_matlab_header
 from formats.grid import Grid, fit_number_type, upsample_axis
 from formats.guard import check_hdf5, open_hdf5
-from formats.pixel_list import ImageSize, PixelList, choose_scene, detect_pixel_order, is_size_name
+from formats.pixel_list import PixelList, choose_scene, detect_pixel_order
 from formats.raster import NODATA_NAMES, CubeOptions, Georeference, Raster, Scaling, find_number
 from formats.wavelengths import WAVELENGTH_NAMES, find_wavelengths
 from system.errors import DataError
@@ -56,7 +56,7 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     f = open_hdf5(path, rdcc_nbytes=CACHE_BYTES)
     arrays = {dataset.name.lstrip("/"): dataset for dataset in list_datasets(f)}
     of_matlab = find_matlab_arrays(f, arrays)
-    key, size = _choose(path, arrays, of_matlab, options)
+    key, size = choose_scene(path, arrays, options, of_matlab)
     dataset, is_reversed = arrays[key], key in of_matlab
     shape = dataset.shape[:: -1 if is_reversed else 1]
     if storage := netcdf.describe_external_storage(dataset):
@@ -68,7 +68,7 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     array: Any = dataset
     pixels: PixelList | None = None
     if size:
-        pixels = detect_pixel_order(key, dataset[()].T if is_reversed else dataset[()], size)
+        pixels = detect_pixel_order(dataset[()].T if is_reversed else dataset[()], size)
         pixels = dataclasses.replace(pixels, bands_first=pixels.bands_first != is_reversed)
         array = pixels.cube(dataset[()])
         shape, is_reversed = array.shape, False
@@ -111,17 +111,6 @@ def list_datasets(f: h5py.File) -> list[h5py.Dataset]:
     found: list[h5py.Dataset] = []
     f.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
     return found
-
-
-def _choose(
-    path: Path, arrays: Mapping[str, h5py.Dataset], of_matlab: set[str], options: CubeOptions
-) -> tuple[str, ImageSize | None]:
-    """Choose the dataset that is a file's scene; return its name, and the size of its image if it is a matrix."""
-    # Not references, nor MATLAB's cells that they point to.
-    numbers = {n: a for n, a in arrays.items() if a.shape is not None and (a.dtype.kind in "fiuc" or n == options.key)}
-    shapes = {n: a.shape[:: -1 if n in of_matlab else 1] for n, a in numbers.items()}
-    single = {n: a for n, a in numbers.items() if is_size_name(n) and a.size == 1 and a.dtype.kind in "fiu"}
-    return choose_scene(path, shapes, {n: np.ravel(a[()])[0] for n, a in single.items()}, options)
 
 
 def _find_scaling(path: Path, dataset: h5py.Dataset, bands: int) -> tuple[float | None, Scaling | None]:
@@ -381,15 +370,10 @@ class _Copy:
 
 
 def _convert_values(values: Any, dtype: np.dtype) -> Any:
-    """Convert values to a number type if it holds them, else to a larger one: float64 for upsampled coordinates."""
-    values = np.asarray(values) if dtype.kind in "fiu" else values
-    if dtype.kind not in "fiu" or values.dtype.kind not in "fiu":
+    """Convert numbers to a number type; of integers, to a larger one if they do not fit: float64 for coordinates."""
+    if dtype.kind not in "fiu" or np.asarray(values).dtype.kind not in "fiu":
         return values
-    if dtype.kind == "f":
-        # Sizes are already in the type that holds them.
-        return values if values.dtype.itemsize < 8 else values.astype(dtype)
-    fitted = fit_number_type(values, dtype)
-    return fitted if fitted.dtype.kind in "iu" else values.astype(np.float64)
+    return np.asarray(values).astype(dtype) if dtype.kind == "f" else fit_number_type(np.asarray(values), dtype)
 
 
 def _set_matlab_class(dataset: h5py.Dataset) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from formats import gdal
+from formats import gdal, raster
 from formats.grid import X_NAMES, Y_NAMES, find_even_step, parse_geotransform
 from formats.guard import open_hdf5
-from formats.raster import CRS_NAMES, Georeference, Raster, decode_text, find_uniform_number, format_scaling, split_rows
+from formats.raster import Georeference, Raster
 
 EXTENSIONS = (".nc", ".nc4")
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -49,14 +49,14 @@ def list_scales(dataset: h5py.Dataset) -> list[list[h5py.Dataset]]:
 
 def is_bare_dimension(item: h5py.Dataset) -> bool:
     """Return True if a dataset represents a dimension without coordinates."""
-    return decode_text(item.attrs.get("NAME", "")).startswith(_BARE)
+    return raster.decode_text(item.attrs.get("NAME", "")).startswith(_BARE)
 
 
 def get_scale_name(item: h5py.Dataset, resized: h5py.Dataset) -> str:
     """Return a scale's name for a copy of another length."""
     if is_bare_dimension(item):
         return f"{_BARE}{resized.shape[0]:10d}"
-    return decode_text(item.attrs.get("NAME", ""))
+    return raster.decode_text(item.attrs.get("NAME", ""))
 
 
 def is_coordinate(item: h5py.Dataset, name: str) -> bool:
@@ -66,10 +66,10 @@ def is_coordinate(item: h5py.Dataset, name: str) -> bool:
 
 def _find_direction(item: h5py.Dataset, name: str) -> str:
     """Return "x" or "y" for coordinates along an axis, "" for anything else."""
-    words = {name.rsplit("/", 1)[-1].lower(), decode_text(item.attrs.get("standard_name", "")).lower()}
-    if words & set(X_NAMES) or decode_text(item.attrs.get("axis", "")) == "X":
+    words = {name.rsplit("/", 1)[-1].lower(), raster.decode_text(item.attrs.get("standard_name", "")).lower()}
+    if words & set(X_NAMES) or raster.decode_text(item.attrs.get("axis", "")) == "X":
         return "x"
-    return "y" if words & set(Y_NAMES) or decode_text(item.attrs.get("axis", "")) == "Y" else ""
+    return "y" if words & set(Y_NAMES) or raster.decode_text(item.attrs.get("axis", "")) == "Y" else ""
 
 
 def read_georeference(
@@ -90,9 +90,9 @@ def read_georeference(
     transform = _make_transform(along) if geotransform is None else parse_geotransform(geotransform)
     if transform is None:
         return None
-    wkt = next((decode_text(attributes[n]) for n in CRS_NAMES if n in attributes), "")
+    wkt = next((raster.decode_text(attributes[n]) for n in raster.CRS_NAMES if n in attributes), "")
     is_geographic = all(
-        coordinates and decode_text(coordinates[1].attrs.get("units", "")).lower().startswith("degree")
+        coordinates and raster.decode_text(coordinates[1].attrs.get("units", "")).lower().startswith("degree")
         for coordinates in along
     )
     if not wkt and mapping is not None:
@@ -101,7 +101,7 @@ def read_georeference(
 
 
 def _find_grid_mapping(dataset: h5py.Dataset) -> h5py.Dataset | None:
-    name = decode_text(dataset.attrs.get("grid_mapping", "")).split(":")[0].strip()
+    name = raster.decode_text(dataset.attrs.get("grid_mapping", "")).split(":")[0].strip()
     if not name:
         return None
     group = dataset.parent
@@ -128,7 +128,7 @@ def _make_transform(along: Sequence[tuple[str, h5py.Dataset] | None]) -> tuple[f
     # (step, coordinate of the outer edge) along rows and columns.
     spans = []
     for _, item in along:  # type: ignore[misc]
-        factor, offset = (find_uniform_number(item.attrs.get(name)) for name in ("scale_factor", "add_offset"))
+        factor, offset = (raster.find_uniform_number(item.attrs.get(name)) for name in ("scale_factor", "add_offset"))
         values = np.ravel(item[()]).astype(np.float64) * (1.0 if factor is None else factor) + (offset or 0.0)
         if (step := find_even_step(values)) is None:
             return None
@@ -165,10 +165,10 @@ def write(path: Path, cube: np.ndarray, template: Raster, scale: int) -> None:
         _add_axes(f, height, width, place)
         chunks = (1, min(256, height), min(256, width))
         dataset = f.create_dataset("image", (bands, height, width), cube.dtype, chunks=chunks, **COMPRESSION)
-        for rows in split_rows(cube.shape, cube.dtype.itemsize, 256):
+        for rows in raster.split_rows(cube.shape, cube.dtype.itemsize, 256):
             dataset[:, rows] = cube[rows].transpose(2, 0, 1)
         write_nodata(dataset, template.nodata)
-        dataset.attrs.update(format_scaling(template))
+        dataset.attrs.update(raster.format_scaling(template))
         for name in (spectral, "y", "x"):
             f[name].make_scale(get_scale_name(f[name], f[name]) or name)
         for axis, name in enumerate((spectral, "y", "x")):
