@@ -330,7 +330,7 @@ def _open_scene(config: AdaptConfig, given: Weights) -> tuple[formats.Raster, An
     understood = understand(raster, config.value_scale, fallback=given.value_scale)
     if understood.high is None:
         raise UserError(f"--input {path}: all pixels are missing data; give another scene")
-    for remark in understood.remarks(path):
+    for remark in understood.list_remarks(path):
         print_line(format_flags(remark))
     scene, network = BandList(raster.shape[2], raster.wavelengths), BandList(given.model.n_colors, given.wavelengths)
     plan = plan_bands(path, scene, network, config.bands, sensor=given.sensor)

@@ -114,7 +114,7 @@ def open_raster(path: str | Path, options: CubeOptions = DEFAULTS) -> Raster:
         with convert_read_errors(path, kind):
             scene = envi.open_raster(path, options, data) if data else _OPEN[kind](path, options)
         if 0 in scene.shape:
-            raise DataError(path, f"an array of {' x '.join(map(str, scene.shape))} values", "export it again")
+            raise DataError(path, f"an empty array ({' x '.join(map(str, scene.shape))})", "export it again")
     return dataclasses.replace(scene, nodata=options.nodata_value) if options.nodata else scene
 
 
@@ -188,31 +188,31 @@ class Output:
         """Bytes needed while it is written: of ENVI the values once, else the bare values and the result."""
         return self.nbytes if self.kind == "envi" else 2 * self.nbytes
 
-    def final_paths(self) -> list[Path]:
+    def list_final_paths(self) -> list[Path]:
         """Return the files, or the folder, of the result."""
         beside = [self.path.with_name(self._data_name)] if self.kind == "envi" else []
         return [*beside, self.path]
 
-    def replaced_paths(self) -> list[Path]:
+    def list_replaced_paths(self) -> list[Path]:
         """Return existing files that the result replaces: its own paths, and files that readers add to them."""
-        existing = [path for path in self.final_paths() if path.exists()]
-        parts = [*self._data_candidates()[:1], *self._sidecars()] if self.path in existing else []
+        existing = [path for path in self.list_final_paths() if path.exists()]
+        parts = [*self._list_data_candidates()[:1], *self._list_sidecars()] if self.path in existing else []
         return list(dict.fromkeys([*existing, *parts]))
 
-    def misleading_paths(self) -> list[Path]:
+    def list_misleading_paths(self) -> list[Path]:
         """Return files that readers would add to the result: data of an ENVI header, masks, metadata."""
-        candidates = [*self._data_candidates(before=self._data_name), *self._sidecars()]
-        return [path for path in candidates if path not in self.replaced_paths()]
+        candidates = [*self._list_data_candidates(before=self._data_name), *self._list_sidecars()]
+        return [path for path in candidates if path not in self.list_replaced_paths()]
 
-    def _sidecars(self) -> list[Path]:
+    def _list_sidecars(self) -> list[Path]:
         """Return existing files from which GDAL reads a raster's mask, overviews and metadata."""
         if self.kind not in ("tiff", "envi"):
             return []
-        raster = self.final_paths()[0]
+        raster = self.list_final_paths()[0]
         paths = [raster.with_name(f"{raster.name}{suffix}") for suffix in (".msk", ".ovr", ".aux.xml")]
         return [path for path in paths if path.is_file()]
 
-    def _data_candidates(self, before: str | None = None) -> list[Path]:
+    def _list_data_candidates(self, before: str | None = None) -> list[Path]:
         """Return existing files that readers try as an ENVI header's data, in order, or those before that name."""
         names = envi.list_data_names(self.path.stem) if self.kind == "envi" else []
         names = names[: names.index(before)] if before in names else names
@@ -245,17 +245,17 @@ class Output:
         self.template = dataclasses.replace(add_user_metadata(self.template, understood), locate=lambda: place)
         nodata = self.template.nodata
         if nodata is not None and self.dtype.kind != "f" and convert_nodata(self.dtype, nodata) is None:
-            # The type does not contain the value; rounded, it would be that of valid pixels.
+            # The type cannot contain the value; rounded, it would equal valid pixels.
             self.template.nodata = None
         if self.template.mask and self.kind != "tiff" and self.template.nodata is None:
             # A format without masks needs a nodata value.
             lowest = np.nan if self.dtype.kind == "f" else np.iinfo(self.dtype).min
-            understood.calibration.mark = self.dtype.newbyteorder("=").type(lowest)
+            understood.calibration.result_nodata = self.dtype.newbyteorder("=").type(lowest)
             self.template.nodata = float(lowest)
 
     def _find_writable_position(self) -> Georeference | None:
         """Return the scene's georeferencing, without a CRS that GDAL cannot write."""
-        place, kind = self.template.georeference(), self.template.kind
+        place, kind = self.template.read_georeference(), self.template.kind
         is_new_netcdf = netcdf.is_netcdf_name(self.path) and not (
             kind == self.kind == "hdf5" and hdf5.is_copy(self.path, self.template)
         )
@@ -283,9 +283,9 @@ class Output:
             self.work.mkdir(parents=True, exist_ok=True)
             _WRITE[self.kind](self.work / self.path.name, cube, self.template, self.scale)
         self._report_losses()
-        replaced = self.replaced_paths()
+        replaced = self.list_replaced_paths()
         # The header comes last; old files are removed when the new ones are in place.
-        for final in self.final_paths():
+        for final in self.list_final_paths():
             written = self.work / final.name
             for file in sorted(written.iterdir()) if written.is_dir() else [written]:
                 sync_file(file)
@@ -293,10 +293,10 @@ class Output:
                 os.replace(final, self.work / f"{final.name}.before")
             os.replace(written, final)
         for path in replaced:
-            if path not in self.final_paths():
+            if path not in self.list_final_paths():
                 path.unlink(missing_ok=True)
         self.discard()
-        return self.final_paths()
+        return self.list_final_paths()
 
     def _report_losses(self) -> None:
         """Name the metadata that the format cannot contain."""
@@ -304,7 +304,7 @@ class Output:
         if self.kind in ("npy", "png"):
             is_new = self.kind != template.kind or template.wavelengths_given
             present = {
-                "position": template.georeference() is not None,
+                "position": template.read_georeference() is not None,
                 "wavelengths": template.wavelengths is not None and is_new,
                 "scale of its values": bool(template.value_scale or template.scaling),
                 "nodata value": template.nodata is not None,
@@ -333,7 +333,7 @@ class Output:
         if not supported.get(self.kind, True):
             raise DataError(self.path, f"this format has no values of type {number}", "write to .npy or .h5")
         needs_place = self.kind == "envi" or netcdf.is_netcdf_name(self.path)
-        if self.kind == "tiff" or (needs_place and self.template.georeference() is not None):
+        if self.kind == "tiff" or (needs_place and self.template.read_georeference() is not None):
             if as_utf8(name) != name:
                 raise DataError(self.path, "this path is not UTF-8, and GDAL writes no other", "give another {output}")
         if self.kind == "mat5" and self.nbytes > arrays.LARGEST_MAT5:
@@ -353,7 +353,7 @@ def is_band_folder(path: str | Path) -> bool:
     return Path(path).is_dir() and bool(band_pictures.list_band_files(path))
 
 
-def holds_only_pictures(folder: str | Path) -> bool:
+def contains_only_pictures(folder: str | Path) -> bool:
     """Return True if a folder contains only PNG files."""
     return all(p.is_file() and p.suffix.lower() == ".png" for p in Path(folder).iterdir())
 

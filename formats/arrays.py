@@ -111,7 +111,7 @@ def _choose(path: Path, fields: dict[str, Any], options: CubeOptions) -> dict[st
     if size is None:
         return {**_describe(path, array, options, others), "key": key}
     pixels = detect_pixel_order(array, size)
-    return {**_describe(path, pixels.cube(array), options, others, 2), "key": key, "pixels": pixels}
+    return {**_describe(path, pixels.to_cube(array), options, others, 2), "key": key, "pixels": pixels}
 
 
 def _describe(
@@ -187,7 +187,7 @@ def _arrange(
     if not isinstance(template, ArrayRaster) or template.kind != kind:
         return "image", cube.transpose(np.argsort(template.axes)), _list_metadata(template, scale, {}, False)
     pixels = template.pixels
-    array = pixels.matrix(cube) if pixels else cube.transpose(np.argsort(template.axes))
+    array = pixels.to_matrix(cube) if pixels else cube.transpose(np.argsort(template.axes))
     others = _upsample_others(path, template, scale)
     # _list_metadata removes a scaling that the user replaced.
     metadata = _list_metadata(template, scale, others, True)
@@ -211,7 +211,7 @@ def _list_metadata(template: Raster, scale: int, others: dict[str, Any], is_copy
         found |= raster.format_scaling(template)
     if not is_copy and template.band_names:
         found["band_names"] = np.array([str(name) for name in template.band_names])
-    if not is_copy and (georeference := template.georeference()):
+    if not is_copy and (georeference := template.read_georeference()):
         found |= {"crs_wkt": georeference.crs, "transform": np.array(georeference.upsample(scale).transform)}
     return found
 

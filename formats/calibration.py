@@ -1,7 +1,6 @@
 """Rules for values: full-scale value, nodata, conversion of raw values to 0..1 and back."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ class Calibration:
         scaling: gains and offsets that are applied first, or None.
 
     Attributes:
-        mark: nodata value in a result of that type; None without one.
+        result_nodata: nodata value in a result of that type; None without one.
     """
 
     def __init__(
@@ -48,12 +47,12 @@ class Calibration:
     ) -> None:
         self.dtype, self.scale, self.nodata = np.dtype(dtype).newbyteorder("="), scale, nodata
         self.scaling = scaling
-        mark = None if nodata is None or not np.isfinite(nodata) else convert_nodata(self.dtype, nodata)
-        self.mark: Any = np.nan if mark is None and self.dtype.kind == "f" else mark
+        value = None if nodata is None or not np.isfinite(nodata) else convert_nodata(self.dtype, nodata)
+        self.result_nodata: Any = np.nan if value is None and self.dtype.kind == "f" else value
 
     def to_physical(self, raw: np.ndarray) -> np.ndarray:
         """Apply the gains and offsets to raw values, h x w x C; without any, return the values."""
-        return self.scaling.physical(raw) if self.scaling else raw
+        return self.scaling.apply(raw) if self.scaling else raw
 
     def to_unit(self, raw: np.ndarray, valid: np.ndarray | None = None) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Convert raw values, h x w x C, to about 0..1.
@@ -95,16 +94,16 @@ class Calibration:
         outside = (rounded < low) | (rounded > high)
         clipped = int(np.count_nonzero(outside if missing is None else outside & ~missing))
         raw = np.clip(rounded, low, high).astype(self.dtype)
-        if self.mark is not None and not np.isnan(self.mark):
+        if self.result_nodata is not None and not np.isnan(self.result_nodata):
             # A valid value that equals the nodata value is moved off it by one.
             if self.dtype.kind == "f":
-                beside = np.nextafter(self.mark, self.dtype.type(np.inf))
+                beside = np.nextafter(self.result_nodata, self.dtype.type(np.inf))
             else:
-                beside = self.mark + 1 if self.mark < high else self.mark - 1
-            raw[raw == self.mark] = beside
+                beside = self.result_nodata + 1 if self.result_nodata < high else self.result_nodata - 1
+            raw[raw == self.result_nodata] = beside
         if missing is not None:
             # Without a nodata value, the result has a mask.
-            raw[missing] = 0 if self.mark is None else self.mark
+            raw[missing] = 0 if self.result_nodata is None else self.result_nodata
         return raw, clipped
 
 
@@ -137,7 +136,7 @@ class Understanding:
         """True if the full-scale value is the maximum of an integer type, without confirmation."""
         return self.source == "type" and self.calibration.dtype.kind in "iu"
 
-    def remarks(self, path: str | Path) -> list[str]:
+    def list_remarks(self, path: str | Path) -> list[str]:
         """Return sentences on the interpretation of the values; parameters are in braces, as in `DataError`."""
         scale, scaling, sentences = self.calibration.scale, self.calibration.scaling, []
         if self.low is None or self.high is None:
@@ -179,7 +178,7 @@ def understand(
     scaling = raster.scaling
     if scaling and value_scale and scaling.gain:
         # The user's value replaces a gain that all bands share; the offset remains.
-        scaling = scaling.divided(scaling.gain)
+        scaling = scaling.divide(scaling.gain)
     found = sample_range(raster, nodata, scaling)
     low, high = (found.low, found.high) if found else (None, None)
     source = "caller" if value_scale else "file" if raster.value_scale or scaling else "type"
@@ -198,7 +197,7 @@ def add_user_metadata(raster: Raster, understood: Understanding) -> Raster:
     changes: dict[str, Any] = {"nodata": calibration.nodata}
     if understood.source == "caller":
         scaling = calibration.scaling
-        changes["scaling"] = scaling.divided(calibration.scale) if scaling else None
+        changes["scaling"] = scaling.divide(calibration.scale) if scaling else None
         changes["value_scale"] = None if scaling else calibration.scale
     return dataclasses.replace(raster, **changes)
 
@@ -251,14 +250,6 @@ class SampledRange:
     count: int
     following: float
 
-    def merge(self, other: "SampledRange") -> "SampledRange":
-        """Return the extremes of two blocks."""
-        first, second = sorted((self, other), key=lambda block: block.low)
-        is_same = first.low == second.low
-        following = min(first.following, second.following if is_same else second.low)
-        count = first.count + (second.count if is_same else 0)
-        return SampledRange(first.low, max(first.high, second.high), first.raw_low, count, following)
-
 
 def _refuse_undeclared_nodata(path: Path, found: SampledRange, scale: float) -> None:
     """Refuse negative values that look like an undeclared nodata value.
@@ -289,7 +280,12 @@ def sample_range(raster: Raster, nodata: float | None = None, scaling: Scaling |
     spans = [slice(*ends) for ends in zip(tops, stops, strict=True)]
     blocks = [_find_range(values, missing, scaling) for _, values, missing in _read_blocks(raster, nodata, spans)]
     found = [block for block in blocks if block]
-    return functools.reduce(SampledRange.merge, found) if found else None
+    if not found:
+        return None
+    lowest, high = min(found, key=lambda block: block.low), max(block.high for block in found)
+    same, rest = ([b for b in found if (b.low == lowest.low) == is_same] for is_same in (True, False))
+    following = min([b.following for b in same] + [b.low for b in rest])
+    return SampledRange(lowest.low, high, lowest.raw_low, sum(b.count for b in same), following)
 
 
 def _read_blocks(
@@ -303,7 +299,7 @@ def _read_blocks(
         yield rows, values, find_missing(values, nodata, raster.read_mask(rows, slice(0, width)))
 
 
-def largest_values(raster: Raster, calibration: Calibration) -> np.ndarray:
+def find_largest_values(raster: Raster, calibration: Calibration) -> np.ndarray:
     """Return the largest valid value of each band in parts of full scale, C; 0 for bands without data."""
     largest = np.zeros(raster.shape[2])
     for _, values, missing in _read_blocks(raster, calibration.nodata):
@@ -326,7 +322,7 @@ def compute_peaks(raster: Raster, understood: Understanding, normalise: str) -> 
         return ones
     if normalise == "auto" and DARK <= understood.high / understood.calibration.scale <= BRIGHT:
         return ones
-    largest = largest_values(raster, understood.calibration)
+    largest = find_largest_values(raster, understood.calibration)
     if normalise == "bands":
         return HEADROOM * largest if largest.any() else ones
     peak = largest.max()
@@ -398,7 +394,7 @@ def _find_range(block: np.ndarray, missing: np.ndarray | None, scaling: Scaling 
     """Return the extremes of a block, or None if all of it is missing."""
     if missing is not None and missing.all():
         return None
-    physical = scaling.physical(block) if scaling else block
+    physical = scaling.apply(block) if scaling else block
     valid, raw = (physical, block) if missing is None else (physical[~missing], block[~missing])
     at = int(valid.argmin())
     low = valid.flat[at]

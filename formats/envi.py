@@ -66,61 +66,60 @@ class Header:
         """Return True if a field exists and is not empty."""
         return bool(self.fields.get(name))
 
-    def text(self, name: str) -> str:
+    def get_text(self, name: str) -> str:
         """Return a field as text, "" without the field."""
         value = self.fields.get(name, "")
         return value if isinstance(value, str) else ", ".join(value)
 
-    def entries(self, name: str) -> list[str]:
+    def get_entries(self, name: str) -> list[str]:
         """Return the entries of a field, with or without braces."""
         value = self.fields.get(name, [])
         return _split(value, ",") if isinstance(value, str) else list(value)
 
-    def numbers(self, name: str) -> list[float]:
+    def parse_numbers(self, name: str) -> list[float]:
         """Return the numbers of a field; units behind them are ignored.
 
         Raises:
             DataError: naming the entry that is not a number.
         """
         numbers = []
-        for place, entry in enumerate(self.entries(name), start=1):
+        for place, entry in enumerate(self.get_entries(name), start=1):
             match = _NUMBER.match(entry)
             is_word = entry.lower() in _WORDS_FOR_NAN
             if not match and not is_word or match and re.search(r"\d", entry[match.end() :]):
-                raise self.error(name, entry if len(self.entries(name)) == 1 else f"{entry} (entry {place})")
+                raise self.make_error(name, entry if len(self.get_entries(name)) == 1 else f"{entry} (entry {place})")
             numbers.append(float(match[0].lower().replace("d", "e")) if match else float("nan"))
         if not numbers:
-            raise self.error(name, "nothing")
+            raise self.make_error(name, "nothing")
         return numbers
 
-    def number(self, name: str) -> float:
+    def parse_number(self, name: str) -> float:
         """Return the number of a field, which may be repeated for each band."""
-        numbers = self.numbers(name)
-        differing = [k for k, number in enumerate(numbers) if not np.array_equal(number, numbers[0], equal_nan=True)]
-        if differing:
-            what = f"{numbers[0]:g} and, for band {differing[0] + 1}, {numbers[differing[0]]:g}"
-            remedy = "one number for all bands is needed"
-            raise DataError(self.path, f"its field {name} differs between bands ({what})", remedy)
+        numbers = self.parse_numbers(name)
+        for band, number in enumerate(numbers, start=1):
+            if not np.array_equal(number, numbers[0], equal_nan=True):
+                what = f"its field {name} differs between bands ({numbers[0]:g} and, for band {band}, {number:g})"
+                raise DataError(self.path, what, "one number for all bands is needed")
         return numbers[0]
 
-    def count(self, name: str, default: int | None = None) -> int:
+    def parse_count(self, name: str, default: int | None = None) -> int:
         """Return the non-negative whole number of a field, or the default without the field."""
         if name not in self.fields and default is None:
             raise DataError(self.path, f"its header has no field {name}", "correct it")
-        number = self.number(name) if name in self.fields else float(default or 0)
+        number = self.parse_number(name) if name in self.fields else float(default or 0)
         if not (np.isfinite(number) and number == abs(int(number))):
-            raise self.error(name)
+            raise self.make_error(name)
         return int(number)
 
-    def error(self, name: str, value: str | None = None) -> DataError:
+    def make_error(self, name: str, value: str | None = None) -> DataError:
         """Return the error for a field with an invalid value."""
-        value = self.text(name) if value is None else value
+        value = self.get_text(name) if value is None else value
         value = value if len(value) <= 100 else f"{value[:100]} ..."
         return DataError(self.path, f"its field {name} = {value} cannot be understood", "correct it or take it out")
 
 
 def is_header(start: bytes) -> bool:
-    """Return True if a file that begins so is an ENVI header, with or without a byte-order mark."""
+    """Return True if these first bytes of a file are an ENVI header's, with or without a byte-order mark."""
     return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"ENVI")
 
 
@@ -207,15 +206,15 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
         DataError: for a header that is invalid or does not match its data.
     """
     header = read_header(path)
-    if "spectral library" in header.text("file type").lower():
+    if "spectral library" in header.get_text("file type").lower():
         raise DataError(path, "a spectral library, where an image is needed", "give the header of an image")
-    shape = tuple(header.count(name) for name in ("lines", "samples", "bands"))
+    shape = tuple(header.parse_count(name) for name in ("lines", "samples", "bands"))
     dtype = _parse_dtype(header)
-    if header.text("interleave").lower() not in AXES:
-        raise header.error("interleave")
+    if header.get_text("interleave").lower() not in AXES:
+        raise header.make_error("interleave")
     for name in ("major frame offsets", "minor frame offsets"):
-        if name in header and any(header.numbers(name)):
-            what = f"its field {name} = {header.text(name)} defines gaps between its values"
+        if name in header and any(header.parse_numbers(name)):
+            what = f"its field {name} = {header.get_text(name)} defines gaps between its values"
             raise DataError(path, what, "export it without gaps")
     # Invalid fields of the pixel grid are found before the work.
     _upsample_fields(header, 2)
@@ -223,7 +222,7 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
     known = _parse_wavelengths(header, shape[2])
     is_given = known is None and bool(options.wavelengths)
     value_scale, scaling = _parse_scaling(header, shape[2])
-    names = header.entries("band names")
+    names = header.get_entries("band names")
     return EnviRaster(
         path=path,
         shape=shape,
@@ -233,11 +232,11 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
         wavelengths=parse_wavelengths(options.wavelengths, shape[2]) if is_given else known,
         wavelengths_given=is_given,
         band_names=names if len(names) == shape[2] else None,
-        nodata=header.number(IGNORED) if IGNORED in header else None,
+        nodata=header.parse_number(IGNORED) if IGNORED in header else None,
         value_scale=value_scale,
         scaling=scaling,
         locate=lambda: parse_georeference(header.fields) if "map info" in header else None,
-        interleave=header.text("interleave").lower(),
+        interleave=header.get_text("interleave").lower(),
         band_fields=_parse_band_fields(header, shape[2]),
         header=header,
     )
@@ -245,11 +244,11 @@ def open_raster(path: Path, options: CubeOptions, data: Path | None = None) -> E
 
 def _open_data(header: Header, data: Path | None, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Path, RawWindows]:
     """Return (data file, its values, which stay on disk)."""
-    offset, interleave = header.count("header offset", 0), header.text("interleave").lower()
+    offset, interleave = header.parse_count("header offset", 0), header.get_text("interleave").lower()
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + offset
     data = data if data is not None and data != header.path else _find_data(header.path, needed)
     size = data.stat().st_size
-    if header.text(COMPRESSION) == "1" and size != needed:
+    if header.get_text(COMPRESSION) == "1" and size != needed:
         return data, RawWindows(_unpack(data, needed), shape, dtype, interleave, offset)
     # A longer file has other lines or samples than its header defines: its image would be sheared.
     if size != needed:
@@ -292,23 +291,23 @@ def _find_data(path: Path, needed: int) -> Path:
     beside = [path.with_name(name) for name in list_data_names(path.stem)]
     if found := next((p for p in beside if p.is_file()), None):
         return found
-    others = [p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if p.is_file() and p != path]
-    fitting = [p for p in others if p.stat().st_size == needed and p.suffix.lower() != ".hdr"]
+    files = [p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if p.is_file()]
+    fitting = [p for p in files if p.stat().st_size == needed and p.suffix.lower() != ".hdr"]
     if len(fitting) != 1:
         raise DataError(path, "its data file is missing", "put it beside the header under the same name")
     return fitting[0]
 
 
 def _parse_dtype(header: Header) -> np.dtype:
-    number = header.count("data type")
+    number = header.parse_count("data type")
     if number not in DATA_TYPES:
         known = ", ".join(map(str, DATA_TYPES))
         raise DataError(header.path, f"its field data type = {number} is none of ENVI's ({known})", "correct it")
     dtype = np.dtype(DATA_TYPES[number])
     raster.check_numbers(header.path, dtype)
-    order = " ".join(header.text("byte order").lower().rstrip(",").split()).removesuffix(".0")
+    order = " ".join(header.get_text("byte order").lower().rstrip(",").split()).removesuffix(".0")
     if order and order not in (*LEAST_FIRST, *MOST_FIRST):
-        raise header.error("byte order")
+        raise header.make_error("byte order")
     if not order and dtype.itemsize > 1:
         print_line(f"{header.path}: its header has no byte order; assuming the least significant byte first")
     return dtype.newbyteorder(">" if order in MOST_FIRST else "<")
@@ -316,15 +315,15 @@ def _parse_dtype(header: Header) -> np.dtype:
 
 def _parse_wavelengths(header: Header, bands: int) -> np.ndarray | None:
     name = next((n for n in WAVELENGTH_NAMES if n in header), None)
-    if name is None or (name != "wavelength" and len(header.entries(name)) != bands):
+    if name is None or (name != "wavelength" and len(header.get_entries(name)) != bands):
         return None
-    values = header.numbers(name)
+    values = header.parse_numbers(name)
     if len(values) != bands:
         commas = " (a comma as the decimal mark?)" if len(values) == 2 * bands else ""
         raise DataError(header.path, f"{len(values)} wavelengths for {bands} bands{commas}", "correct the header")
     if not np.isfinite(values).all():
-        raise header.error(name, "nan")
-    unit = header.text("wavelength units")
+        raise header.make_error(name, "nan")
+    unit = header.get_text("wavelength units")
     return convert_to_nm(values, "" if unit.lower() == "unknown" else unit)
 
 
@@ -332,8 +331,8 @@ def _parse_band_fields(header: Header, bands: int) -> dict[str, list[str]]:
     numbers = {}
     for name in raster.BAND_FIELDS:
         with contextlib.suppress(DataError):
-            numbers[name] = header.numbers(name)
-    return raster.convert_band_fields(numbers, header.text("wavelength units"), bands)
+            numbers[name] = header.parse_numbers(name)
+    return raster.convert_band_fields(numbers, header.get_text("wavelength units"), bands)
 
 
 def _parse_scaling(header: Header, bands: int) -> tuple[float | None, Scaling | None]:
@@ -341,12 +340,12 @@ def _parse_scaling(header: Header, bands: int) -> tuple[float | None, Scaling | 
 
     If both define the same gain, the offsets apply too.
     """
-    gains, offsets = (header.numbers(name) if name in header else None for name in (GAINS, OFFSETS))
+    gains, offsets = (header.parse_numbers(name) if name in header else None for name in (GAINS, OFFSETS))
     if SCALE_FACTOR not in header:
         return make_scaling(header.path, gains, offsets, bands)
-    factors = np.array(header.numbers(SCALE_FACTOR))
+    factors = np.array(header.parse_numbers(SCALE_FACTOR))
     if not ((factors > 1 / LARGEST_SCALE) & (factors < LARGEST_SCALE)).all():
-        raise header.error(SCALE_FACTOR)
+        raise header.make_error(SCALE_FACTOR)
     if gains is not None and np.size(gains) in (1, bands) and np.allclose(np.array(gains) * factors, 1, rtol=1e-6):
         return make_scaling(header.path, gains, offsets, bands)
     if (factors == factors[0]).all():
@@ -427,16 +426,16 @@ def _upsample_fields(header: Header, scale: int) -> Fields:
     fields = {name: value for name, value in header.fields.items() if name not in ("rpc info", COMPRESSION)}
     for name in functions.keys() & fields.keys():
         try:
-            fields[name] = functions[name](header.entries(name))
+            fields[name] = functions[name](header.get_entries(name))
         except (ValueError, IndexError, TypeError):
-            raise header.error(name) from None
+            raise header.make_error(name) from None
     return fields
 
 
 def _add_user_values(fields: Fields, template: EnviRaster) -> Fields:
     """Add the metadata that the user gave and the header lacks."""
     header = template.header
-    nodata = header.numbers(IGNORED) if IGNORED in header else []
+    nodata = header.parse_numbers(IGNORED) if IGNORED in header else []
     if template.nodata is not None and not np.array_equal(nodata, [template.nodata], equal_nan=True):
         fields[IGNORED] = f"{template.nodata:.17g}"
     # Readers need one scale factor.
@@ -474,7 +473,7 @@ def _make_fields(path: Path, template: Raster, scale: int) -> Fields:
     if template.value_scale:
         # GDAL reads gains only.
         fields[GAINS] = [f"{1 / template.value_scale:.15g}"] * template.shape[2]
-    if georeference := template.georeference():
+    if georeference := template.read_georeference():
         height, width, _ = template.shape
         found = format_georeference(georeference.upsample(scale), height * scale, width * scale)
         if not found:
@@ -507,7 +506,7 @@ def parse_map_info(map_info: str, crs: str = "") -> Georeference | None:
 
 
 def format_georeference(georeference: Georeference, height: int, width: int) -> Fields:
-    """Return the header fields that GDAL writes for the georeferencing of a raster; none if ENVI cannot hold it."""
+    """Return the header fields that GDAL writes for the georeferencing of a raster; {} if ENVI cannot contain it."""
     with tempfile.TemporaryDirectory() as folder:
         gdal.write_empty(Path(folder) / "a.img", "ENVI", georeference)
         fields = read_header(Path(folder) / "a.hdr").fields

@@ -89,14 +89,9 @@ def refuse_dangling(paths: Iterable[Path]) -> None:
     Raises:
         DataError: naming the first of them.
     """
-    if dangling := [path for path in paths if path.is_symlink() and not os.path.exists(path)]:
-        names = format_names([path.name for path in dangling])
-        links, lead = ("links", "lead") if len(dangling) > 1 else ("link", "leads")
-        raise DataError(
-            dangling[0].parent,
-            f"{len(dangling)} {links} {lead} to nothing ({names})",
-            "fetch their files or mount their disk, or remove them",
-        )
+    if broken := [path for path in paths if path.is_symlink() and not os.path.exists(path)]:
+        links = f"{len(broken)} broken link{'s' if len(broken) > 1 else ''} ({format_names([p.name for p in broken])})"
+        raise DataError(broken[0].parent, links, "fetch their files or mount their disk, or remove them")
 
 
 def is_output(path: Path) -> bool:
@@ -135,7 +130,7 @@ def index_by_name(root: Path, scenes: Iterable[tuple[str, Found]], place: Callab
         name = scene_name(text)
         if name in found:
             both = f"{place(found[name])} and {place(scene)}"
-            raise DataError(root, f"scene {name} is there twice, in {both}", "rename or remove one of them")
+            raise DataError(root, f"scene {name} exists twice, in {both}", "rename or remove one of them")
         found[name] = scene
     return found
 

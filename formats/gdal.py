@@ -44,7 +44,7 @@ OLD_DESCRIPTIONS = ('{"shape"', "<?xml", "<OME", "ImageJ=")
 
 
 @contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
+def _silence_warnings() -> Iterator[None]:
     """Silence rasterio's warning of rasters without georeferencing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -53,7 +53,7 @@ def _without_warnings() -> Iterator[None]:
 
 def open_dataset(path: str | Path, driver: str) -> Any:
     """Return a rasterio dataset, opened by this driver of GDAL only."""
-    with _without_warnings():
+    with _silence_warnings():
         return rasterio.open(path, driver=driver)
 
 
@@ -233,7 +233,7 @@ def write_tiff(path: Path, cube: np.ndarray, template: Raster, scale: int) -> No
     is_cog = own is not None and own.pages[0].tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
     plain = path.with_name(f"plain_{path.name}") if is_cog else path
     try:
-        with _without_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with _silence_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             _write_plain(plain, cube, template, own, scale)
             if own is not None and is_cog:
                 _write_cog(plain, path, own.pages[0])
@@ -282,7 +282,7 @@ def _make_profile(cube: np.ndarray, template: Raster, own: TiffRaster | None, sc
     if own is None or own.is_stack:
         # By default, three or four bands of uint8 are red, green, blue and alpha.
         profile |= {"interleave": "band" if template.interleave == "bsq" else "pixel", "photometric": "minisblack"}
-    if georeference := template.georeference():
+    if georeference := template.read_georeference():
         place = georeference.upsample(scale)
         profile |= {"crs": place.crs or None, "transform": rasterio.Affine(*place.transform)}
     return profile
@@ -422,5 +422,5 @@ def write_empty(path: Path, driver: str, georeference: Georeference, **options: 
     """Write a raster of 4 x 4 zeros with this georeferencing by a driver of GDAL."""
     profile = {"driver": driver, "width": 4, "height": 4, "count": 1, "dtype": "uint8", **options}
     place = {"crs": georeference.crs or None, "transform": rasterio.Affine(*georeference.transform)}
-    with _without_warnings(), rasterio.open(path, "w", **profile, **place) as f:
+    with _silence_warnings(), rasterio.open(path, "w", **profile, **place) as f:
         f.write(np.zeros((1, 4, 4), np.uint8))

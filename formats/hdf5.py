@@ -45,7 +45,7 @@ class Hdf5Raster(Raster):
     def arrange(self, cube: np.ndarray) -> np.ndarray:
         """Return a rows x columns x bands array with the axes of the dataset."""
         if self.pixels:
-            return self.pixels.matrix(cube)
+            return self.pixels.to_matrix(cube)
         single = tuple(k for k in range(self.ndim) if k not in self.axes)
         return np.expand_dims(cube.transpose(np.argsort(self.axes)), single)
 
@@ -70,7 +70,7 @@ def open_raster(path: Path, options: CubeOptions) -> Hdf5Raster:
     if size:
         pixels = detect_pixel_order(dataset[()].T if is_reversed else dataset[()], size)
         pixels = dataclasses.replace(pixels, bands_first=pixels.bands_first != is_reversed)
-        array = pixels.cube(dataset[()])
+        array = pixels.to_cube(dataset[()])
         shape, is_reversed = array.shape, False
     # One cube may be among axes of one entry each.
     kept = [k for k, n in enumerate(shape) if n != 1] if len(shape) > 3 else list(range(len(shape)))
@@ -204,7 +204,7 @@ def _write_new(path: Path, cube: np.ndarray, template: Raster, scale: int) -> No
             _add_wavelengths(f, template)
         if template.band_names:
             f["band_names"] = [str(name) for name in template.band_names]
-        if georeference := template.georeference():
+        if georeference := template.read_georeference():
             dataset.attrs["crs_wkt"] = georeference.crs
             dataset.attrs[raster.TRANSFORM] = georeference.upsample(scale).transform
 
@@ -340,7 +340,7 @@ class _Copy:
             return None
         if netcdf.is_bare_dimension(item):
             return np.zeros(item.shape[0] * self._grid.scale, item.dtype)
-        return upsample_axis(item[()], self._grid.scale) if netcdf.is_coordinate(item, name) else None
+        return upsample_axis(item[()], self._grid.scale) if netcdf.find_direction(item, name) else None
 
     def _copy_attributes(self, source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> None:
         """Copy attributes, those of the pixel grid recomputed or left out, without references and scales."""

@@ -21,13 +21,11 @@ Image.MAX_IMAGE_PIXELS = None
 def read_picture(path: Path) -> np.ndarray:
     """Read an RGB picture as H x W x 3, uint8 or uint16; grey becomes three equal channels, alpha is dropped."""
     pixels = _read_image(path)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    if pixels.ndim != 3 or pixels.shape[2] not in (2, 3, 4):
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[2] > 4:
         raise DataError(path, f"{pixels.shape} is not an RGB picture", "take it out of the folder")
-    if pixels.shape[2] == 2:
-        pixels = np.repeat(pixels[:, :, :1], 3, axis=2)
-    return np.ascontiguousarray(pixels[:, :, :3])
+    colours = pixels[:, :, :3] if pixels.shape[2] > 2 else np.repeat(pixels[:, :, :1], 3, axis=2)
+    return np.ascontiguousarray(colours)
 
 
 def read_grey(path: Path, together: int = 1) -> np.ndarray:

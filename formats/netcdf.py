@@ -59,13 +59,8 @@ def get_scale_name(item: h5py.Dataset, resized: h5py.Dataset) -> str:
     return raster.decode_text(item.attrs.get("NAME", ""))
 
 
-def is_coordinate(item: h5py.Dataset, name: str) -> bool:
-    """Return True if a dataset contains coordinates on the ground along an axis."""
-    return bool(_find_direction(item, name))
-
-
-def _find_direction(item: h5py.Dataset, name: str) -> str:
-    """Return "x" or "y" for coordinates along an axis, "" for anything else."""
+def find_direction(item: h5py.Dataset, name: str) -> str:
+    """Return "x" or "y" for coordinates on the ground along an axis, "" for anything else."""
     words = {name.rsplit("/", 1)[-1].lower(), raster.decode_text(item.attrs.get("standard_name", "")).lower()}
     if words & set(X_NAMES) or raster.decode_text(item.attrs.get("axis", "")) == "X":
         return "x"
@@ -118,7 +113,7 @@ def _find_coordinates(
     if not own:
         folder = dataset.name.rpartition("/")[0].lstrip("/")
         own = [(n, a) for n, a in arrays.items() if n.rpartition("/")[0] in (folder, "") and a.shape == (size,)]
-    return next(((direction, item) for name, item in own if (direction := _find_direction(item, name))), None)
+    return next(((direction, item) for name, item in own if (direction := find_direction(item, name))), None)
 
 
 def _make_transform(along: Sequence[tuple[str, h5py.Dataset] | None]) -> tuple[float, ...] | None:
@@ -161,7 +156,7 @@ def write(path: Path, cube: np.ndarray, template: Raster, scale: int) -> None:
         f[spectral] = np.arange(1, bands + 1) if template.wavelengths is None else np.asarray(template.wavelengths)
         if template.wavelengths is not None:
             f[spectral].attrs.update({"units": "nm", "standard_name": "radiation_wavelength"})
-        place = georeference.upsample(scale) if (georeference := template.georeference()) else None
+        place = georeference.upsample(scale) if (georeference := template.read_georeference()) else None
         _add_axes(f, height, width, place)
         chunks = (1, min(256, height), min(256, width))
         dataset = f.create_dataset("image", (bands, height, width), cube.dtype, chunks=chunks, **COMPRESSION)

@@ -57,14 +57,14 @@ class PixelList:
         """Names of the variables that contain the rows and columns."""
         return self.size.names
 
-    def cube(self, matrix: np.ndarray) -> np.ndarray:
+    def to_cube(self, matrix: np.ndarray) -> np.ndarray:
         """Convert the matrix to rows x columns x bands."""
         pixels = matrix.T if self.bands_first else matrix
         if self.by_columns:
             return pixels.reshape(self.size.width, self.size.height, -1).transpose(1, 0, 2)
         return pixels.reshape(self.size.height, self.size.width, -1)
 
-    def matrix(self, cube: np.ndarray) -> np.ndarray:
+    def to_matrix(self, cube: np.ndarray) -> np.ndarray:
         """Convert rows x columns x bands, of any size, to such a matrix."""
         pixels = cube.transpose(1, 0, 2) if self.by_columns else cube
         pixels = pixels.reshape(-1, cube.shape[2])
@@ -90,7 +90,7 @@ def choose_scene(
         DataError: if none or several arrays can be the scene, or the size of a named matrix is not known.
     """
     key = options.key
-    numbers = {n: a for n, a in arrays.items() if n == key or getattr(getattr(a, "dtype", None), "kind", "") in "fiuc"}
+    numbers = {n: a for n, a in arrays.items() if n == key or getattr(getattr(a, "dtype", None), "kind", "O") in "fiuc"}
     shapes = {n: np.shape(a)[:: -1 if n in is_reversed else 1] for n, a in numbers.items() if np.shape(a) is not None}
     single = [n for n, shape in shapes.items() if math.prod(shape) == 1 and numbers[n].dtype.kind in "fiu"]
     sizes = {_get_last_part(n): float(np.ravel(numbers[n][()])[0]) for n in single if _is_size_name(n)}
@@ -174,7 +174,7 @@ def detect_pixel_order(matrix: np.ndarray, size: ImageSize) -> PixelList:
     """Detect the order in which neighbouring pixels are similar; MATLAB's if neither order is clearly better."""
     bands_first = matrix.shape[1] == size.pixels
     candidates = [PixelList(size, bands_first, by_columns) for by_columns in (True, False)]
-    by_columns, by_rows = (_measure_roughness(c.cube(matrix)) for c in candidates)
+    by_columns, by_rows = (_measure_roughness(c.to_cube(matrix)) for c in candidates)
     return candidates[1] if by_rows * CLEAR < by_columns else candidates[0]
 
 

@@ -91,11 +91,11 @@ class Scaling:
     gains: np.ndarray
     offsets: np.ndarray
 
-    def physical(self, values: np.ndarray) -> np.ndarray:
+    def apply(self, values: np.ndarray) -> np.ndarray:
         """Convert raw values, h x w x C, to physical ones, float64."""
         return values * self.gains + self.offsets
 
-    def divided(self, scale: float) -> "Scaling":
+    def divide(self, scale: float) -> "Scaling":
         """Return the scaling to physical values divided by `scale`."""
         return Scaling(self.gains / scale, self.offsets / scale)
 
@@ -186,7 +186,7 @@ class Raster:
             values = np.asarray(self.source(rows, cols))
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
-    def georeference(self) -> Georeference | None:
+    def read_georeference(self) -> Georeference | None:
         """Return the georeferencing, or None.
 
         Raises:

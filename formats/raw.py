@@ -35,7 +35,7 @@ class RawWindows:
         self._file = open(file, "rb") if isinstance(file, Path) else file
         self.shape, self.dtype, self.interleave, self._offset = tuple(shape), np.dtype(dtype), interleave, offset
 
-    def _runs(self, rows: slice, cols: slice) -> Iterator[tuple[int, tuple[int, ...]]]:
+    def _iterate_runs(self, rows: slice, cols: slice) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Yield (position in bytes, index in the stored window) of each run of consecutive values of a window."""
         spans = [rows.indices(self.shape[0])[:2], cols.indices(self.shape[1])[:2], (0, self.shape[2])]
         axes = AXES[self.interleave]
@@ -56,7 +56,7 @@ class RawWindows:
         axes = AXES[self.interleave]
         sides = (len(range(*rows.indices(self.shape[0]))), len(range(*cols.indices(self.shape[1]))), self.shape[2])
         values = np.empty([sides[k] for k in axes], self.dtype)
-        for position, place in self._runs(rows, cols):
+        for position, place in self._iterate_runs(rows, cols):
             self._file.seek(position)
             run = values[place].view(np.uint8)
             if self._file.readinto(run) < run.nbytes:
@@ -84,7 +84,7 @@ class RawCube(RawWindows):
         """Write an h x w x C window at its place."""
         window = slice(top, top + values.shape[0]), slice(left, left + values.shape[1])
         stored = np.ascontiguousarray(values.transpose(AXES[self.interleave]), dtype=self.dtype)
-        for position, place in self._runs(*window):
+        for position, place in self._iterate_runs(*window):
             self._file.seek(position)
             self._file.write(stored[place])
 

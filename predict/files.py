@@ -246,20 +246,20 @@ def _finish(work: _Work, cube: np.ndarray) -> list[Path]:
 def _refuse_existing(raster: formats.Raster, output: formats.Output, picture: Path | None, overwrite: bool) -> None:
     """Refuse outputs that would replace the input or, without --overwrite 1, existing files."""
     inputs = {p.resolve() for p in (raster.path, *raster.files)}
-    for path in output.misleading_paths():
+    for path in output.list_misleading_paths():
         raise UserError(
             f"--output {output.path}: readers would use the existing {path.name} beside it as a part of it; "
             "move that file, or choose another name"
         )
     reports = [picture, _get_page_path(picture)] if picture else []
-    for path in [*output.final_paths(), *output.replaced_paths(), *reports]:
+    for path in [*output.list_final_paths(), *output.list_replaced_paths(), *reports]:
         if path.resolve() in inputs:
             raise UserError(f"--output {path}: the input itself; choose another name or folder")
         if not path.exists():
             continue
         if not overwrite:
             raise UserError(f"--output {path}: already exists; choose another name, or set --overwrite 1")
-        if path.is_dir() and not (output.kind == "png" and formats.holds_only_pictures(path)):
+        if path.is_dir() and not (output.kind == "png" and formats.contains_only_pictures(path)):
             raise UserError(f"--output {path}: a folder that contains other files; choose another name")
 
 

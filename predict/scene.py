@@ -124,7 +124,7 @@ class SceneUpsampler:
         self.plan = tiles.make_plan(architecture, height, width, free, *asked, processes=self._world.size)
         self._blender = tiles.Blender(width, bands, self.scale)
         self.done = self.clipped = 0
-        remarks = (self.bands.remark, *understood.remarks(raster.path), *_list_peak_remarks(raster, self.peaks))
+        remarks = (self.bands.remark, *understood.list_remarks(raster.path), *_list_peak_remarks(raster, self.peaks))
         for remark in filter(None, (*remarks, *_list_plan_remarks(self.plan))):
             log(remark)
 

@@ -222,7 +222,7 @@ def test_an_envi_file_that_is_a_virtual_dataset_of_gdal_reaches_nothing(tmp_path
     )
     raster = open_raster(tmp_path / "a.hdr")
     assert raster.read().shape == (64, 64, 8)
-    assert raster.georeference().transform[0] == 30
+    assert raster.read_georeference().transform[0] == 30
     with pytest.raises(rasterio.errors.RasterioIOError):
         rasterio.open(tmp_path / "a.vrt")
     script = "import formats, rasterio\nwith rasterio.Env() as e:\n    print(sorted(e.drivers()))"

@@ -67,7 +67,7 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
     calibration = understood.calibration
     cube = _read_filled(raster, calibration.nodata)
     if calibration.scaling:
-        cube = calibration.scaling.physical(cube).astype(np.float32)
+        cube = calibration.scaling.apply(cube).astype(np.float32)
     high = cube.max() / calibration.scale
     # Gains may convert to radiance, for which no network is trained.
     if understood.source == "file" and calibration.scale <= 1 and high > LARGEST_FLOAT:

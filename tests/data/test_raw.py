@@ -198,7 +198,7 @@ OWN_DAMAGE = {
     "grey TIFF": (picture_tiff((8, 9)), "several bands"),
     "no data file": (no_data_file, "data file is missing"),
     "header that lies": (lying_header, "its header specifies"),
-    "same name twice": (twice, "there twice"),
+    "same name twice": (twice, "exists twice"),
     "pickled": (pickled, "scene.npy"),
     "only a text": (raw_bytes("readme.txt", b"hello"), "no cubes in it"),
     "tiny": (own("npy", fixtures.smooth_cube(0, 4, 4, 9)), "too few for x4"),

@@ -93,7 +93,7 @@ def test_a_mark_is_the_callers_or_the_files_and_no_value():
     for raster, given_mark in ((formats.from_array(cube), -9999), (formats.from_array(cube, nodata=-9999), None)):
         understood = understand(raster, 1000, given_mark)
         assert (understood.low, understood.high) == (-1, 900)
-        assert understood.calibration.mark == -9999
+        assert understood.calibration.result_nodata == -9999
     nothing = understand(formats.from_array(np.full((4, 4, 2), np.nan, np.float32)))
     assert (nothing.low, nothing.high, nothing.calibration.scale) == (None, None, 1.0)
 
@@ -168,11 +168,11 @@ def test_an_isolated_value_is_found_across_blocks(monkeypatch):
     ("high", "is_told"), [(4095, True), (16383, True), (32767, True), (32768, False), (65535, False)]
 )
 def test_an_assumed_full_scale_value_is_told(high, is_told):
-    remarks = understand(formats.from_array(cube_of("u2", 3, high))).remarks("x.npz")
+    remarks = understand(formats.from_array(cube_of("u2", 3, high))).list_remarks("x.npz")
     told = [f"x.npz: brightest value is {high:g}; assuming a full-scale value of 65535 (the maximum of uint16); "
             "set {value_scale}, e.g. 10000 for most reflectance products"]  # fmt: skip
     assert remarks == (told if is_told else [])
-    assert understand(formats.from_array(cube_of("u2", 3, high)), 65535).remarks("x.npz") == []
+    assert understand(formats.from_array(cube_of("u2", 3, high)), 65535).list_remarks("x.npz") == []
 
 
 @pytest.mark.parametrize("scale", [60000, 65535, 100000])

@@ -47,7 +47,7 @@ def test_links_to_nothing_are_refused(tmp_path, find, name):
     own_scene(tmp_path / "a.npz")
     for k, link in enumerate((name, f"c{name}")):
         (tmp_path / link).symlink_to(f"/nowhere/annex/{k}")
-    with pytest.raises(DataError, match=f"2 links lead to nothing .{', '.join(sorted((name, f'c{name}')))}."):
+    with pytest.raises(DataError, match=f"2 broken links .{', '.join(sorted((name, f'c{name}')))}."):
         find(tmp_path)
 
 
@@ -162,7 +162,7 @@ def test_missing_names_with_commas_come_with_the_remedy(refused, tmp_path):
 def test_names_that_become_the_same_are_refused(tmp_path):
     for form in ("NFC", "NFD"):
         own_scene(tmp_path / f"{unicodedata.normalize(form, OLD_TEXT)}.npz")
-    with pytest.raises(DataError, match=f"scene {OLD_TEXT} is there twice"):
+    with pytest.raises(DataError, match=f"scene {OLD_TEXT} exists twice"):
         raw.find_scenes("Mine", tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_test_scenes_of_one_name_are_refused(refused, tmp_path):
         with open(tmp_path / name, "wb") as f:
             scipy.io.savemat(f, {"gt": fixtures.smooth_cube(0, 24, 28, 12)})
     flags = {"model_title": "Bicubic", "n_scale": 2, "test_dir": tmp_path, "result_path": tmp_path / "results"}
-    assert "scene a is there twice, in a.MAT and a.mat" in refused("test", **flags)
+    assert "scene a exists twice, in a.MAT and a.mat" in refused("test", **flags)
     assert not list((tmp_path / "results").glob("*"))
 
 

@@ -91,7 +91,7 @@ WRONG = {
         "wavelength = nan",
     ),
     "GeoTIFF without its end": (tiff_without_end, {}, "cannot be read as TIFF"),
-    "nothing in it": (own("npy", OWN_CUBE[:0]), {"band_axis": 2}, "0 x 28 x 31 values, none at all"),
+    "nothing in it": (own("npy", OWN_CUBE[:0]), {"band_axis": 2}, "an empty array (0 x 28 x 31)"),
     "a name too long": (own("npy", OWN_CUBE), {"output": "n" * 300 + ".npy"}, "the name is too long"),
     "wavelengths the wrong way round": (
         own("npy", OWN_CUBE),
