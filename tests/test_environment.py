@@ -399,7 +399,7 @@ def test_absurd_flags_are_refused(refused, weights, tmp_path, flags, words):
 @pytest.mark.parametrize("gain", ["inf", "1e308", "1e-300", "0"])
 def test_absurd_gains_of_a_file_are_refused(tmp_path, gain):
     np.savez(tmp_path / "a.npz", image=OWN_CUBE, scale_factor=float(gain))
-    with pytest.raises(DataError, match="among its gains"):
+    with pytest.raises(DataError, match="among its gains|full-scale value"):
         open_raster(tmp_path / "a.npz")
 
 
