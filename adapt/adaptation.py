@@ -25,7 +25,7 @@ from data.bands import BandList
 from data.imresize import degrade
 from data.spectral import make_lift_matrix
 from data.stream import Batch, PatchStream
-from formats.calibration import UnitCube, peaks_of, understand
+from formats.calibration import UnitCube, compute_peaks, understand
 from metrics import band_mse, psnr
 from models import weights
 from models.any_bands import BandPlan, plan_bands
@@ -330,17 +330,17 @@ def _open_scene(config: AdaptConfig, given: Weights) -> tuple[formats.Raster, An
     understood = understand(raster, config.value_scale, fallback=given.value_scale)
     if understood.high is None:
         raise UserError(f"--input {path}: all pixels are missing data; give another scene")
-    for remark in understood.remarks(path):
+    for remark in understood.list_remarks(path):
         print_line(format_flags(remark))
     scene, network = BandList(raster.shape[2], raster.wavelengths), BandList(given.model.n_colors, given.wavelengths)
     plan = plan_bands(path, scene, network, config.bands, sensor=given.sensor)
     if plan.remark:
         print_line(format_flags(plan.remark))
     # The default normalisation of `predict`.
-    peaks = peaks_of(raster, understood, "bands" if plan.mode == "windows" else "auto")
+    peaks = compute_peaks(raster, understood, "bands" if plan.mode == "windows" else "auto")
     has_data = peaks.repeat(raster.shape[2] // len(peaks)) > 0
     cube: Any = UnitCube(raster, understood.calibration, peaks)
-    valid = cube.there()
+    valid = cube.find_valid_pixels()
     # Reading the cube needs several float64 copies.
     if cube.nbytes <= get_free_memory() / 10:
         cube = cube[:, :]
@@ -350,7 +350,7 @@ def _open_scene(config: AdaptConfig, given: Weights) -> tuple[formats.Raster, An
         gt = _to_bands_first(cube[top : top + edge, left : left + edge])[None]
         return float((degrade(gt, n_scale)[1] - gt).square().mean())
 
-    is_recorded = understood.told_by != "type" and understood.calibration.scaling is None
+    is_recorded = understood.source != "type" and understood.calibration.scaling is None
     value_scale = understood.calibration.scale if is_recorded else 0.0
     split = split_scene(path, valid, n_scale, config.seed, measure_detail)
     return raster, cube, split, value_scale, plan, has_data

@@ -14,7 +14,7 @@ from data import sources
 from data.imresize import degrade
 from data.spectral import make_lift_matrix
 from data.store import Store
-from formats.folders import ORIGIN, unique_by_name
+from formats.folders import ORIGIN, index_by_name
 from system.files import exclusive_lock, explain_write_errors
 from utils import file_name, progress_bar
 
@@ -40,7 +40,7 @@ def export(stores: Mapping[str, Path], n_scale: int, patch: tuple[int, int], pro
         folder = path.with_name(f"{split}_x{n_scale}")
         with Store(path) as store:
             hashes = store.hashes
-        unique_by_name(path, [(file_name(name), name) for name in hashes], str)
+        index_by_name(path, [(file_name(name), name) for name in hashes], str)
         origin = {"scenes": hashes, "n_scale": n_scale, "size": size, "stride": stride, "protocol": protocol}
         about = folder / ORIGIN
         if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == origin:

@@ -17,7 +17,7 @@ from data.raw.cave import SIZE as CAVE_SIZE
 from data.raw.raw_scene import RawScene
 from facts import SPLITS, load_published_split
 from formats import CubeOptions
-from formats.folders import few_of
+from formats.folders import format_names
 from formats.full_scale import SameScale
 from system.errors import DataError, format_flags
 from system.files import exclusive_lock, explain_write_errors, is_locked
@@ -123,7 +123,7 @@ def _list_copies(hashes: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     for split in ("labelled", "unlabelled"):
         copies = [f"{name} = {tested[source]}" for name, source in hashes.get(split, {}).items() if source in tested]
         if copies:
-            yield f"{split} scenes have the same content as test scenes: {few_of(copies)}"
+            yield f"{split} scenes have the same content as test scenes: {format_names(copies)}"
 
 
 def _plan_splits(config: Any, options: CubeOptions) -> dict[str, dict[str, RawScene]]:
@@ -146,7 +146,7 @@ def _plan_splits(config: Any, options: CubeOptions) -> dict[str, dict[str, RawSc
         for split in ("labelled", "test"):
             if shared := sorted(set(lists.get(split, ())) & set(lists["unlabelled"])):
                 remedy = "name the unlabelled scenes with {unlabelled}"
-                raise DataError(config.unlabelled_lr_dir, f"{few_of(shared)} is a {split} scene too", remedy)
+                raise DataError(config.unlabelled_lr_dir, f"{format_names(shared)} is a {split} scene too", remedy)
     _refuse_missing(config, lists, sources)
     plan = {split: {n: sources[split][n] for n in names if n in sources[split]} for split, names in lists.items()}
     if not any(plan.values()):

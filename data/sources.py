@@ -13,9 +13,9 @@ from data.spectral import apply_along_bands
 from data.store import ChunkedCube, Contents, Store, describe_folder, is_store
 from data.stream import Batch, PatchSource, augment
 from formats.calibration import UnitCube
-from formats.folders import few_of, find_mats, find_pictures
+from formats.folders import find_mats, find_pictures, format_names
 from formats.images import read_picture
-from formats.mat import check_mats, mat_shapes, read_mat
+from formats.mat import check_mats, read_mat, read_mat_shapes
 from system.devices import send_to
 from system.errors import DataError
 from system.machine import get_free_memory
@@ -85,7 +85,7 @@ class ScenePatches:
         if small:
             print_line(
                 f"{origin}: skipping {len(small)} of {len(self.cubes)} images smaller than a patch of {size} pixels "
-                f"({few_of(small)}); set a smaller --patch_size to use them"
+                f"({format_names(small)}); set a smaller --patch_size to use them"
             )
         self.positions = _limit_items(positions, limit, origin)
         self.n_colors = self.cubes[0].shape[2] if lift is None else lift.shape[1]
@@ -252,7 +252,7 @@ class MatPatches:
         return read_mat(path, self.keys)
 
     def _check_file(self, path: Path) -> tuple[int, ...]:
-        shapes = mat_shapes(path)
+        shapes = read_mat_shapes(path)
         if absent := [k for k in self.keys if k not in shapes]:
             raise DataError(
                 path,

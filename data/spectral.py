@@ -7,7 +7,7 @@ import scipy.io
 import torch
 
 from facts import VISIBLE
-from formats.kinds import unreadable_as
+from formats.kinds import make_kind_error
 from system.errors import DataError, refuse_small_memory
 
 # K: weights of red, green and blue in each of the 8 channels of the shared branches. The released matrix has 0.76
@@ -142,7 +142,7 @@ def read_conversion(path: str, n_colors: int, n_subs: int) -> np.ndarray:
     except Exception as error:
         refuse_small_memory(file, error)
         remedy = "give a .csv of numbers or a .mat (v5)"
-        raise unreadable_as(file, "a matrix", "matrix", (remedy, remedy), error) from error
+        raise make_kind_error(file, "a matrix", "matrix", (remedy, remedy), error) from error
     if matrix.shape != (n_colors, n_subs) or not np.isfinite(matrix).all():
         raise DataError(
             file,

@@ -26,7 +26,7 @@ from facts import LARGEST_SCALE, PROTOCOLS, SCALES
 from formats.folders import ORIGIN, STORE_FORMAT
 from formats.full_scale import FullScale
 from formats.guard import call_guarded, open_hdf5, read_ends
-from formats.kinds import unreadable_as
+from formats.kinds import make_kind_error
 from system.errors import DataError, refuse_small_memory
 from system.files import atomic_write
 from utils import scene_name
@@ -198,7 +198,7 @@ class Store:
         except Exception as error:
             refuse_small_memory(path, error)
             remedies = "copy it again, or create it with the command prepare", "create one with the command prepare"
-            raise unreadable_as(path, "a scene store", "store", remedies, error) from error
+            raise make_kind_error(path, "a scene store", "store", remedies, error) from error
         self.dataset, self.protocol = self.attributes["dataset"], self.attributes["protocol"]
         self.names = list(self._scenes)
         self.hashes = {name: scene.attributes["source_sha256"] for name, scene in self._scenes.items()}

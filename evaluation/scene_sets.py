@@ -12,7 +12,7 @@ from data.bands import BandList
 from data.imresize import degrade, upsample
 from data.sources import to_bands_first
 from data.store import Contents, Store, describe_folder, is_store
-from formats.folders import find_mats, unique_by_name
+from formats.folders import find_mats, index_by_name
 from formats.mat import read_mat
 from system.errors import DataError, name_flag
 from utils import print_line, progress_bar, scene_name
@@ -66,7 +66,7 @@ class SceneSet:
                 self.protocol = protocol or self._store.protocol
             else:
                 self.entries, self.dataset, self.protocol = find_mats(path), "", protocol or "corrected"
-                unique_by_name(self.path, [(p.stem, p) for p in self.entries], lambda p: p.name)
+                index_by_name(self.path, [(p.stem, p) for p in self.entries], lambda p: p.name)
             if not self.entries:
                 raise DataError(
                     path, "neither a scene store nor a folder of .mat files", "make a store with the command prepare"

@@ -17,7 +17,7 @@ from evaluation import results, scoring
 from evaluation.baseline import print_gain, score_bicubic
 from evaluation.samples import Samples
 from evaluation.scene_sets import SceneSet
-from formats.folders import unique_by_name
+from formats.folders import index_by_name
 from models import build_model, weights
 from models.any_bands import plan_bands
 from models.network import Network
@@ -64,7 +64,7 @@ def test(config: TestConfig) -> list[Path]:
     with explain_write_errors(result_path):
         result_path.mkdir(parents=True, exist_ok=True)
     if config.save_images:
-        unique_by_name(scenes.path, [(file_name(name), name) for name in scenes.names], str)
+        index_by_name(scenes.path, [(file_name(name), name) for name in scenes.names], str)
     model, title, chosen = _apply_options(method, scenes, config, device)
     images_dir = result_path / f"{file_name(title)}_images" if config.save_images else None
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Which axes of an array are rows, columns and bands; the one place where every reader finds that out."""
+"""Axes of rows, columns and bands; every reader finds them here."""
 
 import math
 from collections.abc import Mapping
@@ -11,19 +11,20 @@ from system.errors import DataError
 MAT_HEADER_BYTES = 512
 
 
-def axes_with_bands_at(band_axis: int) -> tuple[int, ...]:
-    """(rows, columns, bands) of an array whose bands are at that axis."""
+def order_axes(band_axis: int) -> tuple[int, ...]:
+    """Return the axes (rows, columns, bands) of an array by its band axis."""
     return (*(k for k in range(3) if k != band_axis), band_axis)
 
 
 def find_band_axis(path: Path, shape: tuple[int, ...], n_wavelengths: int = 0, n_colors: int = 0) -> int:
     """Find the axis of the bands.
 
-    It is the only axis as long as the wavelengths, else as the network's bands, else unlike two equal ones, else much
-    the shortest. An axis of length 1 is never the bands: the scene is a line of pixels, whose shape proves nothing.
+    It is the only axis as long as the wavelengths, else as the network's bands, else unlike two equal ones, else at
+    most half as long as the others. An axis of length 1 is never the bands: the scene is a line of pixels, whose shape
+    is not conclusive.
 
     Raises:
-        DataError: if none of these tells.
+        DataError: if no rule applies.
     """
     sides = [k for k in range(3) if shape[k] > 1]
     for count in (n_wavelengths, n_colors):
@@ -37,53 +38,49 @@ def find_band_axis(path: Path, shape: tuple[int, ...], n_wavelengths: int = 0, n
         order = sorted(sides, key=lambda k: shape[k])
         if 2 * shape[order[0]] <= shape[order[1]]:
             return order[0]
-    raise DataError(
-        path,
-        f"cannot tell which of {' x '.join(map(str, shape))} are the bands",
-        "name the axis by {band_axis} 0, 1 or 2",
-    )
+    what = f"cannot tell which of {' x '.join(map(str, shape))} are the bands"
+    raise DataError(path, what, "name the axis by {band_axis} 0, 1 or 2")
 
 
-def in_matlab_order(f: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> set[str]:
-    """The names of the datasets whose axes come in reverse, since MATLAB wrote them.
+def find_matlab_arrays(f: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> set[str]:
+    """Return the names of the datasets whose axes are reversed, since MATLAB wrote them.
 
-    MATLAB marks each, and begins the file with a header; Python's h5py leaves the axes as they are and does neither.
+    MATLAB adds an attribute to each, and a header to the file; h5py does neither.
     """
-    marked = {name for name, dataset in datasets.items() if "MATLAB_class" in dataset.attrs}
-    return marked or (set(datasets) if has_matlab_header(f) else set())
+    by_attribute = {name for name, dataset in datasets.items() if "MATLAB_class" in dataset.attrs}
+    return by_attribute or (set(datasets) if has_matlab_header(f) else set())
 
 
 def has_matlab_header(f: h5py.File) -> bool:
-    """True if an HDF5 file begins with the header of a .mat file."""
+    """Return True if an HDF5 file begins with the header of a .mat file."""
     if f.userblock_size < MAT_HEADER_BYTES:
         return False
     with open(f.filename, "rb") as content:
         return content.read(10) == b"MATLAB 7.3"
 
 
-def unmarked_axes(path: Path, band_axis: int) -> tuple[int, ...]:
-    """(rows, columns, bands) of an HDF5 array that MATLAB did not mark; in a .mat file, bands first is its order."""
+def find_unmarked_axes(path: Path, band_axis: int) -> tuple[int, ...]:
+    """Return (rows, columns, bands) of an HDF5 array that MATLAB did not write; a .mat with bands first is reversed."""
     is_reversed = band_axis == 0 and path.suffix.lower() == ".mat"
-    return (2, 1, 0) if is_reversed else axes_with_bands_at(band_axis)
+    return (2, 1, 0) if is_reversed else order_axes(band_axis)
 
 
-def mat_axes(path: Path, f: h5py.File) -> dict[str, tuple[int, ...]]:
-    """The order in which the axes of the arrays of a v7.3 .mat file are rows, columns and bands, {name: axes}.
+def find_mat_axes(path: Path, f: h5py.File) -> dict[str, tuple[int, ...]]:
+    """Return the axes of rows, columns and bands of the arrays of a v7.3 .mat file by name.
 
-    Arrays that MATLAB wrote are H x W x bands in MATLAB. Of others the bands are searched, at the same axis for all:
-    where arrays of several sizes agree (LR and HR), else as `find_band_axis` finds them in the largest, else the last.
+    Arrays that MATLAB wrote are H x W x bands in MATLAB. The others have their bands at one axis: the only one at which
+    arrays of several sizes (LR and HR) agree, else that of `find_band_axis` in the largest array, else the last.
     """
     datasets = {n: d for n, d in f.items() if isinstance(d, h5py.Dataset) and d.shape is not None}
-    reverse = in_matlab_order(f, datasets)
-    axes = {n: tuple(range(d.ndim))[:: -1 if n in reverse else 1] for n, d in datasets.items()}
-    unmarked = {n: d.shape for n, d in datasets.items() if d.ndim == 3 and n not in reverse}
+    of_matlab = find_matlab_arrays(f, datasets)
+    axes = {n: tuple(range(d.ndim))[:: -1 if n in of_matlab else 1] for n, d in datasets.items()}
+    unmarked = {n: d.shape for n, d in datasets.items() if d.ndim == 3 and n not in of_matlab}
     if not unmarked:
         return axes
     shapes = list(unmarked.values())
-    alike = [k for k in range(3) if len({shape[k] for shape in shapes}) == 1]
+    equal = [k for k in range(3) if len({shape[k] for shape in shapes}) == 1]
     try:
-        largest = max(shapes, key=math.prod)
-        band_axis = alike[0] if len(alike) == 1 else find_band_axis(path, largest)
+        band_axis = equal[0] if len(equal) == 1 else find_band_axis(path, max(shapes, key=math.prod))
     except DataError:
         band_axis = 2
-    return axes | dict.fromkeys(unmarked, unmarked_axes(path, band_axis))
+    return axes | dict.fromkeys(unmarked, find_unmarked_axes(path, band_axis))

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +11,26 @@ from facts import VISIBLE
 from formats.folders import refuse_dangling
 from formats.images import read_bands
 from formats.raster import CubeOptions, Raster
-from formats.wavelengths import LONGEST, SHORTEST, given_wavelengths
+from formats.wavelengths import LONGEST, SHORTEST, parse_wavelengths
 from system.errors import DataError
 
-# A point is part of a wavelength only: of three digits or more, or with its unit.
+# Only wavelengths have decimals: those of three digits or more, or with their unit.
 _BAND_FILE = re.compile(
     r"((?:[^.].*?)??)[_ -]*(?:(?<!\d)(\d+(?:\.\d+)?)[_ ]?(nm)|(?<!\d)(\d{3,4}\.\d+)|(\d+))\.png", re.IGNORECASE
 )
-# Fewer numbered pictures are a series of photographs.
+# Fewer numbered pictures are not the bands of a scene.
 FEWEST_BANDS = 4
 
 
-def band_files(folder: str | Path) -> dict[float, Path]:
-    """The band pictures of a folder by their number or wavelength; empty where it is no such folder."""
-    return _band_files(folder)[0]
+def list_band_files(folder: str | Path) -> dict[float, Path]:
+    """Return the band pictures of a folder by their number or wavelength; {} for any other folder."""
+    return _parse_band_files(folder)[0]
 
 
-def _band_files(folder: str | Path) -> tuple[dict[float, Path], bool]:
-    """(`band_files`, True if the numbers in their names are wavelengths).
+def _parse_band_files(folder: str | Path) -> tuple[dict[float, Path], bool]:
+    """Return (`list_band_files`, True if the numbers in their names are wavelengths).
 
-    They are if nm is behind them, or if no two are neighbours and all are at least SHORTEST: filter wheels' steps.
+    They are if followed by nm, or if all are at least SHORTEST and no two are consecutive, as of filter wheels.
     """
     refuse_dangling(path for path in Path(folder).iterdir() if _BAND_FILE.fullmatch(path.name))
     stems: dict[tuple[str, bool], dict[float, Path]] = {}
@@ -49,26 +48,20 @@ def _band_files(folder: str | Path) -> tuple[dict[float, Path], bool]:
     return files, has_unit or (min(files) >= SHORTEST and max(files) <= LONGEST and bool(steps.min() > 1))
 
 
-@dataclass(kw_only=True)
-class BandPictures(Raster):
-    """A folder of one picture a band."""
-
-    kind = "png"
-
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
-        """Write a folder of grey pictures under the names of this one's."""
-        path.mkdir(exist_ok=True)
-        for k, file in enumerate(self.files):
-            Image.fromarray(np.ascontiguousarray(cube[:, :, k])).save(path / file.name, format="PNG")
+def write(path: Path, cube: np.ndarray, template: Raster, scale: int) -> None:
+    """Write a folder of one picture a band under the names of the template's."""
+    path.mkdir(exist_ok=True)
+    for k, file in enumerate(template.files):
+        Image.fromarray(np.ascontiguousarray(cube[:, :, k])).save(path / file.name, format="PNG")
 
 
-def open_raster(path: Path, options: CubeOptions) -> BandPictures:
+def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Read a folder of band pictures whole, 8 or 16 bits."""
     path = Path(path)
-    files, are_wavelengths = _band_files(path)
+    files, are_wavelengths = _parse_band_files(path)
     if not files:
         remedy = "expected names like balloons_ms_01.png, ..._02.png, or balloons_400.png, ..._410.png in nm"
-        raise DataError(path, "no folder of band pictures", remedy)
+        raise DataError(path, "not a folder of band pictures", remedy)
     numbers = sorted(files)
     gap = next((before + 1 for before, n in itertools.pairwise(numbers) if n != before + 1), None)
     if gap and not are_wavelengths:
@@ -78,11 +71,12 @@ def open_raster(path: Path, options: CubeOptions) -> BandPictures:
     wavelengths = np.array(numbers, dtype=np.float64) if are_wavelengths else None
     is_given = wavelengths is None and bool(options.wavelengths)
     if is_given:
-        wavelengths = given_wavelengths(options.wavelengths, len(numbers))
+        wavelengths = parse_wavelengths(options.wavelengths, len(numbers))
     is_cave = len(numbers) == len(VISIBLE) and "_ms_" in files[numbers[0]].name.lower()
     if wavelengths is None and is_cave:
         wavelengths = VISIBLE
-    return BandPictures(
+    return Raster(
+        kind="png",
         path=path,
         shape=cube.shape,
         dtype=cube.dtype,

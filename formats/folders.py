@@ -1,4 +1,4 @@
-"""Listings of folders: scenes, patches and pictures, without hidden files and without this program's own results."""
+"""Listings of folders: scenes, patches and pictures, without hidden files and this program's results."""
 
 import os
 import zipfile
@@ -10,7 +10,7 @@ from system.errors import DataError
 from utils import print_line, scene_name
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-# Folders below the one that is given, in which scenes are looked for.
+# Depth of the folders in which scenes are searched.
 LEVELS = 5
 # Each store contains this text near its beginning.
 STORE_FORMAT = "hsi-scenes-1"
@@ -19,15 +19,15 @@ CROPS = {"scenes.npy", "corners.npy", "shown.npy", "wavelengths.npy"}
 # File that an exported folder of patches contains.
 ORIGIN = "origin.json"
 Found = TypeVar("Found")
-# Names in a message before the rest is counted only.
+# Names in a message; further ones are counted.
 SHOWN_NAMES = 8
 
 
-def files_below(folder: str | Path) -> list[Path]:
-    """A folder's entries, sorted.
+def list_folder(folder: str | Path) -> list[Path]:
+    """Return a folder's entries, sorted.
 
     Raises:
-        DataError: if it is no folder, cannot be read or is empty.
+        DataError: if it is not a folder, cannot be read or is empty.
     """
     folder = Path(folder).expanduser()
     if not folder.exists():
@@ -44,32 +44,36 @@ def files_below(folder: str | Path) -> list[Path]:
 
 
 def find_pictures(folder: str | Path) -> list[Path]:
-    """The pictures of a folder, sorted (empty where it has none)."""
-    return _files_of_kind(folder, PICTURES)
+    """Return the pictures of a folder, sorted."""
+    return _find_files(folder, PICTURES)
 
 
 def find_mats(folder: str | Path) -> list[Path]:
-    """The .mat files of a folder, sorted (empty where it has none)."""
-    return _files_of_kind(folder, (".mat",))
+    """Return the .mat files of a folder, sorted."""
+    return _find_files(folder, (".mat",))
 
 
-def _files_of_kind(folder: str | Path, extensions: Collection[str]) -> list[Path]:
-    found = [p for p in files_below(folder) if p.suffix.lower() in extensions and p.name[0] != "."]
+def _find_files(folder: str | Path, extensions: Collection[str]) -> list[Path]:
+    found = [p for p in list_folder(folder) if p.suffix.lower() in extensions and p.name[0] != "."]
     refuse_dangling(found)
     return [p for p in found if p.is_file()]
 
 
-def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """(folder, sorted names of its files) of a folder and those below it, at most LEVELS down, each once.
+def walk_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield (folder, sorted names of its files) of a folder and those below it, at most LEVELS down, each once.
 
-    Links are followed. Hidden files and folders are passed over, and folders that this program has written.
+    Links are followed. Hidden files and folders are skipped, and folders that this program has written.
 
     Raises:
-        DataError: naming links to nothing: files or folders that would be missing without a remark.
+        DataError: naming broken links, whose files would be missing without a message.
     """
+
+    def report(error: OSError) -> None:
+        print_line(f"{error.filename}: passed over, the folder cannot be read ({error.strerror})")
+
     visited = set()
-    for place, subfolders, files in os.walk(root, followlinks=True, onerror=_note_unreadable):
-        subfolders[:] = sorted(n for n in subfolders if n[0] != "." and not _is_written_here(Path(place, n)))
+    for place, subfolders, files in os.walk(root, followlinks=True, onerror=report):
+        subfolders[:] = sorted(n for n in subfolders if n[0] != "." and not _is_result_folder(Path(place, n)))
         if len(Path(place).relative_to(root).parts) >= LEVELS or os.path.realpath(place) in visited:
             subfolders.clear()
         if os.path.realpath(place) not in visited:
@@ -79,28 +83,19 @@ def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
             yield Path(place), names
 
 
-def _note_unreadable(error: OSError) -> None:
-    print_line(f"{error.filename}: passed over, the folder cannot be read ({error.strerror})")
-
-
 def refuse_dangling(paths: Iterable[Path]) -> None:
-    """Refuse links to nothing, as git-annex, DVC and disks that are not mounted leave them.
+    """Refuse broken links, as left by git-annex, DVC and disks that are not mounted.
 
     Raises:
         DataError: naming the first of them.
     """
-    if dangling := [path for path in paths if path.is_symlink() and not os.path.exists(path)]:
-        names = few_of([path.name for path in dangling])
-        links, lead = ("links", "lead") if len(dangling) > 1 else ("link", "leads")
-        raise DataError(
-            dangling[0].parent,
-            f"{len(dangling)} {links} {lead} to nothing ({names})",
-            "fetch their files or mount their disk, or remove them",
-        )
+    if broken := [path for path in paths if path.is_symlink() and not os.path.exists(path)]:
+        links = f"{len(broken)} broken link{'s' if len(broken) > 1 else ''} ({format_names([p.name for p in broken])})"
+        raise DataError(broken[0].parent, links, "fetch their files or mount their disk, or remove them")
 
 
 def is_output(path: Path) -> bool:
-    """True for a file that this program has written: a store, or the crops of an evaluation."""
+    """Return True for a file that this program has written: a store, or the crops of an evaluation."""
     try:
         if path.name.endswith("samples.npz"):
             with zipfile.ZipFile(path) as archive:
@@ -112,20 +107,20 @@ def is_output(path: Path) -> bool:
     return head.startswith(b"\x89HDF") and STORE_FORMAT.encode() in head
 
 
-def _is_written_here(folder: Path) -> bool:
-    """True for a folder of exported patches, or of the pictures and cubes of an evaluation."""
+def _is_result_folder(folder: Path) -> bool:
+    """Return True for a folder of exported patches, or of the pictures and cubes of an evaluation."""
     title = folder.name.removesuffix("_images")
     has_results = title != folder.name and folder.with_name(f"{title}_results.json").is_file()
     return has_results or (folder / ORIGIN).is_file()
 
 
-def unique_by_name(root: Path, scenes: Iterable[tuple[str, Found]], place: Callable[[Found], str]) -> dict[str, Found]:
-    """{scene name: what was found} of (name of a file or folder, what was found).
+def index_by_name(root: Path, scenes: Iterable[tuple[str, Found]], place: Callable[[Found], str]) -> dict[str, Found]:
+    """Return {scene name: scene} of (name of a file or folder, scene), in this order.
 
     Args:
         root: the folder that was searched, for messages.
-        scenes: in the order of the result.
-        place: returns where something was found, for messages.
+        scenes: names and scenes.
+        place: returns the place of a scene, for messages.
 
     Raises:
         DataError: for two scenes of one name.
@@ -135,13 +130,13 @@ def unique_by_name(root: Path, scenes: Iterable[tuple[str, Found]], place: Calla
         name = scene_name(text)
         if name in found:
             both = f"{place(found[name])} and {place(scene)}"
-            raise DataError(root, f"scene {name} is there twice, in {both}", "rename or remove one of them")
+            raise DataError(root, f"scene {name} exists twice, in {both}", "rename or remove one of them")
         found[name] = scene
     return found
 
 
-def few_of(names: Collection[str]) -> str:
-    """Names with commas between; of many, the first ones and the number of the rest."""
+def format_names(names: Collection[str]) -> str:
+    """Join names by commas; of many, the first ones and the number of the rest."""
     listed = list(names)
     rest = len(listed) - SHOWN_NAMES
     return ", ".join(listed[:SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import errno
-import logging
+import logging.handlers
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,25 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from formats.raster import (
-    CubeOptions,
-    Georeference,
-    Raster,
-    check_numbers,
-    layout,
-    report_left_out,
-    row_blocks,
-    scaling_of,
-)
-from formats.wavelengths import nanometres, numbers_in, wavelengths_in_names
+from formats import raster
+from formats.raster import CubeOptions, Georeference, Raster
+from formats.wavelengths import convert_to_nm, parse_band_names, parse_numbers
 from system.errors import DataError
 
-# Drivers of GDAL that access other files and machines, and the suffixes that its network may open: none.
+# Drivers of GDAL that access other files and machines, and the suffixes of URLs that it may open: none.
 NO_NETWORK = {
     "GDAL_SKIP": "VRT GTI HTTP WCS WFS WMS WMTS PLMOSAIC OGCAPI STACIT STACTA DAAS EEDA EEDAI",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
 }
-# GDAL reads them when it is loaded.
+# GDAL reads these variables when it is loaded.
 for _name, _value in NO_NETWORK.items():
     os.environ.setdefault(_name, _value)
 
@@ -42,19 +34,17 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError  # noqa: E402
 from rasterio.warp import transform  # noqa: E402
 
 CREATION_OPTIONS = ("compress", "tiled", "blockxsize", "blockysize", "interleave", "photometric")
-# Words of GDAL's messages of damage that it passes over: lost tags, directories in a circle or lost.
+# Words of GDAL's warnings of damage that it ignores: lost tags, lost or circular directories.
 DAMAGE = ("io error", "looping", "failed to read directory")
 Window = tuple[tuple[int, int], tuple[int, int]]
-# Corners this near to each other, in parts of a pixel, are the same.
+# Largest distance of equal corners, in pixels.
 TOLERANCE = 0.01
-# Band tags that ENVI's headers can contain too.
-BAND_FIELDS = ("fwhm", "bbl")
 # Descriptions that contain the sizes of the old pixels: of tifffile, OME and ImageJ.
 OLD_DESCRIPTIONS = ('{"shape"', "<?xml", "<OME", "ImageJ=")
 
 
 @contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
+def _silence_warnings() -> Iterator[None]:
     """Silence rasterio's warning of rasters without georeferencing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -63,39 +53,30 @@ def _without_warnings() -> Iterator[None]:
 
 def open_dataset(path: str | Path, driver: str) -> Any:
     """Return a rasterio dataset, opened by this driver of GDAL only."""
-    with _without_warnings():
+    with _silence_warnings():
         return rasterio.open(path, driver=driver)
 
 
-class _DamageLog(logging.Handler):
-    """Collects GDAL's messages of damage that it passes over while this is entered.
-
-    Attributes:
-        found: the last one; "" if there is none.
-    """
-
-    def __enter__(self) -> "_DamageLog":
-        # Within an Env, GDAL writes to the log and not to stderr.
-        self._environment = rasterio.Env()
-        self._environment.__enter__()
-        self.found, self._log = "", logging.getLogger("rasterio._env")
-        self._before = self._log.propagate, self._log.level
-        self._log.propagate = False
+@contextlib.contextmanager
+def _collect_damage() -> Iterator[list[str]]:
+    """Collect GDAL's warnings of damage within the context; the list is complete at its end."""
+    found: list[str] = []
+    log, handler = logging.getLogger("rasterio._env"), logging.handlers.BufferingHandler(2**20)
+    before = log.propagate, log.level
+    # Within an Env, GDAL writes to the log and not to stderr.
+    with rasterio.Env():
+        log.propagate = False
         # rasterio logs errors that it does not raise as information.
-        self._log.setLevel(logging.INFO)
-        self._log.addHandler(self)
-        return self
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())
-        if any(words in text.lower() for words in DAMAGE):
-            self.found = text[-150:]
-
-    def __exit__(self, *_: object) -> None:
-        self._log.removeHandler(self)
-        self._log.propagate = self._before[0]
-        self._log.setLevel(self._before[1])
-        self._environment.__exit__()
+        log.setLevel(logging.INFO)
+        log.addHandler(handler)
+        try:
+            yield found
+        finally:
+            log.removeHandler(handler)
+            log.propagate = before[0]
+            log.setLevel(before[1])
+            texts = [" ".join(record.getMessage().split()) for record in handler.buffer]
+            found += [text[-150:] for text in texts if any(words in text.lower() for words in DAMAGE)]
 
 
 @dataclass(kw_only=True)
@@ -103,22 +84,20 @@ class TiffRaster(Raster):
     """A TIFF of several bands, or of several pages of one band each.
 
     Attributes:
-        pages: its datasets: one, or one for each band.
+        pages: its rasterio datasets: one, or one for each band.
         indexes: numbers of the bands in the first page, without an alpha band.
         has_alpha: True if an alpha band is the mask.
     """
 
-    kind = "tiff"
+    kind: str = "tiff"
     pages: list[Any]
     indexes: list[int]
     has_alpha: bool
 
     @property
     def is_stack(self) -> bool:
+        """True if each band is a page."""
         return len(self.pages) > 1
-
-    def write_like(self, path: Path, cube: np.ndarray, scale: int) -> None:
-        write_tiff(path, cube, self, scale)
 
 
 def open_tiff(path: Path, options: CubeOptions) -> TiffRaster:
@@ -128,13 +107,13 @@ def open_tiff(path: Path, options: CubeOptions) -> TiffRaster:
         DataError: for a damaged file and for a picture.
         RasterioError: for a file that GDAL cannot read.
     """
-    with _DamageLog() as log:
+    with _collect_damage() as damage:
         first = open_dataset(path, "GTiff")
         # rasterio sorts their names, GTIFF_DIR:NUMBER:PATH, as texts.
         names = sorted(first.subdatasets, key=lambda name: int(name.split(":")[1]))
         pages = [open_dataset(name, "GTiff") for name in names] or [first]
-    if log.found:
-        raise DataError(path, f"cannot be read as TIFF ({log.found})", "copy or export it again")
+    if damage:
+        raise DataError(path, f"cannot be read as TIFF ({damage[-1]})", "copy or export it again")
     if first.count > 1:
         # Further pages of other sizes are previews.
         pages = [page for page in pages if (page.shape, page.count) == (first.shape, first.count)]
@@ -142,14 +121,14 @@ def open_tiff(path: Path, options: CubeOptions) -> TiffRaster:
     if len(pages) > 1 and any((p.count, p.shape, p.dtypes) != (1, first.shape, first.dtypes) for p in pages):
         what = f"{len(pages)} pages that are not single bands of one size and type"
         raise DataError(path, what, "export them as one image")
-    alphas = [first.count] if first.count > 1 and first.colorinterp[-1] == ColorInterp.alpha else []
-    indexes = [k for k in first.indexes if k not in alphas]
+    has_alpha = first.count > 1 and first.colorinterp[-1] == ColorInterp.alpha
+    indexes = list(first.indexes[:-1] if has_alpha else first.indexes)
     _refuse_pictures(path, first, len(indexes) if len(pages) == 1 else len(pages))
     if options.band_axis == 1:
         raise DataError(path, f"a TIFF defines itself which its {len(indexes)} bands are", "leave {band_axis} out")
     for page in pages:
-        _check_end(page)
-    return _describe_pages(path, options, pages, indexes, alphas)
+        _read_last_row(page)
+    return _describe_pages(path, options, pages, indexes, has_alpha)
 
 
 def _refuse_pictures(path: Path, f: Any, bands: int) -> None:
@@ -162,46 +141,47 @@ def _refuse_pictures(path: Path, f: Any, bands: int) -> None:
         raise DataError(path, "an RGB picture, where a cube of many bands is needed", remedy)
 
 
-def _check_end(f: Any) -> None:
+def _read_last_row(f: Any) -> None:
     """Read the last row of all bands, which a truncated file lacks."""
     f.read(window=((f.height - 1, f.height), (0, f.width)))
 
 
 def _describe_pages(
-    path: Path, options: CubeOptions, pages: list[Any], indexes: list[int], alphas: list[int]
+    path: Path, options: CubeOptions, pages: list[Any], indexes: list[int], has_alpha: bool
 ) -> TiffRaster:
     """Return the Raster of an open TIFF with the metadata that GDAL knows."""
     first, is_stack = pages[0], len(pages) > 1
     bands = [(page, 1) for page in pages] if is_stack else [(first, k) for k in indexes]
     dtype = np.dtype(first.dtypes[0])
-    check_numbers(path, dtype)
+    raster.check_numbers(path, dtype)
 
     def read(rows: slice, cols: slice) -> np.ndarray:
-        window = _window(first, rows, cols)
+        window = rows.indices(first.height)[:2], cols.indices(first.width)[:2]
         if is_stack:
             return np.stack([page.read(1, window=window) for page in pages], axis=2)
         return first.read(indexes, window=window).transpose(1, 2, 0)
 
     def mask(rows: slice, cols: slice) -> np.ndarray:
-        window = _window(first, rows, cols)
-        return (first.read(alphas[0], window=window) if alphas else first.read_masks(1, window=window)) != 0
+        window = rows.indices(first.height)[:2], cols.indices(first.width)[:2]
+        return (first.read(first.count, window=window) if has_alpha else first.read_masks(1, window=window)) != 0
 
     flags = first.mask_flag_enums[0]
-    has_mask = bool(alphas) or (MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags)
+    has_mask = has_alpha or (MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags)
     tags = [{k.lower(): v for k, v in page.tags(index).items()} for page, index in bands]
     names = [page.descriptions[index - 1] for page, index in bands]
-    known = _wavelengths_of(bands, tags, names)
+    known = _find_wavelengths(bands, tags, names)
     shape = (*first.shape, len(bands))
-    _, wavelengths = layout(path, shape, dataclasses.replace(options, band_axis=-1), known, band_axis=2)
+    _, wavelengths = raster.find_axes(path, shape, dataclasses.replace(options, band_axis=-1), known, band_axis=2)
     gains, offsets = ([getattr(page, name)[k - 1] for page, k in bands] for name in ("scales", "offsets"))
-    value_scale, scaling = scaling_of(path, gains, offsets, len(bands))
-    fields = _band_fields(tags)
+    value_scale, scaling = raster.make_scaling(path, gains, offsets, len(bands))
+    numbers = {name: parse_numbers(" ".join(t.get(name, "nan") for t in tags)) for name in raster.BAND_FIELDS}
+    fields = raster.convert_band_fields(numbers, _get_unit(tags[0]), len(tags))
     return TiffRaster(
         path=path,
         shape=shape,
         dtype=dtype,
         source=read,
-        files=tuple(dict.fromkeys([path, *map(Path, first.files)])) if not is_stack else (path,),
+        files=(path,) if is_stack else tuple(dict.fromkeys([path, *map(Path, first.files)])),
         wavelengths=wavelengths,
         wavelengths_given=known is None and wavelengths is not None,
         band_names=names if any(names) else None,
@@ -209,104 +189,89 @@ def _describe_pages(
         value_scale=value_scale,
         scaling=scaling,
         mask=mask if has_mask else None,
-        locate=lambda: georeference_of(first),
+        locate=lambda: get_georeference(first),
         interleave="bsq" if is_stack or first.profile.get("interleave") == "band" else "bip",
         band_fields=fields,
-        other_fields=_other_fields(first, [first.tags(), *(page.tags(k) for page, k in bands)], fields),
+        other_fields=_list_other_fields(first, [first.tags(), *(page.tags(k) for page, k in bands)], fields),
         pages=pages,
         indexes=indexes,
-        has_alpha=bool(alphas),
+        has_alpha=has_alpha,
     )
 
 
-def _window(f: Any, rows: slice, cols: slice) -> Window:
-    (top, bottom, _), (left, right, _) = rows.indices(f.height), cols.indices(f.width)
-    return (top, bottom), (left, right)
-
-
-def _wavelengths_of(
+def _find_wavelengths(
     bands: list[tuple[Any, int]], tags: list[dict[str, str]], names: list[str | None]
 ) -> np.ndarray | None:
-    """Wavelengths as GDAL keeps them: a tag of each band, or words in their names."""
+    """Return the wavelengths in nm in a tag of each band, or in the bands' names; None without them."""
     if all("wavelength" in t for t in tags):
-        return nanometres([float(t["wavelength"]) for t in tags], _unit_of(tags[0]))
+        return convert_to_nm([float(t["wavelength"]) for t in tags], _get_unit(tags[0]))
     imagery = [page.tags(k, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM") for page, k in bands]
     if all(imagery):
-        return nanometres([float(w) for w in imagery], "um")
-    return wavelengths_in_names([n or t.get("tifftag_imagedescription") for n, t in zip(names, tags, strict=True)])
+        return convert_to_nm([float(w) for w in imagery], "um")
+    return parse_band_names([n or t.get("tifftag_imagedescription") for n, t in zip(names, tags, strict=True)])
 
 
-def _unit_of(tags: Mapping[str, str]) -> str:
-    return tags.get("wavelength_units", tags.get("wavelength_unit", "")).lower()
+def _get_unit(tags: Mapping[str, str]) -> str:
+    return tags.get("wavelength_units", tags.get("wavelength_unit", ""))
 
 
-def _band_fields(tags: list[dict[str, str]]) -> dict[str, list[str]]:
-    """Return fwhm in nm and bbl, one value a band, as ENVI's headers have them."""
-    unit, fields = _unit_of(tags[0]), {}
-    for name in BAND_FIELDS:
-        values = numbers_in(" ".join(t.get(name, "nan") for t in tags))
-        factor = 1000 if name == "fwhm" and (unit.startswith("micro") or unit in ("um", "µm")) else 1
-        if len(values) == len(tags):
-            fields[name] = [f"{v * factor:.15g}" for v in values]
-    return fields
-
-
-def _other_fields(f: Any, tags: list[dict[str, str]], fields: Mapping[str, list[str]]) -> list[str]:
-    """Names of the metadata that no other format can contain."""
+def _list_other_fields(f: Any, tags: list[dict[str, str]], fields: Mapping[str, list[str]]) -> list[str]:
+    """Return the names of the metadata that no other format can contain."""
     known = {"wavelength", "wavelength_units", "wavelength_unit", "area_or_point", *fields}
-    names = dict.fromkeys(name for t in tags for name in t if name.lower() not in known)
-    held = {"control points": f.gcps[0], "RPCs": f.rpcs}
-    own = [n for n in names if not n.lower().startswith(("statistics_", "tifftag_"))]
-    return [*(words for words, value in held.items() if value), *own]
+    names = [n for n in dict.fromkeys(n for t in tags for n in t) if n.lower() not in known]
+    special = [words for words, value in {"control points": f.gcps[0], "RPCs": f.rpcs}.items() if value]
+    return special + [n for n in names if not n.lower().startswith(("statistics_", "tifftag_"))]
 
 
-def write_tiff(path: Path, cube: np.ndarray, like: Raster, scale: int) -> None:
-    """Write a rows x columns x bands array as a GeoTIFF: like the TIFF it was made from, or a new one.
+def write_tiff(path: Path, cube: np.ndarray, template: Raster, scale: int) -> None:
+    """Write a rows x columns x bands array as a GeoTIFF with the metadata of the template.
 
     Raises:
         OSError: if GDAL cannot write it, or not all of it.
     """
-    own = like if isinstance(like, TiffRaster) else None
+    own = template if isinstance(template, TiffRaster) else None
     is_cog = own is not None and own.pages[0].tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
     plain = path.with_name(f"plain_{path.name}") if is_cog else path
     try:
-        with _without_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-            _write_plain(plain, cube, like, own, scale)
+        with _silence_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            _write_plain(plain, cube, template, own, scale)
             if own is not None and is_cog:
-                _make_cog(plain, path, own.pages[0])
+                _write_cog(plain, path, own.pages[0])
                 plain.unlink()
         # On a full disk, GDAL may close a file without an error.
-        with _DamageLog() as log, open_dataset(path, "GTiff") as f:
-            _check_end(f)
-        if log.found:
+        with _collect_damage() as damage, open_dataset(path, "GTiff") as f:
+            _read_last_row(f)
+        if damage:
             raise OSError(errno.ENOSPC, f"{path} was not written")
     # GDAL does not name the reason.
     except RasterioError as error:
         raise OSError(errno.ENOSPC, f"{path} was not written") from error
 
 
-def _write_plain(path: Path, cube: np.ndarray, like: Raster, own: TiffRaster | None, scale: int) -> None:
-    indexes = list(range(1, cube.shape[2] + 1)) if own is None or own.is_stack else own.indexes
-    with rasterio.open(path, "w", **_profile(cube, like, own, scale)) as f:
-        if own is not None:
+def _write_plain(path: Path, cube: np.ndarray, template: Raster, own: TiffRaster | None, scale: int) -> None:
+    # A stack of pages becomes one page: a new file.
+    source = own if own and not own.is_stack else None
+    indexes = source.indexes if source else list(range(1, cube.shape[2] + 1))
+    with rasterio.open(path, "w", **_make_profile(cube, template, own, scale)) as f:
+        if own:
             _copy_tags(path, own, f, scale)
-        _describe(f, like, own, indexes)
-        for rows in row_blocks(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
+        _write_band_metadata(f, template, source, indexes)
+        for rows in raster.split_rows(cube.shape, cube.dtype.itemsize, multiple=f.block_shapes[0][0]):
             window = ((rows.start, rows.stop), (0, cube.shape[1]))
             f.write(np.ascontiguousarray(cube[rows].transpose(2, 0, 1)), indexes, window=window)
-            if own is not None and own.mask:
+            if own and own.mask:
                 _write_mask(f, own, rows, window, scale)
-    if own is not None and (factors := own.pages[0].overviews(1)):
+    if own and (factors := own.pages[0].overviews(1)):
         with rasterio.open(path, "r+", driver="GTiff") as f:
             f.build_overviews(factors, Resampling.average)
 
 
-def _profile(cube: np.ndarray, like: Raster, own: TiffRaster | None, scale: int) -> dict[str, Any]:
+def _make_profile(cube: np.ndarray, template: Raster, own: TiffRaster | None, scale: int) -> dict[str, Any]:
     """Return the creation options of the file."""
     height, width, bands = cube.shape
     profile: dict[str, Any] = {"driver": "GTiff", "height": height, "width": width, "count": bands}
-    profile |= {"dtype": cube.dtype.name, "nodata": like.nodata, "BIGTIFF": "IF_SAFER"}
-    if own is not None:
+    profile |= {"dtype": cube.dtype.name, "nodata": template.nodata, "BIGTIFF": "IF_SAFER"}
+    if own:
         source = own.pages[0].profile
         profile |= {name: source[name] for name in CREATION_OPTIONS if name in source}
         if not profile.get("tiled"):
@@ -315,29 +280,30 @@ def _profile(cube: np.ndarray, like: Raster, own: TiffRaster | None, scale: int)
         if own.has_alpha:
             profile["count"] = own.pages[0].count
     if own is None or own.is_stack:
-        # GDAL takes three or four bands of uint8 for red, green, blue and alpha.
-        profile |= {"interleave": "band" if like.interleave == "bsq" else "pixel", "photometric": "minisblack"}
-    if georeference := like.georeference():
-        finer = georeference.finer(scale)
-        profile |= {"crs": finer.crs or None, "transform": rasterio.Affine(*finer.transform)}
+        # By default, three or four bands of uint8 are red, green, blue and alpha.
+        profile |= {"interleave": "band" if template.interleave == "bsq" else "pixel", "photometric": "minisblack"}
+    if georeference := template.read_georeference():
+        place = georeference.upsample(scale)
+        profile |= {"crs": place.crs or None, "transform": rasterio.Affine(*place.transform)}
     return profile
 
 
 def _write_mask(f: Any, own: TiffRaster, rows: slice, window: Window, scale: int) -> None:
     """Write the mask, or the alpha band, of some rows of the result."""
-    above, below = rows.start // scale, -(-rows.stop // scale)
-    there = own.there(slice(above, below))
-    assert there is not None, "a scene with a mask"
+    first, last = rows.start // scale, -(-rows.stop // scale)
+    page, count = own.pages[0], own.pages[0].count
     if own.has_alpha:
-        there = own.pages[0].read(own.pages[0].count, window=((above, below), (0, own.shape[1])))
-    finer = there.repeat(scale, axis=0)[rows.start - above * scale : rows.stop - above * scale].repeat(scale, axis=1)
-    if own.has_alpha:
-        f.write(finer, own.pages[0].count, window=window)
+        valid = page.read(count, window=((first, last), (0, own.shape[1])))
     else:
-        f.write_mask(finer, window=window)
+        valid = page.read_masks(1, window=((first, last), (0, own.shape[1])))
+    valid = valid.repeat(scale, axis=0)[rows.start - first * scale : rows.stop - first * scale].repeat(scale, axis=1)
+    if own.has_alpha:
+        f.write(valid, count, window=window)
+    else:
+        f.write_mask(valid, window=window)
 
 
-def _make_cog(plain: Path, path: Path, source: Any) -> None:
+def _write_cog(plain: Path, path: Path, source: Any) -> None:
     """Write a cloud-optimised copy, with overviews of its own."""
     options = {"BLOCKSIZE": source.block_shapes[0][0], "OVERVIEWS": "AUTO", "BIGTIFF": "IF_SAFER"}
     if compression := source.profile.get("compress"):
@@ -346,7 +312,7 @@ def _make_cog(plain: Path, path: Path, source: Any) -> None:
 
 
 def _copy_tags(path: Path, own: TiffRaster, target: Any, scale: int) -> None:
-    """Copy the metadata of a TIFF, of a stack those of its first page; renew control points, RPCs and resolution."""
+    """Copy the tags of a TIFF, of a stack those of its first page; recompute control points, RPCs and resolution."""
     source = own.pages[0]
     if not own.is_stack:
         target.descriptions, target.units = source.descriptions, source.units
@@ -357,15 +323,14 @@ def _copy_tags(path: Path, own: TiffRaster, target: Any, scale: int) -> None:
             if namespace in ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "TIFF"):
                 continue
             tags = source.tags(band, ns=namespace or None)
-            # Statistics are those of the old pixels.
+            # Statistics of the old pixels.
             tags = {k: v for k, v in tags.items() if not k.startswith("STATISTICS_")}
             if tags.get("TIFFTAG_IMAGEDESCRIPTION", "").startswith(OLD_DESCRIPTIONS):
                 if not tags.pop("TIFFTAG_IMAGEDESCRIPTION").startswith(OLD_DESCRIPTIONS[0]):
-                    report_left_out(path, ["its image description"])
+                    raster.report_left_out(path, ["its image description"])
             # Dots an inch or centimetre.
-            for name in ("TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION"):
-                if name in tags:
-                    tags[name] = f"{float(tags[name]) * scale:.15g}"
+            for name in {"TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION"} & tags.keys():
+                tags[name] = f"{float(tags[name]) * scale:.15g}"
             if tags:
                 target.update_tags(band, ns=namespace or None, **tags)
     points, crs = source.gcps
@@ -380,40 +345,34 @@ def _copy_tags(path: Path, own: TiffRaster, target: Any, scale: int) -> None:
         target.rpcs = rpcs
 
 
-def _describe(target: Any, like: Raster, own: TiffRaster | None, indexes: list[int]) -> None:
-    """Write the metadata of the bands that are not copied from a TIFF of the same bands."""
-    is_new = own is None or own.is_stack
-    if is_new and like.band_names:
-        target.descriptions = like.band_names
-    if own is None or own.is_stack or not _copy_scaling(target, like, own):
-        scales, offsets, chosen = np.ones(target.count), np.zeros(target.count), np.array(indexes) - 1
-        scales[chosen] = like.scaling.gains if like.scaling else 1 / (like.value_scale or 1)
-        offsets[chosen] = like.scaling.offsets if like.scaling else 0
-        if like.scaling or like.value_scale:
-            target.scales, target.offsets = scales.tolist(), offsets.tolist()
-    has_wavelengths = like.wavelengths is not None and (is_new or like.wavelengths_given)
+def _write_band_metadata(target: Any, template: Raster, source: TiffRaster | None, indexes: list[int]) -> None:
+    """Write the metadata of the bands; of a source of the same bands, tags are copied already."""
+    if source is None and template.band_names:
+        target.descriptions = template.band_names
+    pairs = np.ones(target.count), np.zeros(target.count)
+    if source:
+        pairs = np.array(source.pages[0].scales), np.array(source.pages[0].offsets)
+    chosen = np.array(indexes) - 1
+    known = raster.make_scaling(template.path, pairs[0][chosen], pairs[1][chosen], len(indexes))
+    if (template.value_scale, template.scaling) != known:
+        scaling = template.scaling
+        pairs[0][chosen] = scaling.gains if scaling else 1 / (template.value_scale or 1)
+        pairs[1][chosen] = scaling.offsets if scaling else 0
+    if source or template.scaling or template.value_scale:
+        target.scales, target.offsets = (values.tolist() for values in pairs)
+    waves = template.wavelengths if source is None or template.wavelengths_given else None
     for place, band in enumerate(indexes):
-        tags = {name: values[place] for name, values in like.band_fields.items()} if is_new else {}
-        if like.wavelengths is not None and has_wavelengths:
-            tags["wavelength"] = f"{like.wavelengths[place]:.15g}"
+        tags = {name: values[place] for name, values in template.band_fields.items()} if source is None else {}
+        if waves is not None:
+            tags["wavelength"] = f"{waves[place]:.15g}"
         if "wavelength" in tags or "fwhm" in tags:
             tags["wavelength_units"] = "Nanometers"
         if tags:
             target.update_tags(band, **tags)
 
 
-def _copy_scaling(target: Any, like: Raster, own: TiffRaster) -> bool:
-    """Copy gains and offsets of a TIFF if the user has not given others; return True if so."""
-    source = own.pages[0]
-    gains, offsets = ([values[k - 1] for k in own.indexes] for values in (source.scales, source.offsets))
-    if (like.value_scale, like.scaling) != scaling_of(like.path, gains, offsets, len(own.indexes)):
-        return False
-    target.scales, target.offsets = source.scales, source.offsets
-    return True
-
-
 def is_known_crs(crs: str) -> bool:
-    """Return True if GDAL understands a coordinate system's text, or if it is empty."""
+    """Return True if GDAL knows a CRS by its text, or if the text is empty."""
     try:
         return not crs or bool(rasterio.CRS.from_user_input(crs))
     # GDAL raises errors of several types.
@@ -422,37 +381,37 @@ def is_known_crs(crs: str) -> bool:
 
 
 def is_geographic(crs: str) -> bool:
-    """Return True if a coordinate system that GDAL understands is one of longitudes and latitudes."""
+    """Return True if a CRS that GDAL knows is one of longitudes and latitudes."""
     return bool(rasterio.CRS.from_user_input(crs).is_geographic)
 
 
-def georeference_of(f: Any) -> Georeference | None:
+def get_georeference(f: Any) -> Georeference | None:
     """Return the georeferencing of an open rasterio dataset, or None."""
     if f.crs is None and f.transform.is_identity:
         return None
     wkt = f.crs.to_wkt() if f.crs else ""
-    # GDAL's name for an ENVI grid without a coordinate system.
+    # GDAL's name for an ENVI grid without a CRS.
     return Georeference("" if wkt.startswith('LOCAL_CS["Arbitrary"') else wkt, tuple(f.transform)[:6])
 
 
 def read_georeference(path: str | Path, driver: str) -> Georeference | None:
     """Return the georeferencing of a file as a driver of GDAL reads it, or None."""
     with open_dataset(path, driver) as f:
-        return georeference_of(f)
+        return get_georeference(f)
 
 
 def are_same(a: Georeference | None, b: Georeference | None, height: int, width: int) -> bool:
-    """Return True if two georeferences of a raster put its corners at the same places on the ground."""
+    """Return True if two georeferences of a raster agree at its corners, to `TOLERANCE`."""
     if a is None or b is None:
         return a is b
-    corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1), (width, height, 1)], dtype=np.float64)
-    places: list[Any] = [corners @ np.reshape(place.transform[:6], (2, 3)).T for place in (a, b)]
     if bool(a.crs) != bool(b.crs):
         return False
+    corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1), (width, height, 1)], dtype=np.float64)
+    places: list[Any] = [corners @ np.reshape(place.transform[:6], (2, 3)).T for place in (a, b)]
     if a.crs != b.crs:
         try:
             places[1] = np.array(transform(b.crs, a.crs, *places[1].T)).T
-        # GDAL refuses pairs of systems that it cannot convert into each other.
+        # GDAL cannot convert every pair of systems.
         except Exception:
             return False
     pixel = min(np.hypot(a.transform[0], a.transform[3]), np.hypot(a.transform[1], a.transform[4]))
@@ -463,5 +422,5 @@ def write_empty(path: Path, driver: str, georeference: Georeference, **options: 
     """Write a raster of 4 x 4 zeros with this georeferencing by a driver of GDAL."""
     profile = {"driver": driver, "width": 4, "height": 4, "count": 1, "dtype": "uint8", **options}
     place = {"crs": georeference.crs or None, "transform": rasterio.Affine(*georeference.transform)}
-    with _without_warnings(), rasterio.open(path, "w", **profile, **place) as f:
+    with _silence_warnings(), rasterio.open(path, "w", **profile, **place) as f:
         f.write(np.zeros((1, 4, 4), np.uint8))

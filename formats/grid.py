@@ -1,40 +1,41 @@
-"""What belongs to a raster's pixel grid, told by its name and meaning, and its like for finer pixels."""
+"""Metadata that belong to a raster's pixel grid, by name and meaning, and their values for upsampled pixels."""
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
-# Coordinates along an axis, by name: they are renewed where their steps are even.
+# Names of coordinates along an axis, which are recomputed if they are evenly spaced.
 X_NAMES = ("x", "xc", "easting", "eastings", "lon", "longitude", "projection_x_coordinate")
 Y_NAMES = ("y", "yc", "northing", "northings", "lat", "latitude", "projection_y_coordinate")
-# Tables that lead from one grid to another, and points on the old one: of any shape.
+# Names of tables of another grid, and of points on the old one: of any shape.
 LOOKUP_NAMES = ("glt", "glt_x", "glt_y", "igm", "igm_x", "igm_y", "gcp", "gcps", "structmetadata.0")
-# One number a row or column, where they are as long.
+# Names of arrays with one number a row or column.
 LINE_NAMES = ("row", "rows", "line", "lines", "column", "columns", "col", "sample", "samples", "pixel", "time")
 _RESOLUTIONS = (
     *("pixel_size", "pixelsize", "pixel_size_x", "pixel_size_y", "spatial_resolution", "gsd"),
     *("spatial_resolution_x_y", "ground_sampling_distance", "geospatial_lat_resolution", "geospatial_lon_resolution"),
     *("xres", "yres", "cell_size", "cellsize"),
 )
-# Names of variables that hold the number of rows, of columns or of pixels: nRow, image_height, n_lines, ...
+# Names of the number of rows, columns or pixels: nRow, image_height, n_lines, ...
 _COUNT = r"(?:n|nb|no|num|number_of|image|img|im)?_?"
 _ROWS = re.compile(_COUNT + r"(?:rows?|lines?|height|h|ydim|y_?size)|nl")
 _COLS = re.compile(_COUNT + r"(?:cols?|columns?|samples?|width|w|xdim|x_?size)|ns")
 _PIXELS = re.compile(_COUNT + r"(?:pixels?|pix)|n")
-# Names of variables that hold the sizes of all axes, or of rows and columns.
+# Names of the sizes of all axes, or of rows and columns.
 _SHAPES = ("dimensions", "shape", "size", "sz", "dim", "dims", "imsize", "im_size", "image_size", "img_size")
-# Steps of an axis that differ by less than this part of one are even.
+# Largest deviation of the steps of an even axis, in steps.
 EVEN = 1e-3
 
 
-def finer_transform(transform: Any, scale: int) -> tuple[float, ...]:
-    """(a, b, c, d, e, f) of pixels `scale` times as small; further numbers (0, 0, 1) stay.
+def upsample_transform(transform: Any, scale: int) -> tuple[float, ...]:
+    """Return (a, b, c, d, e, f) for pixels `scale` times as small; further numbers (0, 0, 1) stay.
 
     Raises:
-        ValueError: for what is no six or nine numbers.
+        ValueError: for anything but six or nine finite numbers.
     """
     values = [float(v) for v in np.ravel(transform)]
     if len(values) not in (6, 9) or not np.isfinite(values).all():
@@ -42,8 +43,8 @@ def finer_transform(transform: Any, scale: int) -> tuple[float, ...]:
     return tuple(v / scale if k in (0, 1, 3, 4) else v for k, v in enumerate(values))
 
 
-def geotransform_numbers(value: Any) -> tuple[float, ...] | None:
-    """GDAL's c, a, b, f, d, e, as text or numbers -> (a, b, c, d, e, f), or None for anything else."""
+def parse_geotransform(value: Any) -> tuple[float, ...] | None:
+    """Convert GDAL's c, a, b, f, d, e, as text or numbers, to (a, b, c, d, e, f); return None for anything else."""
     text = value.decode() if isinstance(value, bytes) else value
     words = re.split(r"[\s,]+", text.strip(" ,()[]")) if isinstance(text, str) else np.ravel(value)
     try:
@@ -53,17 +54,14 @@ def geotransform_numbers(value: Any) -> tuple[float, ...] | None:
     return (a, b, c, d, e, f)
 
 
-def _finer_geotransform(value: Any, scale: int) -> str | np.ndarray:
-    numbers = geotransform_numbers(value)
-    if numbers is None:
-        raise ValueError(value)
-    a, b, c, d, e, f = finer_transform(numbers, scale)
-    finer = (c, a, b, f, d, e)
-    return " ".join(f"{v:.17g}" for v in finer) if isinstance(value, (str, bytes)) else np.array(finer)
+def _upsample_geotransform(value: Any, scale: int) -> str | np.ndarray:
+    a, b, c, d, e, f = upsample_transform(parse_geotransform(value), scale)
+    numbers = (c, a, b, f, d, e)
+    return " ".join(f"{v:.17g}" for v in numbers) if isinstance(value, (str, bytes)) else np.array(numbers)
 
 
-def finer_map_info(fields: Any, scale: int) -> list[str]:
-    """The entries of an ENVI "map info" for pixels `scale` times as small.
+def upsample_map_info(fields: Any, scale: int) -> list[str]:
+    """Return the entries of an ENVI "map info" for pixels `scale` times as small.
 
     Its reference pixel counts from 1 at the upper left corner of the first pixel.
     """
@@ -75,22 +73,30 @@ def finer_map_info(fields: Any, scale: int) -> list[str]:
     return fields
 
 
-def _finer_map_info_text(value: Any, scale: int) -> str:
+def _upsample_map_info_text(value: Any, scale: int) -> str:
     text = value.decode() if isinstance(value, bytes) else str(value)
-    return ",".join(finer_map_info(text.split(","), scale))
+    return ",".join(upsample_map_info(text.split(","), scale))
 
 
-def _finer_resolution(value: Any, scale: int) -> str | np.ndarray | np.float64:
-    if isinstance(value, (str, bytes)):
-        text = value.decode() if isinstance(value, bytes) else value
-        if not (match := re.match(r"\s*[\d.]+(e[+-]?\d+)?", text, re.IGNORECASE)):
-            raise ValueError(text)
-        return f"{float(match[0]) / scale:.15g}{text[match.end() :]}"
-    return np.asarray(value, dtype=np.float64) / scale
+def _upsample_resolution(value: Any, scale: int) -> str | np.ndarray | np.float64:
+    if not isinstance(value, (str, bytes)):
+        return np.asarray(value, dtype=np.float64) / scale
+    text = value.decode() if isinstance(value, bytes) else value
+    if not (match := re.match(r"\s*[\d.]+(e[+-]?\d+)?", text, re.IGNORECASE)):
+        raise ValueError(text)
+    return f"{float(match[0]) / scale:.15g}{text[match.end() :]}"
 
 
-def even_step(values: Any) -> float | None:
-    """The step of an axis of evenly spaced coordinates, or None."""
+_UPSAMPLE: dict[str, Callable[[Any, int], Any]] = {
+    **dict.fromkeys(("transform", "affine"), lambda value, scale: np.array(upsample_transform(value, scale))),
+    "geotransform": _upsample_geotransform,
+    "map_info": _upsample_map_info_text,
+    **dict.fromkeys(_RESOLUTIONS, _upsample_resolution),
+}
+
+
+def find_even_step(values: Any) -> float | None:
+    """Return the step of evenly spaced coordinates, or None."""
     values = np.ravel(values)
     if values.size < 2 or values.dtype.kind not in "fiu":
         return None
@@ -100,44 +106,27 @@ def even_step(values: Any) -> float | None:
     return float(step) if even else None
 
 
-def finer_axis(values: Any, scale: int) -> np.ndarray | None:
-    """Coordinates of pixel centres along an axis -> those of pixels `scale` times as small; None for uneven ones."""
-    step = even_step(values)
+def upsample_axis(values: Any, scale: int) -> np.ndarray | None:
+    """Return coordinates of the centres of pixels `scale` times as small; None if they are not evenly spaced."""
+    step = find_even_step(values)
     if step is None:
         return None
-    values = np.ravel(values)
-    edge = float(values[0]) - step / 2
-    return edge + (np.arange(values.size * scale) + 0.5) * (step / scale)
-
-
-def is_of_axis(name: str, size: int, height: int, width: int) -> bool:
-    """Whether an array of that name and length has a number for each row or column."""
-    name = name.lower()
-    if name in LINE_NAMES:
-        return size in (height, width)
-    return (name in Y_NAMES and size == height) or (name in X_NAMES and size == width)
-
-
-def is_per_pixel(shape: tuple[int, ...], height: int, width: int) -> bool:
-    """Whether an array of that shape has a value for each pixel, and so belongs to the old grid only."""
-    sides = (height, width)
-    return height * width in shape or (
-        shape.count(height) >= 2 if height == width else all(side in shape for side in sides)
-    )
+    edge = float(np.ravel(values)[0]) - step / 2
+    return edge + (np.arange(np.size(values) * scale) + 0.5) * (step / scale)
 
 
 def is_rows_name(name: str) -> bool:
-    """True if a variable of that name can hold the number of rows."""
+    """Return True if a variable of that name can be the number of rows."""
     return bool(_ROWS.fullmatch(name.lower()))
 
 
 def is_cols_name(name: str) -> bool:
-    """True if a variable of that name can hold the number of columns."""
+    """Return True if a variable of that name can be the number of columns."""
     return bool(_COLS.fullmatch(name.lower()))
 
 
-def held_in(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Numbers in a number type, or in the smallest larger one of its kind that holds them."""
+def fit_number_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Convert numbers to a number type, or to the smallest larger one of its kind that contains them."""
     for size in (s for s in (1, 2, 4, 8) if s >= dtype.itemsize):
         with np.errstate(over="ignore"):
             converted = values.astype(np.dtype(f"{dtype.kind}{size}").newbyteorder(dtype.byteorder))
@@ -147,72 +136,81 @@ def held_in(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 class Grid:
-    """The pixel grid of a scene that becomes `scale` times as fine.
+    """The pixel grid of a scene that is upsampled.
 
     Args:
-        height, width, bands: of the scene, before.
+        height, width, bands: of the scene.
         scale: upsampling factor.
-        size_names: further names, in small letters, of variables that hold the number of rows or columns.
+        size_names: further names, in small letters, of the number of rows or columns.
     """
 
     def __init__(self, height: int, width: int, bands: int, scale: int, size_names: Collection[str] = ()) -> None:
         self.height, self.width, self.bands, self.scale = height, width, bands, scale
         self._size_names = size_names
 
-    def renewed(self, name: str, value: Any) -> tuple[bool, Any]:
-        """What stands under a name beside a cube, for the finer grid.
+    def is_axis(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Return True if an array of that name and shape has one number for each row, or for each column."""
+        name, size = name.lower(), max(shape, default=1)
+        if size == self.bands or size != math.prod(shape):
+            return False
+        sizes = {self.height} if name in Y_NAMES else {self.width} if name in X_NAMES else set()
+        return size in ({self.height, self.width} if name in LINE_NAMES else sizes)
+
+    def is_per_pixel(self, shape: tuple[int, ...]) -> bool:
+        """Return True if an array of that shape has a value for each pixel."""
+        if self.height * self.width in shape:
+            return True
+        return shape.count(self.height) > (self.height == self.width) and self.width in shape
+
+    def upsample_array(self, name: str, value: Any) -> tuple[bool, np.ndarray | None]:
+        """Recompute an array beside the cube; see `upsample_entry`."""
+        shape = np.shape(value)
+        is_of_grid, upsampled = self.upsample_entry(name, np.ravel(value)[0] if math.prod(shape) == 1 else value)
+        if is_of_grid and upsampled is not None:
+            upsampled = np.asarray(upsampled)
+            return True, upsampled.reshape(shape) if upsampled.dtype.kind in "fiu" else upsampled
+        if not is_of_grid and self.is_axis(name, shape):
+            axis = upsample_axis(value, self.scale)
+            return True, None if axis is None else axis.reshape([-1 if n == max(shape) else n for n in shape])
+        return is_of_grid or self.is_per_pixel(shape), None
+
+    def upsample_entry(self, name: str, value: Any) -> tuple[bool, Any]:
+        """Recompute a named entry of a file for the upsampled grid.
 
         Returns:
-            (whether it belongs to the grid, what takes its place: None where that cannot be told exactly).
+            (True if it belongs to the grid, its new value or None if it cannot be computed exactly).
         """
         key = name.lower().replace(" ", "_")
-        make: dict[str, Callable[[], Any]] = {
-            "transform": lambda: np.array(finer_transform(value, self.scale)),
-            "affine": lambda: np.array(finer_transform(value, self.scale)),
-            "geotransform": lambda: _finer_geotransform(value, self.scale),
-            "map_info": lambda: _finer_map_info_text(value, self.scale),
-            **dict.fromkeys(_RESOLUTIONS, lambda: _finer_resolution(value, self.scale)),
-        }
-        if key in make:
+        if key in _UPSAMPLE:
             try:
-                return True, make[key]()
+                return True, _UPSAMPLE[key](value, self.scale)
             except (ValueError, IndexError, TypeError, AttributeError, UnicodeDecodeError):
                 return True, None
         if key in LOOKUP_NAMES:
             return True, None
-        return self._renewed_size(key, value)
-
-    def _renewed_size(self, key: str, value: Any) -> tuple[bool, Any]:
-        """`renewed` for the numbers of rows, columns and pixels, whose type becomes a larger one where it must."""
         if isinstance(value, (str, bytes)):
             text = value.decode("latin-1") if isinstance(value, bytes) else value
-            belongs, renewed = (
-                self._renewed_size(key, np.array(int(text))) if text.strip().isdecimal() else (False, None)
-            )
-            return belongs, f"{renewed}" if belongs else value
+            if not text.strip().isdecimal():
+                return False, value
+            is_of_grid, upsampled = self.upsample_entry(name, np.array(int(text)))
+            return is_of_grid, f"{upsampled}" if is_of_grid else value
         numbers = np.asarray(value)
         if numbers.dtype.kind not in "iuf" or numbers.size not in (1, 2, 3):
             return False, value
-        outcomes = self._finer_sizes(key, tuple(int(n) if n == n // 1 else 0 for n in numbers.ravel().tolist()))
-        if not outcomes:
-            return False, value
-        if len(outcomes) > 1:
-            return True, None
-        return True, held_in(np.reshape(outcomes.pop(), numbers.shape), numbers.dtype)
+        sizes = self._upsample_sizes(key, tuple(int(n) if n == n // 1 else 0 for n in numbers.ravel().tolist()))
+        if len(sizes) != 1:
+            return bool(sizes), None if sizes else value
+        return True, fit_number_type(np.reshape(sizes.pop(), numbers.shape), numbers.dtype)
 
-    def _finer_sizes(self, key: str, numbers: tuple[int, ...]) -> set[tuple[int, ...]]:
-        """The sizes that may take the place of these: none where they are no sizes of this grid."""
-        rows, cols = (self.height, self.scale), (self.width, self.scale)
+    def _upsample_sizes(self, key: str, numbers: tuple[int, ...]) -> set[tuple[int, ...]]:
+        """Return the possible new values of sizes; none if they are not sizes of this grid."""
         if len(numbers) > 1:
-            named = key in _SHAPES
-            sides: tuple[tuple[int, int], ...] = (rows, cols, (self.bands, 1))[: len(numbers)]
-            orders = itertools.permutations(sides) if named else ()
-            return {
-                tuple(size * factor for size, factor in order)
-                for order in orders
-                if numbers == tuple(size for size, _ in order)
-            }
-        if (is_rows_name(key) or is_cols_name(key) or key in self._size_names) and numbers[0] in (rows[0], cols[0]):
+            sides = ((self.height, self.scale), (self.width, self.scale), (self.bands, 1))[: len(numbers)]
+            orders = [tuple(zip(*order, strict=True)) for order in itertools.permutations(sides)]
+            fitting = [order for order in orders if key in _SHAPES and order[0] == numbers]
+            return {tuple(size * factor for size, factor in zip(*order, strict=True)) for order in fitting}
+        is_side = is_rows_name(key) or is_cols_name(key) or key in self._size_names
+        if is_side and numbers[0] in (self.height, self.width):
             return {(numbers[0] * self.scale,)}
         if _PIXELS.fullmatch(key) and numbers[0] == self.height * self.width != self.bands:
             return {(numbers[0] * self.scale**2,)}

@@ -1,7 +1,7 @@
 """Read files in a child process, so that a damaged file that crashes or hangs its library cannot stop the program.
 
-The child is forked: it needs no imports of its own. It calls only the reader, and of a CUDA device nothing. Locks that
-threads of the program may hold at the fork do not matter to it: Python, glibc and h5py free theirs in the child.
+The child is forked, which saves its imports, and calls only the reader. Locks that threads hold at the fork cannot
+block it: Python, glibc and h5py release theirs in the child.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from system.machine import get_address_space, get_free_memory
 from utils import print_line
 
 T = TypeVar("T")
-# CPU time that a reader may take for an empty file.
+# Limit of CPU time for an empty file, in seconds.
 CPU_SECONDS = 6
-# Seconds without an answer after which the user is told what the program waits for.
+# Seconds without an answer after which a message names the file.
 PATIENCE = 5
-# Arrays of at most so many bytes are read whole; of larger ones the index of the chunks and two values are read.
+# Bytes of the largest array that is read whole; of larger ones the index of the chunks and two values are read.
 SMALL = 2**20
-# Groups in groups, deeper than programs nest them.
+# Largest depth of groups, above that of any program.
 DEEPEST = 1000
 # Results of `call_once` by reader, path, time of change and size.
 _RESULTS: dict[tuple[Any, ...], Any] = {}
@@ -51,15 +51,15 @@ def call_guarded(paths: Sequence[Path], read: Callable[[Path], T]) -> list[T]:
     if sys.platform != "linux":
         return [read(path) for path in paths]
     answers, sender = multiprocessing.Pipe(duplex=False)
-    # A signal between the fork and the try block would leave the child behind, which ignores them for good.
+    # Blocked: a signal between the fork and the try block would leave the child running.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         with warnings.catch_warnings():
-            # Python 3.12 warns of threads that are running; see the module's docstring.
+            # Python 3.12 warns of running threads; see the module's docstring.
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
     except OSError:
-        # No further process is allowed.
+        # The limit of processes is reached.
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return [read(path) for path in paths]
     if child == 0:
@@ -80,11 +80,11 @@ def call_guarded(paths: Sequence[Path], read: Callable[[Path], T]) -> list[T]:
             os.kill(child, signal.SIGKILL)
             status = os.waitpid(child, 0)[1]
         answers.close()
-    raise _crash(paths[len(results)], os.WTERMSIG(status))
+    raise _make_crash_error(paths[len(results)], os.WTERMSIG(status))
 
 
 def call_once(paths: Sequence[Path], read: Callable[[Path], T]) -> list[T]:
-    """Return the results of `call_guarded`, which are kept until a file changes."""
+    """Return the results of `call_guarded`, cached until a file changes."""
     found = [(path.absolute(), path.stat()) for path in paths]
     keys = [(read, path, about.st_mtime_ns, about.st_size) for path, about in found]
     new = [key for key in keys if key not in _RESULTS]
@@ -93,9 +93,9 @@ def call_once(paths: Sequence[Path], read: Callable[[Path], T]) -> list[T]:
     return [_RESULTS[key] for key in keys]
 
 
-def _crash(path: Path, number: int) -> DataError:
+def _make_crash_error(path: Path, number: int) -> DataError:
     if number == signal.SIGXCPU:
-        limit = f"{_cpu_seconds(path)} s of CPU time"
+        limit = f"{_limit_cpu_seconds(path)} s of CPU time"
         return DataError(path, f"damaged: its library has not finished after {limit}", "copy or make it again")
     if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP):
         remedy = "free memory if it was short, and run the same command again"
@@ -103,8 +103,8 @@ def _crash(path: Path, number: int) -> DataError:
     return DataError(path, "damaged: its library crashes on it", "copy or make it again")
 
 
-def _cpu_seconds(path: Path) -> int:
-    """CPU time for a file: DEFLATE unpacks 200 kB to at most 200 MB, of which memory holds a limited number."""
+def _limit_cpu_seconds(path: Path) -> int:
+    """Return the CPU time for a file: DEFLATE unpacks 200 kB to at most 200 MB, which memory limits."""
     size = path.stat().st_size
     return CPU_SECONDS + math.ceil(min(size / 200_000, 40) + size / 10_000_000)
 
@@ -120,22 +120,22 @@ def _receive(path: Path, answers: Connection) -> Any:
 
 
 def _answer(paths: Sequence[Path], read: Callable[[Path], Any], sender: Connection) -> NoReturn:
-    """Send (True, result) or (False, exception) for each file; runs in the child and ends it."""
+    """Send (True, result) or (False, exception) for each file; called in the child, which ends here."""
     try:
         # Crashes are reported by the parent.
         faulthandler.disable()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         _limit("RLIMIT_CORE", 0)
         for path in paths:
-            sender.send(_outcome_of(path, read))
+            sender.send(_call(path, read))
     finally:
         os._exit(0)
 
 
-def _outcome_of(path: Path, read: Callable[[Path], Any]) -> tuple[bool, Any]:
+def _call(path: Path, read: Callable[[Path], Any]) -> tuple[bool, Any]:
     free = get_free_memory()
     try:
-        _limit("RLIMIT_CPU", math.ceil(time.process_time()) + _cpu_seconds(path))
+        _limit("RLIMIT_CPU", math.ceil(time.process_time()) + _limit_cpu_seconds(path))
         _limit("RLIMIT_AS", get_address_space() + free // 2 if free else sys.maxsize)
         return True, read(path)
     except Exception as error:
@@ -148,7 +148,7 @@ def _outcome_of(path: Path, read: Callable[[Path], Any]) -> tuple[bool, Any]:
 
 
 def _limit(name: str, value: int) -> None:
-    """Set a resource limit of this process, as far as it may be."""
+    """Set a resource limit of this process, up to its hard limit."""
     import resource
 
     kind = getattr(resource, name)
@@ -169,7 +169,7 @@ def open_hdf5(path: str | Path, mode: str = "r", **options: Any) -> h5py.File:
         remedy = "close it there, or set HDF5_USE_FILE_LOCKING=FALSE in the environment to open it nevertheless"
         raise DataError(path, "locked: another program has it open for writing", remedy) from error
     except OSError as error:
-        # A disk without locks, or a file that is open already without one. No program can hold a lock there.
+        # A file system without locks, or a file that this process has open without a lock.
         if not any(words in str(error) for words in ("unable to lock file", "locking flag values")):
             raise
         return h5py.File(path, mode, locking=False, **options)
@@ -192,10 +192,10 @@ def read_hdf5(path: Path) -> None:
     """
 
     def read(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        # Each object is opened by its whole path, which takes ever longer.
+        # h5py opens each object by its whole path: the time grows with the square of the depth.
         if name.count("/") > DEEPEST:
             raise DataError(path, f"damaged: its groups are nested more than {DEEPEST} deep", "copy or make it again")
-        # An object that cannot be read does not keep the rest from being read.
+        # The rest is read even if an object cannot be.
         with contextlib.suppress(Exception):
             for attribute in item.attrs:
                 with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Pictures: RGB ones, and single bands."""
+"""RGB pictures, and pictures of single bands."""
 
 import struct
 import zlib
@@ -9,60 +9,52 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from formats import gdal
-from formats.kinds import unreadable_as
+from formats.kinds import make_kind_error
 from system.errors import DataError
 from system.files import refuse_irregular
 from system.machine import get_free_memory
 
-# Scenes from the air are larger than what Pillow takes for an attack.
+# Aerial images exceed Pillow's default limit.
 Image.MAX_IMAGE_PIXELS = None
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Read an RGB picture as H x W x 3, uint8 or uint16; grey becomes three equal channels, alpha goes."""
+    """Read an RGB picture as H x W x 3, uint8 or uint16; grey becomes three equal channels, alpha is dropped."""
     pixels = _read_image(path)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    if pixels.ndim != 3 or pixels.shape[2] not in (2, 3, 4):
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[2] > 4:
         raise DataError(path, f"{pixels.shape} is not an RGB picture", "take it out of the folder")
-    if pixels.shape[2] == 2:
-        pixels = np.repeat(pixels[:, :, :1], 3, axis=2)
-    return np.ascontiguousarray(pixels[:, :, :3])
+    colours = pixels[:, :, :3] if pixels.shape[2] > 2 else np.repeat(pixels[:, :, :1], 3, axis=2)
+    return np.ascontiguousarray(colours)
 
 
 def read_grey(path: Path, together: int = 1) -> np.ndarray:
     """Read one band's picture, H x W, 8 or 16 bits; of grey with alpha, or equal colours, the first channel.
 
     Args:
-        path: of the picture.
-        together: pictures of its size that the memory has to hold.
+        path: the picture.
+        together: number of pictures of its size that must fit into memory.
     """
     pixels = _read_image(path, together)
-    if pixels.ndim == 3 and pixels.shape[2] == 2:
-        # Grey with alpha.
-        return pixels[:, :, 0]
-    if pixels.ndim == 3:
-        if not (pixels[:, :, :1] == pixels[:, :, : min(3, pixels.shape[2])]).all():
-            raise DataError(path, "a colour picture, where one band is needed", "is this a CAVE scene?")
-        pixels = pixels[:, :, 0]
-    return pixels
+    if pixels.ndim == 2:
+        return pixels
+    is_grey = pixels.shape[2] == 2 or (pixels[:, :, :1] == pixels[:, :, :3]).all()
+    if not is_grey:
+        raise DataError(path, "a colour picture, where one band is needed", "is this a CAVE scene?")
+    return pixels[:, :, 0]
 
 
 def read_bands(paths: Sequence[Path]) -> np.ndarray:
     """Read one picture a band, in their order, as H x W x C.
 
     Raises:
-        DataError: for a damaged picture, or one unlike the first.
+        DataError: for a damaged picture, or one of another size or type than the first.
     """
     bands = [read_grey(path, len(paths) - k) for k, path in enumerate(paths)]
     for path, band in zip(paths, bands, strict=True):
         if band.shape != bands[0].shape or band.dtype != bands[0].dtype:
-            raise DataError(
-                path,
-                f"{band.shape[1]}x{band.shape[0]} pixels of {band.dtype}, but the first band has "
-                f"{bands[0].shape[1]}x{bands[0].shape[0]} of {bands[0].dtype}",
-                "copy the scene again",
-            )
+            sizes = [f"{b.shape[1]}x{b.shape[0]} pixels of {b.dtype}" for b in (band, bands[0])]
+            raise DataError(path, f"{sizes[0]}, but the first band has {sizes[1]}", "copy the scene again")
     return np.stack(bands, axis=-1)
 
 
@@ -85,7 +77,7 @@ def _read_image(path: Path, together: int = 1) -> np.ndarray:
     # Pillow raises these for damaged files, depending on where they break.
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         remedies = "copy it again, or save it as PNG, or take it away", "save it as PNG, or take it away"
-        raise unreadable_as(path, "a PNG, JPEG, TIFF or BMP picture", "picture", remedies, error) from error
+        raise make_kind_error(path, "a PNG, JPEG, TIFF or BMP picture", "picture", remedies, error) from error
     if pixels.dtype.kind == "f":
         pixels = _to_16_bits(path, pixels)
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
@@ -102,7 +94,7 @@ def _read_with_pillow(path: Path, together: int) -> np.ndarray:
         with Image.open(path) as opened:
             size = opened.width * opened.height * len(opened.getbands()) * (2 if "16" in opened.mode else 1)
             _check_memory(path, opened.width, opened.height, size, together)
-            # Reading does not look at the checksums of PNG's pieces.
+            # Reading does not verify the checksums of PNG's chunks.
             if opened.format == "PNG":
                 opened.verify()
         with Image.open(path) as opened:
@@ -118,7 +110,7 @@ def _read_with_pillow(path: Path, together: int) -> np.ndarray:
 
 
 def _read_with_gdal(path: Path, together: int) -> np.ndarray:
-    """Read the first page of a TIFF that Pillow does not know, such as one of floating point: H x W or H x W x C."""
+    """Read the first page of a TIFF that Pillow cannot read, such as floating point: H x W or H x W x C."""
     with gdal.open_dataset(path, "GTiff") as f:
         size = f.width * f.height * f.count * np.dtype(f.dtypes[0]).itemsize
         _check_memory(path, f.width, f.height, size, together)
@@ -127,7 +119,7 @@ def _read_with_gdal(path: Path, together: int) -> np.ndarray:
 
 
 def _to_16_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Floating point in 0..1 as uint16, in which stores hold pictures."""
+    """Convert floating point in 0..1 to uint16, the type of pictures in stores."""
     low, high = pixels.min(), pixels.max()
     # False for NaN too.
     if not (low >= 0 and high <= 1):

@@ -1,4 +1,4 @@
-"""Kinds of files by their first bytes: one table of names and remedies for scenes, stores, pictures and weights."""
+"""Kinds of files by their first bytes: names and remedies for scenes, stores, pictures and weights."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ HEAD = 1024
 GDAL = "convert it to GeoTIFF, for example: gdal_translate IN OUT.tif"
 UNPACK, DOWNLOAD = "unpack it first", "download it again (does its server need a log-in?)"
 SAVE_AS_NUMPY = "load it in Python and save its array with numpy.save"
-# The first words of an ESRI header, which lies beside .bil, .bip, .bsq and .flt files.
+# Words of an ESRI header, which belongs to a .bil, .bip, .bsq or .flt file.
 ESRI_WORDS = ("nrows", "ncols", "nbands", "byteorder", "layout", "nbits", "ulxmap", "ulymap", "xdim", "ydim")
 ERROR_WORDS = (b"<error", b"exceptionreport", b'"error', b'"message"', b'"detail"')
 
@@ -21,7 +21,7 @@ class Kind(NamedTuple):
 
     Attributes:
         name: with its article, for messages.
-        remedy: "" where it depends on what the file was needed for.
+        remedy: "" if it depends on the purpose.
         readable_as: purposes (words such as "scene", "picture", "weights") for which files of this kind are read.
     """
 
@@ -49,11 +49,7 @@ MAGIC: list[tuple[bytes, int, Kind]] = [
     (b"PCIDSK", 0, Kind("a PCIDSK image", GDAL)),
     (b"NITF", 0, Kind("a NITF image", GDAL)),
     (b"NSIF", 0, Kind("a NITF image", GDAL)),
-    (
-        b"SIMPLE  =",
-        0,
-        Kind("a FITS file", GDAL),
-    ),
+    (b"SIMPLE  =", 0, Kind("a FITS file", GDAL)),
     (b"GRIB", 0, Kind("a GRIB file", GDAL)),
     (b"PDS_VERSION_ID", 0, Kind("a PDS3 label", GDAL)),
     (b"LBLSIZE=", 0, Kind("a VICAR image", GDAL)),
@@ -85,16 +81,9 @@ MAGIC: list[tuple[bytes, int, Kind]] = [
     (b"ustar", 257, Kind("a tar archive", UNPACK, "weights")),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 0, Kind("an Office document")),
     (b"SQLite format 3\0", 0, Kind("an SQLite database (a GeoPackage?)", GDAL)),
-    (
-        b"\0\x05\x16\x07",
-        0,
-        Kind("metadata of macOS (AppleDouble)", "give the file without ._ in its name"),
-    ),
+    (b"\0\x05\x16\x07", 0, Kind("metadata of macOS (AppleDouble)", "give the file without ._ in its name")),
     (b"L\0\0\0\x01\x14\x02\0", 0, Kind("a Windows shortcut", "give the file that it points to")),
-    *(
-        (b"\x80" + version, 0, Kind("a Python pickle", SAVE_AS_NUMPY, "weights"))
-        for version in (b"\2", b"\3", b"\4", b"\5")
-    ),
+    *((b"\x80" + bytes([version]), 0, Kind("a Python pickle", SAVE_AS_NUMPY, "weights")) for version in (2, 3, 4, 5)),
 ]
 TORCH = Kind("a file of torch.save", "save the tensor with numpy.save(NAME, tensor.numpy())", "weights")
 NPZ = Kind("a NumPy .npz file", "", "scene")
@@ -102,10 +91,10 @@ HTML = Kind("an HTML page", DOWNLOAD)
 
 
 def describe_kind(path: str | Path, purpose: str = "") -> Kind | None:
-    """Return the kind of a file, or None if it is not known or is read for this purpose.
+    """Return the kind of an existing regular file, or None if it is not known or is read for this purpose.
 
     Args:
-        path: of an existing regular file.
+        path: the file.
         purpose: one of those in `Kind.readable_as`; "": any kind is returned.
     """
     with open(path, "rb") as f:
@@ -122,7 +111,7 @@ def describe_kind(path: str | Path, purpose: str = "") -> Kind | None:
 
 
 def _describe_archive(path: Path, head: bytes) -> Kind:
-    """The kind of a ZIP archive by the name of its first record."""
+    """Return the kind of a ZIP archive by the name of its first record."""
     first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if first.endswith((b"/data.pkl", b"/.format_version", b"/version", b"/byteorder")):
         return TORCH
@@ -134,7 +123,7 @@ def _describe_archive(path: Path, head: bytes) -> Kind:
 
 
 def _describe_text(path: Path, head: bytes) -> Kind | None:
-    """The kind of a text: pointers, web pages, error messages, metadata, or any."""
+    """Return the kind of a text: a pointer, web page, error message, metadata, or any; None for binary data."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     lower = start.lower()
     if b"/annex/objects/" in head.split(b"\n")[0]:
@@ -161,23 +150,23 @@ def _describe_text(path: Path, head: bytes) -> Kind | None:
     return Kind(f"a {'JSON ' if is_json else ''}text that begins with: {shown}")
 
 
-def unreadable_as(
+def make_kind_error(
     path: str | Path, wanted: str, purpose: str, remedies: tuple[str, str], reason: BaseException | str
 ) -> DataError:
     """Return the error for a file that cannot be read: its kind if that is another one, else the reason.
 
     Args:
         path: the file.
-        wanted: what the file was read as, with its article.
+        wanted: the kind that it was read as, with its article.
         purpose: see `describe_kind`.
-        remedies: for files of the right kind, and for kinds without a remedy of their own.
-        reason: the library's error, or what was found.
+        remedies: for files of the right kind, and for kinds without a remedy.
+        reason: the library's error, or the problem.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         return DataError(path, f"{'a folder' if file.is_dir() else 'no file'}, not {wanted}", remedies[1])
     if kind := describe_kind(file, purpose):
         return DataError(path, f"{kind.name}, not {wanted}", kind.remedy or remedies[1])
-    # Libraries repeat the path in their reasons.
+    # Libraries repeat the path in their messages.
     words = " ".join(str(reason).replace(str(path), Path(path).name).split())[:150] or type(reason).__name__
     return DataError(path, f"cannot be read as {wanted} ({words})", remedies[0])

@@ -1,4 +1,4 @@
-"""MATLAB's .mat files of any version, as released-style patches and raw scenes have them."""
+"""MATLAB's .mat files of any version: released-style patches and raw scenes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,26 +7,26 @@ import h5py
 import numpy as np
 import scipy.io
 
-from formats.axes import mat_axes
+from formats.axes import find_mat_axes
 from formats.guard import call_once, open_hdf5, read_hdf5
-from formats.kinds import unreadable_as
+from formats.kinds import make_kind_error
 from system.errors import DataError, is_out_of_memory, refuse_small_memory
 from system.files import refuse_irregular
 
-# Harvard's values times 20 may be above 1; values above this are in another unit.
+# Harvard's values times 20 may exceed 1; values above this are in another unit.
 LARGEST_VALUE = 100
 # Classes of whosmat.
 NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 REMEDIES = "copy or export it again", "give a MATLAB .mat file"
 
 
-def mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+def read_mat_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes (H x W x bands) of a .mat file's arrays; see `check_mats`."""
     return check_mats([Path(path)])[0]
 
 
 def check_mats(paths: Sequence[Path]) -> list[dict[str, tuple[int, ...]]]:
-    """Read .mat files of any version in one child process, each once: scipy and HDF5 may crash on damaged ones.
+    """Read .mat files of any version once in a child process: scipy and HDF5 may crash on damaged files.
 
     Returns:
         The names and shapes (H x W x bands) of each file's arrays.
@@ -47,22 +47,22 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             about = scipy.io.whosmat(path)
             try:
                 scipy.io.loadmat(path)
-            # scipy does not read all of MATLAB's objects, which may stand beside the arrays.
+            # scipy cannot read some of MATLAB's objects, which may be beside the arrays.
             except (TypeError, ValueError, NotImplementedError):
                 scipy.io.loadmat(path, variable_names=[name for name, _, kind in about if kind in NUMBERS])
             return {name: shape for name, shape, _ in about}
         read_hdf5(path)
         with open_hdf5(path) as f:
-            held = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
-            if elsewhere := [k for k, v in held.items() if v.is_virtual or v.external]:
-                remedy = "give the file that holds the values themselves"
-                raise DataError(path, f"the values of {elsewhere[0]} stand in another file", remedy)
-            return {k: tuple(held[k].shape[n] for n in axes) for k, axes in mat_axes(path, f).items()}
-    # scipy meets damaged files with errors of nearly any type.
+            datasets = {k: v for k, v in f.items() if isinstance(v, h5py.Dataset)}
+            if external := [k for k, v in datasets.items() if v.is_virtual or v.external]:
+                remedy = "give the file that contains the values themselves"
+                raise DataError(path, f"the values of {external[0]} are in another file", remedy)
+            return {k: tuple(datasets[k].shape[n] for n in axes) for k, axes in find_mat_axes(path, f).items()}
+    # scipy raises errors of nearly any type for damaged files.
     except Exception as error:
         if isinstance(error, DataError) or is_out_of_memory(error):
             raise
-        raise unreadable_as(path, "a .mat file", "mat", REMEDIES, error) from error
+        raise make_kind_error(path, "a .mat file", "mat", REMEDIES, error) from error
 
 
 def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -70,49 +70,41 @@ def read_mat(path: str | Path, keys: Sequence[str], optional: Sequence[str] = ()
 
     Args:
         path: the file.
-        keys: names that must be there.
-        optional: names that are read where they are there.
+        keys: names of required arrays.
+        optional: names of arrays that are read if they exist.
 
     Returns:
         {name: array}, float32, H x W x C.
 
     Raises:
-        DataError: for a missing key (naming those that are there), a damaged file, values not finite.
+        DataError: for a missing key, a damaged file, and values that are not finite or above the unit range.
     """
-    shapes = mat_shapes(path)
+    shapes = read_mat_shapes(path)
     if absent := [k for k in keys if k not in shapes]:
-        raise DataError(
-            path,
-            f"has no {' and no '.join(absent)}, only {', '.join(shapes) or 'nothing'}",
-            f"files that hold {' and '.join(keys)} are needed",
-        )
+        what = f"has no {' and no '.join(absent)}, only {', '.join(shapes) or 'nothing'}"
+        raise DataError(path, what, f"files that contain {' and '.join(keys)} are needed")
     wanted = [*keys, *(k for k in optional if k in shapes)]
     try:
         if h5py.is_hdf5(path):
             with open_hdf5(path) as f:
-                axes = mat_axes(Path(path), f)
+                axes = find_mat_axes(Path(path), f)
                 arrays = {k: f[k][()].transpose(axes[k]) for k in wanted}
         else:
             loaded = scipy.io.loadmat(path, variable_names=wanted)
             arrays = {k: loaded[k] for k in wanted}
-    # scipy meets damaged files with errors of nearly any type.
+    # scipy raises errors of nearly any type for damaged files.
     except Exception as error:
         refuse_small_memory(path, error)
-        raise unreadable_as(path, "a .mat file", "mat", REMEDIES, error) from error
+        raise make_kind_error(path, "a .mat file", "mat", REMEDIES, error) from error
     for key, array in arrays.items():
         if array.ndim != 3 or array.dtype.kind not in "fiu":
-            raise DataError(
-                path, f"{key} is {array.dtype} of shape {array.shape}", "numbers in H x W x bands are needed"
-            )
+            what = f"{key} is {array.dtype} of shape {array.shape}"
+            raise DataError(path, what, "numbers in H x W x bands are needed")
         highest = array.max(initial=0)
         if highest > LARGEST_VALUE or (array.dtype.kind in "iu" and highest > 1):
-            raise DataError(
-                path,
-                f"{key} is {array.dtype} with values up to {highest:g}, where 0..1 is needed",
-                "divide by what stands for 1",
-            )
+            what = f"{key} is {array.dtype} with values up to {highest:g}, where 0..1 is needed"
+            raise DataError(path, what, "divide by the full-scale value")
         arrays[key] = np.ascontiguousarray(array, dtype=np.float32)
-        if not np.isfinite(arrays[key]).all():
-            bad = int((~np.isfinite(arrays[key])).sum())
+        if bad := int((~np.isfinite(arrays[key])).sum()):
             raise DataError(path, f"{key} has {bad} values that are NaN or infinite", "repair the file or take it away")
     return arrays

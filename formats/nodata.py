@@ -1,45 +1,39 @@
-"""Missing values: found by their mark, filled so that a network sees nothing of the hole."""
+"""Missing values: found by the nodata value and the mask, and filled in for the network."""
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 
-def missing_values(cube: np.ndarray, nodata: float | None = None, there: np.ndarray | None = None) -> np.ndarray | None:
-    """Where an array has its mark for no data, is no finite number, or is masked; None where it is whole.
+def find_missing(cube: np.ndarray, nodata: float | None = None, valid: np.ndarray | None = None) -> np.ndarray | None:
+    """Find values that equal the nodata value, are not finite, or are masked.
 
     Args:
-        cube: of any shape and number type.
-        nodata: the mark, or None. One that the array's type cannot hold marks nothing.
-        there: of the array's first axes or of all, False where a mask marks missing data; None without a mask.
+        cube: array of any shape and number type.
+        nodata: nodata value, or None; a value that the array's type cannot contain is ignored.
+        valid: valid mask of the array's first axes or of all; None without a mask.
 
     Returns:
-        Bool of the array's shape, or None.
+        Bool of the array's shape; None if no value is missing.
     """
-    missing = ~np.isfinite(cube) if cube.dtype.kind == "f" else None
-    if nodata is not None and np.isfinite(nodata):
-        mark = mark_in(cube.dtype, nodata)
-        marked = cube == mark if mark is not None else np.zeros(cube.shape, dtype=bool)
-        missing = marked if missing is None else missing | marked
-    if there is not None and not there.all():
-        masked = np.broadcast_to(~(there if there.ndim == cube.ndim else there[..., None]), cube.shape)
-        missing = masked.copy() if missing is None else missing | masked
-    return missing if missing is not None and missing.any() else None
+    missing = ~np.isfinite(cube) if cube.dtype.kind == "f" else np.zeros(cube.shape, dtype=bool)
+    if nodata is not None and np.isfinite(nodata) and (value := convert_nodata(cube.dtype, nodata)) is not None:
+        missing |= cube == value
+    if valid is not None:
+        missing |= ~(valid if valid.ndim == cube.ndim else valid[..., None])
+    return missing if missing.any() else None
 
 
-def mark_in(dtype: np.dtype, nodata: float) -> np.generic | None:
-    """The mark for no data as a number type holds it, or None where it has no such number."""
+def convert_nodata(dtype: np.dtype, nodata: float) -> np.generic | None:
+    """Convert a nodata value to a number type; return None if the type cannot contain it."""
     if np.dtype(dtype).kind == "f":
         return np.dtype(dtype).type(nodata)
     info = np.iinfo(dtype)
-    is_held = np.isfinite(nodata) and nodata == int(nodata) and info.min <= nodata <= info.max
-    return np.dtype(dtype).type(int(nodata)) if is_held else None
+    is_contained = np.isfinite(nodata) and nodata == int(nodata) and info.min <= nodata <= info.max
+    return np.dtype(dtype).type(int(nodata)) if is_contained else None
 
 
-def filled(cube: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """The cube with every missing value filled in.
-
-    A pixel that lacks all its bands gets the spectrum of the nearest pixel that does not; a band that is missing
-    alone the value of the nearest band that is there.
+def fill_missing(cube: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Fill in missing values: pixels by the spectrum of the nearest valid pixel, bands by the nearest valid band.
 
     Args:
         cube: H x W x C.
@@ -49,18 +43,16 @@ def filled(cube: np.ndarray, missing: np.ndarray) -> np.ndarray:
     empty = missing.all(axis=2)
     partly = missing.any(axis=2) & ~empty
     if partly.any():
-        spectra, gaps = cube[partly], missing[partly]
-        nearest = _nearest_there(~gaps)
-        cube[partly] = np.take_along_axis(spectra, nearest, axis=1)
+        cube[partly] = np.take_along_axis(cube[partly], _find_nearest(~missing[partly]), axis=1)
     if empty.any():
         rows, cols = distance_transform_edt(empty, return_distances=False, return_indices=True)
         cube[empty] = cube[rows[empty], cols[empty]]
     return cube
 
 
-def _nearest_there(there: np.ndarray) -> np.ndarray:
-    """N x C of bool, at least one True a row -> for each place the index of the nearest True in its row."""
-    bands = np.arange(there.shape[1])
-    before = np.maximum.accumulate(np.where(there, bands, -len(bands) * 2), axis=1)
-    after = np.minimum.accumulate(np.where(there, bands, len(bands) * 3)[:, ::-1], axis=1)[:, ::-1]
+def _find_nearest(valid: np.ndarray) -> np.ndarray:
+    """Return the index of the nearest True in its row for each element of N x C, at least one True a row."""
+    bands = np.arange(valid.shape[1])
+    before = np.maximum.accumulate(np.where(valid, bands, -len(bands) * 2), axis=1)
+    after = np.minimum.accumulate(np.where(valid, bands, len(bands) * 3)[:, ::-1], axis=1)[:, ::-1]
     return np.where(bands - before <= after - bands, before, after)

@@ -1,11 +1,12 @@
-"""Which array of a file is its scene: a cube, or a matrix of pixels and bands with its rows and columns beside it."""
+"""Choice of the array of a file that is its scene: a cube, or a matrix of pixels x bands with its size beside it."""
 
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,46 +15,18 @@ from formats.raster import CubeOptions
 from system.errors import DataError
 from utils import print_line
 
-# Neighbours in one order must be nearer to each other than in the other by this factor for it to be the file's.
+# The differences of neighbours in one pixel order must be smaller by this factor to be conclusive.
 CLEAR = 2.0
 
 
 @dataclass(frozen=True)
-class PixelList:
-    """How a matrix of pixels and bands is to be read.
+class ImageSize:
+    """Size of an image whose pixels are in a matrix.
 
     Attributes:
-        key: its name.
         height, width: of the image.
-        bands_first: whether it is bands x pixels.
-        by_columns: whether the pixels follow each other column by column, as MATLAB has them.
-        size_names: names of the variables that hold the rows and columns, in small letters.
+        names: names of the variables that contain them, in small letters.
     """
-
-    key: str
-    height: int
-    width: int
-    bands_first: bool
-    by_columns: bool
-    size_names: tuple[str, str]
-
-    def cube(self, matrix: np.ndarray) -> np.ndarray:
-        """The matrix as rows x columns x bands."""
-        pixels = matrix.T if self.bands_first else matrix
-        if self.by_columns:
-            return pixels.reshape(self.width, self.height, -1).transpose(1, 0, 2)
-        return pixels.reshape(self.height, self.width, -1)
-
-    def matrix(self, cube: np.ndarray) -> np.ndarray:
-        """rows x columns x bands, of any size, as such a matrix."""
-        pixels = cube.transpose(1, 0, 2) if self.by_columns else cube
-        pixels = pixels.reshape(-1, cube.shape[2])
-        return pixels.T if self.bands_first else pixels
-
-
-@dataclass(frozen=True)
-class ImageSize:
-    """Rows and columns of an image whose pixels are in a matrix, and the names of the variables that hold them."""
 
     height: int
     width: int
@@ -61,77 +34,104 @@ class ImageSize:
 
     @property
     def pixels(self) -> int:
+        """Number of pixels."""
         return self.height * self.width
 
 
-def is_size_name(name: str) -> bool:
-    """True if a variable of that name, in a struct or group or not, can hold the rows or columns of an image."""
-    name = _last_part(name)
-    return is_rows_name(name) or is_cols_name(name) or name in ("m", "n")
+@dataclass(frozen=True)
+class PixelList:
+    """Order of the pixels in a matrix.
+
+    Attributes:
+        size: of the image.
+        bands_first: True for bands x pixels.
+        by_columns: True if the pixels are stored column by column, as by MATLAB.
+    """
+
+    size: ImageSize
+    bands_first: bool
+    by_columns: bool
+
+    @property
+    def size_names(self) -> tuple[str, str]:
+        """Names of the variables that contain the rows and columns."""
+        return self.size.names
+
+    def to_cube(self, matrix: np.ndarray) -> np.ndarray:
+        """Convert the matrix to rows x columns x bands."""
+        pixels = matrix.T if self.bands_first else matrix
+        if self.by_columns:
+            return pixels.reshape(self.size.width, self.size.height, -1).transpose(1, 0, 2)
+        return pixels.reshape(self.size.height, self.size.width, -1)
+
+    def to_matrix(self, cube: np.ndarray) -> np.ndarray:
+        """Convert rows x columns x bands, of any size, to such a matrix."""
+        pixels = cube.transpose(1, 0, 2) if self.by_columns else cube
+        pixels = pixels.reshape(-1, cube.shape[2])
+        return pixels.T if self.bands_first else pixels
 
 
 def choose_scene(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, float], options: CubeOptions
+    path: Path, arrays: Mapping[str, Any], options: CubeOptions, is_reversed: Collection[str] = ()
 ) -> tuple[str, ImageSize | None]:
-    """The array of a file that is its scene, and, for a matrix of pixels and bands, the size of its image.
+    """Choose the array of a file that is its scene; return its name, and the size of its image for a matrix of pixels.
 
     A scene is a cube, or a matrix whose pixels are as many as the rows and columns beside it. Of several, it is Y
-    (the name that the unmixing benchmarks use) if that has the most bands, the only one with the network's number of
-    bands, or the only cube if it has more bands than all matrices of the same pixels, which are abundances.
+    (the name in unmixing benchmarks) if that has the most bands, the only one with the network's number of bands, or
+    the only cube if it has more bands than all matrices of the same pixels, which are abundances.
 
     Args:
         path: of the file, for messages.
-        shapes: {name: shape} of its arrays of numbers.
-        sizes: {name: value} of its numbers whose names `is_size_name` knows.
-        options: the array that the user names, and the number of bands of the network.
+        arrays: {name: NumPy array, HDF5 dataset, or anything else} of the file; only arrays of numbers are chosen.
+        options: the user's key, and the network's number of bands.
+        is_reversed: names of the arrays whose axes are reversed.
 
     Raises:
         DataError: if none or several arrays can be the scene, or the size of a named matrix is not known.
     """
     key = options.key
+    numbers = {n: a for n, a in arrays.items() if n == key or getattr(getattr(a, "dtype", None), "kind", "O") in "fiuc"}
+    shapes = {n: np.shape(a)[:: -1 if n in is_reversed else 1] for n, a in numbers.items() if np.shape(a) is not None}
+    single = [n for n, shape in shapes.items() if math.prod(shape) == 1 and numbers[n].dtype.kind in "fiu"]
+    sizes = {_get_last_part(n): float(np.ravel(numbers[n][()])[0]) for n in single if _is_size_name(n)}
     if key and key not in shapes:
         raise DataError(path, f"has no array {key}, only {', '.join(shapes) or 'none'}", "correct {key}")
     sides = {n: s for n, s in shapes.items() if len(s) == 2 and min(s) > 1}
-    matrices = {n: size for n, s in sides.items() if (size := _size_of(s, sizes))}
+    matrices = {n: size for n, s in sides.items() if (size := _find_size(s, sizes))}
     if key:
         if key in sides and key not in matrices:
-            raise DataError(
-                path,
-                f"{key} is a matrix of {_words(sides[key])}, and the rows and columns of its image are not known",
-                "save it as rows x columns x bands, or put them beside it as nRow and nCol",
-            )
+            what = f"{key} is a matrix of {_format(sides[key])}, and the rows and columns of its image are not known"
+            raise DataError(path, what, "save it as rows x columns x bands, or add them as nRow and nCol")
         return key, matrices.get(key)
     cubes = [n for n, s in shapes.items() if len(s) >= 3 and sum(side > 1 for side in s) == 3]
-    unsized = [n for n, s in sides.items() if n not in matrices and any(set(s) & _areas(shapes[c]) for c in cubes)]
+    unsized = [n for n, s in sides.items() if n not in matrices and any(set(s) & _list_areas(shapes[c]) for c in cubes)]
     found = [*cubes, *matrices, *unsized]
     if not cubes and not matrices:
-        # A stack of cubes is refused in its own words; a line of pixels has an axis of one entry.
+        # Stacks of cubes, which the reader refuses; else lines of pixels, with an axis of one entry.
         found = [n for n, s in shapes.items() if sum(side > 1 for side in s) > 3]
         found = found or [n for n, s in shapes.items() if len(s) == 3 and sum(side > 1 for side in s) == 2]
-    chosen = found[0] if len(found) == 1 else _clear_choice(shapes, cubes, matrices, unsized, options.n_colors)
-    held = ", ".join(f"{n} {_words(shapes[n])}" for n in found or shapes)
-    if chosen is None and not found:
-        raise DataError(path, f"no cubes in it (it holds {held or 'nothing'})", "name the array by {key}")
+    chosen = found[0] if len(found) == 1 else _choose_of_several(shapes, cubes, matrices, unsized, options.n_colors)
+    listed = ", ".join(f"{n} {_format(shapes[n])}" for n in found or shapes) or "nothing"
     if chosen is None:
         kind = "arrays" if matrices or unsized else "cubes"
-        raise DataError(path, f"{len(found)} {kind} can be the scene ({held})", "name the array by {key}")
+        what = f"{len(found)} {kind} can be the scene ({listed})" if found else f"no cubes in it (it contains {listed})"
+        raise DataError(path, what, "name the array by {key}")
     if len(found) > 1:
-        print_line(f"{path}: {chosen} is read as the scene, of the arrays {held}; --key chooses another")
+        print_line(f"{path}: {chosen} is read as the scene, of the arrays {listed}; --key chooses another")
     return chosen, matrices.get(chosen)
 
 
-def _clear_choice(
+def _choose_of_several(
     shapes: Mapping[str, tuple[int, ...]],
     cubes: list[str],
     matrices: Mapping[str, ImageSize],
     unsized: list[str],
     n_colors: int,
 ) -> str | None:
-    """The one of several arrays that is clearly the scene, or None."""
+    """Return the one of several arrays that is clearly the scene, or None."""
     count = {n: math.prod(shapes[n]) for n in (*cubes, *matrices, *unsized)}
     for name in matrices:
-        others = [n for n in count if n != name]
-        if _last_part(name) == "y" and all(count[n] < count[name] for n in others):
+        if _get_last_part(name) == "y" and all(count[n] < count[name] for n in count if n != name):
             return name
     fitting = [n for n in cubes if n_colors in shapes[n]]
     fitting += [n for n, size in matrices.items() if count[n] == size.pixels * n_colors]
@@ -142,45 +142,44 @@ def _clear_choice(
     return None
 
 
-def _size_of(shape: tuple[int, ...], sizes: Mapping[str, float]) -> ImageSize | None:
-    """The rows and columns that are as many as the pixels of a matrix of that shape; None if no pair is."""
-    by_name = {_last_part(name): int(value) for name, value in sizes.items() if value >= 1 and value == value // 1}
-    rows, cols = ({n: v for n, v in by_name.items() if is_name(n)} for is_name in (is_rows_name, is_cols_name))
-    pairs = [(row, col) for row in rows for col in cols]
+def _find_size(shape: tuple[int, ...], sizes: Mapping[str, float]) -> ImageSize | None:
+    """Return the rows and columns whose product is the number of pixels of a matrix of that shape, or None."""
+    by_name = {name: int(value) for name, value in sizes.items() if value >= 1 and value == value // 1}
+    pairs = [*itertools.product(filter(is_rows_name, by_name), filter(is_cols_name, by_name))]
     pairs += [("m", "n")] if by_name.keys() >= {"m", "n"} else []
     found = (ImageSize(by_name[row], by_name[col], (row, col)) for row, col in pairs)
     return next((size for size in found if size.pixels in shape), None)
 
 
-def _areas(shape: tuple[int, ...]) -> set[int]:
-    """The numbers of pixels that a cube of that shape may have."""
-    sides = [side for side in shape if side > 1]
-    return {a * b for a, b in itertools.combinations(sides, 2)}
+def _list_areas(shape: tuple[int, ...]) -> set[int]:
+    """Return the numbers of pixels that a cube of that shape may have."""
+    return {a * b for a, b in itertools.combinations([side for side in shape if side > 1], 2)}
 
 
-def _last_part(name: str) -> str:
+def _is_size_name(name: str) -> bool:
+    """Return True if a variable of that name, in a struct or group or not, can be the rows or columns of an image."""
+    name = _get_last_part(name)
+    return is_rows_name(name) or is_cols_name(name) or name in ("m", "n")
+
+
+def _get_last_part(name: str) -> str:
     return re.split(r"[./]", name)[-1].lower()
 
 
-def _words(shape: tuple[int, ...]) -> str:
+def _format(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def pixel_list(key: str, matrix: np.ndarray, size: ImageSize) -> PixelList:
-    """How a matrix of pixels is to be read.
-
-    The order of the pixels is the one in which neighbours are alike; MATLAB's where that does not tell.
-    """
+def detect_pixel_order(matrix: np.ndarray, size: ImageSize) -> PixelList:
+    """Detect the order in which neighbouring pixels are similar; MATLAB's if neither order is clearly better."""
     bands_first = matrix.shape[1] == size.pixels
-    candidates = [
-        PixelList(key, size.height, size.width, bands_first, by_columns, size.names) for by_columns in (True, False)
-    ]
-    by_columns, by_rows = (_roughness(c.cube(matrix)) for c in candidates)
+    candidates = [PixelList(size, bands_first, by_columns) for by_columns in (True, False)]
+    by_columns, by_rows = (_measure_roughness(c.to_cube(matrix)) for c in candidates)
     return candidates[1] if by_rows * CLEAR < by_columns else candidates[0]
 
 
-def _roughness(cube: np.ndarray) -> float:
-    """Mean absolute difference of neighbours, over some of the bands."""
-    shown = cube[:, :, :: max(1, cube.shape[2] // 8)].astype(np.float64)
-    differences = [np.abs(np.diff(shown, axis=axis)) for axis in (0, 1)]
+def _measure_roughness(cube: np.ndarray) -> float:
+    """Return the mean absolute difference of neighbours in some of the bands."""
+    sampled = cube[:, :, :: max(1, cube.shape[2] // 8)].astype(np.float64)
+    differences = [np.abs(np.diff(sampled, axis=axis)) for axis in (0, 1)]
     return float(sum(d.mean() for d in differences if d.size))

@@ -14,10 +14,10 @@ AXES = {"bip": (0, 1, 2), "bil": (0, 2, 1), "bsq": (2, 0, 1)}
 class RawWindows:
     """rows x columns x bands values of one type in a file, read by windows.
 
-    Read plainly and not through a memory map: if the file is cut off meanwhile, a map ends the process.
+    No memory map: it ends the process if the file is truncated meanwhile.
 
     Args:
-        file: its path, or an open file.
+        file: a path, or an open file.
         shape: (rows, columns, bands).
         dtype: of the values, in the file's byte order.
         interleave: bip, bil or bsq.
@@ -35,8 +35,8 @@ class RawWindows:
         self._file = open(file, "rb") if isinstance(file, Path) else file
         self.shape, self.dtype, self.interleave, self._offset = tuple(shape), np.dtype(dtype), interleave, offset
 
-    def _runs(self, rows: slice, cols: slice) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """(position in bytes, index in the window as it is stored) of each run of consecutive values of a window."""
+    def _iterate_runs(self, rows: slice, cols: slice) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield (position in bytes, index in the stored window) of each run of consecutive values of a window."""
         spans = [rows.indices(self.shape[0])[:2], cols.indices(self.shape[1])[:2], (0, self.shape[2])]
         axes = AXES[self.interleave]
         _, middle, inner = (self.shape[k] for k in axes)
@@ -51,12 +51,12 @@ class RawWindows:
         """Return a window, h x w x C.
 
         Raises:
-            EOFError: if the file ends before it.
+            EOFError: if the file is too short.
         """
         axes = AXES[self.interleave]
         sides = (len(range(*rows.indices(self.shape[0]))), len(range(*cols.indices(self.shape[1]))), self.shape[2])
         values = np.empty([sides[k] for k in axes], self.dtype)
-        for position, place in self._runs(rows, cols):
+        for position, place in self._iterate_runs(rows, cols):
             self._file.seek(position)
             run = values[place].view(np.uint8)
             if self._file.readinto(run) < run.nbytes:
@@ -67,7 +67,7 @@ class RawWindows:
 class RawCube(RawWindows):
     """rows x columns x bands values of one type in a file that contains nothing else, written by windows.
 
-    Written plainly and not through a memory map: on a full disk a map ends the process.
+    No memory map: it ends the process on a full disk.
 
     Args:
         path: the file; created if it does not exist, else continued.
@@ -84,7 +84,7 @@ class RawCube(RawWindows):
         """Write an h x w x C window at its place."""
         window = slice(top, top + values.shape[0]), slice(left, left + values.shape[1])
         stored = np.ascontiguousarray(values.transpose(AXES[self.interleave]), dtype=self.dtype)
-        for position, place in self._runs(*window):
+        for position, place in self._iterate_runs(*window):
             self._file.seek(position)
             self._file.write(stored[place])
 
@@ -97,7 +97,7 @@ class RawCube(RawWindows):
         self._file.close()
 
     def abandon(self) -> None:
-        """Close after an error; values that cannot be written are lost."""
+        """Close after an error, ignoring values that cannot be written."""
         with contextlib.suppress(OSError):
             self._file.close()
 

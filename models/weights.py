@@ -17,7 +17,7 @@ import torch
 
 import facts
 from data.bands import BandList
-from formats.kinds import unreadable_as
+from formats.kinds import make_kind_error
 from models import registry
 from models.network import Network, State
 from system.errors import UserError, refuse_small_memory
@@ -300,7 +300,7 @@ def _read_file(path: Path) -> tuple[Any, str]:
         raise UserError(f"{path}: the file is empty; copy or download it again")
     is_safetensors = _is_safetensors(content)
     if not is_safetensors and not _is_torch_file(content):
-        raise unreadable_as(path, WANTED, "weights", REMEDIES, f"it begins with the bytes {content[:8].hex(' ')}")
+        raise make_kind_error(path, WANTED, "weights", REMEDIES, f"it begins with the bytes {content[:8].hex(' ')}")
     loaded = _load_safetensors(content, path) if is_safetensors else _load_torch(content, path)
     return loaded, hashlib.sha256(content).hexdigest()
 
@@ -319,7 +319,7 @@ def _load_torch(content: bytes, path: Path) -> Any:
         found = re.search(r"GLOBAL (\S+)|(an array of bytes|Unsupported operand \d+)", str(error))
         objects = found and (found[1] or found[2])
         if objects is None or objects.startswith("Unsupported"):
-            raise unreadable_as(path, WANTED, "weights", REMEDIES, objects or error) from error
+            raise make_kind_error(path, WANTED, "weights", REMEDIES, objects or error) from error
         raise UserError(
             f"{path}: contains Python objects ({objects}), which are not loaded for safety; "
             "save its state_dict() with torch.save instead"
@@ -327,7 +327,7 @@ def _load_torch(content: bytes, path: Path) -> Any:
     # torch and zipfile raise errors of nearly any type for incomplete files.
     except Exception as error:
         refuse_small_memory(path, error)
-        raise unreadable_as(path, WANTED, "weights", REMEDIES, error) from error
+        raise make_kind_error(path, WANTED, "weights", REMEDIES, error) from error
 
 
 def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
@@ -367,7 +367,7 @@ def _load_safetensors(content: bytes, path: Path) -> dict[str, torch.Tensor]:
     # safetensors raises its own error type.
     except Exception as error:
         refuse_small_memory(path, error)
-        raise unreadable_as(path, WANTED, "weights", REMEDIES, error) from error
+        raise make_kind_error(path, WANTED, "weights", REMEDIES, error) from error
 
 
 def _list_numpy_globals() -> list[Any]:

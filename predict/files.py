@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import formats
 from config import PredictConfig, affecting
-from formats.wavelengths import given_wavelengths, wavelengths_file
+from formats.wavelengths import find_wavelengths_file, parse_wavelengths
 from predict import findings, report
 from predict.device_network import DeviceNetwork
 from predict.findings import Comparison
@@ -44,7 +44,7 @@ def predict(config: PredictConfig) -> list[Path]:
     if not source.exists():
         raise UserError(f"--input {source}: no such file or folder; check the path")
     if config.wavelengths:
-        given_wavelengths(config.wavelengths)
+        parse_wavelengths(config.wavelengths)
     if config.report:
         report.check_library()
     network = DeviceNetwork(config.model_dir, config, print_line)
@@ -52,7 +52,7 @@ def predict(config: PredictConfig) -> list[Path]:
     if source.is_file() or formats.is_band_folder(source):
         target = _resolve_target(config.output, source)
         return _predict_scene(source, target, _get_report_path(target, config), network, config, world)
-    scenes = formats.scenes_below(source, formats.CubeOptions.of(config))
+    scenes = formats.find_scenes_below(source, formats.CubeOptions.of(config))
     if not scenes:
         raise UserError(
             f"--input {source}: contains no scenes (.mat, .npy, .npz, HDF5, ENVI .hdr, TIFF, band PNGs); check the path"
@@ -86,7 +86,7 @@ def _predict_scenes(
         raise UserError(f"--output {folder}: the folder of the input itself; choose another folder")
     # Results of an earlier call in a subfolder of the input are not input.
     scenes = [path for path in scenes if folder.resolve() not in path.resolve().parents]
-    targets = {path: folder / path.relative_to(source).with_name(formats.output_name(path)) for path in scenes}
+    targets = {path: folder / path.relative_to(source).with_name(formats.get_output_name(path)) for path in scenes}
     alike = Counter(target.with_suffix("") for target in targets.values())
     written, failed = [], []
     for path in scenes[world.rank :: world.size]:
@@ -140,7 +140,7 @@ def _resolve_target(output: str, source: Path) -> Path:
             f"--output {path}: {path.suffix} is not a known extension; use one of "
             f"{', '.join(formats.KIND_OF_EXTENSION)}, or end the path with / for a folder"
         )
-    return path / formats.output_name(source)
+    return path / formats.get_output_name(source)
 
 
 @dataclass
@@ -246,20 +246,20 @@ def _finish(work: _Work, cube: np.ndarray) -> list[Path]:
 def _refuse_existing(raster: formats.Raster, output: formats.Output, picture: Path | None, overwrite: bool) -> None:
     """Refuse outputs that would replace the input or, without --overwrite 1, existing files."""
     inputs = {p.resolve() for p in (raster.path, *raster.files)}
-    for path in output.misleading_paths():
+    for path in output.list_misleading_paths():
         raise UserError(
             f"--output {output.path}: readers would use the existing {path.name} beside it as a part of it; "
             "move that file, or choose another name"
         )
     reports = [picture, _get_page_path(picture)] if picture else []
-    for path in [*output.final_paths(), *output.replaced_paths(), *reports]:
+    for path in [*output.list_final_paths(), *output.list_replaced_paths(), *reports]:
         if path.resolve() in inputs:
             raise UserError(f"--output {path}: the input itself; choose another name or folder")
         if not path.exists():
             continue
         if not overwrite:
             raise UserError(f"--output {path}: already exists; choose another name, or set --overwrite 1")
-        if path.is_dir() and not (output.kind == "png" and formats.holds_only_pictures(path)):
+        if path.is_dir() and not (output.kind == "png" and formats.contains_only_pictures(path)):
             raise UserError(f"--output {path}: a folder that contains other files; choose another name")
 
 
@@ -284,7 +284,7 @@ def _compute_fingerprint(raster: formats.Raster, network: DeviceNetwork, config:
     """Return the hash of everything that the tiles of a scene depend on."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in raster.files]
     # The content of a wavelengths file may change between calls.
-    given = [np.asarray(raster.wavelengths).tolist()] if wavelengths_file(config.wavelengths) else []
+    given = [np.asarray(raster.wavelengths).tolist()] if find_wavelengths_file(config.wavelengths) else []
     content = json.dumps([files, network.fingerprint, get_result_settings(config), *given], default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 

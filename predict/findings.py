@@ -73,7 +73,7 @@ class Comparison:
         low, high = max(0, top - HALO), min(height, bottom + HALO)
         west, east = max(0, left - HALO), min(width, right + HALO)
         rows, cols = slice(low, high), slice(west, east)
-        valid = self.raster.there(rows, cols)
+        valid = self.raster.read_mask(rows, cols)
         lr, missing = self.calibration.to_unit(self.raster.read(rows, cols), valid)
         result = np.asarray(self.result[low * s : high * s, west * s : east * s])
         valid_hr = None if valid is None else valid.repeat(s, axis=0).repeat(s, axis=1)

@@ -11,7 +11,7 @@ from config import PredictConfig
 from data.bands import BandList
 from data.imresize import upsample
 from formats import Raster
-from formats.calibration import divisors_of, peaks_of, read_unit, understand
+from formats.calibration import compute_divisors, compute_peaks, read_unit, understand
 from models.any_bands import plan_bands
 from models.predictor import Predictor
 from predict import tiles
@@ -77,7 +77,7 @@ class SceneUpsampler:
         shape: of the result.
         understood, calibration: full-scale and nodata values with their source; conversion of values to 0..1 and back.
         bands: the BandPlan.
-        peaks: divisors of its values in 0..1 for the network, see `peaks_of`.
+        peaks: divisors of its values in 0..1 for the network, see `compute_peaks`.
         has_data: C of bool; False for bands that spectral windows leave out.
         plan: the tiles.Plan.
         done, clipped: finished tiles, and clipped values in them.
@@ -106,9 +106,9 @@ class SceneUpsampler:
         understood = understand(raster, config.value_scale, fallback=network.value_scale)
         self.understood, self.calibration = understood, understood.calibration
         normalise = "bands" if config.normalise == "auto" and self.bands.mode == "windows" else config.normalise
-        self.peaks = state.peaks if state else peaks_of(raster, understood, normalise)
+        self.peaks = state.peaks if state else compute_peaks(raster, understood, normalise)
         self.has_data = self.peaks.repeat(bands // len(self.peaks)) > 0
-        divisors = torch.from_numpy(divisors_of(self.peaks))
+        divisors = torch.from_numpy(compute_divisors(self.peaks))
         self._predictor = Predictor(
             *(network.model, self.scale, self.bands, normalise, config.back_projection),
             peaks=divisors,
@@ -124,7 +124,7 @@ class SceneUpsampler:
         self.plan = tiles.make_plan(architecture, height, width, free, *asked, processes=self._world.size)
         self._blender = tiles.Blender(width, bands, self.scale)
         self.done = self.clipped = 0
-        remarks = (self.bands.remark, *understood.remarks(raster.path), *_list_peak_remarks(raster, self.peaks))
+        remarks = (self.bands.remark, *understood.list_remarks(raster.path), *_list_peak_remarks(raster, self.peaks))
         for remark in filter(None, (*remarks, *_list_plan_remarks(self.plan))):
             log(remark)
 

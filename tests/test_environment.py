@@ -223,7 +223,7 @@ def test_virtual_gdal_datasets_are_not_opened(tmp_path):
     )
     raster = open_raster(tmp_path / "a.hdr")
     assert raster.read().shape == (64, 64, 8)
-    assert raster.georeference().transform[0] == 30
+    assert raster.read_georeference().transform[0] == 30
     with pytest.raises(rasterio.errors.RasterioIOError):
         rasterio.open(tmp_path / "a.vrt")
     script = "import formats, rasterio\nwith rasterio.Env() as e:\n    print(sorted(e.drivers()))"
@@ -269,7 +269,7 @@ def test_damaged_pictures_and_arrays_are_found(tmp_path):
     np.save(tmp_path / "a.npy", OWN_CUBE)
     with open(tmp_path / "a.npy", "ab") as f:
         f.write(b"more")
-    with pytest.raises(DataError, match="its header speaks of"):
+    with pytest.raises(DataError, match="its header specifies"):
         open_raster(tmp_path / "a.npy")
 
 
@@ -398,7 +398,7 @@ def test_absurd_flags_are_refused(refused, weights, tmp_path, flags, words):
 @pytest.mark.parametrize("gain", ["inf", "1e308", "1e-300", "0"])
 def test_absurd_gains_of_a_file_are_refused(tmp_path, gain):
     np.savez(tmp_path / "a.npz", image=OWN_CUBE, scale_factor=float(gain))
-    with pytest.raises(DataError, match="among its gains"):
+    with pytest.raises(DataError, match="among its gains|full-scale value"):
         open_raster(tmp_path / "a.npz")
 
 
@@ -455,7 +455,7 @@ def test_values_beyond_float32_are_refused(refused, weights, tmp_path):
     cube[3, 4, 5] = 1e300
     np.save(tmp_path / "a.npy", cube)
     flags = {"input": tmp_path / "a.npy", "output": tmp_path / "o.npy", "model_dir": weights, "value_scale": 65535}
-    assert "values beyond what float32 holds" in refused("predict", **flags, wavelengths="400,700", band_axis=2)
+    assert "values beyond the range of float32" in refused("predict", **flags, wavelengths="400,700", band_axis=2)
 
 
 def test_stores_with_nan_values_are_refused(refused, stores, tiny_flags, tmp_path):

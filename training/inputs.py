@@ -17,7 +17,7 @@ from data.spectral import make_conversion, make_lift_matrix, read_conversion
 from data.store import Contents
 from data.stream import PatchStream
 from facts import DATASETS, get_wavelengths
-from formats.folders import few_of
+from formats.folders import format_names
 from system.errors import UserError, name_flag
 from training.processes import World
 from utils import print_line
@@ -66,7 +66,7 @@ class Inputs:
         scenes.add_to(self.bands)
         labelled, unlabelled = self.contents["labelled"], self.contents.get("unlabelled")
         if shared := labelled.find_shared(scenes):
-            same = few_of([there if here == there else f"{there} (labelled as {here})" for here, there in shared])
+            same = format_names([there if here == there else f"{there} (labelled as {here})" for here, there in shared])
             raise UserError(
                 f"--{flag} {scenes.path}: {same} {'are' if len(shared) > 1 else 'is'} among the labelled scenes of "
                 f"{labelled.path}, and a network is not scored on what it was trained on; prepare the splits again, or "
@@ -74,13 +74,13 @@ class Inputs:
             )
         if alike := sorted(set(labelled.bands) & set(scenes.bands)):
             print_line(
-                f"--{flag} {scenes.path}: {few_of(alike)} in {labelled.path} too, of another content or prepared in "
-                "another way; a network is not scored on what it was trained on, so check that the images differ"
+                f"--{flag} {scenes.path}: {format_names(alike)} in {labelled.path} too, of another content or prepared "
+                "in another way; a network is not scored on what it was trained on, so check that the images differ"
             )
         if unlabelled and (shared := unlabelled.find_shared(scenes)):
             print_line(
-                f"--{flag} {scenes.path}: {few_of([there for _, there in shared])} among the unlabelled images of "
-                f"{unlabelled.path} too: the network is trained on their LR images, without HR"
+                f"--{flag} {scenes.path}: {format_names([there for _, there in shared])} among the unlabelled images "
+                f"of {unlabelled.path} too: the network is trained on their LR images, without HR"
             )
 
     def close(self) -> None:

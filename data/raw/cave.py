@@ -9,7 +9,7 @@ import numpy as np
 from data.raw.raw_scene import RawScene
 from data.store import Scene
 from facts import VISIBLE
-from formats.folders import LEVELS, files_below, folders_below, unique_by_name
+from formats.folders import LEVELS, index_by_name, list_folder, walk_folders
 from formats.images import read_bands
 from system.errors import DataError
 
@@ -35,10 +35,10 @@ def find_band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
     Raises:
         DataError: if there are no scenes.
     """
-    files_below(raw_dir)
+    list_folder(raw_dir)
     root = Path(raw_dir).expanduser()
     scenes: list[tuple[str, dict[int, Path]]] = []
-    for folder, files in folders_below(root):
+    for folder, files in walk_folders(root):
         bands: dict[str, dict[int, Path]] = {}
         for match in filter(None, map(_BAND_FILE.fullmatch, files)):
             bands.setdefault(match[1], {})[int(match[2])] = folder / match[0]
@@ -49,7 +49,7 @@ def find_band_files(raw_dir: str | Path) -> dict[str, dict[int, Path]]:
             f"no CAVE scenes in it, up to {LEVELS} folders down",
             "give a folder that contains folders like balloons_ms with balloons_ms_01.png",
         )
-    return unique_by_name(root, scenes, lambda files_of_scene: str(files_of_scene[min(files_of_scene)].parent))
+    return index_by_name(root, scenes, lambda files_of_scene: str(files_of_scene[min(files_of_scene)].parent))
 
 
 def read_scene(name: str, files: dict[int, Path]) -> Scene:

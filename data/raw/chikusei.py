@@ -10,10 +10,10 @@ from data.raw.own import make_scene
 from data.raw.raw_scene import RawScene
 from data.store import Scene
 from facts import get_wavelengths
-from formats.axes import mat_axes
+from formats.axes import find_mat_axes
 from formats.folders import find_mats
 from formats.guard import open_hdf5
-from formats.mat import mat_shapes
+from formats.mat import read_mat_shapes
 from system.errors import DataError
 from utils import progress_bar
 
@@ -30,12 +30,12 @@ def find(folder: str | Path) -> dict[str, RawScene]:
     """
     folder = Path(folder).expanduser()
     mats = [folder] if folder.is_file() else [p for p in find_mats(folder) if "gt" not in p.stem.lower().split("_")]
-    path = next((p for p in mats if h5py.is_hdf5(p) and "chikusei" in mat_shapes(p)), None)
+    path = next((p for p in mats if h5py.is_hdf5(p) and "chikusei" in read_mat_shapes(p)), None)
     if path is None:
         raise DataError(
             folder, "contains no .mat file (v7.3) with the key chikusei", "give the folder of the Chikusei download"
         )
-    rows, cols, bands = mat_shapes(path)["chikusei"]
+    rows, cols, bands = read_mat_shapes(path)["chikusei"]
     # Cubes of another size are cut by the same rule, without the published crop.
     published = (rows, cols) == (2517, 2335)
     (top, bottom), (left, right) = (ROWS, COLS) if published else ((0, rows), (0, cols))
@@ -62,7 +62,7 @@ def _find_maximum(path: Path, crop: tuple[int, int, int, int]) -> float:
     highest = -np.inf
     with open_hdf5(path) as f:
         dataset = f["chikusei"]
-        axes = mat_axes(path, f)["chikusei"]
+        axes = find_mat_axes(path, f)["chikusei"]
         for k in progress_bar(range(dataset.shape[axes[2]]), desc="global maximum", unit="band", leave=False):
             window = (slice(top, bottom), slice(left, right), k)
             highest = max(highest, float(dataset[tuple(window[n] for n in np.argsort(axes))].max()))
@@ -77,7 +77,7 @@ def read_window(path: Path, name: str, window: tuple[int, int, int, int], maximu
     # The file is band sequential, chunked or not: a large cache avoids decompressing a chunk twice.
     with open_hdf5(path, rdcc_nbytes=2**28) as f:
         dataset = f["chikusei"]
-        axes = mat_axes(path, f)["chikusei"]
+        axes = find_mat_axes(path, f)["chikusei"]
         cube = np.empty((rows, cols, dataset.shape[axes[2]]), dtype=dataset.dtype)
         for k in range(cube.shape[2]):
             place = (slice(row, row + rows), slice(col, col + cols), k)

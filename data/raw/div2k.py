@@ -8,7 +8,7 @@ import numpy as np
 from data.imresize import imresize
 from data.raw.raw_scene import RawScene
 from data.store import Scene
-from formats.folders import find_pictures, unique_by_name
+from formats.folders import find_pictures, index_by_name
 from formats.images import read_picture
 from system.errors import DataError
 
@@ -22,7 +22,7 @@ def find(folder: str | Path) -> dict[str, RawScene]:
     pictures = find_pictures(folder)
     if not pictures:
         raise DataError(folder, "contains no pictures", "give the folder of DIV2K's PNG files")
-    found = unique_by_name(Path(folder), [(path.stem, path) for path in pictures], lambda path: path.name)
+    found = index_by_name(Path(folder), [(path.stem, path) for path in pictures], lambda path: path.name)
     return {
         name: RawScene((path,), functools.partial(read_halved_picture, path), "halved") for name, path in found.items()
     }

@@ -8,7 +8,7 @@ from data.raw.own import make_scene
 from data.raw.raw_scene import RawScene
 from data.store import Scene
 from facts import VISIBLE
-from formats.folders import LEVELS, files_below, folders_below, unique_by_name
+from formats.folders import LEVELS, index_by_name, list_folder, walk_folders
 from formats.mat import read_mat
 from system.errors import DataError
 
@@ -26,12 +26,12 @@ def find_scenes(read: Callable[[Path], Scene], folder: str | Path) -> dict[str, 
     Raises:
         DataError: if there are no .mat files.
     """
-    files_below(folder)
+    list_folder(folder)
     root = Path(folder).expanduser()
     mats = sorted(
-        place / name for place, names in folders_below(root) for name in names if Path(name).suffix.lower() == ".mat"
+        place / name for place, names in walk_folders(root) for name in names if Path(name).suffix.lower() == ".mat"
     )
-    found = unique_by_name(root, [(path.stem, path) for path in mats if path.is_file()], str)
+    found = index_by_name(root, [(path.stem, path) for path in mats if path.is_file()], str)
     if not found:
         raise DataError(root, f"no .mat files in it, up to {LEVELS} folders down", "check the path")
     return {name: RawScene((path,), functools.partial(read, path)) for name, path in found.items()}

@@ -12,13 +12,13 @@ import numpy as np
 
 from data.raw.raw_scene import RawScene
 from data.store import Scene
-from formats import CubeOptions, open_raster, scenes_below
-from formats.band_pictures import band_files
+from formats import CubeOptions, find_scenes_below, open_raster
+from formats.band_pictures import list_band_files
 from formats.calibration import LARGEST_FLOAT, understand
-from formats.folders import LEVELS, few_of, files_below, unique_by_name
-from formats.nodata import filled, mark_in
+from formats.folders import LEVELS, format_names, index_by_name, list_folder
+from formats.nodata import convert_nodata, fill_missing
 from formats.raster import DEFAULTS, Raster
-from formats.wavelengths import wavelengths_file
+from formats.wavelengths import find_wavelengths_file
 from system.errors import DataError
 from utils import print_line
 
@@ -29,7 +29,7 @@ RULES = 3
 def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawScene]:
     """Find the cubes below a folder; return {name: RawScene}."""
     detail = f"{options!r}, read by rules {RULES}"
-    if held := wavelengths_file(options.wavelengths):
+    if held := find_wavelengths_file(options.wavelengths):
         detail += held.read_text(encoding="utf-8", errors="replace")
     return {
         name: RawScene(_list_files(path), functools.partial(read_cube, path, options), detail)
@@ -38,17 +38,17 @@ def find(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, RawSc
 
 
 def find_cubes(folder: str | Path, options: CubeOptions = DEFAULTS) -> dict[str, Path]:
-    """Find files and folders of band pictures with cubes; return {name: path}, sorted; see `scenes_below`.
+    """Find files and folders of band pictures with cubes; return {name: path}, sorted; see `find_scenes_below`.
 
     Files with neither the content nor the extension of a known format are ignored.
 
     Raises:
         DataError: if there are no cubes.
     """
-    files_below(folder)
+    list_folder(folder)
     root = Path(folder).expanduser()
-    named = [(path.name if path.is_dir() else path.stem, path) for path in scenes_below(root, options)]
-    found = unique_by_name(root, named, str)
+    named = [(path.name if path.is_dir() else path.stem, path) for path in find_scenes_below(root, options)]
+    found = index_by_name(root, named, str)
     if not found:
         formats = ".mat, .npy, .npz, HDF5, ENVI .hdr, TIFF or band PNGs"
         raise DataError(root, f"no cubes in it, up to {LEVELS} folders down ({formats})", "check the path")
@@ -67,10 +67,10 @@ def read_cube(path: Path, options: CubeOptions = DEFAULTS) -> Scene:
     calibration = understood.calibration
     cube = _read_filled(raster, calibration.nodata)
     if calibration.scaling:
-        cube = calibration.scaling.physical(cube).astype(np.float32)
+        cube = calibration.scaling.apply(cube).astype(np.float32)
     high = cube.max() / calibration.scale
     # Gains may convert to radiance, for which no network is trained.
-    if understood.told_by == "file" and calibration.scale <= 1 and high > LARGEST_FLOAT:
+    if understood.source == "file" and calibration.scale <= 1 and high > LARGEST_FLOAT:
         raise DataError(path, f"physical values up to {high:g}", "set {value_scale} to the full-scale value")
     scene = make_scene(path, Path(path).stem, cube, calibration.scale, raster.wavelengths)
     scene.is_scale_assumed = understood.is_assumed
@@ -82,8 +82,8 @@ def _read_filled(raster: Raster, nodata: float | None) -> np.ndarray:
 
     NaN is not replaced unless it is the nodata value, since it may result from an error.
     """
-    cube, valid = raster.read(), raster.there()
-    value = None if nodata is None else mark_in(cube.dtype, nodata)
+    cube, valid = raster.read(), raster.read_mask()
+    value = None if nodata is None else convert_nodata(cube.dtype, nodata)
     is_nodata = np.zeros(cube.shape, dtype=bool)
     if value is not None:
         is_nodata = np.isnan(cube) if np.isnan(value) else cube == value
@@ -104,8 +104,8 @@ def _read_filled(raster: Raster, nodata: float | None) -> np.ndarray:
             "nearest valid pixels or bands"
         )
     if empty := [str(k + 1) for k in np.flatnonzero(missing.all(axis=(0, 1)))]:
-        print_line(f"{raster.path}: bands without data are replaced by neighbouring bands: {few_of(empty)}")
-    return filled(cube, missing)
+        print_line(f"{raster.path}: bands without data are replaced by neighbouring bands: {format_names(empty)}")
+    return fill_missing(cube, missing)
 
 
 def make_scene(
@@ -143,7 +143,7 @@ def make_scene(
 def _list_files(path: Path) -> tuple[Path, ...]:
     """Return a cube's files: band pictures, or the file, the data of an ENVI header, GDAL's mask and metadata."""
     if path.is_dir():
-        return tuple(file for _, file in sorted(band_files(path).items()))
+        return tuple(file for _, file in sorted(list_band_files(path).items()))
     beside = [p for p in sorted(path.parent.glob(f"{glob.escape(path.stem)}*")) if p != path and p.is_file()]
     rasters = [path]
     if path.suffix.lower() == ".hdr":

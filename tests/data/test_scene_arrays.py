@@ -12,7 +12,7 @@ from PIL import Image
 from data.raw import find_scenes
 from formats import CubeOptions, Output, open_raster
 from formats.grid import Grid
-from formats.mat import mat_shapes, read_mat
+from formats.mat import read_mat, read_mat_shapes
 from system.errors import DataError
 
 HEIGHT, WIDTH, BANDS = 20, 24, 7
@@ -74,7 +74,7 @@ def test_sizes_outgrow_small_number_types(tmp_path, name, dtype, scale):
     ("dtype", "size", "taken"), [("i2", 9000, "i4"), ("u2", 20000, "u4"), ("u1", 95, "u2"), ("f2", 20000, "f4")]
 )
 def test_a_size_takes_the_next_type(dtype, size, taken):
-    belongs, renewed = Grid(size, 7, 5, 4).renewed("nRow", np.array([[size]], dtype))
+    belongs, renewed = Grid(size, 7, 5, 4).upsample_entry("nRow", np.array([[size]], dtype))
     assert belongs and renewed.tolist() == [[4 * size]]
     assert renewed.dtype == taken
 
@@ -94,12 +94,12 @@ def test_a_size_takes_the_next_type(dtype, size, taken):
     ],
 )
 def test_sizes_are_known_by_their_names(name, value, expected):
-    renewed = Grid(95, 60, 12, 4).renewed(name, value)[1]
+    renewed = Grid(95, 60, 12, 4).upsample_entry(name, value)[1]
     assert np.array_equal(renewed, expected)
 
 
 def test_ambiguous_sizes_are_left_out():
-    assert Grid(64, 48, 48, 2).renewed("shape", np.array([64, 48, 48])) == (True, None)
+    assert Grid(64, 48, 48, 2).upsample_entry("shape", np.array([64, 48, 48])) == (True, None)
 
 
 def test_matlab_class_follows_the_number_type(tmp_path):
@@ -194,7 +194,7 @@ def test_unmarked_hdf5_is_read_alike_everywhere(tmp_path, band_axis):
     axes = {0: (2, 1, 0), 1: (0, 2, 1), 2: (0, 1, 2)}[band_axis]
     with h5py.File(tmp_path / "a.mat", "w") as f:
         f["gt"], f["ms"] = gt.transpose(axes), ms.transpose(axes)
-    assert mat_shapes(tmp_path / "a.mat") == {"gt": gt.shape, "ms": ms.shape}
+    assert read_mat_shapes(tmp_path / "a.mat") == {"gt": gt.shape, "ms": ms.shape}
     found = read_mat(tmp_path / "a.mat", ("gt", "ms"))
     np.testing.assert_array_equal(found["gt"], gt)
     np.testing.assert_array_equal(found["ms"], ms)

@@ -92,7 +92,7 @@ def test_masks_inside_and_beside_are_known(tmp_path, place):
             f.write_mask(mask)
     assert (tmp_path / "a.tif.msk").exists() == (place == "beside")
     raster, out = write_upsampled(tmp_path / "a.tif", tmp_path / "b.tif")
-    np.testing.assert_array_equal(raster.there(slice(0, 12), slice(2, 9)), mask[:12, 2:9] != 0)
+    np.testing.assert_array_equal(raster.read_mask(slice(0, 12), slice(2, 9)), mask[:12, 2:9] != 0)
     with rasterio.open(out) as f:
         np.testing.assert_array_equal(f.dataset_mask(), repeat_pixels(mask[:, :, None])[:, :, 0])
 
@@ -107,7 +107,7 @@ def test_alpha_band_is_the_valid_mask(tmp_path):
         f.write(cube.transpose(2, 0, 1))
     raster, out = write_upsampled(tmp_path / "a.tif", tmp_path / "b.tif")
     assert raster.shape == CUBE.shape
-    assert not raster.there(slice(0, 7), slice(0, WIDTH)).any()
+    assert not raster.read_mask(slice(0, 7), slice(0, WIDTH)).any()
     with rasterio.open(out) as f:
         assert f.count == BANDS + 1
         assert f.colorinterp[-1] == rasterio.enums.ColorInterp.alpha
@@ -235,7 +235,7 @@ REFUSED_SO = {
     "marks that differ": ({"data_ignore_value": "{0, 0, 0, -1, 0, 0}"}, "0 and, for band 4, -1"),
     "gains of another sensor": ({"data_gain_values": "{1, 2}"}, "2 gains for 6 bands"),
     "a gain of nothing": ({"data_gain_values": "{1, 1, 0, 1, 1, 1}"}, r"0 among its gains \(number 3\)"),
-    "bytes between the lines": ({"major_frame_offsets": "{0, 40}"}, "puts other bytes between its values"),
+    "bytes between the lines": ({"major_frame_offsets": "{0, 40}"}, "defines gaps between its values"),
     "a spectral library": ({"file_type": "ENVI Spectral Library"}, "a spectral library"),
 }
 
@@ -394,7 +394,7 @@ def test_fwhm_of_envi_is_kept_or_named(tmp_path, capsys):
     listed = {"wavelength": "{0.45, 0.5, 0.55, 0.6, 0.65, 0.7}", "fwhm": "{0.01, 0.01, 0.01, 0.01, 0.02, 0.02}"}
     path = header(tmp_path / "a.hdr", wavelength_units="Micrometers", **listed, bbl="{1, 1, 0, 1, 1, 1}")
     write_upsampled(path, tmp_path / "b.npz", value_scale=10000)
-    assert "b.npz: without its fwhm, bbl, for which" in capsys.readouterr().out
+    assert "b.npz: without its fwhm, bbl, which this format cannot contain" in capsys.readouterr().out
     _, out = write_upsampled(path, tmp_path / "b.tif", value_scale=10000)
     _, again = write_upsampled(out, tmp_path / "c.hdr")
     assert "fwhm" not in capsys.readouterr().out
@@ -517,7 +517,7 @@ def test_compressed_envi_is_read_as_by_gdal(tmp_path):
 PACKED_SO = {
     "short": (gzip.compress(CUBE.tobytes())[:-100], r"cannot be read as gzip data .*ended before"),
     "more": (gzip.compress(CUBE.tobytes() + b"1"), "more bytes when unpacked"),
-    "less": (gzip.compress(CUBE.tobytes()[:-1]), r"17279 bytes when unpacked, its header speaks of 17280"),
+    "less": (gzip.compress(CUBE.tobytes()[:-1]), r"17279 bytes when unpacked, its header specifies 17280"),
     "another sum": (gzip.compress(CUBE.tobytes())[:-8] + bytes(8), "CRC check failed"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.* git lfs pull"),
     "not packed": (b"words", "not gzip data"),

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as arrays
 
 import formats
 from formats import calibration
-from formats.calibration import Calibration, sample_range, scale_of, understand
+from formats.calibration import Calibration, choose_full_scale, sample_range, understand
 from formats.raster import Scaling
 from system.errors import DataError
 
@@ -70,7 +70,7 @@ def cube_of(dtype, *calibration):
 
 
 @pytest.mark.parametrize(
-    ("cube", "value_scale", "of_file", "scale", "told_by"),
+    ("cube", "value_scale", "of_file", "scale", "source"),
     [
         (cube_of("u2", 3, 900), 0.0, None, 65535.0, "type"),
         (cube_of("i2", -3, 900), 0.0, None, 32767.0, "type"),
@@ -80,11 +80,11 @@ def cube_of(dtype, *calibration):
         (cube_of("u2", 3, 900), 1000.0, 4095.0, 1000.0, "caller"),
     ],
 )
-def test_full_scale_value_prefers_caller_then_file(cube, value_scale, of_file, scale, told_by):
+def test_full_scale_value_prefers_caller_then_file(cube, value_scale, of_file, scale, source):
     raster = formats.from_array(cube)
     raster.value_scale = of_file
     understood = understand(raster, value_scale)
-    assert (understood.calibration.scale, understood.told_by) == (scale, told_by)
+    assert (understood.calibration.scale, understood.source) == (scale, source)
     assert (understood.low, understood.high) == (cube.min(), cube.max())
 
 
@@ -93,7 +93,7 @@ def test_nodata_values_are_excluded_from_the_range():
     for raster, given_mark in ((formats.from_array(cube), -9999), (formats.from_array(cube, nodata=-9999), None)):
         understood = understand(raster, 1000, given_mark)
         assert (understood.low, understood.high) == (-1, 900)
-        assert understood.calibration.mark == -9999
+        assert understood.calibration.result_nodata == -9999
     nothing = understand(formats.from_array(np.full((4, 4, 2), np.nan, np.float32)))
     assert (nothing.low, nothing.high, nothing.calibration.scale) == (None, None, 1.0)
 
@@ -120,7 +120,7 @@ def test_wide_integers_need_a_full_scale_value(dtype):
     with pytest.raises(DataError, match=f"{np.dtype(dtype).name} values up to 7515 of unknown full-scale value"):
         understand(formats.from_array(cube))
     assert understand(formats.from_array(cube), 10000).calibration.scale == 10000
-    assert understand(formats.from_array(cube), fallback=8000.0).told_by == "weights"
+    assert understand(formats.from_array(cube), fallback=8000.0).source == "weights"
 
 
 @pytest.mark.parametrize(
@@ -168,11 +168,11 @@ def test_an_isolated_value_is_found_across_blocks(monkeypatch):
     ("high", "is_told"), [(4095, True), (16383, True), (32767, True), (32768, False), (65535, False)]
 )
 def test_assumed_full_scale_value_is_reported(high, is_told):
-    remarks = understand(formats.from_array(cube_of("u2", 3, high))).remarks("x.npz")
+    remarks = understand(formats.from_array(cube_of("u2", 3, high))).list_remarks("x.npz")
     told = [f"x.npz: brightest value is {high:g}; assuming a full-scale value of 65535 (the maximum of uint16); "
             "set {value_scale}, e.g. 10000 for most reflectance products"]  # fmt: skip
     assert remarks == (told if is_told else [])
-    assert understand(formats.from_array(cube_of("u2", 3, high)), 65535).remarks("x.npz") == []
+    assert understand(formats.from_array(cube_of("u2", 3, high)), 65535).list_remarks("x.npz") == []
 
 
 @pytest.mark.parametrize("scale", [60000, 65535, 100000])
@@ -189,8 +189,8 @@ def test_float16_values_are_divided_by_any_scale(scale):
 
 
 def test_scales_of_narrow_types_are_their_maximum():
-    assert scale_of("image", np.dtype("f8"), 2.0) == 1.0
-    assert scale_of("image", np.dtype(">u2"), 900) == 65535
+    assert choose_full_scale("image", np.dtype("f8"), 2.0) == 1.0
+    assert choose_full_scale("image", np.dtype(">u2"), 900) == 65535
 
 
 def test_sampled_range_covers_the_whole_height(monkeypatch):

@@ -11,7 +11,7 @@ import scipy.io
 from helpers import read_scene_names
 
 from data import raw
-from formats import scenes_below
+from formats import find_scenes_below
 from formats.folders import find_mats, find_pictures
 from models import build_model
 from models.weights import save_weights
@@ -40,14 +40,14 @@ def flags_of(tmp_path, **flags):
         (lambda folder: raw.find_scenes("Mine", folder), "day_2"),
         (lambda folder: raw.find_scenes("Harvard", folder), "b.mat"),
         (lambda folder: raw.find_scenes("Cave", folder), "b_ms_01.png"),
-        (scenes_below, "b.tif"),
+        (find_scenes_below, "b.tif"),
     ],
 )
 def test_links_to_nothing_are_refused(tmp_path, find, name):
     own_scene(tmp_path / "a.npz")
     for k, link in enumerate((name, f"c{name}")):
         (tmp_path / link).symlink_to(f"/nowhere/annex/{k}")
-    with pytest.raises(DataError, match=f"2 links lead to nothing .{', '.join(sorted((name, f'c{name}')))}."):
+    with pytest.raises(DataError, match=f"2 broken links .{', '.join(sorted((name, f'c{name}')))}."):
         find(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_results_of_this_program_are_not_scenes(run, tmp_path):
     assert "nothing to write" in out
     assert {split: read_scene_names(tmp_path / "raw" / f"{split}.h5") for split in stores} == stores
     # Folders of scenes for predict are listed in the same way.
-    assert [path.name for path in scenes_below(tmp_path / "raw")] == [f"{name}.npz" for name in "abcde"]
+    assert [path.name for path in find_scenes_below(tmp_path / "raw")] == [f"{name}.npz" for name in "abcde"]
 
 
 def test_lists_of_names_may_contain_quoted_commas():
@@ -162,7 +162,7 @@ def test_missing_names_with_commas_suggest_quotes(refused, tmp_path):
 def test_names_that_become_the_same_are_refused(tmp_path):
     for form in ("NFC", "NFD"):
         own_scene(tmp_path / f"{unicodedata.normalize(form, OLD_TEXT)}.npz")
-    with pytest.raises(DataError, match=f"scene {OLD_TEXT} is there twice"):
+    with pytest.raises(DataError, match=f"scene {OLD_TEXT} exists twice"):
         raw.find_scenes("Mine", tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_test_scenes_of_one_name_are_refused(refused, tmp_path):
         with open(tmp_path / name, "wb") as f:
             scipy.io.savemat(f, {"gt": fixtures.make_smooth_cube(0, 24, 28, 12)})
     flags = {"model_title": "Bicubic", "n_scale": 2, "test_dir": tmp_path, "result_path": tmp_path / "results"}
-    assert "scene a is there twice, in a.MAT and a.mat" in refused("test", **flags)
+    assert "scene a exists twice, in a.MAT and a.mat" in refused("test", **flags)
     assert not list((tmp_path / "results").glob("*"))
 
 

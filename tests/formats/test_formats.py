@@ -20,10 +20,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 
 from formats import CubeOptions, Output, open_raster
-from formats.envi import finer_map_info
-from formats.raster import Georeference, row_blocks
+from formats.envi import upsample_map_info
+from formats.raster import Georeference, split_rows
 from formats.raw import RawCube
-from formats.wavelengths import given_wavelengths
+from formats.wavelengths import parse_wavelengths
 from system.errors import DataError, UserError
 
 WAVELENGTHS = np.array([412.5, 500, 555.25, 640, 705])
@@ -130,7 +130,7 @@ PIXELS = st.floats(0.01, 1000)
 @given(st.floats(1, 500), st.floats(1, 500), COORDINATES, COORDINATES, PIXELS, PIXELS, st.integers(1, 16))
 def test_finer_map_info_keeps_corner_coordinates(x0, y0, x, y, width, height, scale):
     fields = ["UTM", *map(repr, (x0, y0, x, y, width, height)), "11", "North"]
-    finer = finer_map_info(fields, scale)
+    finer = upsample_map_info(fields, scale)
     assert (finer[0], finer[7:]) == (fields[0], fields[7:])
     for row, column in ((0, 0), (3, 7)):
         np.testing.assert_allclose(
@@ -141,7 +141,7 @@ def test_finer_map_info_keeps_corner_coordinates(x0, y0, x, y, width, height, sc
 @settings(max_examples=20, deadline=None)
 @given(st.tuples(*[st.floats(-1e4, 1e4)] * 6), st.integers(1, 16))
 def test_finer_georeferences_keep_corner_coordinates(transform, scale):
-    a, b, c, d, e, f = Georeference("", transform).finer(scale).transform
+    a, b, c, d, e, f = Georeference("", transform).upsample(scale).transform
     for row, column in ((0, 0), (3, 7)):
         fine = a * column * scale + b * row * scale + c, d * column * scale + e * row * scale + f
         A, B, C, D, E, F = transform
@@ -151,7 +151,7 @@ def test_finer_georeferences_keep_corner_coordinates(transform, scale):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 3000), st.integers(1, 300), st.sampled_from([1, 16, 256]))
 def test_blocks_of_rows_cover_the_cube_once(height, width, bands, multiple):
-    blocks = row_blocks((height, width, bands), 4, multiple)
+    blocks = split_rows((height, width, bands), 4, multiple)
     assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(height))
     assert all(block.start % multiple == 0 for block in blocks)
 
@@ -328,7 +328,7 @@ def test_hdf5_keeps_links_types_and_valid_axes(tmp_path, capsys):
         assert sorted(f) == ["gone", "group", "image", "same", "spectral", "type"]
     said = capsys.readouterr().out
     assert "without map_info, rows" in said
-    assert "without elsewhere, whose values stand in other files" in said
+    assert "without elsewhere, whose values are in other files" in said
 
 
 @pytest.mark.parametrize("version", ["5", "7.3"])
@@ -494,14 +494,14 @@ def test_numbers_of_bands_are_not_wavelengths(tmp_path):
 
 
 def test_wavelengths_accept_span_list_or_file(tmp_path):
-    assert given_wavelengths("400,700", 4).tolist() == [400, 500, 600, 700]
-    assert given_wavelengths("700, 420.5, 450", 3).tolist() == [700, 420.5, 450]
+    assert parse_wavelengths("400,700", 4).tolist() == [400, 500, 600, 700]
+    assert parse_wavelengths("700, 420.5, 450", 3).tolist() == [700, 420.5, 450]
     (tmp_path / "centres.txt").write_text("400\n450, 500;\t610\n")
-    assert given_wavelengths(str(tmp_path / "centres.txt"), 4).tolist() == [400, 450, 500, 610]
+    assert parse_wavelengths(str(tmp_path / "centres.txt"), 4).tolist() == [400, 450, 500, 610]
     many = ",".join(str(400 + k) for k in range(300))
-    assert len(given_wavelengths(many, 300)) == 300
+    assert len(parse_wavelengths(many, 300)) == 300
     with pytest.raises(DataError, match="3 wavelengths for 4 bands"):
-        given_wavelengths("400,500,600", 4)
+        parse_wavelengths("400,500,600", 4)
     for text in ("700,400", "0.4,0.7", "blue,red", "400", str(tmp_path / "none.txt"), "nan,700"):
         with pytest.raises(DataError, match="no two wavelengths of light"):
-            given_wavelengths(text)
+            parse_wavelengths(text)

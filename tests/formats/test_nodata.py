@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from formats.nodata import filled, missing_values
+from formats.nodata import fill_missing, find_missing
 
 
 def test_missing_values_are_filled_from_nearest_pixels():
     cube = np.arange(24.0).reshape(2, 3, 4)
     missing = np.zeros(cube.shape, bool)
     missing[:, :2] = missing[1, 2, 0] = missing[1, 2, 3] = True
-    result = filled(cube, missing)
+    result = fill_missing(cube, missing)
     np.testing.assert_array_equal(result[0, 0], cube[0, 2])
     np.testing.assert_array_equal(result[1, 1], [21, 21, 22, 22])
     np.testing.assert_array_equal(result[1, 2], [21, 21, 22, 22])
@@ -31,5 +31,5 @@ def test_nodata_values_outside_the_type_are_ignored(dtype, nodata, count):
     cube = np.array([[[1, 3, 4]]], dtype)
     if dtype == "f4":
         cube[0, 0, 0] = np.nan
-    missing = missing_values(cube, nodata)
+    missing = find_missing(cube, nodata)
     assert (0 if missing is None else missing.sum()) == count

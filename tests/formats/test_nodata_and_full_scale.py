@@ -80,7 +80,7 @@ def test_a_gain_above_one_gives_physical_values(tmp_path):
 def test_nodata_value_absent_from_data_masks_nothing(tmp_path, mark, extension):
     path = envi(tmp_path / "a.hdr", COUNTS)
     again = made_larger(path, tmp_path / f"b{extension}", 10000, mark)
-    assert again.there() is None
+    assert again.read_mask() is None
     np.testing.assert_array_equal(again.read(), repeat_pixels(COUNTS))
     if extension == ".tif":
         with rasterio.open(tmp_path / "b.tif") as f:
@@ -99,9 +99,9 @@ def test_finer_coordinates_become_floating_point(tmp_path, dtype):
             f[name].make_scale(name)
             f["image"].dims[axis].attach_scale(f[name])
         f["pixel_size"] = np.array(3, dtype)
-    assert open_raster(tmp_path / "a.h5").georeference().transform == (3, 0, 28.5, 0, -3, 91.5)
+    assert open_raster(tmp_path / "a.h5").read_georeference().transform == (3, 0, 28.5, 0, -3, 91.5)
     again = made_larger(tmp_path / "a.h5", tmp_path / "b.h5")
-    assert again.georeference().transform == (1.5, 0, 28.5, 0, -1.5, 91.5)
+    assert again.read_georeference().transform == (1.5, 0, 28.5, 0, -1.5, 91.5)
     with h5py.File(tmp_path / "b.h5") as f:
         np.testing.assert_array_equal(f["x"][:3], [29.25, 30.75, 32.25])
         assert f["pixel_size"][()] == 1.5
@@ -115,12 +115,12 @@ def test_packed_coordinates_are_unpacked(tmp_path):
             f[name].attrs.update({"scale_factor": step, "add_offset": first})
             f[name].make_scale(name)
             f["image"].dims[axis].attach_scale(f[name])
-    assert open_raster(tmp_path / "a.h5").georeference().transform == PLACE
+    assert open_raster(tmp_path / "a.h5").read_georeference().transform == PLACE
     again = made_larger(tmp_path / "a.h5", tmp_path / "b.h5")
-    assert again.georeference().transform == (15.0, 0.0, 500000.0, 0.0, -15.0, 5400000.0)
+    assert again.read_georeference().transform == (15.0, 0.0, 500000.0, 0.0, -15.0, 5400000.0)
     with h5py.File(tmp_path / "a.h5", "r+") as f:
         f["x"].attrs["scale_factor"] = "1.0"
-    assert open_raster(tmp_path / "a.h5").georeference().transform[0] == 1
+    assert open_raster(tmp_path / "a.h5").read_georeference().transform[0] == 1
 
 
 @pytest.mark.parametrize("layout", ["chunked with scales", "matlab"])
@@ -148,11 +148,11 @@ def test_unknown_coordinate_system_is_omitted_by_name(tmp_path, capsys, extensio
     said = "".join(capsys.readouterr())
     # HDF5 holds any text.
     assert ("without its coordinate system, which is not known (UTM zone 33N)" in said) == (extension != ".h5")
-    place = again.georeference()
+    place = again.read_georeference()
     assert place.crs == ("UTM zone 33N" if extension == ".h5" else "")
     np.testing.assert_allclose(place.transform, (15.0, 0.0, 500000.0, 0.0, -15.0, 5400000.0))
     # The same kind of file keeps the words that it had.
-    assert made_larger(tmp_path / "a.npz", tmp_path / "b.npz").georeference().crs == "UTM zone 33N"
+    assert made_larger(tmp_path / "a.npz", tmp_path / "b.npz").read_georeference().crs == "UTM zone 33N"
 
 
 def test_replacing_a_tiff_removes_its_mask_file(tmp_path):
@@ -162,13 +162,13 @@ def test_replacing_a_tiff_removes_its_mask_file(tmp_path):
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(tmp_path / "b.tif", "w", **profile) as f:
         f.write_mask(np.zeros((4, 4), bool))
     beside = tmp_path / "b.tif.msk"
-    assert beside.is_file() and beside in output.replaced_paths() and not output.misleading_paths()
+    assert beside.is_file() and beside in output.list_replaced_paths() and not output.list_misleading_paths()
     again = made_larger(tmp_path / "a.npz", tmp_path / "b.tif")
-    assert not beside.exists() and again.there() is None
+    assert not beside.exists() and again.read_mask() is None
     # Without the TIFF nobody has said that it may go.
     beside.write_bytes(b"")
     (tmp_path / "b.tif").unlink()
-    assert output.misleading_paths() == [beside]
+    assert output.list_misleading_paths() == [beside]
 
 
 def found(folder, options=None):
@@ -237,5 +237,5 @@ def test_miscased_data_set_gets_a_suggestion(tmp_path):
 def test_pictures_of_one_name_are_refused(tmp_path):
     for name in ("a.png", "a.jpg", "b.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    with pytest.raises(DataError, match=r"scene a is there twice, in a\.\w+ and a\.\w+"):
+    with pytest.raises(DataError, match=r"scene a exists twice, in a\.\w+ and a\.\w+"):
         raw.find_scenes("DIV2K", tmp_path)

@@ -328,7 +328,7 @@ def test_masked_pixels_stay_masked_in_every_format(tmp_path, target):
     output = Output(tmp_path / f"out.{'tif' if target == 'cog' else target}", raster, SCALE)
     understood = understand(raster)
     output.describe(understood)
-    unit, missing = understood.calibration.to_unit(raster.read(), raster.there(slice(None), slice(None)))
+    unit, missing = understood.calibration.to_unit(raster.read(), raster.read_mask(slice(None), slice(None)))
     enlarged = [x.repeat(SCALE, axis=0).repeat(SCALE, axis=1) for x in (unit, missing)]
     output.finish(understood.calibration.to_raw(*enlarged)[0])
     there = (mask != 0).repeat(SCALE, axis=0).repeat(SCALE, axis=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from formats.wavelengths import given_wavelengths
+from formats.wavelengths import parse_wavelengths
 from system.errors import DataError
 
 CENTRES = [400.0, 412.5, 450.0, 700.0]
@@ -36,7 +36,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_wavelength_files_are_read(tmp_path, name):
     (tmp_path / "w.txt").write_bytes(FILES[name])
-    np.testing.assert_array_equal(given_wavelengths(str(tmp_path / "w.txt"), 4), CENTRES)
+    np.testing.assert_array_equal(parse_wavelengths(str(tmp_path / "w.txt"), 4), CENTRES)
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_wavelength_files_are_read(tmp_path, name):
 def test_invalid_wavelength_files_are_refused(tmp_path, content):
     (tmp_path / "w.txt").write_bytes(content)
     with pytest.raises(DataError, match="no two wavelengths"):
-        given_wavelengths(str(tmp_path / "w.txt"), 4)
+        parse_wavelengths(str(tmp_path / "w.txt"), 4)

@@ -61,12 +61,12 @@ WRONG = {
     "header that lies about its lines": (
         broken("envi", replaced("lines = 28", "lines = 30")),
         {},
-        "its header speaks of",
+        "its header specifies",
     ),
     "header that lies about its samples": (
         broken("envi", replaced("samples = 28", "samples = 27")),
         {},
-        "its header speaks of",
+        "its header specifies",
     ),
     "header without a field": (broken("envi", replaced("samples =", "spamles =")), {}, "samples"),
     "header that is cut off": (broken("envi", lambda p: p.write_text(p.read_text()[:150])), {}, "scene.hdr"),
@@ -91,7 +91,7 @@ WRONG = {
         "wavelength = nan",
     ),
     "GeoTIFF without its end": (tiff_without_end, {}, "cannot be read as TIFF"),
-    "nothing in it": (own("npy", OWN_CUBE[:0]), {"band_axis": 2}, "0 x 28 x 31 values, none at all"),
+    "nothing in it": (own("npy", OWN_CUBE[:0]), {"band_axis": 2}, "an empty array (0 x 28 x 31)"),
     "a name too long": (own("npy", OWN_CUBE), {"output": "n" * 300 + ".npy"}, "the name is too long"),
     "wavelengths the wrong way round": (
         own("npy", OWN_CUBE),
