@@ -261,7 +261,7 @@ class Trainer(Iterations):
         return self.files
 
     def after_batch(self, count: int) -> bool:
-        """Move the progress bar; pause the iteration after a signal, unless other processes would go on with it."""
+        """Move the progress bar; pause the iteration after a signal, unless other processes take part in it."""
         if self._progress is None:
             return False
         self._progress.update(1 / count)

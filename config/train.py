@@ -248,7 +248,7 @@ class TrainConfig(Config):
 
     IF_MEMORY_FAILS: ClassVar[str] = (
         "try --accumulate 2 (or more), --activation_checkpointing 1, --precision bf16, or a smaller --batch_size, "
-        "--patch_size or --n_feats; the first three can be given with --resume last, and the run goes on"
+        "--patch_size or --n_feats; the first three can be added when resuming (--resume last)"
     )
 
     @classmethod

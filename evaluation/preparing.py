@@ -19,7 +19,7 @@ def prepare(config: PrepareConfig) -> list[Path]:
         with name_flag("raw_dir", config.raw_dir), name_flag("unlabelled_lr_dir", config.unlabelled_lr_dir):
             stores, written = write_stores(config)
     except KeyboardInterrupt as stop:
-        raise Interrupted(get_signal(stop), "the scenes that are done are kept; the same command goes on") from stop
+        raise Interrupted(get_signal(stop), "finished scenes are kept; repeat the command to resume") from stop
     if config.format == "mat":
         written += export(stores, config.n_scale, config.patch, config.protocol)
     if config.check:

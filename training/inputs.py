@@ -172,7 +172,7 @@ def _with_conversion(
     except ValueError as error:
         print_line(
             f"{config.train_dir_mslabel}: {error}; RGB images and the consistency loss need the visible bands, or a "
-            "matrix of your own by --conversionMat_path: training goes on without the two"
+            "matrix of your own by --conversionMat_path: training continues without the two"
         )
         switches = [o.switch for o in objectives.OBJECTIVES.values() if o.switch and "rgb" in o.modalities]
         off: dict[str, Any] = dict.fromkeys(switches, False)
