@@ -529,7 +529,7 @@ def test_sigterm_in_prepare_keeps_finished_scenes(many, tmp_path):
     words = ["prepare", "--raw_dir", tmp_path / "raw", "--workers", 1, "--test", ",".join(names), "--out_dir"]
     process = start(*words, tmp_path / "out")
     err = told_to_stop(process, lambda: len(list(tmp_path.glob("out/.test_hr_x4.parts/*.h5"))) >= 3)
-    assert "stopped by SIGTERM, the scenes that are done are kept; the same command goes on" in err
+    assert "stopped by SIGTERM, finished scenes are kept; repeat the command to resume" in err
     assert not (tmp_path / "out" / "test.h5").exists()
     assert start(*words, tmp_path / "out").wait() == 0
     assert start(*words, tmp_path / "again").wait() == 0
