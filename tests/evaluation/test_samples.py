@@ -33,7 +33,7 @@ def scene(name, bands, height=128, width=144):
     return TestScene(name, gt[:, :, ::4, ::4], gt * 0.5, gt, [], None)
 
 
-def test_six_scenes_are_kept_fewer_of_many_bands():
+def test_up_to_six_scenes_are_kept():
     few, many = samples.Samples(4), samples.Samples(4)
     for k in range(8):
         few.add(scene(f"s{k}", 31), np.zeros((128, 144, 31), np.float32))
