@@ -273,7 +273,8 @@ def test_tables_name_the_weights_before_adaptation(run, flags, scene, tmp_path):
     assert run("test", **scored, result_path=tmp_path / "results")[0] == 0
     code, out, err = run("tables", runs_dir=tmp_path / "results")
     assert code == 0, out + err
-    assert "DeepShare + Mixup" in out and "weights start.pth" in out and "adapted to one scene" in out
+    table = (tmp_path / "results" / "tables" / "tables.md").read_text()
+    assert "DeepShare + Mixup" in table and "weights start.pth" in table and "adapted to one scene" in table
 
 
 def test_bands_without_detail_change_no_gain(flags, tmp_path):

@@ -167,7 +167,7 @@ def break_colour(folder):
 
 def break_twice(folder):
     shutil.copytree(folder, folder.parent.parent / "copy")
-    return "there twice"
+    return "exists twice"
 
 
 BREAKS = [v for k, v in sorted(globals().items()) if k.startswith("break_")]

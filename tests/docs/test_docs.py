@@ -56,6 +56,7 @@ def place(raw, stores, tmp_path, monkeypatch):
     links = {"CAVE": "cave", "CAVE_LR": "cave_lr_x4", "DIV2K": "rgb", "DIV2K_PIECES": "rgb"}
     for name, kind in links.items():
         (tmp_path / name).symlink_to(raw / kind)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     fixtures.write_harvard(tmp_path / "HARVARD")
     fixtures.write_ntire(tmp_path / "ARAD")
     fixtures.write_chikusei(tmp_path / "CHIKUSEI")

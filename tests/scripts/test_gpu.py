@@ -98,7 +98,7 @@ def test_stopped_run_resumes_and_returns_in_pieces(folder, run):
     (out / "piece_1").write_bytes(b"another")
     broken = subprocess.run(join, capture_output=True, text=True)
     assert broken.returncode
-    assert "piece_1: not what was written" in broken.stderr
+    assert "piece_1: the checksum does not match" in broken.stderr
 
 
 def test_the_check_measures_and_chooses(folder):
