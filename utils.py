@@ -1,6 +1,7 @@
 """Seeds, progress, and names of scenes and files."""
 
 import contextlib
+import importlib
 import os
 import random
 import re
@@ -124,3 +125,9 @@ def file_name(name: str) -> str:
     kept = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", name).lstrip(".").strip()
     encoded = kept.encode("utf-8", errors="replace")[:200]
     return encoded.decode("utf-8", errors="ignore") or "_"
+
+
+def free_memory() -> int:
+    """Return the bytes of main memory that this process can take, see `system.machine.get_free_memory`."""
+    # By name: the package `system` imports this module.
+    return int(importlib.import_module("system.machine").get_free_memory())
