@@ -306,11 +306,11 @@ class Trainer(Iterations):
     def _save(self) -> None:
         self.check_losses(self.losses.means_of_all())
         if self.world.is_main:
-            self.run_dir.save(self._checkpoint())
+            self._write_checkpoint()
         self._saved_iteration = self.iteration
 
-    def _checkpoint(self) -> dict[str, Any]:
-        return {
+    def _write_checkpoint(self) -> None:
+        content = {
             "config": self.config.as_dict(),
             "n_colors": self.n_colors,
             "patches": self.inputs.patch_counts,
@@ -325,6 +325,7 @@ class Trainer(Iterations):
             "losses": self.losses.state(),
             "seconds": self.seconds,
         }
+        self.run_dir.save(content)
 
     def _restore(self, run: dict[str, Any], path: Path) -> None:
         checkpoint.refuse_other_run(run, path, self.inputs, self.world.size)
