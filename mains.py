@@ -28,12 +28,11 @@ import config  # noqa: E402
 from system.errors import (  # noqa: E402
     Interrupted,
     PeerLostError,
-    Terminated,
     UserError,
     get_signal,
     is_out_of_memory,
 )
-from system.terminal import FaultTolerantStream  # noqa: E402
+from system.terminal import FaultTolerantStream, raise_terminated  # noqa: E402
 from system.version import describe_version  # noqa: E402
 from utils import as_utf8, close_progress_bars, is_main_process, sanitize_for_terminal  # noqa: E402
 
@@ -198,14 +197,10 @@ def _end(sentence: str, exit_code: int) -> int:
     return exit_code
 
 
-def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
-
-
 def run_as_program() -> None:
     """Run the command line of this process and end it."""
     sys.stdout, sys.stderr = FaultTolerantStream(sys.stdout), FaultTolerantStream(sys.stderr)
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, raise_terminated)
     try:
         exit_code = main()
     except Exception:

@@ -1,8 +1,16 @@
-"""Standard output that does not fail when its reader closes."""
+"""Standard output that does not fail when its reader closes, and the handler of SIGTERM."""
 
 import contextlib
 import os
+import signal
+from pathlib import Path
+from types import FrameType
 from typing import Any
+
+from system.errors import Terminated
+
+# Modules of the standard library with callbacks of weak references.
+CALLBACKS = ("weakref.py", "_weakrefset.py")
 
 
 class FaultTolerantStream:
@@ -43,3 +51,16 @@ class FaultTolerantStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def raise_terminated(number: int, frame: FrameType | None) -> None:
+    """Raise Terminated, as the handler of a signal; a little later if Python would discard the exception here.
+
+    Exceptions in finalizers (`__del__`, callbacks of weak references) are discarded, and the program would continue.
+    """
+    while frame and frame.f_code.co_name != "__del__" and Path(frame.f_code.co_filename).name not in CALLBACKS:
+        frame = frame.f_back
+    if frame is None or not hasattr(signal, "setitimer"):
+        raise Terminated
+    signal.signal(signal.SIGALRM, raise_terminated)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
