@@ -20,7 +20,7 @@ from utils import print_line, progress_bar
 SECONDS_TO_ESTIMATE, SECONDS_BETWEEN_LINES = 15, 60
 # Estimates below these many seconds are not printed; above DAY, a CPU is too slow for the recipe.
 SHORT, DAY = 60, 24 * 3600
-SHORT_RUN = "for a run of three minutes see 'Train' in README.md"
+SHORT_RUN = "for a run of three minutes see 'Train and test' in README.md"
 
 
 def describe_start(inputs: Inputs, model: Network, processes: int, iterations: int, run_dir: RunDirectory) -> str:
@@ -37,7 +37,8 @@ def describe_start(inputs: Inputs, model: Network, processes: int, iterations: i
     scenes = len(inputs.contents["labelled"].bands)
     size = inputs.streams["labelled"].source.size
     data = [f"{scenes} labelled scenes, {inputs.n_colors} bands, {counts['labelled']:,} patches of {size} x {size}"]
-    data += [f"{counts[name]:,} of {name} images" for name in ("rgb", "unlabelled") if name in counts]
+    streams = {"rgb": "RGB", "unlabelled": "unlabelled"}
+    data += [f"{counts[name]:,} {words} patches" for name, words in streams.items() if name in counts]
     losses = [f"{o.name} x{repeats}" if repeats > 1 else o.name for o, repeats in objectives.list_active(config)]
     threads = torch.get_num_threads()
     place = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s'[: threads > 1]}"
