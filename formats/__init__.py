@@ -202,7 +202,8 @@ class Output:
     def list_misleading_paths(self) -> list[Path]:
         """Return files that readers would add to the result: data of an ENVI header, masks, metadata."""
         candidates = [*self._list_data_candidates(before=self._data_name), *self._list_sidecars()]
-        return [path for path in candidates if path not in self.list_replaced_paths()]
+        replaced = self.list_replaced_paths()
+        return [path for path in candidates if path not in replaced]
 
     def _list_sidecars(self) -> list[Path]:
         """Return existing files from which GDAL reads a raster's mask, overviews and metadata."""
@@ -376,7 +377,7 @@ def find_scene_files(root: Path, options: CubeOptions = DEFAULTS) -> list[Path]:
 
 
 def _is_label_image(path: Path, options: CubeOptions) -> bool:
-    """True for a file that is named as labels are (PaviaU_gt.mat) and contains no cube of many bands."""
+    """Return True for a file that has a name of labels (PaviaU_gt.mat) and does not contain a cube of many bands."""
     if not LABEL_NAME.search(path.stem):
         return False
     try:

@@ -17,7 +17,7 @@ from formats.grid import Grid
 from formats.mat import check_mats
 from formats.pixel_list import PixelList, choose_scene, detect_pixel_order
 from formats.raster import CubeOptions, Georeference, Raster, find_named, find_number
-from formats.raw import AXES, RawWindows
+from formats.raw import RawWindows
 from formats.wavelengths import find_wavelengths
 from system.errors import DataError
 
@@ -51,9 +51,8 @@ def open_npy(path: Path, options: CubeOptions) -> ArrayRaster:
     if size != needed:
         raise DataError(path, f"{size} bytes, its header specifies {needed}", "copy or export it again")
     scene = ArrayRaster(kind="npy", **_describe(path, array, options, {}))
-    interleave = {axes: name for name, axes in AXES.items()}.get(tuple(np.argsort(scene.axes)))
-    if array.flags.c_contiguous and interleave:
-        scene.source = RawWindows(path, scene.shape, array.dtype, interleave, array.offset).read
+    if array.flags.c_contiguous:
+        scene.source = RawWindows(path, scene.shape, array.dtype, scene.interleave, array.offset).read
     return scene
 
 
@@ -123,7 +122,7 @@ def _describe(
     array = np.squeeze(array) if array.ndim > 3 else array
     if array.ndim > 3:
         each = " x ".join(map(str, array.shape[1:]))
-        remedy = f"save each of them ({array.shape[0]} of {each}?) in a file of its own"
+        remedy = f"save each of them ({array.shape[0]} of {each}?) in a separate file"
         raise DataError(path, f"a stack of cubes, of shape {shape}, where one is needed", remedy)
     known = find_wavelengths(others, array.shape)
     axes, wavelengths = raster.find_axes(path, array.shape, options, known, band_axis)
@@ -189,7 +188,7 @@ def _arrange(
     pixels = template.pixels
     array = pixels.to_matrix(cube) if pixels else cube.transpose(np.argsort(template.axes))
     others = _upsample_others(path, template, scale)
-    # _list_metadata removes a scaling that the user replaced.
+    # _list_metadata removes the nodata value and scaling that the user replaced.
     metadata = _list_metadata(template, scale, others, True)
     return template.key, array, others | metadata
 
@@ -203,11 +202,11 @@ def _list_metadata(template: Raster, scale: int, others: dict[str, Any], is_copy
     if template.wavelengths is not None and (not is_copy or template.wavelengths_given):
         found["wavelength"] = np.asarray(template.wavelengths)
     if template.nodata is not None and find_number(others, raster.NODATA_NAMES) != template.nodata:
+        raster.remove_named(others, raster.NODATA_NAMES)
         found["nodata"] = float(template.nodata)
     in_others = raster.find_scaling(template.path, others, template.shape[2], LEAST_INVERSE)
     if (template.value_scale, template.scaling) != in_others:
-        for name in [n for n in others if n.lower() in raster.NAMES_OF_SCALING]:
-            del others[name]
+        raster.remove_named(others, raster.NAMES_OF_SCALING)
         found |= raster.format_scaling(template)
     if not is_copy and template.band_names:
         found["band_names"] = np.array([str(name) for name in template.band_names])

@@ -57,7 +57,6 @@ def write(path: Path, cube: np.ndarray, template: Raster, scale: int) -> None:
 
 def open_raster(path: Path, options: CubeOptions) -> Raster:
     """Read a folder of band pictures whole, 8 or 16 bits."""
-    path = Path(path)
     files, are_wavelengths = _parse_band_files(path)
     if not files:
         remedy = "expected names like balloons_ms_01.png, ..._02.png, or balloons_400.png, ..._410.png in nm"

@@ -17,7 +17,7 @@ import numpy as np
 
 from facts import LARGEST_SCALE
 from formats import gdal, raster
-from formats.grid import upsample_map_info
+from formats.grid import upsample_map_info, upsample_pixel_number
 from formats.kinds import describe_kind, make_kind_error
 from formats.raster import CubeOptions, Georeference, Raster, Scaling, make_scaling
 from formats.raw import AXES, RawCube, RawWindows
@@ -161,7 +161,7 @@ def write_fields(path: Path, fields: Mapping[str, str | int | Sequence[str]]) ->
     for name, value in fields.items():
         if not isinstance(value, str | int):
             text = ", ".join(value)
-            value = f"{{{text if len(text) <= LINE_WIDTH else (',' + chr(10) + ' ').join(value)}}}"
+            value = "{" + (text if len(text) <= LINE_WIDTH else ",\n ".join(value)) + "}"
         lines.append(f"{name} = {value}")
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
@@ -314,7 +314,8 @@ def _parse_dtype(header: Header) -> np.dtype:
 
 
 def _parse_wavelengths(header: Header, bands: int) -> np.ndarray | None:
-    name = next((n for n in WAVELENGTH_NAMES if n in header), None)
+    # The field "bands" of a header is their number.
+    name = next((n for n in WAVELENGTH_NAMES if n in header and n != "bands"), None)
     if name is None or (name != "wavelength" and len(header.get_entries(name)) != bands):
         return None
     values = header.parse_numbers(name)
@@ -323,13 +324,12 @@ def _parse_wavelengths(header: Header, bands: int) -> np.ndarray | None:
         raise DataError(header.path, f"{len(values)} wavelengths for {bands} bands{commas}", "correct the header")
     if not np.isfinite(values).all():
         raise header.make_error(name, "nan")
-    unit = header.get_text("wavelength units")
-    return convert_to_nm(values, "" if unit.lower() == "unknown" else unit)
+    return convert_to_nm(values, header.get_text("wavelength units"))
 
 
 def _parse_band_fields(header: Header, bands: int) -> dict[str, list[str]]:
     numbers = {}
-    for name in raster.BAND_FIELDS:
+    for name in (*raster.BAND_FIELDS, "wavelength"):
         with contextlib.suppress(DataError):
             numbers[name] = header.parse_numbers(name)
     return raster.convert_band_fields(numbers, header.get_text("wavelength units"), bands)
@@ -407,20 +407,17 @@ def _upsample_fields(header: Header, scale: int) -> Fields:
     Raises:
         DataError: for an invalid field of the pixel grid.
     """
-
-    def upsample(pixel: str) -> str:
-        """Convert a pixel number, counted from 1 at its upper left corner."""
-        return f"{(float(pixel) - 1) * scale + 1:.15g}"
-
     functions: dict[str, Callable[[list[str]], str | list[str]]] = {
         "map info": lambda entries: upsample_map_info(entries, scale),
         "pixel size": lambda entries: [
             re.sub(r"^[\d.eE+-]+", lambda m: f"{float(m[0]) / scale:.15g}", v) for v in entries
         ],
-        "x start": lambda entries: upsample(entries[0]),
-        "y start": lambda entries: upsample(entries[0]),
+        "x start": lambda entries: upsample_pixel_number(entries[0], scale),
+        "y start": lambda entries: upsample_pixel_number(entries[0], scale),
         # x, y, latitude, longitude of each point.
-        "geo points": lambda entries: [upsample(v) if k % 4 < 2 else v for k, v in enumerate(entries)],
+        "geo points": lambda entries: [
+            upsample_pixel_number(v, scale) if k % 4 < 2 else v for k, v in enumerate(entries)
+        ],
     }
     # The sensor model of the old pixel grid, and the input's compression, are left out.
     fields = {name: value for name, value in header.fields.items() if name not in ("rpc info", COMPRESSION)}

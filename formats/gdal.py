@@ -123,9 +123,10 @@ def open_tiff(path: Path, options: CubeOptions) -> TiffRaster:
         raise DataError(path, what, "export them as one image")
     has_alpha = first.count > 1 and first.colorinterp[-1] == ColorInterp.alpha
     indexes = list(first.indexes[:-1] if has_alpha else first.indexes)
-    _refuse_pictures(path, first, len(indexes) if len(pages) == 1 else len(pages))
+    bands = len(indexes) if len(pages) == 1 else len(pages)
+    _refuse_pictures(path, first, bands)
     if options.band_axis == 1:
-        raise DataError(path, f"a TIFF defines itself which its {len(indexes)} bands are", "leave {band_axis} out")
+        raise DataError(path, f"a TIFF defines itself which its {bands} bands are", "leave {band_axis} out")
     for page in pages:
         _read_last_row(page)
     return _describe_pages(path, options, pages, indexes, has_alpha)
@@ -174,7 +175,8 @@ def _describe_pages(
     _, wavelengths = raster.find_axes(path, shape, dataclasses.replace(options, band_axis=-1), known, band_axis=2)
     gains, offsets = ([getattr(page, name)[k - 1] for page, k in bands] for name in ("scales", "offsets"))
     value_scale, scaling = raster.make_scaling(path, gains, offsets, len(bands))
-    numbers = {name: parse_numbers(" ".join(t.get(name, "nan") for t in tags)) for name in raster.BAND_FIELDS}
+    numeric = (*raster.BAND_FIELDS, "wavelength")
+    numbers = {name: parse_numbers(" ".join(t.get(name, "nan") for t in tags)) for name in numeric}
     fields = raster.convert_band_fields(numbers, _get_unit(tags[0]), len(tags))
     return TiffRaster(
         path=path,
@@ -304,7 +306,7 @@ def _write_mask(f: Any, own: TiffRaster, rows: slice, window: Window, scale: int
 
 
 def _write_cog(plain: Path, path: Path, source: Any) -> None:
-    """Write a cloud-optimised copy, with overviews of its own."""
+    """Write a cloud-optimised copy with overviews."""
     options = {"BLOCKSIZE": source.block_shapes[0][0], "OVERVIEWS": "AUTO", "BIGTIFF": "IF_SAFER"}
     if compression := source.profile.get("compress"):
         options["COMPRESS"] = compression

@@ -60,14 +60,16 @@ def _upsample_geotransform(value: Any, scale: int) -> str | np.ndarray:
     return " ".join(f"{v:.17g}" for v in numbers) if isinstance(value, (str, bytes)) else np.array(numbers)
 
 
-def upsample_map_info(fields: Any, scale: int) -> list[str]:
-    """Return the entries of an ENVI "map info" for pixels `scale` times as small.
+def upsample_pixel_number(pixel: str, scale: int) -> str:
+    """Return an ENVI pixel number, 1 at the upper left corner of the first pixel, for pixels `scale` times as small."""
+    return f"{(float(pixel) - 1) * scale + 1:.15g}"
 
-    Its reference pixel counts from 1 at the upper left corner of the first pixel.
-    """
+
+def upsample_map_info(fields: Any, scale: int) -> list[str]:
+    """Return the entries of an ENVI "map info" for pixels `scale` times as small."""
     fields = list(fields)
     for k in (1, 2):
-        fields[k] = f"{(float(fields[k]) - 1) * scale + 1:.15g}"
+        fields[k] = upsample_pixel_number(fields[k], scale)
     for k in (5, 6):
         fields[k] = f"{float(fields[k]) / scale:.15g}"
     return fields

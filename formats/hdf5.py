@@ -383,15 +383,15 @@ def _set_matlab_class(dataset: h5py.Dataset) -> None:
 
 
 def _add_user_values(target: h5py.Dataset, source: h5py.Dataset, root: h5py.File, template: Raster) -> None:
-    """Write the metadata that the user gave and the file lacks."""
+    """Write the metadata that the user gave and the file lacks, and remove values that they replace."""
     nodata = find_number(source.attrs, NODATA_NAMES)
     if template.nodata is not None and not np.array_equal(
         [template.nodata], [np.nan if nodata is None else nodata], equal_nan=True
     ):
+        raster.remove_named(target.attrs, NODATA_NAMES)
         netcdf.write_nodata(target, template.nodata)
     if (template.value_scale, template.scaling) != _find_scaling(template.path, source, template.shape[2]):
-        for name in [n for n in target.attrs if n.lower() in raster.NAMES_OF_SCALING]:
-            del target.attrs[name]
+        raster.remove_named(target.attrs, raster.NAMES_OF_SCALING)
         target.attrs.update(raster.format_scaling(template))
     # A dataset of such a name that contains no wavelengths stays; readers look for the next name.
     name = next((n for n in WAVELENGTH_NAMES if n not in root), None)

@@ -1,7 +1,7 @@
 """`Raster`, the scene that every reader returns: values by windows, and the metadata of its file."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from facts import LARGEST_SCALE
 from formats.axes import find_band_axis, order_axes
 from formats.grid import upsample_transform
-from formats.wavelengths import count_wavelengths, parse_wavelengths
+from formats.wavelengths import are_micrometres, count_wavelengths, parse_wavelengths
 from system.errors import DataError, is_out_of_memory
 from utils import print_line
 
@@ -275,6 +275,12 @@ def find_named(entries: Mapping[str, Any], names: Sequence[str], kinds: str = "f
     return next((value for value in found if value.dtype.kind in kinds), None)
 
 
+def remove_named(entries: MutableMapping[str, Any], names: Sequence[str]) -> None:
+    """Remove the entries under these names, in any case."""
+    for name in [n for n in entries if n.lower() in names]:
+        del entries[name]
+
+
 def find_number(entries: Mapping[str, Any], names: Sequence[str]) -> float | None:
     """Return the single number under the first of these names, or None."""
     found = (find_named(entries, [name]) for name in names)
@@ -288,9 +294,15 @@ def find_band_names(entries: Mapping[str, Any], bands: int) -> list[str] | None:
 
 
 def convert_band_fields(numbers: Mapping[str, Sequence[float]], unit: str, bands: int) -> dict[str, list[str]]:
-    """Return those of `BAND_FIELDS` that have one number a band, as text; `fwhm`, given in this unit, in nm."""
-    factors = {"fwhm": 1000 if unit.lower().startswith(("micro", "um", "µm")) else 1}
-    whole = {name: values for name, values in numbers.items() if len(values) == bands}
+    """Return those of `BAND_FIELDS` that have one number a band, as text; `fwhm` in nm.
+
+    Args:
+        numbers: those fields and `wavelength`, as far as the file has them.
+        unit: of the wavelengths and `fwhm`; "": see `are_micrometres`.
+        bands: number of bands.
+    """
+    factors = {"fwhm": 1000 if are_micrometres(numbers.get("wavelength", ()), unit) else 1}
+    whole = {name: numbers[name] for name in BAND_FIELDS if len(numbers.get(name, ())) == bands}
     return {name: [f"{v * factors.get(name, 1):.15g}" for v in values] for name, values in whole.items()}
 
 

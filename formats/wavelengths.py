@@ -17,16 +17,25 @@ SHORTEST = 100
 LONGEST = 1e5
 
 
-def convert_to_nm(values: Any, unit: str = "") -> np.ndarray | None:
-    """Return wavelengths in nm, or None for other numbers; without a unit, values below 100 are micrometres."""
-    values = np.asarray(values, dtype=np.float64)
-    unit = unit.lower()
-    if any(word in unit for word in ("wavenumber", "index", "hz", "cm")):
-        return None
-    is_micro = "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and values.max() < 100)
+# Parts of the units of other quantities than wavelengths.
+OTHER_UNITS = ("wavenumber", "index", "hz", "cm")
+
+
+def are_micrometres(values: Any, unit: str = "") -> bool:
+    """Return True if wavelengths, of any number, are in micrometres by their unit; without one, if below 100."""
+    unit, highest = unit.lower(), np.max(values, initial=0)
+    if any(word in unit for word in OTHER_UNITS):
+        return False
+    is_micro = "micro" in unit or unit in ("um", "µm", "μm") or (not unit.startswith("n") and 0 < highest < 100)
     # Values that would exceed LONGEST are not in the unit that the file declares.
-    if is_micro and values.max() * 1000 <= LONGEST:
-        values = values * 1000
+    return bool(is_micro and highest * 1000 <= LONGEST)
+
+
+def convert_to_nm(values: Any, unit: str = "") -> np.ndarray | None:
+    """Return wavelengths in nm, or None for other numbers; see `are_micrometres`."""
+    if any(word in unit.lower() for word in OTHER_UNITS):
+        return None
+    values = np.asarray(values, dtype=np.float64) * (1000 if are_micrometres(values, unit) else 1)
     return values if values.min() >= SHORTEST else None
 
 

@@ -11,7 +11,7 @@ from formats.raster import Scaling
 from system.errors import DataError
 
 INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
-# Whole numbers up to this are kept by float32 with a bit to spare for the rounding of a quotient and a product.
+# float32 keeps whole numbers up to this with a spare bit for the rounding of a quotient and a product.
 EXACT = 2**22
 
 
@@ -65,7 +65,7 @@ def test_only_missing_values_become_nodata_values(data, dtype):
 
 
 def cube_of(dtype, *calibration):
-    """2 x n x 1, twice these values."""
+    """Return a cube of 2 x n x 1 with these values in both rows."""
     return np.array([[[v] for v in calibration]] * 2, dtype)
 
 
@@ -165,13 +165,13 @@ def test_an_isolated_value_is_found_across_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("high", "is_told"), [(4095, True), (16383, True), (32767, True), (32768, False), (65535, False)]
+    ("high", "is_reported"), [(4095, True), (16383, True), (32767, True), (32768, False), (65535, False)]
 )
-def test_assumed_full_scale_value_is_reported(high, is_told):
+def test_assumed_full_scale_value_is_reported(high, is_reported):
     remarks = understand(formats.from_array(cube_of("u2", 3, high))).list_remarks("x.npz")
-    told = [f"x.npz: brightest value is {high:g}; assuming a full-scale value of 65535 (the maximum of uint16); "
+    expected = [f"x.npz: brightest value is {high:g}; assuming a full-scale value of 65535 (the maximum of uint16); "
             "set {value_scale}, e.g. 10000 for most reflectance products"]  # fmt: skip
-    assert remarks == (told if is_told else [])
+    assert remarks == (expected if is_reported else [])
     assert understand(formats.from_array(cube_of("u2", 3, high)), 65535).list_remarks("x.npz") == []
 
 

@@ -71,7 +71,7 @@ def test_downloads_behind_links_exclude_hidden_files(tmp_path, dataset):
 
 
 def test_scenes_lie_up_to_five_folders_down(tmp_path):
-    # A CAVE scene brings two folders of its own.
+    # A CAVE scene adds two folders.
     fixtures.write_cave_scene(tmp_path / "1" / "2" / "3", "hairs", fixtures.make_smooth_cube(0, 8, 8))
     assert list(raw.find_scenes("Cave", tmp_path)) == ["hairs"]
     shutil.move(tmp_path / "1", tmp_path / "0" / "1")
@@ -86,13 +86,13 @@ def test_label_images_beside_scenes_are_skipped(run, tmp_path):
         scipy.io.savemat(tmp_path / "raw" / f"{name}_gt.mat", {"labels": labels})
     fixtures.write_own(tmp_path / "raw", "tiff", labels[:, :, None].repeat(3, 2), "PaviaU_GT")
     np.save(tmp_path / "raw" / "labels.npy", labels)
-    # A cube that has such a name is a scene.
+    # A cube with the name of labels is a scene.
     own_scene(tmp_path / "raw" / "Houston_gt.npz", 5)
     code, out, err = run("prepare", **flags_of(tmp_path, fractions="1,0,0"))
     assert code == 0
     assert read_scene_names(tmp_path / "out" / "labelled.h5") == ["Houston_gt", "PaviaU", "Salinas"]
-    said = next(line for line in (out + err).splitlines() if "label images" in line)
-    assert all(name in said for name in ("PaviaU_gt.mat", "Salinas_gt.mat", "PaviaU_GT.tif", "labels.npy"))
+    printed = next(line for line in (out + err).splitlines() if "label images" in line)
+    assert all(name in printed for name in ("PaviaU_gt.mat", "Salinas_gt.mat", "PaviaU_GT.tif", "labels.npy"))
 
 
 def test_results_of_this_program_are_not_scenes(run, tmp_path):

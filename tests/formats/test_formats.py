@@ -31,7 +31,7 @@ SCALE = 2
 
 
 def numbers(dtype, height=7, width=6, bands=5):
-    """A cube in which every value is another, up to the type's range."""
+    """Return a cube of different values, up to the type's range."""
     values = np.arange(height * width * bands, dtype=np.float64).reshape(height, width, bands)
     if np.dtype(dtype).kind == "f":
         return (values / 1000).astype(dtype)
@@ -40,12 +40,12 @@ def numbers(dtype, height=7, width=6, bands=5):
 
 
 def larger(cube):
-    """What the tests write: every pixel as a block."""
+    """Return the upsampled cube that the tests write: every pixel as a block."""
     return cube.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
 
 
 def there_and_back(path, out, in_tiles=False, options=None):
-    """Open a file, write it SCALE times as large; returns (raster, paths written)."""
+    """Open a file and write it upsampled by SCALE; return (raster, paths written)."""
     raster = open_raster(path, options or CubeOptions())
     output = Output(out, raster, SCALE)
     cube = larger(raster.read())
@@ -117,7 +117,7 @@ def test_envi(tmp_path, interleave, data_type, dtype, byte_order, offset, in_til
 
 
 def ground(fields, row, column):
-    """Where the upper left corner of a pixel, counted from 0, lies by a map info."""
+    """Return the coordinates by a map info of the upper left corner of a pixel, counted from 0."""
     x0, y0, x, y, width, height = map(float, fields[1:7])
     return x + (column - (x0 - 1)) * width, y - (row - (y0 - 1)) * height
 
@@ -326,9 +326,9 @@ def test_hdf5_keeps_links_types_and_valid_axes(tmp_path, capsys):
         assert f.get("gone", getlink=True).path == "/none"
         assert f["type"].dtype == np.float64
         assert sorted(f) == ["gone", "group", "image", "same", "spectral", "type"]
-    said = capsys.readouterr().out
-    assert "without map_info, rows" in said
-    assert "without elsewhere, whose values are in other files" in said
+    printed = capsys.readouterr().out
+    assert "without map_info, rows" in printed
+    assert "without elsewhere, whose values are in other files" in printed
 
 
 @pytest.mark.parametrize("version", ["5", "7.3"])
@@ -355,7 +355,7 @@ def test_mat(tmp_path, version):
 
 
 def test_mat_of_pixels_in_a_list(tmp_path):
-    # As the unmixing benchmarks have it: bands x pixels, column by column.
+    # The unmixing benchmarks store bands x pixels, column by column.
     cube = numbers("u2")
     held = {"Y": cube.transpose(2, 1, 0).reshape(5, -1), "nRow": 7, "nCol": 6, "A": np.zeros((3, 42)), "maxValue": 5000}
     fixtures.write_mat(tmp_path / "in.mat", held)
@@ -463,6 +463,37 @@ def test_indexed_units_are_not_wavelengths(tmp_path):
     path = write_envi(tmp_path / "a.hdr", numbers("u2"))
     path.write_text(path.read_text().replace("Micrometers", "Wavenumber"))
     assert open_raster(path).wavelengths is None
+
+
+@pytest.mark.parametrize("unit", ["", "wavelength units = Unknown"])
+def test_fwhm_has_the_unit_of_wavelengths(tmp_path, unit):
+    path = write_envi(tmp_path / "a.hdr", numbers("u2"))
+    path.write_text(path.read_text().replace("wavelength units = Micrometers", unit))
+    raster, _ = there_and_back(path, tmp_path / "b.tif")
+    np.testing.assert_allclose(raster.wavelengths, WAVELENGTHS)
+    assert raster.band_fields["fwhm"] == ["10"] * 5
+    with rasterio.open(tmp_path / "b.tif") as f:
+        assert (f.tags(1)["fwhm"], f.tags(1)["wavelength_units"]) == ("10", "Nanometers")
+        pages = [f.read(k) for k in f.indexes]
+    with rasterio.open(
+        tmp_path / "c.tif", "w", driver="GTiff", width=12, height=14, count=5, dtype="uint16", interleave="band"
+    ) as f:
+        for k, page in enumerate(pages, start=1):
+            f.write(page, k)
+            f.update_tags(k, wavelength=str(WAVELENGTHS[k - 1] / 1000), fwhm="0.01")
+    assert open_raster(tmp_path / "c.tif").band_fields["fwhm"] == ["10"] * 5
+
+
+def test_band_count_of_envi_is_not_a_wavelength(tmp_path):
+    path = tmp_path / "a.hdr"
+    envi.save_image(str(path), numbers("u2", bands=1), dtype="uint16", ext="dat")
+    assert open_raster(path).wavelengths is None
+
+
+def test_band_axis_of_a_page_stack_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", numbers("u2").transpose(2, 0, 1), photometric="minisblack", metadata=None)
+    with pytest.raises(DataError, match="its 5 bands are; leave band_axis out"):
+        open_raster(tmp_path / "a.tif", CubeOptions(band_axis=1))
 
 
 @pytest.mark.parametrize("name", ["wavelength", "wl", "Lambda", "bands"])

@@ -102,7 +102,7 @@ def test_child_killed_from_outside_is_not_damage(path):
     assert "damaged" not in str(caught.value)
 
 
-def stop_and_tell(pipe):
+def stop_and_send_id(pipe):
     os.write(pipe, str(os.getpid()).encode())
     os.kill(os.getpid(), signal.SIGSTOP)
     return "done"
@@ -114,13 +114,13 @@ def test_a_stopped_child_only_takes_longer(path, monkeypatch, capsys):
 
     def wake():
         child = int(os.read(read, 20))
-        while f"checking {path}" not in (said := capsys.readouterr().out) or not said:
+        while f"checking {path}" not in (printed := capsys.readouterr().out) or not printed:
             time.sleep(0.01)
         os.kill(child, signal.SIGCONT)
 
     waker = threading.Thread(target=wake)
     waker.start()
-    assert call_guarded([path], lambda path: stop_and_tell(write)) == ["done"]
+    assert call_guarded([path], lambda path: stop_and_send_id(write)) == ["done"]
     waker.join()
 
 
@@ -136,7 +136,7 @@ def test_ctrl_c_ends_wait_and_child(path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        call_guarded([path], lambda path: stop_and_tell(write))
+        call_guarded([path], lambda path: stop_and_send_id(write))
     signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
         os.kill(children[0], 0)

@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import rasterio
+import scipy.io
 from helpers import repeat_pixels, write_upsampled
 from PIL import Image
 
@@ -42,8 +43,8 @@ def test_every_format_keeps_the_full_scale_value(tmp_path, scale, extension):
     assert again.value_scale == pytest.approx(scale, rel=1e-12)
     # The same once more, from the format to itself.
     assert made_larger(again.path, tmp_path / f"c{extension}").value_scale == pytest.approx(scale, rel=1e-12)
-    said = made_larger(again.path, tmp_path / f"d{extension}", 3 * scale)
-    assert said.value_scale == pytest.approx(3 * scale, rel=1e-12)
+    changed = made_larger(again.path, tmp_path / f"d{extension}", 3 * scale)
+    assert changed.value_scale == pytest.approx(3 * scale, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["scale_factor", "reflectance_scale_factor"])
@@ -63,7 +64,7 @@ def test_only_plausible_scale_factors_are_used(tmp_path):
             f["image"] = COUNTS
             f["image"].attrs["reflectance_scale_factor"] = factor
         assert open_raster(tmp_path / f"{k}.h5").value_scale == (scale and pytest.approx(scale))
-    # Beside an array it is rather an enlargement.
+    # Beside an array it is rather an upsampling factor.
     np.savez(tmp_path / "a.npz", image=RADIANCE, scale_factor=4)
     raster = open_raster(tmp_path / "a.npz")
     assert (raster.value_scale, raster.scaling) == (None, None)
@@ -85,6 +86,24 @@ def test_nodata_value_absent_from_data_masks_nothing(tmp_path, mark, extension):
     if extension == ".tif":
         with rasterio.open(tmp_path / "b.tif") as f:
             assert f.dataset_mask().all()
+
+
+@pytest.mark.parametrize("kind", ["npz", "mat", "h5"])
+@pytest.mark.parametrize("name", ["_FillValue", "_fillvalue", "missing_value", "nodata"])
+def test_nodata_value_of_the_user_replaces_the_files(tmp_path, name, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "h5":
+        with h5py.File(path, "w") as f:
+            f["image"] = RADIANCE
+            f["image"].attrs[name] = -9999.0
+    elif kind == "npz":
+        np.savez(path, image=RADIANCE, **{name: -9999.0})
+    elif name.startswith("_"):
+        pytest.skip("MATLAB has no such names")
+    else:
+        scipy.io.savemat(path, {"image": RADIANCE, name: -9999.0})
+    assert open_raster(path).nodata == -9999
+    assert made_larger(path, tmp_path / f"b.{kind}", nodata=-1.0).nodata == -1
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
@@ -145,13 +164,13 @@ def test_axes_of_one_entry_come_back(tmp_path, layout):
 def test_unknown_coordinate_system_is_omitted_by_name(tmp_path, capsys, extension):
     np.savez(tmp_path / "a.npz", image=COUNTS, crs_wkt="UTM zone 33N", transform=np.array(PLACE))
     again = made_larger(tmp_path / "a.npz", tmp_path / f"b{extension}")
-    said = "".join(capsys.readouterr())
-    # HDF5 holds any text.
-    assert ("without its coordinate system, which is not known (UTM zone 33N)" in said) == (extension != ".h5")
+    printed = "".join(capsys.readouterr())
+    # HDF5 contains any text.
+    assert ("without its coordinate system, which is not known (UTM zone 33N)" in printed) == (extension != ".h5")
     place = again.read_georeference()
     assert place.crs == ("UTM zone 33N" if extension == ".h5" else "")
     np.testing.assert_allclose(place.transform, (15.0, 0.0, 500000.0, 0.0, -15.0, 5400000.0))
-    # The same kind of file keeps the words that it had.
+    # A file of the same kind keeps the text.
     assert made_larger(tmp_path / "a.npz", tmp_path / "b.npz").read_georeference().crs == "UTM zone 33N"
 
 
@@ -165,7 +184,7 @@ def test_replacing_a_tiff_removes_its_mask_file(tmp_path):
     assert beside.is_file() and beside in output.list_replaced_paths() and not output.list_misleading_paths()
     again = made_larger(tmp_path / "a.npz", tmp_path / "b.tif")
     assert not beside.exists() and again.read_mask() is None
-    # Without the TIFF nobody has said that it may go.
+    # Without the TIFF, the user has not agreed to its removal.
     beside.write_bytes(b"")
     (tmp_path / "b.tif").unlink()
     assert output.list_misleading_paths() == [beside]

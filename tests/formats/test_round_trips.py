@@ -34,58 +34,58 @@ GAINS, OFFSETS = GAIN * np.arange(1, BANDS + 1), OFFSET * np.arange(BANDS)
 PROPERTIES = ("position", "rotation", "scale", "offset", "each band's scale", "no data", "wavelengths", "band names")
 
 
-class Said:
-    """What a file is to say, or says."""
+class Metadata:
+    """Metadata that a test writes to a file."""
 
     def __init__(self, transform, gains, offsets):
         self.transform, self.gains, self.offsets = transform, np.asarray(gains), np.asarray(offsets)
 
 
-def per_band(said):
-    return np.broadcast_to(said.gains, BANDS), np.broadcast_to(said.offsets, BANDS)
+def per_band(metadata):
+    return np.broadcast_to(metadata.gains, BANDS), np.broadcast_to(metadata.offsets, BANDS)
 
 
-def write_tif(path, said, **profile):
+def write_tif(path, metadata, **profile):
     kind = {"driver": "GTiff", "width": WIDTH, "height": HEIGHT, "count": BANDS, "dtype": "int16", "nodata": NODATA}
-    with rasterio.open(path, "w", **kind, crs=f"EPSG:{EPSG}", transform=said.transform, **profile) as f:
+    with rasterio.open(path, "w", **kind, crs=f"EPSG:{EPSG}", transform=metadata.transform, **profile) as f:
         f.write(VALUES.transpose(2, 0, 1))
         f.descriptions = NAMES
-        f.scales, f.offsets = (list(v) for v in per_band(said))
+        f.scales, f.offsets = (list(v) for v in per_band(metadata))
         for k, wavelength in enumerate(WAVELENGTHS, start=1):
             f.update_tags(k, wavelength=str(wavelength), wavelength_units="Nanometers")
 
 
-def write_cog(path, said):
-    write_tif(path.with_name("plain.tif"), said, tiled=True, blockxsize=16, blockysize=16, compress="lzw")
+def write_cog(path, metadata):
+    write_tif(path.with_name("plain.tif"), metadata, tiled=True, blockxsize=16, blockysize=16, compress="lzw")
     rasterio.shutil.copy(path.with_name("plain.tif"), path, driver="COG", BLOCKSIZE=16, COMPRESS="LZW")
 
 
-def write_hdr(path, said):
+def write_hdr(path, metadata):
     profile = {"driver": "ENVI", "width": WIDTH, "height": HEIGHT, "count": BANDS, "dtype": "int16"}
-    with rasterio.open(path.with_suffix(".img"), "w", **profile, crs=f"EPSG:{EPSG}", transform=said.transform) as f:
+    with rasterio.open(path.with_suffix(".img"), "w", **profile, crs=f"EPSG:{EPSG}", transform=metadata.transform) as f:
         f.write(VALUES.transpose(2, 0, 1))
-    lists = zip(("data gain values", "data offset values"), per_band(said), strict=True)
+    lists = zip(("data gain values", "data offset values"), per_band(metadata), strict=True)
     fields = {"wavelength": WAVELENGTHS, **dict(lists)}
     lines = [f"{name} = {{{', '.join(f'{v:g}' for v in values)}}}" for name, values in fields.items()]
     text = re.sub(r"band names = \{[^}]*\}", f"band names = {{{', '.join(NAMES)}}}", path.read_text())
     path.write_text("\n".join([text, *lines, "wavelength units = Nanometers", f"data ignore value = {NODATA}", ""]))
 
 
-def write_h5(path, said):
+def write_h5(path, metadata):
     with h5py.File(path, "w") as f:
         f["site/cube"], f["site/wavelength"], f["site/band_names"] = VALUES, WAVELENGTHS, NAMES
         f["site/cube"].attrs.update(
             {
                 "_FillValue": np.int16(NODATA),
-                "scale_factor": said.gains,
-                "add_offset": said.offsets,
+                "scale_factor": metadata.gains,
+                "add_offset": metadata.offsets,
                 "crs_wkt": rasterio.CRS.from_epsg(EPSG).to_wkt(),
-                "transform": tuple(said.transform)[:6],
+                "transform": tuple(metadata.transform)[:6],
             }
         )
 
 
-def write_nc(path, said):
+def write_nc(path, metadata):
     with netCDF4.Dataset(path, "w") as f:
         for name, size in (("wavelength", BANDS), ("y", HEIGHT), ("x", WIDTH)):
             f.createDimension(name, size)
@@ -94,7 +94,7 @@ def write_nc(path, said):
         f.createVariable("band_names", str, ("wavelength",))[:] = np.array(NAMES, dtype=object)
         mapping = f.createVariable("crs", "i4", ())
         mapping.crs_wkt = rasterio.CRS.from_epsg(EPSG).to_wkt()
-        a, b, c, d, e, top = tuple(said.transform)[:6]
+        a, b, c, d, e, top = tuple(metadata.transform)[:6]
         if b == 0:
             f.createVariable("y", "f8", ("y",))[:] = top + (np.arange(HEIGHT) + 0.5) * e
             f.createVariable("x", "f8", ("x",))[:] = c + (np.arange(WIDTH) + 0.5) * a
@@ -104,19 +104,19 @@ def write_nc(path, said):
         cube = f.createVariable("radiance", "i2", ("wavelength", "y", "x"), fill_value=NODATA, zlib=True)
         cube.set_auto_maskandscale(False)
         cube[:] = VALUES.transpose(2, 0, 1)
-        cube.grid_mapping, cube.scale_factor, cube.add_offset = "crs", said.gains, said.offsets
+        cube.grid_mapping, cube.scale_factor, cube.add_offset = "crs", metadata.gains, metadata.offsets
 
 
-def arrays(said):
+def arrays(metadata):
     return {
         "cube": VALUES,
         "wavelength": WAVELENGTHS,
         "band_names": np.array(NAMES),
         "nodata": float(NODATA),
-        "scale_factor": said.gains,
-        "add_offset": said.offsets,
+        "scale_factor": metadata.gains,
+        "add_offset": metadata.offsets,
         "crs_wkt": rasterio.CRS.from_epsg(EPSG).to_wkt(),
-        "transform": np.array(tuple(said.transform)[:6]),
+        "transform": np.array(tuple(metadata.transform)[:6]),
     }
 
 
@@ -126,9 +126,9 @@ WRITE = {
     "hdr": write_hdr,
     "h5": write_h5,
     "nc": write_nc,
-    "mat": lambda path, said: scipy.io.savemat(path, arrays(said)),
-    "npz": lambda path, said: np.savez(path, **arrays(said)),
-    "npy": lambda path, said: np.save(path, VALUES),
+    "mat": lambda path, metadata: scipy.io.savemat(path, arrays(metadata)),
+    "npz": lambda path, metadata: np.savez(path, **arrays(metadata)),
+    "npy": lambda path, metadata: np.save(path, VALUES),
 }
 
 
@@ -232,7 +232,7 @@ READ = {
 
 
 def table_of_docs():
-    """{format: {property: whether it is kept}} as docs/own_scenes.md has it."""
+    """Return {format: {property: True if it is kept}} of the table in docs/own_scenes.md."""
     lines = (ROOT / "docs" / "own_scenes.md").read_text(encoding="utf-8").splitlines()
     start = next(k for k, line in enumerate(lines) if line.startswith("| written as"))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:]]
@@ -243,12 +243,12 @@ def table_of_docs():
 KEPT = table_of_docs()
 
 
-def converted(tmp_path, source, target, said):
-    """What the owner of the target's format reads in a file made of the source's, SCALE times as large."""
+def converted(tmp_path, source, target, metadata):
+    """Convert a file of the source's format, upsampled by SCALE; return the metadata of the result."""
     path = tmp_path / f"in.{'tif' if source == 'cog' else source}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        WRITE[source](path, said)
+        WRITE[source](path, metadata)
     raster = open_raster(path)
     assert raster.shape == VALUES.shape
     out = tmp_path / f"out.{'tif' if target == 'cog' else target}"
@@ -257,7 +257,7 @@ def converted(tmp_path, source, target, said):
     output.finish(raster.read().repeat(SCALE, axis=0).repeat(SCALE, axis=1))
     found = READ[target](out)
     if found["values"].shape[0] == BANDS:
-        # Arrays keep the axes that they had.
+        # Arrays keep the axes of the template.
         found["values"] = found["values"].transpose(1, 2, 0)
     np.testing.assert_array_equal(found["values"], LARGER)
     return found
@@ -284,8 +284,8 @@ PAIRS = [(s, t) for s in WRITE for t in WRITE if t != "cog" or s == "cog"]
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_documented_metadata_are_kept(tmp_path, source, target):
-    said = Said(STRAIGHT, GAIN, OFFSET)
-    found = converted(tmp_path, source, target, said)
+    metadata = Metadata(STRAIGHT, GAIN, OFFSET)
+    found = converted(tmp_path, source, target, metadata)
     scale, offset = is_scaled(found, GAIN, OFFSET)
     kept = {
         "position": is_at(found, STRAIGHT),
@@ -296,7 +296,7 @@ def test_documented_metadata_are_kept(tmp_path, source, target):
         "band names": found.get("band names") == NAMES,
     }
     if source == "npy":
-        # It says nothing; its user said what marks missing data.
+        # A .npy has no metadata; the nodata value is the user's.
         assert [name for name in kept if kept[name]] == (["no data"] if KEPT[target]["no data"] else [])
     else:
         assert kept == {name: KEPT[target][name] for name in kept}
@@ -304,7 +304,7 @@ def test_documented_metadata_are_kept(tmp_path, source, target):
 
 @pytest.mark.parametrize(("source", "target"), [pair for pair in PAIRS if pair[0] != "npy"])
 def test_rotation_and_each_bands_scale(tmp_path, source, target):
-    found = converted(tmp_path, source, target, Said(ROTATED, GAINS, OFFSETS))
+    found = converted(tmp_path, source, target, Metadata(ROTATED, GAINS, OFFSETS))
     kept = {"rotation": is_at(found, ROTATED), "each band's scale": all(is_scaled(found, GAINS, OFFSETS))}
     assert kept == {name: KEPT[target][name] for name in kept}
 
