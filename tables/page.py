@@ -12,7 +12,7 @@ from PIL import Image
 
 import pictures
 import viewer
-from metrics import METRICS
+from facts import METRICS
 from objectives import OBJECTIVES
 from tables import charts, reduced
 from tables.charts import Chart, Figure, Line, Style, line_chart

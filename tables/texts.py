@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from evaluation.published import PublishedTable
 from evaluation.results import in_columns
-from metrics import METRICS
+from facts import METRICS
 from tables import reduced
 from tables.report import FACTS, THETA_RGB_SWEEP, Report, Row, Table, headings
 from utils import sanitize_for_terminal
