@@ -1,4 +1,4 @@
-"""Constants of the published data sets: bands, wavelengths, splits, patches."""
+"""Constants of the published data sets (bands, wavelengths, splits, patches), and names of the metrics."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -53,6 +53,51 @@ DATASETS = {
         DataSet("Harvard", VISIBLE),
         DataSet("NTIRE2020", VISIBLE),
         DataSet("Chikusei", np.linspace(363, 1018, 128), x8_stride=64, has_released_conversion=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Name and number format of a metric.
+
+    Attributes:
+        key: name in results files, and in the columns of CSV files.
+        label: name in headings.
+        unit: "" for none.
+        digits: decimal places.
+        lower_is_better: True if a smaller value is better.
+        is_comparison_only: True if tables show it only beside a value of a paper.
+    """
+
+    key: str
+    label: str
+    unit: str = ""
+    digits: int = 4
+    lower_is_better: bool = False
+    is_comparison_only: bool = False
+
+    @property
+    def heading(self) -> str:
+        """Label with the unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def format_value(self, value: float, sign: str = "") -> str:
+        """Format a value; sign "+" prints the sign of positive numbers too."""
+        return f"{value:{sign}.{self.digits}f}"
+
+
+# By key, in the order of `quality_assessment`, of validation.csv and of tables.csv.
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric("MPSNR", "MPSNR", unit="dB"),
+        Metric("MSSIM", "MSSIM"),
+        Metric("MSSIM_gaussian", "MSSIM (Gaussian)", is_comparison_only=True),
+        Metric("ERGAS", "ERGAS", lower_is_better=True),
+        Metric("SAM", "SAM", unit="°", lower_is_better=True),
+        Metric("CrossCorrelation", "CC"),
+        Metric("RMSE", "RMSE", digits=5, lower_is_better=True),
     )
 }
 

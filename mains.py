@@ -34,7 +34,7 @@ from system.errors import (  # noqa: E402
 )
 from system.terminal import FaultTolerantStream, raise_terminated  # noqa: E402
 from system.version import describe_version  # noqa: E402
-from utils import as_utf8, close_progress_bars, is_main_process, sanitize_for_terminal  # noqa: E402
+from utils import close_progress_bars, format_files, is_main_process, sanitize_for_terminal  # noqa: E402
 
 # The function of each command, as "module:function". It takes the command's config and returns the files it wrote.
 FUNCTIONS = {
@@ -187,7 +187,7 @@ def _exit_code_of(arguments: Sequence[str] | None) -> int:
 
 def _print_files(files: list[Any] | None) -> None:
     if files is not None and is_main_process():
-        print("\n".join(["wrote:", *(f"  {as_utf8(str(path))}" for path in files)] if files else ["nothing to write"]))
+        print(format_files(files))
 
 
 def _end(sentence: str, exit_code: int) -> int:

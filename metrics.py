@@ -1,62 +1,16 @@
 """Image quality of a super-resolved cube against the ground truth, in float64, without crop or clipping.
 
-One function per metric; `quality_assessment` returns all of them under the names in the paper's tables.
+One function per metric; `quality_assessment` returns all of them under the keys of `facts.METRICS`.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from system.machine import count_usable_cores
-
-
-@dataclass(frozen=True)
-class Metric:
-    """Name and number format of a metric.
-
-    Attributes:
-        key: name in results files, and in the columns of CSV files.
-        label: name in headings.
-        unit: "" for none.
-        digits: decimal places.
-        lower_is_better: True if a smaller value is better.
-        is_comparison_only: True if tables show it only beside a value of a paper.
-    """
-
-    key: str
-    label: str
-    unit: str = ""
-    digits: int = 4
-    lower_is_better: bool = False
-    is_comparison_only: bool = False
-
-    @property
-    def heading(self) -> str:
-        """Label with the unit."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-    def format_value(self, value: float, sign: str = "") -> str:
-        """Format a value; sign "+" prints the sign of positive numbers too."""
-        return f"{value:{sign}.{self.digits}f}"
-
-
-# By key, in the order of `quality_assessment`, of validation.csv and of tables.csv.
-METRICS: dict[str, Metric] = {
-    metric.key: metric
-    for metric in (
-        Metric("MPSNR", "MPSNR", unit="dB"),
-        Metric("MSSIM", "MSSIM"),
-        Metric("MSSIM_gaussian", "MSSIM (Gaussian)", is_comparison_only=True),
-        Metric("ERGAS", "ERGAS", lower_is_better=True),
-        Metric("SAM", "SAM", unit="°", lower_is_better=True),
-        Metric("CrossCorrelation", "CC"),
-        Metric("RMSE", "RMSE", digits=5, lower_is_better=True),
-    )
-}
 
 # Rows and columns of a band that SSIM processes at a time: few enough for the cache, and for matrix products that no
 # library parallelises (the bands are parallel).
@@ -84,7 +38,7 @@ def quality_assessment(
         band_names: C names for the warnings, e.g. "450 nm"; default: "band 1", ...
 
     Returns:
-        {key: value} of METRICS: MPSNR (dB), MSSIM, MSSIM_gaussian, ERGAS, SAM (degrees), CrossCorrelation, RMSE.
+        {key: value}: MPSNR (dB), MSSIM, MSSIM_gaussian, ERGAS, SAM (degrees), CrossCorrelation, RMSE.
         Identical cubes have MPSNR infinity and are perfect otherwise. A dark band with errors has ERGAS infinity.
         SAM is NaN without a pixel lit in both cubes, CrossCorrelation without a band that varies in both.
 

@@ -42,6 +42,13 @@ def split_spectral_runs(x: np.ndarray) -> list[np.ndarray]:
     return np.split(np.arange(len(x)), breaks + 1)
 
 
+def get_spectral_axis(wavelengths: Sequence[float] | np.ndarray | None, count: int) -> tuple[np.ndarray, str]:
+    """Return (x, label) of an axis of bands: their wavelengths if all are known, else numbers from 1."""
+    if wavelengths is not None and len(wavelengths) == count:
+        return np.asarray(wavelengths), "wavelength (nm)"
+    return np.arange(1, count + 1), "band"
+
+
 def render_false_colour(cube: np.ndarray, bands: Sequence[int], white: float | None = None) -> np.ndarray:
     """Render three bands: H x W x C in 0..1 -> H x W x 3 uint8; brightest 0.5 % white, gamma 2.2, NaN as `NO_DATA`."""
     colours = np.clip(cube[:, :, list(bands)], 0, None)

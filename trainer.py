@@ -30,12 +30,13 @@ from system.errors import Interrupted
 from training import checkpoint, console
 from training.backward import Backward
 from training.console import TrainingProgress
+from training.file_names import BEST, RESULTS
 from training.initialization import build_network
 from training.inputs import open_inputs, remark_on_pictures
 from training.log import RunLog, describe
 from training.meters import LossMeter
 from training.processes import World, naming_lost_peers
-from training.run_directory import BEST, RESULTS, RunDirectory
+from training.run_directory import RunDirectory
 from training.signals import StopSignals, resumable
 from utils import print_line, seed_everything
 

@@ -7,7 +7,7 @@ import random
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -110,6 +110,11 @@ def parse_names(text: str) -> list[str]:
 def as_utf8(text: str) -> str:
     """A text that every file can contain: bytes of file names that are not UTF-8 are read as Latin-1."""
     return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), text)
+
+
+def format_files(files: Sequence[Path]) -> str:
+    """Return the list of written files that a command ends with."""
+    return "\n".join(["wrote:", *(f"  {as_utf8(str(path))}" for path in files)] if files else ["nothing to write"])
 
 
 def scene_name(text: str) -> str:

@@ -1,21 +1,25 @@
 """Results of an evaluation: written to and read from results.json, and printed as a table."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.samples import Samples
-from evaluation.scene_sets import SceneSet
-from facts import PROTOCOLS
-from metrics import METRICS
+from facts import METRICS, PROTOCOLS
 from system.files import atomic_write
 from system.records import Field
 from utils import as_utf8, scene_name
+
+if TYPE_CHECKING:
+    # `tables` reads results without the time that importing torch takes.
+    from evaluation.samples import Samples
+    from evaluation.scene_sets import SceneSet
 
 # The columns of the printed table; on a terminal of at least WIDE columns all metrics are printed.
 PRINTED, WIDE = ("MPSNR", "MSSIM", "SAM", "ERGAS", "RMSE"), 110

@@ -3,20 +3,24 @@
 The position of a crop depends only on the ground truth and the scale, so that all methods show the same one.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import pictures
-from evaluation.scene_sets import TestScene
-from metrics import band_mse, psnr
 from system.errors import UserError, refuse_small_memory
 from system.files import atomic_write
 from system.records import Field
 from utils import scene_name
+
+if TYPE_CHECKING:
+    # `tables` reads crops without the time that importing torch takes.
+    from evaluation.scene_sets import TestScene
 
 # HR pixels along the edge of a crop, and the number of scenes of 31 bands with one: together some 8 MB.
 EDGE, SCENES, BANDS = 96, 6, 31
@@ -69,6 +73,9 @@ class Samples:
 
     def add(self, scene: TestScene, output: np.ndarray) -> None:
         """Add a scene and the network's output for it (H x W x C)."""
+        # Imports torch, which reading does without.
+        from metrics import band_mse, psnr
+
         gt, output = scene.gt[0].numpy(), output.transpose(2, 0, 1)
         self.bands[scene.name] = psnr(band_mse(gt.astype(np.float64), output.astype(np.float64))).tolist()
         if scene.wavelengths is not None:
@@ -84,7 +91,7 @@ class Samples:
         shown = pictures.select_display_bands(len(gt), scene.wavelengths)
         self.kept.append(Sample(scene.name, (row, column), shown, scene.wavelengths, *map(_as_half, arrays)))
 
-    def join(self, shares: Sequence["Samples"], names: Sequence[str]) -> None:
+    def join(self, shares: Sequence[Samples], names: Sequence[str]) -> None:
         """Merge the samples of several processes, in the order of the scenes' names."""
         self.bands = {name: share.bands[name] for name in names for share in shares if name in share.bands}
         self.wavelengths = next((s.wavelengths for s in shares if s.wavelengths), None)

@@ -26,8 +26,8 @@ from models.predictor import Predictor, wrap_for_inference
 from system.devices import select_device, warn_slow_bf16
 from system.errors import UserError, format_flags
 from system.files import exclusive_lock, explain_write_errors
+from training.file_names import BEST, LAST, PREVIOUS
 from training.processes import World
-from training.run_directory import BEST, LAST, PREVIOUS
 from utils import as_utf8, file_name, print_line
 
 # Flags that are only checked against the weights.

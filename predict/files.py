@@ -27,7 +27,7 @@ from predict.scene import SceneState, SceneUpsampler
 from system.errors import Interrupted, UserError, format_flags, get_signal
 from system.files import atomic_write, exclusive_lock, explain_write_errors
 from training.processes import World, naming_lost_peers
-from utils import as_utf8, print_line, sanitize_for_terminal
+from utils import format_files, print_line, sanitize_for_terminal
 
 
 def predict(config: PredictConfig) -> list[Path]:
@@ -104,9 +104,7 @@ def _predict_scenes(
             tqdm.write(sanitize_for_terminal(f"failed: {error.format_for_command_line()}"))
     written, failed = (sum(world.gather(share), []) for share in (written, failed))
     if failed and world.is_main:
-        print(
-            "\n".join(["wrote:", *(f"  {as_utf8(str(path))}" for path in written)] if written else ["nothing to write"])
-        )
+        print(format_files(written))
     if failed:
         raise UserError(
             f"{len(failed)} of {len(scenes)} scenes failed ({', '.join(failed)}), see the messages above; "
@@ -128,7 +126,7 @@ def _get_page_path(picture: Path) -> Path:
 
 
 def _resolve_target(output: str, source: Path) -> Path:
-    """The path that --output means for one scene: a file by its extension, else a folder to put it into."""
+    """Return the path of the result of one scene: --output names a file if it has an extension, else a folder."""
     path = Path(output)
     is_folder = path.is_dir() or output.endswith(("/", os.sep))
     if path.suffix.lower() in formats.KIND_OF_EXTENSION and not is_folder:

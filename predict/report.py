@@ -1,4 +1,4 @@
-"""Can a result without ground truth be trusted? One picture: what was done, where, and what its input says to it."""
+"""Report of a result without ground truth, as a picture and as an interactive page: overview, spectra, errors."""
 
 import io
 from typing import Any
@@ -29,7 +29,7 @@ def check_library() -> None:
     """Refuse a report without matplotlib before any work.
 
     Raises:
-        UserError: where it is not installed.
+        UserError: if it is not installed.
     """
     try:
         import matplotlib  # noqa: F401
@@ -40,14 +40,14 @@ def check_library() -> None:
 
 
 def draw(comparison: Comparison, found: Findings) -> bytes:
-    """The report as PNG bytes, with a title and a description in them for the command `tables`."""
+    """Return the report as a PNG file, which contains a title and a description for the command `tables`."""
     page = _Page(comparison, found)
     page.draw_overview()
     if page.found.spots:
         page.draw_detail()
         page.draw_spectra()
     page.draw_errors()
-    return page.png()
+    return page.encode()
 
 
 def render_viewer(comparison: Comparison, found: Findings) -> str:
@@ -64,8 +64,8 @@ def render_viewer(comparison: Comparison, found: Findings) -> str:
         images = (strip.lr, strip.bicubic, strip.sr)
         return {name: strip.mask_missing(image) for name, image in zip(layers, images, strict=True)}
 
-    name = as_utf8(raster.path.name)
-    compared = [pictures.render_false_colour(image, [0, 1, 2], _white_level(found)) for image in found.overview[1:]]
+    name, white = as_utf8(raster.path.name), _compute_white_level(found)
+    compared = [pictures.render_false_colour(image, [0, 1, 2], white) for image in found.overview[1:]]
     picture = io.BytesIO()
     sheet = pictures.draw_contact_sheet([(compared[0], "bicubic"), (compared[1], "super-resolved")], columns=2)
     sheet.thumbnail(STATIC)
@@ -84,7 +84,7 @@ def render_viewer(comparison: Comparison, found: Findings) -> str:
         focus=found.spots[0] if found.spots else None,
         picture=picture.getvalue(),
         picture_text="False colour: bicubic upsampling (left) and super-resolved (right)",
-        charts=_charts(comparison, found),
+        charts=_draw_charts(comparison, found),
     )
     introduction = (
         f"{width} x {height} pixels and {bands} bands, super-resolved by x{scale}. Differences and spectral angles "
@@ -93,28 +93,28 @@ def render_viewer(comparison: Comparison, found: Findings) -> str:
     return viewer.render_page(f"Super-resolution of {name}", introduction, [scene])
 
 
-def _charts(comparison: Comparison, found: Findings) -> list[str]:
-    """Re-degradation errors by band, and the histogram of the LR values with the full-scale value marked."""
-    waves, full_scale = comparison.raster.wavelengths, comparison.calibration.scale
-    x = np.arange(1, len(found.rmse) + 1) if waves is None else waves
+def _draw_charts(comparison: Comparison, found: Findings) -> list[str]:
+    """Draw the re-degradation errors by band, and a histogram of the LR values with the full-scale value marked."""
+    full_scale = comparison.calibration.scale
+    x, x_label = pictures.get_spectral_axis(comparison.raster.wavelengths, len(found.rmse))
     errors = viewer.draw_lines(
         "Re-degradation error against the LR input",
         x,
         {"bicubic": found.bicubic_rmse, "super-resolved": found.rmse},
-        ("band" if waves is None else "wavelength (nm)", "RMSE (full scale = 1)"),
-        None if waves is None else pictures.split_spectral_runs(waves),
+        (x_label, "RMSE (full scale = 1)"),
+        pictures.split_spectral_runs(x),
     )
     histogram = viewer.draw_histogram(
         "Values of the LR input, all bands",
-        _sampled_values(comparison) * full_scale,
+        _sample_values(comparison) * full_scale,
         {f"full-scale value {full_scale:g}": full_scale},
         ("physical value" if comparison.calibration.scaling else "value in the file", "share of the values (%)"),
     )
     return [errors, histogram]
 
 
-def _sampled_values(comparison: Comparison) -> np.ndarray:
-    """Valid LR values in parts of full scale, of rows over the whole height."""
+def _sample_values(comparison: Comparison) -> np.ndarray:
+    """Return valid LR values in parts of full scale, of rows over the whole height."""
     height, width, bands = comparison.raster.shape
     count = max(1, min(height, HISTOGRAM_VALUES // (width * bands)))
     rows = np.unique(np.linspace(0, height - 1, count).astype(int))
@@ -126,7 +126,7 @@ def _sampled_values(comparison: Comparison) -> np.ndarray:
     return np.concatenate(values)
 
 
-def _white_level(found: Findings) -> float:
+def _compute_white_level(found: Findings) -> float:
     return pictures.compute_white_level(found.overview[0], [0, 1, 2])
 
 
@@ -140,22 +140,20 @@ class _Page:
         self.comparison, self.found = comparison, found
         raster, scale = comparison.raster, comparison.scale
         height, width, bands = raster.shape
-        known = raster.wavelengths is not None
-        self.x = np.arange(1, bands + 1) if raster.wavelengths is None else raster.wavelengths
-        self.x_label = "wavelength (nm)" if known else "band"
-        self.white = _white_level(found)
+        self.x, self.x_label = pictures.get_spectral_axis(raster.wavelengths, bands)
+        self.white = _compute_white_level(found)
         self.colours = [colormaps["tab10"](k) for k in range(findings.SPOTS)]
         self.figure = Figure(figsize=PAGE, layout="constrained")
         self.grid = self.figure.add_gridspec(4, 12, height_ratios=(4, 4, 3, 3))
         self.heading = (
             f"{as_utf8(raster.path.name)}: {width} x {height} x {bands} to {width * scale} x {height * scale}"
         )
-        shown = ", ".join(f"{self.x[k]:g}" for k in self.found.shown) + (" nm" if known else "")
+        shown = ", ".join(f"{self.x[k]:g}" for k in self.found.shown) + ("" if raster.wavelengths is None else " nm")
         grey = "; grey: no data" if np.isnan(self.found.overview[0]).any() else ""
         self.figure.suptitle(f"{self.heading}, false colour {shown}{grey}", fontsize=14, parse_math=False)
 
     def draw_overview(self) -> None:
-        """The whole scene three times: LR, bicubic, SR, with the places of the spectra."""
+        """Draw the whole scene three times (LR, bicubic, SR), and mark the pixels of the spectra."""
         step = self.found.step
         thinned = f", every {step}th LR pixel" if step > 1 else ""
         scale_of = {"LR input": 1, "bicubic": self.comparison.scale, "super-resolved": self.comparison.scale}
@@ -170,7 +168,7 @@ class _Page:
                 panel.plot((col + 0.5) / step, (row + 0.5) / step, "o", ms=12, mfc="none", mec=colour, mew=2)
 
     def draw_detail(self) -> None:
-        """The surroundings of the most different pixel, pixel for pixel."""
+        """Draw the surroundings of the most different pixel, pixel for pixel."""
         height, width, _ = self.comparison.raster.shape
         row, col = self.found.spots[0]
         top, left = (max(0, min(size - DETAIL, at - DETAIL // 2)) for at, size in ((row, height), (col, width)))
@@ -184,7 +182,7 @@ class _Page:
             panel.set_axis_off()
 
     def draw_spectra(self) -> None:
-        """LR, bicubic and SR spectra where SR and bicubic differ most."""
+        """Draw the LR, bicubic and SR spectra of the pixels in which SR and bicubic differ most."""
         scale = self.comparison.scale
         for k, ((row, col), colour) in enumerate(zip(self.found.spots, self.colours, strict=False)):
             strip = self.comparison.read_strip(row, row + 1, col, col + 1)
@@ -208,7 +206,7 @@ class _Page:
         marker = "." if len(self.x) < MOST_DOTS else None
         errors = ((self.found.bicubic_rmse, "bicubic"), (self.found.rmse, "super-resolved"))
         for (error, title), colour in zip(errors, ("C0", "C1"), strict=True):
-            label = f"{title}: {_over_all(error)} over {_bands_of(error)}"
+            label = f"{title}: {_format_rmse(error)} over {_describe_bands(error)}"
             self._plot(panel, error, color=colour, label=label, marker=marker)
         panel.set_title("downsampled again against the LR input: RMSE per band, in parts of full scale")
         panel.set(xlabel=self.x_label, ylim=(0, None))
@@ -228,14 +226,14 @@ class _Page:
             panel.plot(ends, (height, height), color="0.4", lw=3, transform=panel.get_xaxis_transform(), label=label)
 
     def _plot(self, panel: Any, values: np.ndarray, label: str | None, **style: Any) -> None:
-        """A line over the bands, broken where a band has no data and where the next detector begins."""
+        """Draw a line over the bands, interrupted at bands without data and where the next detector begins."""
         for run in pictures.split_spectral_runs(self.x):
             panel.plot(self.x[run], values[run], label=label, **style)
             # One entry of the legend for all pieces.
             label = None
 
     def _mark_detail(self, panel: Any) -> None:
-        """Shade the bands that got detail from the network, and lighter those over which it fades out."""
+        """Shade the bands with detail from the network, and in a lighter colour those over which it fades out."""
         plan = self.comparison.bands
         if plan is None or (plan.shares == 1).all():
             return
@@ -249,12 +247,12 @@ class _Page:
             x_axis = panel.get_xaxis_transform()
             panel.fill_between(self.x[order], 0, 1, where=chosen[order], transform=x_axis, zorder=0, **options)
 
-    def png(self) -> bytes:
-        """The page as PNG bytes with its title and description."""
+    def encode(self) -> bytes:
+        """Return the page as a PNG file with its title and description."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        bicubic, sr = _over_all(self.found.bicubic_rmse), _over_all(self.found.rmse)
-        over = f"RMSE over {_bands_of(self.found.rmse)} in parts of full scale"
+        bicubic, sr = _format_rmse(self.found.bicubic_rmse), _format_rmse(self.found.rmse)
+        over = f"RMSE over {_describe_bands(self.found.rmse)} in parts of full scale"
         description = f"downsampled again against the LR input, {over}: bicubic {bicubic}, super-resolved {sr}"
         metadata = {"Title": self.heading, "Description": description}
         buffer = io.BytesIO()
@@ -262,12 +260,12 @@ class _Page:
         return buffer.getvalue()
 
 
-def _over_all(error: np.ndarray) -> str:
-    """The RMSE over the bands that have data, as text."""
+def _format_rmse(error: np.ndarray) -> str:
+    """Format the RMSE over the bands with data."""
     known = error[~np.isnan(error)]
     return f"{np.sqrt(np.mean(known**2)):.2e}" if len(known) else "none"
 
 
-def _bands_of(error: np.ndarray) -> str:
+def _describe_bands(error: np.ndarray) -> str:
     missing = np.count_nonzero(np.isnan(error))
     return f"the {len(error) - missing} bands with data" if missing else "all bands"

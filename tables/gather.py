@@ -19,7 +19,7 @@ from tables import reduced
 from tables.labels import BUNDLED, describe_trait, group_by, label_results, sort_key
 from tables.report import Crop, Curves, OwnScene, Report, Result, Row, Table
 from tables.runs import Run, find_run, is_finished, read_columns, read_config, traits_of, traits_of_test
-from training.run_directory import CONFIG, LOG, VALIDATION
+from training.file_names import CONFIG, LOG, VALIDATION
 from utils import scene_name
 
 # Report pictures of own scenes that the page shows: each takes about half a megabyte of it.

@@ -179,10 +179,9 @@
     for (const root of viewers) {
       if (root.dataset.viewer === "ready") for (const details of all(".static", root.parentElement)) details.open = false;
     }
-    if (refresh) {
-      await restore();
-      reloadEvery(Number(refresh));
-    }
+    // Also the last page of `--watch`, which reloads itself no longer.
+    await restore();
+    if (refresh) reloadEvery(Number(refresh));
     document.body.dataset.page = "ready";
   }
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import pictures
 import viewer
-from metrics import METRICS
+from facts import METRICS
 from objectives import OBJECTIVES
 from tables import charts, reduced
 from tables.charts import Chart, Figure, Line, Style, line_chart
@@ -73,7 +73,7 @@ def draw_bands(table: Table, styles: Styles) -> Figure | None:
     count = len(next(iter(recorded.values())))
     curves = {label: psnr for label, psnr in recorded.items() if len(psnr) == count}
     wavelengths = next((r.found.wavelengths for row in table.rows for r in row.results), None)
-    x, x_label = _spectral_axis(wavelengths, count)
+    x, x_label = pictures.get_spectral_axis(wavelengths, count)
     drawn = [line_chart("PSNR by band", _lines(curves, x, styles), x_label, "PSNR (dB)")]
     baselines = {row.label: base.label for row in table.rows if (base := table.baseline(row)) and base.label in curves}
     gains = {label: curves[label] - curves[base] for label, base in baselines.items() if label in curves}
@@ -206,7 +206,7 @@ class CropFigure:
 
     def _draw_spectra(self, caption: str) -> Figure:
         row, column = self.crop.corner
-        x, x_label = _spectral_axis(self.crop.wavelengths, len(self.crop.gt))
+        x, x_label = pictures.get_spectral_axis(self.crop.wavelengths, len(self.crop.gt))
         # Later lines are drawn over earlier ones.
         cubes = {**self.cubes, "HR truth": self.crop.gt}
         drawn = [
@@ -258,13 +258,6 @@ def _assign_styles(report: Report) -> dict[str, Style]:
 
 def _lines(curves: Mapping[str, np.ndarray], x: np.ndarray, styles: Styles) -> list[Line]:
     return [Line(label, styles[label], x, y) for label, y in curves.items()]
-
-
-def _spectral_axis(wavelengths: Sequence[float] | np.ndarray | None, count: int) -> tuple[np.ndarray, str]:
-    """Return (x, label) of the bands: wavelengths if they are known, else numbers from 1."""
-    if wavelengths is not None and len(wavelengths) == count:
-        return np.asarray(wavelengths), "wavelength (nm)"
-    return np.arange(1, count + 1), "band"
 
 
 def _error(a: np.ndarray, b: np.ndarray) -> np.ndarray:

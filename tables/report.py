@@ -12,7 +12,7 @@ import numpy as np
 from evaluation import published
 from evaluation.published import THETA_RGB, PublishedTable
 from evaluation.results import SceneResults
-from metrics import METRICS
+from facts import METRICS
 from tables import reduced
 
 # The metrics in the order of the tables' columns, and the facts about a row that follow them.

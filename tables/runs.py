@@ -15,12 +15,11 @@ import numpy as np
 from config import TestConfig, TrainConfig, affecting
 from evaluation import results
 from evaluation.results import SceneResults
-from facts import AUGMENTATIONS, PROTOCOLS
-from metrics import METRICS
+from facts import AUGMENTATIONS, METRICS, PROTOCOLS
 from models import registry
 from models.registry import PRETRAINED
 from objectives import OBJECTIVES
-from training.run_directory import BEST, CONFIG, PREVIOUS
+from training.file_names import BEST, CONFIG, PREVIOUS
 from utils import as_utf8
 
 # Weights in a run's directory other than its last ones.

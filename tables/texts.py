@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from evaluation.published import PublishedTable
 from evaluation.results import in_columns
-from metrics import METRICS
+from facts import METRICS
 from tables import reduced
 from tables.report import FACTS, THETA_RGB_SWEEP, Report, Row, Table, headings
 from utils import sanitize_for_terminal
@@ -42,7 +42,7 @@ LATEX_CHARACTERS = str.maketrans(
         "|": "$|$",
         # LaTeX's default fonts lack these letters of Latin-1.
         **dict.fromkeys("«»ÐðÞþ", "?"),
-        # After the \\\\ of the previous line, both would be its arguments.
+        # After the \\ of the previous line, both would be its arguments.
         "[": "{[}",
         "*": "{*}",
     }
@@ -104,8 +104,10 @@ def align_columns(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def align_table(table: Table) -> str:
     """Return the rows of a table with their facts as a Markdown table."""
     head = ["method", *headings(table.metrics), *FACTS]
-    mark = {"ours": ""}
-    return align_columns(head, [[mark.get(k.kind, "· ") + k.name, *k.cells, *k.facts] for k in table.lines()])
+    lines = [
+        [line.name if line.kind == "ours" else f"· {line.name}", *line.cells, *line.facts] for line in table.lines()
+    ]
+    return align_columns(head, lines)
 
 
 def align_published(table: PublishedTable, first: str) -> str:

@@ -1,6 +1,7 @@
 import contextlib
 import os
 import pty
+import shutil
 import subprocess
 import sys
 
@@ -89,9 +90,12 @@ def test_version_names_release_and_commit(run):
     assert not commit or f"(commit {commit[:12]})" in out
 
 
-@pytest.mark.parametrize("words", ["[]", "['--version']", "['train', '--help']", "['info', 'STORE']"])
-def test_light_commands_do_not_import_torch(words, stores):
-    line = words.replace("STORE", str(stores / "test.h5"))
+@pytest.mark.parametrize(
+    "words", ["[]", "['--version']", "['train', '--help']", "['info', 'STORE']", "['tables', 'RUNS']"]
+)
+def test_light_commands_do_not_import_torch(words, stores, tmp_path):
+    shutil.copytree(ROOT / "tests" / "tables" / "earlier", tmp_path / "runs")
+    line = words.replace("STORE", str(stores / "test.h5")).replace("RUNS", str(tmp_path / "runs"))
     program = f"import mains, sys; assert mains.main({line}) == 0; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

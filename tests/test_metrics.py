@@ -7,7 +7,8 @@ from helpers import GOLDEN
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
-from metrics import METRICS, UnscoredBandWarning, ergas, quality_assessment, ssim
+from facts import METRICS
+from metrics import UnscoredBandWarning, ergas, quality_assessment, ssim
 
 
 @pytest.fixture(scope="module")

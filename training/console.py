@@ -12,8 +12,9 @@ import objectives
 from config import TrainConfig
 from models.network import Network
 from system.version import describe_version
+from training.file_names import LAST, TEXT_LOG
 from training.inputs import Inputs
-from training.run_directory import LAST, TEXT_LOG, RunDirectory
+from training.run_directory import RunDirectory
 from utils import print_line, progress_bar
 
 # Seconds of work before the total time is estimated, and between lines of the log on the terminal.

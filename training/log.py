@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from metrics import METRICS
+from facts import METRICS
 from models.network import Network
 from objectives import OBJECTIVES
 from system.errors import UserError
 from system.files import atomic_write, explain_write_errors
 from system.version import git_commit
+from training.file_names import CONFIG, LOG, TENSORBOARD, TEXT_LOG, VALIDATION
 from training.inputs import Inputs
-from training.run_directory import CONFIG, LOG, TENSORBOARD, TEXT_LOG, VALIDATION
 from utils import copy_lines_to
 
 

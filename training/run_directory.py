@@ -1,4 +1,4 @@
-"""The directory of a run: its file names, its lock and its checkpoints; found for --resume, or made."""
+"""The directory of a run: its lock and its checkpoints; found for --resume, or made."""
 
 import contextlib
 import itertools
@@ -14,13 +14,9 @@ from config import TrainConfig
 from system.errors import UserError
 from system.files import atomic_write, exclusive_lock, explain_write_errors, is_locked
 from training.checkpoint import load_run
+from training.file_names import LAST, PREVIOUS
 from training.processes import World
 from utils import print_line
-
-# The newest checkpoint, the one before it, and the weights of the best validation.
-LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
-LOG, TEXT_LOG, VALIDATION, TENSORBOARD = "log.csv", "train.log", "validation.csv", "tensorboard"
-CONFIG, RESULTS = "config.json", "results.json"
 
 
 class RunDirectory(contextlib.ExitStack):

@@ -32,7 +32,7 @@ def draw_lines(
     labels: tuple[str, str],
     runs: Sequence[np.ndarray] | None = None,
 ) -> str:
-    """A chart of lines over the bands, from zero upwards, with a legend.
+    """Draw lines over the bands, from zero upwards, with a legend; return SVG text.
 
     Args:
         title: of the chart.
@@ -53,7 +53,7 @@ def draw_lines(
 
 
 def draw_histogram(title: str, values: np.ndarray, marks: Mapping[str, float], labels: tuple[str, str]) -> str:
-    """A histogram of the finite values, in percent, with vertical lines at the marked ones.
+    """Draw a histogram of the finite values, in percent, with vertical lines at the marked ones; return SVG text.
 
     Args:
         title: of the chart.
@@ -89,7 +89,7 @@ class _Axes:
         return round(HEIGHT - BOTTOM - (value - self._bottom) / self._up * (HEIGHT - TOP - BOTTOM), 1)
 
     def path(self, x: np.ndarray, y: np.ndarray, runs: Sequence[np.ndarray]) -> str:
-        """SVG path data of a line, interrupted by NaN and between runs."""
+        """Return SVG path data of a line, interrupted by NaN and between runs."""
         parts = []
         for run in runs:
             gaps = np.flatnonzero(~np.isfinite(y[run]))
@@ -98,7 +98,7 @@ class _Axes:
         return "".join(parts)
 
     def render(self, title: str, labels: tuple[str, str], **shapes: Any) -> str:
-        """The chart as SVG text."""
+        """Return the chart as SVG text."""
         x_ticks = {f"{v:g}": self.x(v) for v in round_ticks(self._left, self._left + self._across)}
         y_ticks = {f"{v:g}": self.y(v) for v in round_ticks(self._bottom, self._bottom + self._up)}
         shapes = {"lines": (), "bars": (), "marks": {}, **shapes}
@@ -108,7 +108,7 @@ class _Axes:
 
 
 def round_ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """At most about `count` multiples of 1, 2 or 5 times a power of ten within a range."""
+    """Return about `count` multiples of 1, 2 or 5 times a power of ten within a range."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

@@ -16,7 +16,7 @@ BUDGET_BYTES = 20_000_000
 def render_fragment(
     scenes: Sequence[Scene], budget_bytes: int = BUDGET_BYTES, has_assets: bool = True, level: int = 2
 ) -> str:
-    """One viewer of one or more scenes, to be put into the body of a page.
+    """Return one viewer of one or more scenes as HTML, to be put into the body of a page.
 
     Args:
         scenes: in the order of the selector, which share the budget evenly.
@@ -35,7 +35,7 @@ def render_fragment(
 
 
 def render_page(title: str, introduction: str, scenes: Sequence[Scene], budget_bytes: int = BUDGET_BYTES) -> str:
-    """A page with one viewer; see `render_fragment`.
+    """Return a page with one viewer; see `render_fragment`.
 
     Args:
         title: heading of the page.

@@ -63,7 +63,7 @@ class Scene:
 
     @classmethod
     def from_arrays(cls, name: str, layers: Mapping[str, np.ndarray], **details: Any) -> "Scene":
-        """A scene of cubes in memory.
+        """Make a scene of cubes in memory.
 
         Args:
             name: heading of the scene.
@@ -105,15 +105,15 @@ def encode_scene(scene: Scene, budget_bytes: int) -> list[dict[str, Any]]:
 
 
 def _measure_rate(scene: Scene) -> float:
-    """Encoded bytes per value at the coarsest quantisation, around the focus: most of a scene takes less."""
-    layers = _read_reduced(scene, 1, *_window(scene, SAMPLE))
+    """Return the encoded bytes per value at the coarsest quantisation, around the focus: most of a scene takes less."""
+    layers = _read_reduced(scene, 1, *_select_window(scene, SAMPLE))
     encoded = _encode_layers(scene, layers, 0, is_forced=True)
     size = sum(len(layer["data"]) for layer in encoded["layers"]) if encoded else 0
     return max(LOWEST_RATE, size / sum(cube.size for cube in layers.values()))
 
 
-def _window(scene: Scene, edge: int) -> tuple[slice, slice]:
-    """Rows and columns of a square around the focus, within the scene."""
+def _select_window(scene: Scene, edge: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a square around the focus, within the scene."""
     row, column = scene.focus or (scene.shape[0] // 2, scene.shape[1] // 2)
     starts = (max(0, min(size - edge, at - edge // 2)) for at, size in zip((row, column), scene.shape, strict=False))
     rows, cols = (slice(s, min(s + edge, size)) for s, size in zip(starts, scene.shape, strict=False))
@@ -121,10 +121,10 @@ def _window(scene: Scene, edge: int) -> tuple[slice, slice]:
 
 
 def _encode_reduced(scene: Scene, budget_bytes: int, rate: float) -> dict[str, Any]:
-    """The whole scene in the smallest averaged pixels that fit the budget."""
+    """Encode the whole scene in the smallest averaged pixels that fit the budget."""
     height, width, _ = scene.shape
     largest = max(height, width) * max(scene.layers.values())
-    for pixel in _reductions(scene):
+    for pixel in _list_reductions(scene):
         is_last = pixel >= largest
         if is_last or rate * _count_values(scene, pixel, height, width) <= budget_bytes:
             spans = slice(0, height), slice(0, width)
@@ -135,11 +135,11 @@ def _encode_reduced(scene: Scene, budget_bytes: int, rate: float) -> dict[str, A
 
 
 def _encode_detail(scene: Scene, budget_bytes: int, rate: float) -> dict[str, Any]:
-    """A square in all pixels around the focus, the largest that fits the budget."""
+    """Encode a square in all pixels around the focus, the largest that fits the budget."""
     edge = DETAIL
     while True:
         if edge == 1 or rate * _count_values(scene, 1, edge, edge) <= budget_bytes:
-            spans = _window(scene, edge)
+            spans = _select_window(scene, edge)
             encoded = _encode_layers(scene, _read_reduced(scene, 1, *spans), budget_bytes, edge == 1)
             if encoded:
                 return _describe(scene, encoded, 1, *spans)
@@ -147,14 +147,14 @@ def _encode_detail(scene: Scene, budget_bytes: int, rate: float) -> dict[str, An
 
 
 def _count_values(scene: Scene, pixel: int, height: int, width: int) -> int:
-    """The number of all layers' values in height x width pixels of the coarsest, reduced to `pixel`."""
-    steps = {factor: _averaged_pixels(scene, factor, pixel) for factor in scene.layers.values()}
+    """Return the number of all layers' values in height x width pixels of the coarsest, reduced to `pixel`."""
+    steps = {factor: _count_averaged(scene, factor, pixel) for factor in scene.layers.values()}
     pixels = (-(-height * f // steps[f]) * -(-width * f // steps[f]) for f in scene.layers.values())
     return sum(pixels) * scene.shape[2]
 
 
-def _reductions(scene: Scene) -> Iterator[int]:
-    """Edges of the reduced pixel, in pixels of the finest layer: the divisors of the scale above 1, its multiples."""
+def _list_reductions(scene: Scene) -> Iterator[int]:
+    """Yield edges of the reduced pixel in pixels of the finest layer: divisors of the scale above 1, its multiples."""
     scale = max(scene.layers.values())
     yield from (pixel for pixel in range(2, scale) if scale % pixel == 0)
     pixel = max(scale, 2)
@@ -163,14 +163,14 @@ def _reductions(scene: Scene) -> Iterator[int]:
         pixel += scale if pixel < 8 * scale else pixel // scale // 4 * scale
 
 
-def _averaged_pixels(scene: Scene, factor: int, pixel: int) -> int:
-    """The number of a layer's pixels, along an edge, that become one; 1 for a layer coarser than that."""
+def _count_averaged(scene: Scene, factor: int, pixel: int) -> int:
+    """Return the number of a layer's pixels, along an edge, that become one; 1 for a layer coarser than that."""
     own = max(scene.layers.values()) // factor
     return pixel // own if pixel % own == 0 else 1
 
 
 def _read_reduced(scene: Scene, pixel: int, rows: slice, cols: slice) -> dict[str, np.ndarray]:
-    """{name: h x w x C float32} of a window, with pixels averaged to `pixel` of the finest layer's along each edge."""
+    """Return {name: h x w x C float32} of a window, averaged over `pixel` x `pixel` pixels of the finest layer."""
     scale = max(scene.layers.values())
     step = max(1, pixel // scale)
     row_values = (cols.stop - cols.start) * scale**2 * scene.shape[2]
@@ -179,7 +179,7 @@ def _read_reduced(scene: Scene, pixel: int, rows: slice, cols: slice) -> dict[st
     for top in range(rows.start, rows.stop, count):
         window = scene.read(slice(top, min(rows.stop, top + count)), cols)
         for name, factor in scene.layers.items():
-            blocks[name].append(_average(window[name], _averaged_pixels(scene, factor, pixel)))
+            blocks[name].append(_average(window[name], _count_averaged(scene, factor, pixel)))
     return {name: np.concatenate(parts) for name, parts in blocks.items()}
 
 
@@ -239,7 +239,7 @@ def _encode(codes: np.ndarray, reference: np.ndarray | None) -> str:
 
 
 def _describe(scene: Scene, encoded: Mapping[str, Any], pixel: int, rows: slice, cols: slice) -> dict[str, Any]:
-    """The view's entry for viewer.js; rows and columns count pixels of the finest layer."""
+    """Return the view's entry for viewer.js; rows and columns count pixels of the finest layer."""
     height, width, bands = scene.shape
     scale = max(scene.layers.values())
     title = ""

@@ -6,7 +6,7 @@ import pytest
 from helpers import SOME_MEAN
 
 from evaluation import results
-from metrics import METRICS
+from facts import METRICS
 
 SCENES = SimpleNamespace(n_scale=4, protocol="corrected", dataset="Cave", ergas_ratio=4)
 ROWS = {"a": SOME_MEAN, "b": {**SOME_MEAN, "MPSNR": 41.0, "ERGAS": float("inf")}}

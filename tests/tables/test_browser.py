@@ -149,6 +149,12 @@ def test_settings_outlive_the_reload_of_watched_pages(browser, runs):
     WebDriverWait(browser, 60).until(lambda _: browser.execute_script(is_new))
     assert not find(shown, 'tr.ours input[data-toggle="SSPSR"]')[0].is_selected()
     assert Select(shown.part("scene")).first_selected_option.text == CAVE_TEST[1]
+    # Also on the last page of `--watch`, which no longer reloads itself.
+    browser.execute_script("window.isOld = true")
+    watched.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    WebDriverWait(browser, 60).until(lambda _: browser.execute_script(is_new))
+    assert not find(shown, 'tr.ours input[data-toggle="SSPSR"]')[0].is_selected()
+    assert Select(shown.part("scene")).first_selected_option.text == CAVE_TEST[1]
     browser.get("about:blank")
 
 

@@ -343,10 +343,11 @@ def test_unfinished_runs_have_curves(tabulate, tmp_path):
 
 
 def test_watching_repeats_until_interrupted(run, tmp_path, monkeypatch):
-    runs, pauses = tmp_path / "runs", []
+    runs, pauses, pages = tmp_path / "runs", [], []
 
     def pause(seconds):
         pauses.append(seconds)
+        pages.append((runs / "tables" / "index.html").read_text(encoding="utf-8"))
         if len(pauses) > 1:
             raise KeyboardInterrupt
         write_finished_run(runs / "later", changes={"UseRGB": True})
@@ -356,8 +357,10 @@ def test_watching_repeats_until_interrupted(run, tmp_path, monkeypatch):
     code, out, _ = run("tables", runs, watch=7)
     assert (code, pauses) == (130, [7, 7])
     assert out.count("again in 7 s") == 2
-    page = (runs / "tables" / "index.html").read_text(encoding="utf-8")
-    assert 'data-refresh="7.0"' in page and "DeepShare + RGB" in page
+    assert 'data-refresh="7.0"' in pages[-1] and "DeepShare + RGB" in pages[-1]
+    # An open page loads this last one, and stops reloading.
+    last = (runs / "tables" / "index.html").read_text(encoding="utf-8")
+    assert last == pages[-1].replace(' data-refresh="7.0"', "")
 
 
 def test_contradicting_results_are_named(tabulate, tmp_path):

@@ -11,9 +11,10 @@ from helpers import ROOT, TITLE, make_tiny_network
 
 from models import weights
 from training import checkpoint
+from training.file_names import LAST, PREVIOUS
 from training.meters import LossMeter
 from training.processes import World
-from training.run_directory import LAST, PREVIOUS, RunDirectory
+from training.run_directory import RunDirectory
 
 INF, NAN = float("inf"), float("nan")
 
