@@ -30,7 +30,7 @@ from system.errors import (  # noqa: E402
     get_signal,
     is_out_of_memory,
 )
-from system.terminal import FaultTolerantStream, raise_terminated  # noqa: E402
+from system.terminal import FaultTolerantStream, raise_terminated, repeat_discarded_signal  # noqa: E402
 from system.version import describe_version  # noqa: E402
 from utils import as_utf8, close_progress_bars, is_main_process, sanitize_for_terminal  # noqa: E402
 
@@ -195,6 +195,7 @@ def run_as_program() -> None:
     """Run the command line of this process and end it."""
     sys.stdout, sys.stderr = FaultTolerantStream(sys.stdout), FaultTolerantStream(sys.stderr)
     signal.signal(signal.SIGTERM, raise_terminated)
+    sys.unraisablehook = repeat_discarded_signal
     try:
         exit_code = main()
     except Exception:
