@@ -14,10 +14,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import fire
 
 from system.machine import set_thread_defaults
 
@@ -32,7 +30,7 @@ from system.errors import (  # noqa: E402
     get_signal,
     is_out_of_memory,
 )
-from system.terminal import FaultTolerantStream, raise_terminated  # noqa: E402
+from system.terminal import FaultTolerantStream, raise_terminated, repeat_discarded_signal  # noqa: E402
 from system.version import describe_version  # noqa: E402
 from utils import close_progress_bars, format_files, is_main_process, sanitize_for_terminal  # noqa: E402
 
@@ -47,7 +45,6 @@ FUNCTIONS = {
     "adapt": "adapt.adaptation:adapt",
     "demo": "demo.run:run_demo",
 }
-
 
 # Errors of users' paths that no command describes better: problem and remedy.
 PATH_ERRORS = {
@@ -122,25 +119,22 @@ def run_command(arguments: Sequence[str]) -> None:
     if "-h" in words or "--help" in words:
         print(config.format_help(name), end="")
         return
-    # Flags and words are checked before fire sees them: it runs a command before it notices a mistyped flag, and reads
-    # 1e5, 2020 or a,b as numbers and tuples where their text is meant.
-    words = [f"--{flag}={value!r}" for flag, value in parse_flags(name, words).items()]
-    commands = {name: make_command(name) for name in FUNCTIONS}
-    settings = fire.Fire(commands, command=[name, *words], name="mains.py", serialize=lambda _: None)
+    settings = make_settings(name, parse_flags(name, words))
     module, _, function = FUNCTIONS[name].partition(":")
     # As the statement `from module import function`.
     _print_files(getattr(__import__(module, fromlist=[function]), function)(settings))
 
 
-def make_command(name: str) -> Callable[..., config.Config]:
-    """Return the function that fire calls for a command; it returns the checked settings."""
+def make_settings(name: str, flags: dict[str, str]) -> config.Config:
+    """Return the checked settings of a command, from its flags and the file of --config.
 
-    def command(**flags: str) -> config.Config:
-        config_class = config.CONFIGS[name]
-        file = flags.pop("config", "")
-        return config_class.from_flags({**config.read_flags(file, config_class), **flags} if file else flags)
-
-    return command
+    Raises:
+        UserError: for settings that cannot work.
+    """
+    config_class = config.CONFIGS[name]
+    given = {flag: value for flag, value in flags.items() if flag != "config"}
+    file = flags.get("config")
+    return config_class.from_flags({**config.read_flags(file, config_class), **given} if file else given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -201,6 +195,7 @@ def run_as_program() -> None:
     """Run the command line of this process and end it."""
     sys.stdout, sys.stderr = FaultTolerantStream(sys.stdout), FaultTolerantStream(sys.stderr)
     signal.signal(signal.SIGTERM, raise_terminated)
+    sys.unraisablehook = repeat_discarded_signal
     try:
         exit_code = main()
     except Exception:

@@ -301,7 +301,7 @@ class Trainer(Iterations):
         return scenes
 
     def rate(self) -> float:
-        """Adam's step in the iteration that comes."""
+        """See `Iterations.rate`."""
         return learning_rate(self.config, self.iteration, self.per_epoch)
 
     def _save(self) -> None:

@@ -1,7 +1,6 @@
 """Seeds, progress, and names of scenes and files."""
 
 import contextlib
-import importlib
 import os
 import random
 import re
@@ -25,20 +24,15 @@ def seed_everything(seed: int) -> None:
 
 
 def random_generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A numpy Generator that depends on nothing but its arguments.
+    """Return a numpy Generator that depends only on the seed, the purpose (a word) and the counters (iteration, ...).
 
-    Every random draw in training comes from one of these, told apart by purpose (a word) and counters
-    (epoch, iteration, ...), so that a resumed run draws what an undisturbed one would have drawn without
-    any generator's state having to be kept.
+    Every random draw in training comes from such a generator, so that a resumed run restores no generator's state.
     """
     return np.random.default_rng([seed, *purpose.encode(), *counters])
 
 
 def progress_bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
-    """A tqdm bar with the time left; in a log file it writes a line now and then, not many a second.
-
-    Of several processes only the first one shows it.
-    """
+    """Return a tqdm bar, updated every 0.1 s on a terminal and every 10 s in a log file; only rank 0 shows it."""
     interval = 0.1 if sys.stderr.isatty() else 10
     options.setdefault("disable", not is_main_process())
     options["desc"] = sanitize_for_terminal(options.get("desc") or "")
@@ -80,7 +74,7 @@ def copy_lines_to(path: Path) -> Iterator[None]:
 
 
 def sanitize_for_terminal(text: str) -> str:
-    """A text whose foreign parts do nothing to a terminal: control characters are escaped, endless words cut."""
+    """Escape the control characters of a text, and shorten words of 400 characters or more."""
     plain = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
     return re.sub(r"[^\s,;]{400,}", lambda word: f"{word[0][:100]}...{word[0][-50:]}", plain)
 
@@ -100,7 +94,7 @@ def process_count() -> int:
 
 
 def parse_names(text: str) -> list[str]:
-    """Scene names with commas between as a list; names that contain a comma are put in double quotes: '"a,b",c'."""
+    """Parse scene names separated by commas; a name that contains a comma stands in double quotes: '"a,b",c'."""
     names = [
         scene_name(quoted or plain.strip()) for quoted, plain in re.findall(r'\s*(?:"([^"]+)"\s*(?=,|$)|([^,]+))', text)
     ]
@@ -108,7 +102,7 @@ def parse_names(text: str) -> list[str]:
 
 
 def as_utf8(text: str) -> str:
-    """A text that every file can contain: bytes of file names that are not UTF-8 are read as Latin-1."""
+    """Replace the bytes of a file name that are not UTF-8 by Latin-1 characters, so that the text can be encoded."""
     return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), text)
 
 
@@ -118,21 +112,18 @@ def format_files(files: Sequence[Path]) -> str:
 
 
 def scene_name(text: str) -> str:
-    """A scene's name as valid text in composed Unicode (NFC), which is equal however it was typed or stored.
-
-    A Mac's file names are decomposed, text from a keyboard is not.
-    """
+    """Return a scene's name in composed Unicode (NFC): file names of macOS are decomposed, typed text is not."""
     return unicodedata.normalize("NFC", as_utf8(text))
 
 
 def file_name(name: str) -> str:
-    """A foreign name as that of a file: nothing in it leads to another folder or is hidden."""
+    """Convert a name to that of a file, which is not hidden and does not lead to another folder."""
     kept = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", name).lstrip(".").strip()
     encoded = kept.encode("utf-8", errors="replace")[:200]
     return encoded.decode("utf-8", errors="ignore") or "_"
 
 
 def free_memory() -> int:
-    """Return the bytes of main memory that this process can take, see `system.machine.get_free_memory`."""
-    # By name: the package `system` imports this module.
-    return int(importlib.import_module("system.machine").get_free_memory())
+    """Return `system.machine.get_free_memory()`; scripts outside the repository import it from here."""
+    # Not by an import statement: `utils` is the layer below `system`.
+    return int(__import__("system.machine", fromlist=["get_free_memory"]).get_free_memory())

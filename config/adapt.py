@@ -6,9 +6,6 @@ from typing import ClassVar
 from config.fields import (
     Config,
     band_axis_flag,
-    check_gpus,
-    check_nodata,
-    check_value_scale,
     cuda_flag,
     flag,
     gpus_flag,
@@ -70,6 +67,3 @@ class AdaptConfig(Config):
         """See `Config.validate`."""
         if not self.output.endswith(".pth"):
             raise UserError(f"--output {self.output}: weights are .pth files; end its name so")
-        check_gpus(self.gpus)
-        check_value_scale(self.value_scale)
-        check_nodata(self.nodata)

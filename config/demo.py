@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.fields import Config, check_gpus, cuda_flag, flag, gpus_flag
+from config.fields import Config, cuda_flag, flag, gpus_flag
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,3 @@ class DemoConfig(Config):
     seed: int = flag(3000, "seed of all random numbers", "optimisation", low=0)
     cuda: str = cuda_flag()
     gpus: str = gpus_flag()
-
-    def validate(self) -> None:
-        """See `Config.validate`."""
-        check_gpus(self.gpus)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from facts import LARGEST_SCALE, get_published_patch
+from facts import LARGEST_SCALE, PROTOCOLS, get_published_patch
 from system.errors import UserError
 from utils import as_utf8
 
@@ -27,6 +27,7 @@ def flag(
     low: float | None = None,
     above: float | None = None,
     high: float | None = None,
+    check: Callable[[Any], None] | None = None,
     affects: str = "result",
 ) -> Any:
     """A dataclass field: one flag of a command, with its help text and limits.
@@ -37,11 +38,12 @@ def flag(
         required: what to give, for a flag that the command needs.
         choices: the values that it takes, or a function that returns them.
         low, above, high: low <= value, above < value, value <= high.
+        check: raises UserError for a value that these do not exclude.
         affects: what another value would change. "result": the numbers that come out. "row": which row of a table they
             belong to. "place": where files are, how the work is watched. "speed": how it is computed. "remedy":
             the result too, but it may change on resuming, since it mends a run that failed.
     """
-    limits = {"choices": choices, "low": low, "above": above, "high": high}
+    limits = {"choices": choices, "low": low, "above": above, "high": high, "check": check}
     about = {"help": help, "group": group, "required": required, "affects": affects}
     return dataclasses.field(default=default, metadata={**about, **limits})
 
@@ -190,6 +192,27 @@ def taper_flag() -> float:
     )
 
 
+def protocol_flag() -> str:
+    """--protocol of commands that score a network."""
+    return flag(
+        "",
+        "scaling of values and ERGAS; without it, the store's protocol",
+        "method",
+        choices=("", *PROTOCOLS),
+        affects="row",
+    )
+
+
+def self_ensemble_flag() -> bool:
+    """--self_ensemble of commands that apply a network."""
+    return flag(False, "1: average over 8 flips and rotations; takes 8 times as long", "method")
+
+
+def back_projection_flag() -> int:
+    """--back_projection of commands that apply a network."""
+    return flag(0, "number of iterative back-projection steps", "method", low=0)
+
+
 def value_scale_flag(of: str = "") -> Any:
     """--value_scale of commands that read users' scenes."""
     return flag(
@@ -199,6 +222,7 @@ def value_scale_flag(of: str = "") -> Any:
         "data",
         low=0,
         high=LARGEST_SCALE,
+        check=check_value_scale,
     )
 
 
@@ -208,6 +232,7 @@ def nodata_flag(of: str = "") -> Any:
         "",
         f"{of}nodata value, unless the file declares one; nan: only NaN, negative values are measured",
         "data",
+        check=check_nodata,
     )
 
 
@@ -240,7 +265,9 @@ def cuda_flag() -> Any:
 
 def gpus_flag() -> Any:
     """--gpus of several commands."""
-    return flag("", "number of the CUDA device; without it, the first one", "hardware", affects="place")
+    return flag(
+        "", "number of the CUDA device; without it, the first one", "hardware", check=check_gpus, affects="place"
+    )
 
 
 def unknown_flag(name: str, known: Iterable[str]) -> str:
@@ -310,6 +337,8 @@ def _check_limits_of(field: dataclasses.Field[Any], value: Any, name: str) -> No
         raise UserError(f"{name} is above {above}, not {value!r}")
     if high is not None and not value <= high:
         raise UserError(f"{name} is at most {high:g}, not {value!r}")
+    if check := field.metadata["check"]:
+        check(value)
 
 
 def choices_of(field: dataclasses.Field[Any]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from system.errors import UserError
 # Keys of config.json, and of the .json that `adapt` writes, beside the settings of `train`.
 RECORDED = {
     *("n_colors", "iterations", "patches", "rgb_is_halved", "parameters", "device", "processes", "versions"),
-    *("git_commit", "started_from", "environment", "seconds", "training_seconds", "value_scale", "adapted"),
+    *("git_commit", "started_from", "seconds", "training_seconds", "value_scale", "adapted"),
 }
 
 
@@ -34,10 +34,7 @@ def read_flags(path: str, config_class: type[Config]) -> dict[str, Any]:
     if is_record:
         known = TrainConfig.__dataclass_fields__
         unknown = flags.keys() - RECORDED - known.keys()
-        if config_class is TrainConfig:
-            kept = known.keys() - {"resume"}
-        else:
-            kept = config_class.__dataclass_fields__.keys() - {"precision"}
+        kept = config_class.__dataclass_fields__.keys() - {"resume" if config_class is TrainConfig else "precision"}
         flags = {name: value for name, value in flags.items() if name in kept or name in unknown}
     for name, value in flags.items():
         if not all(isinstance(item, (str, int, float)) for item in (value if isinstance(value, list) else [value])):

@@ -5,17 +5,16 @@ from typing import ClassVar
 
 from config.fields import (
     Config,
+    back_projection_flag,
     band_axis_flag,
     bands_flag,
-    check_gpus,
-    check_nodata,
-    check_value_scale,
     cuda_flag,
     flag,
     gpus_flag,
     key_flag,
     nodata_flag,
     precision_flag,
+    self_ensemble_flag,
     taper_flag,
     value_scale_flag,
     wavelengths_flag,
@@ -59,8 +58,8 @@ class PredictConfig(Config):
     bands: str = bands_flag()
     resample_bands: bool = flag(False, "1: the same as --bands resample", "method")
     taper: float = taper_flag()
-    self_ensemble: bool = flag(False, "1: average over 8 flips and rotations; takes 8 times as long", "method")
-    back_projection: int = flag(0, "number of iterative back-projection steps", "method", low=0)
+    self_ensemble: bool = self_ensemble_flag()
+    back_projection: int = back_projection_flag()
     precision: str = precision_flag()
     normalise: str = flag(
         "auto",
@@ -92,15 +91,12 @@ class PredictConfig(Config):
 
     def validate(self) -> None:
         """See `Config.validate`."""
-        check_gpus(self.gpus)
         self.check_given()
 
     def check_given(self) -> None:
         """Check the settings that `super_resolve` has too."""
         if self.resample_bands and self.bands not in ("auto", "resample"):
             raise UserError(f"--bands {self.bands} contradicts --resample_bands 1; leave one of them out")
-        check_value_scale(self.value_scale)
-        check_nodata(self.nodata)
         if self.tile_overlap % 4:
             raise UserError(f"--tile_overlap takes a multiple of 4, not {self.tile_overlap}")
         if self.tile_size and self.tile_size < 2 * self.tile_overlap:

@@ -6,9 +6,7 @@ from config.fields import (
     Config,
     asked_or_published_patch,
     band_axis_flag,
-    check_nodata,
     check_patch,
-    check_value_scale,
     flag,
     key_flag,
     nodata_flag,
@@ -108,8 +106,6 @@ class PrepareConfig(Config):
         if not self.raw_dir and not self.unlabelled_lr_dir:
             raise UserError("--raw_dir is missing; give the folder of the raw download")
         check_patch(self.patch_size, self.patch_stride, self.n_scale)
-        check_value_scale(self.value_scale)
-        check_nodata(self.nodata)
         self._refuse_unused()
         parts = [p for part in self.fractions.split(",") if (p := number(part)) is not None]
         if len(parts) != 3 or self.fractions.count(",") != 2 or min(parts) < 0 or not 0 < sum(parts) < 1e9:

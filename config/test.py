@@ -3,8 +3,19 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from config.fields import Config, bands_flag, check_gpus, cuda_flag, flag, gpus_flag, precision_flag, taper_flag
-from facts import PROTOCOLS, SCALES
+from config.fields import (
+    Config,
+    back_projection_flag,
+    bands_flag,
+    cuda_flag,
+    flag,
+    gpus_flag,
+    precision_flag,
+    protocol_flag,
+    self_ensemble_flag,
+    taper_flag,
+)
+from facts import SCALES
 from models import registry
 from system.errors import UserError
 
@@ -13,7 +24,8 @@ from system.errors import UserError
 class TestConfig(Config):
     """Score a network on whole scenes: PSNR, SSIM, SAM, ERGAS and more."""
 
-    __test__ = False  # not a test case, whatever pytest makes of the name
+    # pytest collects classes whose names begin with Test.
+    __test__ = False
 
     IF_MEMORY_FAILS: ClassVar[str] = "try --cuda 0, which uses main memory, close other programs, or crop the scenes"
 
@@ -50,14 +62,8 @@ class TestConfig(Config):
     n_subs: int = flag(0, "bands per group, checked against the weights; 0: any", "method", low=0, affects="row")
     n_ovls: int = flag(-1, "overlap of band groups; -1: that of the weights", "method", low=-1, affects="row")
     data_test_num: int = flag(0, "score only the first N scenes (sorted); 0: all", "data", low=0, affects="row")
-    protocol: str = flag(
-        "",
-        "scaling of values and ERGAS; without it, the store's protocol",
-        "method",
-        choices=("", *PROTOCOLS),
-        affects="row",
-    )
-    self_ensemble: bool = flag(False, "1: average over 8 flips and rotations; takes 8 times as long", "method")
+    protocol: str = protocol_flag()
+    self_ensemble: bool = self_ensemble_flag()
     precision: str = precision_flag()
     bands: str = bands_flag()
     taper: float = taper_flag()
@@ -68,7 +74,7 @@ class TestConfig(Config):
         "method",
         choices=("auto", "none", "scene", "bands"),
     )
-    back_projection: int = flag(0, "number of iterative back-projection steps", "method", low=0)
+    back_projection: int = back_projection_flag()
     save_images: bool = flag(
         False, "1: write each cube (.mat) and a figure of LR, bicubic, SR, HR and the error", "output", affects="place"
     )
@@ -77,7 +83,6 @@ class TestConfig(Config):
 
     def validate(self) -> None:
         """See `Config.validate`."""
-        check_gpus(self.gpus)
         if not self.model_dir and self.model_title != "Bicubic":
             raise UserError("--model_dir is missing; give the .pth file of the weights, or --model_title Bicubic")
         if self.model_dir and self.model_title == "Bicubic":

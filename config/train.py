@@ -10,13 +10,13 @@ from config.fields import (
     Config,
     asked_or_published_patch,
     check_dataset_name,
-    check_gpus,
     check_patch,
     cuda_flag,
     flag,
     gpus_flag,
+    protocol_flag,
 )
-from facts import PROTOCOLS, SCALES
+from facts import SCALES
 from models import registry
 from system.errors import UserError
 from utils import file_name
@@ -172,13 +172,7 @@ class TrainConfig(Config):
         0, "use only the first N validation scenes (sorted); 0: all", "data", low=0, affects="place"
     )
     data_test_num: int = flag(0, "use only the first N test scenes (sorted); 0: all", "data", low=0, affects="place")
-    protocol: str = flag(
-        "",
-        "scaling of values and ERGAS; without it, the store's protocol",
-        "method",
-        choices=("", *PROTOCOLS),
-        affects="row",
-    )
+    protocol: str = protocol_flag()
     global_residual: bool = flag(
         False, "1: predict the difference from bicubic, as GDRRN always does; not published, for short runs", "method"
     )
@@ -260,7 +254,6 @@ class TrainConfig(Config):
 
     def validate(self) -> None:
         """See `Config.validate`."""
-        check_gpus(self.gpus)
         check_dataset_name(self.dataset_name)
         self._check_network()
         if self.n_ovls >= self.n_subs and self.has_setting("n_subs"):

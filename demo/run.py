@@ -3,17 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import pictures
 from config import DemoConfig, TrainConfig
 from demo.synthetic import write_demo_data
 from evaluation import results, scoring
 from evaluation.scene_sets import SceneSet
 from models import build_model, weights
-from models.network import Network
 from system.errors import Interrupted
-from system.files import atomic_write
 from trainer import Trainer
 
 # x2 and a narrow network: at x4, a few minutes of training are not enough.
@@ -62,7 +57,9 @@ def run_demo(config: DemoConfig) -> list[Path]:
     _print_table(rows, f"x{scenes.n_scale}", trainer.iteration)
     description = {**config.as_dict(), "iterations": trainer.iteration}
     files += [results.write(out_dir / f"{name}_results.json", name, scenes, rows[name], description) for name in rows]
-    return [*data, *files, _draw(model, scenes, trainer.device, out_dir / "comparison.png")]
+    scene = scenes.load(scenes.entries[0])
+    output = scoring.super_resolve(model, scene, trainer.device)
+    return [*data, *files, scoring.save_picture(out_dir / "comparison.png", scene, output)]
 
 
 def _make_config(config: DemoConfig, data: list[Path], out_dir: Path) -> TrainConfig:
@@ -81,14 +78,3 @@ def _print_table(rows: dict[str, Any], scale: str, iterations: int) -> None:
     bicubic, trained = (results.mean_row(rows[name]) for name in ("bicubic", "DeepShare"))
     gain, angle = trained["MPSNR"] - bicubic["MPSNR"], trained["SAM"] - bicubic["SAM"]
     print(f"{scale}: {gain:+.2f} dB MPSNR and {angle:+.2f} degrees SAM against bicubic, after {iterations} iterations")
-
-
-def _draw(model: Network, scenes: SceneSet, device: torch.device, path: Path) -> Path:
-    """Write the picture of the first scene: LR, bicubic, SR, HR and the errors."""
-    scene = scenes.load(scenes.entries[0])
-    output = scoring.super_resolve(model, scene, device)
-    ms, lms, gt = map(scoring.as_image, (scene.ms, scene.lms, scene.gt))
-    sheet = pictures.draw_comparison(ms, lms, output, gt, scene.wavelengths)
-    with atomic_write(path) as temporary:
-        sheet.save(temporary, format="PNG")
-    return path

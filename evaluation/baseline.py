@@ -14,7 +14,7 @@ from models import build_model
 from training.processes import World
 from utils import print_line
 
-SHOWN = ("MPSNR", "SAM", "ERGAS")
+PRINTED = ("MPSNR", "SAM", "ERGAS")
 SHORT_RUN_ADVICE = "train longer, or with --global_residual 1 --init identity, by which short runs converge"
 
 
@@ -30,7 +30,7 @@ def score_bicubic(scenes: SceneSet, folder: Path, world: World) -> dict[str, Any
         The entry "bicubic" of results.json: fingerprint, scenes {name: metrics}, bands {name: PSNR of each band}.
     """
     fingerprint = _fingerprint(scenes)
-    kept: dict[str, Any] | None = world.from_main(_find_kept(fingerprint, folder) if world.is_main else None)
+    kept: dict[str, Any] | None = world.on_main(lambda: _find_kept(fingerprint, folder))
     if kept:
         return kept
     keep = Samples(scenes.n_scale)
@@ -41,12 +41,12 @@ def score_bicubic(scenes: SceneSet, folder: Path, world: World) -> dict[str, Any
 
 def print_gain(rows: results.Rows, bicubic: results.Rows) -> None:
     """Print the mean metrics beside those of bicubic, and a warning if the network is worse."""
-    ours, theirs = results.mean_row(rows), results.mean_row(bicubic)
-    words = [f"{metric} {ours[metric]:.4f} ({ours[metric] - theirs[metric]:+.4f})" for metric in SHOWN]
+    mean, reference = results.mean_row(rows), results.mean_row(bicubic)
+    words = [f"{metric} {mean[metric]:.4f} ({mean[metric] - reference[metric]:+.4f})" for metric in PRINTED]
     print_line(f"mean, and difference to bicubic: {', '.join(words)}")
-    if ours["MPSNR"] < theirs["MPSNR"]:
+    if mean["MPSNR"] < reference["MPSNR"]:
         print_line(
-            f"warning: {theirs['MPSNR'] - ours['MPSNR']:.2f} dB below bicubic upsampling, so these weights are not "
+            f"warning: {reference['MPSNR'] - mean['MPSNR']:.2f} dB below bicubic upsampling, so these weights are not "
             f"usable; {SHORT_RUN_ADVICE}"
         )
 
@@ -60,8 +60,10 @@ def _fingerprint(scenes: SceneSet) -> str:
 
 
 def _find_kept(fingerprint: str, folder: Path) -> dict[str, Any] | None:
-    places = [folder, *(sibling for sibling in folder.parent.glob("*") if sibling.is_dir() and sibling != folder)]
-    for path in (path for place in places for path in sorted(place.glob("*results.json"))) if fingerprint else ():
+    """Return the scores with a fingerprint from the results files in the folder and its siblings, or None."""
+    if not fingerprint:
+        return None
+    for path in (*folder.glob("*results.json"), *folder.parent.glob("*/*results.json")):
         try:
             kept = results.read(path).bicubic
         except (OSError, ValueError):

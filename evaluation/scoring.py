@@ -125,9 +125,13 @@ def save_images(folder: Path, scene: TestScene, output: np.ndarray) -> list[Path
     # savemat appends .mat to a path.
     with atomic_write(cube_path) as temporary, open(temporary, "wb") as f:
         scipy.io.savemat(f, {"sr": output}, do_compression=True)
-    panels = pictures.draw_comparison(
-        as_image(scene.ms), as_image(scene.lms), output, as_image(scene.gt), scene.wavelengths
-    )
-    with atomic_write(picture_path) as temporary:
+    return [cube_path, save_picture(picture_path, scene, output)]
+
+
+def save_picture(path: Path, scene: TestScene, output: np.ndarray) -> Path:
+    """Write a PNG of LR, bicubic, SR, HR and the errors; output is H x W x C. Return the path."""
+    ms, lms, gt = map(as_image, (scene.ms, scene.lms, scene.gt))
+    panels = pictures.draw_comparison(ms, lms, output, gt, scene.wavelengths)
+    with atomic_write(path) as temporary:
         panels.save(temporary, format="PNG")
-    return [cube_path, picture_path]
+    return path

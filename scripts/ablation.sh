@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The components of the method one by one, on CAVE: SCALE=4 SEEDS="3000 3001" bash scripts/ablation.sh
-# REDUCED=1 for a short run on a CPU. Started again it does only what is missing. Settings: rows.sh.
+# REDUCED=1 for a short run on a CPU. A second call does only what is missing. Settings: rows.sh.
 source "$(dirname "${BASH_SOURCE[0]}")/rows.sh"
 bicubic cave
 plain cave

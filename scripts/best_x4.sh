@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# The recipe by which cave_x4 went on from its first run, for a CPU and some hours: labelled, mixed and RGB mini-batches
-# of CAVE, the relative loss.
-#   FLAGS="--precision bf16" bash scripts/best_x4.sh                                       # from nothing
-#   RUNS=runs/further WEIGHTS=cave_x4 EPOCHS=4 FLAGS="--precision bf16" bash scripts/best_x4.sh   # from weights
-# Scored under both protocols, plain and with what costs time at the test alone, in fp32. Started again it does only
-# what is missing. FEATS (64), EPOCHS (8), SCALE (4); the other settings: rows.sh.
+# The recipe of cave_x4, for some hours on a CPU: labelled, mixed and RGB mini-batches of CAVE, the relative loss.
+#   FLAGS="--precision bf16" bash scripts/best_x4.sh                                       # from scratch
+#   RUNS=runs/further WEIGHTS=cave_x4 EPOCHS=4 FLAGS="--precision bf16" bash scripts/best_x4.sh   # fine-tune
+# Scored under both protocols in fp32, plain and with self-ensemble, normalisation and back-projection. A second call
+# does only what is missing. FEATS (64), EPOCHS (8), SCALE (4); the other settings: rows.sh.
 FEATS=${FEATS:-64} EPOCHS=${EPOCHS:-8}
 source "$(dirname "${BASH_SOURCE[0]}")/rows.sh"
 best=("${rgb[@]}" "${mixup[@]}" --theta_rgb 2 --loss relative --patch_size $((12 * SCALE)) --patch_stride $((8 * SCALE))

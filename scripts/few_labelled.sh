@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# How much the number of labelled scenes matters: every component with 1, 3 and 5 of CAVE, in short runs on a CPU.
+# Effect of the number of labelled scenes: every component with 1, 3 and 5 of CAVE, in short runs on a CPU.
 # All rows see as many labelled mini-batches and take as many Adam steps: one for the sum of an iteration's losses.
 #   SEEDS="3000 3001 3002" FLAGS="--precision bf16" bash scripts/few_labelled.sh
-# COUNTS="1 5" for some. Started again it does only what is missing. Settings: rows.sh.
+# COUNTS="1 5" for some. A second call does only what is missing. Settings: rows.sh.
 REDUCED=1
 source "$(dirname "${BASH_SOURCE[0]}")/rows.sh"
 bicubic cave

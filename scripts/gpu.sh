@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The program on a GPU that is had for a short while: bash scripts/gpu.sh STAGE, in the repository's root.
+# The program on a GPU that is available for a short time: bash scripts/gpu.sh STAGE, in the repository's root.
 #   check     tests/test_cuda.py, then benchmarks/training.py; the fastest bf16 way goes to $OUT/choice.json
 #   best      CAVE, the recipe of best_x4.sh (no unlabelled images), one cosine over EPOCHS (8: 9,000 iterations of 64-px
 #             patches); otherwise as train
-#   train     CAVE, the published schedule, with the flags in choice.json; ended after SECONDS_TO_TRAIN with its checkpoint
-#             safe, begun again where it stood; then its weights in fp16, in pieces, its log and config go to $OUT
-#   score     the weights put together again and scored (where the test store is)
+#   train     CAVE, the published schedule, with the flags in choice.json; stopped after SECONDS_TO_TRAIN with its
+#             checkpoint safe, resumed by the next call; its weights in fp16, in pieces, its log and config go to $OUT
+#   score     the pieces joined and scored (on the machine with the test store)
 # Settings come from the environment:
-#   PYTHON    a Python that has what requirements.txt names, for check requirements-dev.txt (default: python3)
+#   PYTHON    a Python with the packages of requirements.txt, for check of requirements-dev.txt (default: python3)
 #   OUT       where results go: small files only                                   (default: runs/gpu/out)
 #   KEEP      where the run goes, kept from call to call                           (default: runs/gpu/keep)
 #   STORES    folder with labelled.h5, unlabelled.h5, rgb.h5 (train), test.h5 (score)     (default: stores/cave)
@@ -69,13 +69,13 @@ run_training() {
         --checkpoint_minutes "${CHECKPOINT_MINUTES:-2}" --resume last "${how[@]}" "$@" 2>&1 |
         tr '\r' '\n' | tee -a "$KEEP/train.log" | tail -5 || status=${PIPESTATUS[0]}
     run=$(dirname "$(ls "$KEEP"/run/*/last.pth)")
-    # What is scored and saved of an unfinished run is the state of its last checkpoint.
+    # Of an unfinished run, the weights of its last checkpoint.
     "$PYTHON" scripts/pieces.py split "$(ls "$run"/*_epoch_*.pth 2>/dev/null || echo "$run/last.pth")" "$OUT" \
         --megabytes "$PIECE"
     cp "$run/log.csv" "$run/config.json" "$OUT/"
     tail -c 20000 "$KEEP/train.log" >"$OUT/train.log"
     if ls "$run"/*_epoch_*.pth >/dev/null 2>&1; then echo "done: $run"; else echo "not done; call it again"; fi
-    # 124 and 143: the time was up, or somebody asked, and the checkpoint is safe.
+    # 124 and 143: stopped by the time limit or by SIGTERM; the checkpoint is safe.
     [ "$status" = 0 ] || [ "$status" = 124 ] || [ "$status" = 143 ]
 }
 

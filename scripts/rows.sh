@@ -1,4 +1,4 @@
-# What the tables' scripts share; they source it. Settings come from the environment:
+# Functions of the scripts for tables, which source this file. Settings come from the environment:
 #   STORES   folder of the prepared stores: $STORES/cave_x4 or, for every scale, $STORES/cave (likewise
 #            harvard, ntire2020)                                                        (default: stores)
 #   RGB      rgb.h5 (prepare --dataset_name DIV2K), or a folder of pictures  (default: $STORES/rgb/rgb.h5)
@@ -23,8 +23,8 @@ else
 fi
 [ -z "${FEATS:-}" ] || recipe+=(--n_feats "$FEATS")
 [ -z "${EPOCHS:-}" ] || recipe+=(--epochs "$EPOCHS")
-# Where the reduced recipe does not suit a peer: GDRRN, light for its width, is given more of it, and its loss needs
-# its own limit of the gradient; MCNet, heavy for its width, is given less.
+# If the reduced recipe does not suit a baseline: GDRRN, cheap for its width, is made wider, and its loss needs a
+# smaller gradient norm; MCNet, expensive for its width, is made narrower.
 own_of() {
     [ "${REDUCED:-0}" = 1 ] || return 0
     case $1 in GDRRN) echo --n_feats 64 --clip_gradient 0.005 ;; MCNet) echo --n_feats 16 ;; esac
@@ -32,7 +32,7 @@ own_of() {
 
 wanted() { [ -z "${ROWS:-}" ] || [[ " $ROWS " == *" $1 "* ]]; }
 
-# stores_of SET: the folder of its stores; fails and names the set where it is not prepared.
+# stores_of SET: the folder of its stores; fails and names the set if it is not prepared.
 stores_of() {
     local folder
     for folder in "$STORES/$1_x$SCALE" "$STORES/$1"; do
@@ -74,13 +74,13 @@ bicubic() {
 
 title_of() { case $1 in cave*) echo Cave ;; harvard) echo Harvard ;; ntire2020) echo NTIRE2020 ;; esac; }
 
-# The rows of a table, each with the flags that make it.
-peer() { row "$1" "$2" --model_title "$2" $(own_of "$2"); }
+# The rows of a table, each with its flags of train.
+baseline() { row "$1" "$2" --model_title "$2" $(own_of "$2"); }
 rgb=(--UseRGB 1 --train_dir_rgb "$RGB" "${thetas[@]}")
 mixup=(--UseLabeledSpectralMixUp 1 "${thetas[@]}")
 ssl_of() { echo --UseUnlabelConsistency 1 --train_dir_msunlabel "$(stores_of "$1")/unlabelled.h5"; }
 plain() { row "$1" DeepShare; }
-# As many Adam steps as with_all takes: is a component more than longer training? Reduced only, for its cost.
+# As many Adam steps as with_all: separates the gain of the components from that of longer training. Reduced only.
 plain_longer() { [ "${REDUCED:-0}" != 1 ] || row "$1" DeepShare,longer --epochs $((4 * EPOCHS)); }
 with_rgb() { row "$1" DeepShare+RGB "${rgb[@]}"; }
 with_rgb_ssl() { row "$1" DeepShare+RGB+SSL "${rgb[@]}" $(ssl_of "$1"); }
@@ -93,7 +93,7 @@ published_table() {
     for set in cave harvard ntire2020; do
         stores_of "$set" >/dev/null || continue
         bicubic "$set"
-        for network in GDRRN 3DFCNN SSPSR MCNet; do peer "$set" "$network"; done
+        for network in GDRRN 3DFCNN SSPSR MCNet; do baseline "$set" "$network"; done
         plain "$set"
         with_rgb "$set"
         with_rgb_ssl "$set"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes .venv beside the program, with all that its commands need; does nothing when that is done.
+# Creates .venv in the repository with the requirements of all commands, unless they are installed.
 # Sourced by the other scripts, which then use "$python".
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=.venv/bin/python
 
-# install STAMP FILE ...: what the files of requirements ask for, unless .venv/STAMP says that it is there.
+# install STAMP FILE ...: install the requirements in the files, unless .venv/STAMP equals them.
 install() {
     local stamp=.venv/$1 file from=()
     shift

@@ -40,6 +40,14 @@ def select_device(cuda: str, gpus: str) -> torch.device:
     return torch.device("cpu")
 
 
+def describe_device(device: torch.device) -> str:
+    """Return the name of a CUDA device, or the CPU's number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
 def send_to(device: str | torch.device, tensor: torch.Tensor) -> torch.Tensor:
     """Copy a tensor to a device; from the CPU to CUDA asynchronously, through pinned memory."""
     device = torch.device(device)

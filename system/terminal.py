@@ -1,16 +1,13 @@
-"""Standard output that does not fail when its reader closes, and the handler of SIGTERM."""
+"""Standard output that does not fail when its reader closes, and interruptions that Python does not discard."""
 
 import contextlib
 import os
-import signal
-from pathlib import Path
+import sys
+import threading
 from types import FrameType
 from typing import Any
 
-from system.errors import Terminated
-
-# Modules of the standard library with callbacks of weak references.
-CALLBACKS = ("weakref.py", "_weakrefset.py")
+from system.errors import Terminated, get_signal
 
 
 class FaultTolerantStream:
@@ -53,14 +50,19 @@ class FaultTolerantStream:
         return getattr(self._stream, name)
 
 
-def raise_terminated(number: int, frame: FrameType | None) -> None:
-    """Raise Terminated, as the handler of a signal; a little later if Python would discard the exception here.
+def raise_terminated(number: int, _: FrameType | None) -> None:
+    """Raise Terminated, as the handler of SIGTERM."""
+    raise Terminated
 
-    Exceptions in finalizers (`__del__`, callbacks of weak references) are discarded, and the program would continue.
+
+def repeat_discarded_signal(discarded: "sys.UnraisableHookArgs") -> None:
+    """Send the signal of a discarded interruption again, a little later; for sys.unraisablehook.
+
+    Python discards exceptions in finalizers (`__del__`, callbacks of weak references), and the program would continue.
     """
-    while frame and frame.f_code.co_name != "__del__" and Path(frame.f_code.co_filename).name not in CALLBACKS:
-        frame = frame.f_back
-    if frame is None or not hasattr(signal, "setitimer"):
-        raise Terminated
-    signal.signal(signal.SIGALRM, raise_terminated)
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    error = discarded.exc_value
+    # On Windows os.kill ends the process without handlers.
+    if isinstance(error, KeyboardInterrupt) and os.name == "posix":
+        threading.Timer(0.01, os.kill, (os.getpid(), get_signal(error))).start()
+    else:
+        sys.__unraisablehook__(discarded)

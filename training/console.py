@@ -11,6 +11,7 @@ import torch
 import objectives
 from config import TrainConfig
 from models.network import Network
+from system.devices import describe_device
 from system.version import describe_version
 from training.file_names import LAST, TEXT_LOG
 from training.inputs import Inputs
@@ -41,15 +42,14 @@ def describe_start(inputs: Inputs, model: Network, processes: int, iterations: i
     streams = {"rgb": "RGB", "unlabelled": "unlabelled"}
     data += [f"{counts[name]:,} {words} patches" for name, words in streams.items() if name in counts]
     losses = [f"{o.name} x{repeats}" if repeats > 1 else o.name for o, repeats in objectives.list_active(config)]
-    threads = torch.get_num_threads()
-    place = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s'[: threads > 1]}"
     parameters = sum(p.numel() for p in model.parameters())
     lines = {
         "program": f"{describe_version()}, torch {torch.__version__}",
         "network": f"{config.model_title} x{config.n_scale}, F={config.n_feats}, {parameters:,} parameters",
         "data": ", ".join(data),
         "losses": f"{', '.join(losses)}; {iterations:,} iterations of batches of {config.batch_size * processes}",
-        "device": f"{place}, {config.precision}" + (f", {processes} processes" if processes > 1 else ""),
+        "device": f"{describe_device(device)}, {config.precision}"
+        + (f", {processes} processes" if processes > 1 else ""),
         "run": str(run_dir.path),
     }
     return "\n".join(f"{name:8} {text}" for name, text in lines.items())
@@ -124,10 +124,9 @@ class TrainingProgress(contextlib.ExitStack):
         """Add a share of an iteration, 0..1; print the expected time once it can be estimated."""
         self._done += share
         self._bar.update(share)
-        elapsed = time.monotonic() - self._started
-        if not self._is_estimated and elapsed >= SECONDS_TO_ESTIMATE:
+        if not self._is_estimated and time.monotonic() - self._started >= SECONDS_TO_ESTIMATE:
             self._is_estimated = True
-            self._print_estimate(elapsed / (self._done - self._initial))
+            self._print_estimate()
 
     def show_losses(self, epoch: int, names: Sequence[str], means: Sequence[float | None]) -> None:
         """Show the epoch and the mean losses behind the bar."""
@@ -146,16 +145,20 @@ class TrainingProgress(contextlib.ExitStack):
         """
         self.show_losses(epoch, names, means)
         now = time.monotonic()
-        left = (now - self._started) / max(self._done - self._initial, 1e-9) * (self._total - self._done)
         line = f"{round(self._done):,}/{self._total:,} e{epoch} lr {rate:.1e} {_format_losses(names, means)}"
-        line += f" left {format_duration(left)}" + (f"; spike: {', '.join(spikes)}" if spikes else "")
+        line += f" left {format_duration(self._estimate()[1])}" + (f"; spike: {', '.join(spikes)}" if spikes else "")
         is_due = now - self._printed >= SECONDS_BETWEEN_LINES
         print_line(line, to_terminal=is_due or bool(spikes))
         self._printed = now if is_due else self._printed
 
-    def _print_estimate(self, seconds: float) -> None:
-        """Print the time that remains at so many seconds an iteration."""
-        remaining = seconds * (self._total - self._done)
+    def _estimate(self) -> tuple[float, float]:
+        """Return the seconds of an iteration so far, and of all that remain."""
+        seconds = (time.monotonic() - self._started) / max(self._done - self._initial, 1e-9)
+        return seconds, seconds * (self._total - self._done)
+
+    def _print_estimate(self) -> None:
+        """Print the expected time if it is not short."""
+        seconds, remaining = self._estimate()
         if remaining < SHORT:
             return
         is_slow = remaining > DAY and self._device.type == "cpu"

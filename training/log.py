@@ -15,6 +15,7 @@ import torch
 from facts import METRICS
 from models.network import Network
 from objectives import OBJECTIVES
+from system.devices import describe_device
 from system.errors import UserError
 from system.files import atomic_write, explain_write_errors
 from system.version import git_commit
@@ -81,8 +82,6 @@ class RunLog(contextlib.ExitStack):
 
 def describe(inputs: Inputs, iterations: int, model: Network, device: torch.device, processes: int) -> dict[str, Any]:
     """Return the content of config.json: all settings as resolved, the data, the device and the versions."""
-    threads = torch.get_num_threads()
-    on_cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     return {
         **inputs.config.as_dict(),
         "patch_size": inputs.streams["labelled"].source.size,
@@ -92,7 +91,7 @@ def describe(inputs: Inputs, iterations: int, model: Network, device: torch.devi
         "patches": inputs.patch_counts,
         "rgb_is_halved": inputs.rgb_is_halved,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else on_cpu,
+        "device": describe_device(device),
         "processes": processes,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "git_commit": git_commit(),
