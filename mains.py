@@ -14,8 +14,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import fire
 
 from system.machine import set_thread_defaults
 
@@ -119,22 +121,25 @@ def run_command(arguments: Sequence[str]) -> None:
     if "-h" in words or "--help" in words:
         print(config.format_help(name), end="")
         return
-    settings = make_settings(name, parse_flags(name, words))
+    # Flags and words are checked before fire sees them: it runs a command before it notices a mistyped flag, and reads
+    # 1e5, 2020 or a,b as numbers and tuples where their text is meant.
+    words = [f"--{flag}={value!r}" for flag, value in parse_flags(name, words).items()]
+    commands = {command: make_command(command) for command in FUNCTIONS}
+    settings = fire.Fire(commands, command=[name, *words], name="mains.py", serialize=lambda _: None)
     module, _, function = FUNCTIONS[name].partition(":")
     # As the statement `from module import function`.
     _print_files(getattr(__import__(module, fromlist=[function]), function)(settings))
 
 
-def make_settings(name: str, flags: dict[str, str]) -> config.Config:
-    """Return the checked settings of a command, from its flags and the file of --config.
+def make_command(name: str) -> Callable[..., config.Config]:
+    """Return the function that fire calls for a command; it returns the checked settings."""
 
-    Raises:
-        UserError: for settings that cannot work.
-    """
-    config_class = config.CONFIGS[name]
-    given = {flag: value for flag, value in flags.items() if flag != "config"}
-    file = flags.get("config")
-    return config_class.from_flags({**config.read_flags(file, config_class), **given} if file else given)
+    def command(**flags: str) -> config.Config:
+        config_class = config.CONFIGS[name]
+        file = flags.pop("config", "")
+        return config_class.from_flags({**config.read_flags(file, config_class), **flags} if file else flags)
+
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
